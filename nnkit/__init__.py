@@ -1,0 +1,53 @@
+"""nnkit: build, summarise, export and smoke-run neural-network architectures, found through plugins.
+
+Everything here is loaded when first used, so `import nnkit` costs nothing and imports no torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from msgspec import Meta as Meta
+
+    from nnkit.api import build as build
+    from nnkit.api import export as export
+    from nnkit.api import resolve as resolve
+    from nnkit.api import smoke_run as smoke_run
+    from nnkit.api import summarize as summarize
+    from nnkit.architecture import Architecture as Architecture
+    from nnkit.architecture import Dim as Dim
+    from nnkit.architecture import Preset as Preset
+    from nnkit.architecture import TensorSpec as TensorSpec
+    from nnkit.errors import NnkitError as NnkitError
+    from nnkit.hookspecs import hookimpl as hookimpl
+
+_HOMES = {
+    "Architecture": "nnkit.architecture",
+    "Dim": "nnkit.architecture",
+    "Meta": "msgspec",
+    "NnkitError": "nnkit.errors",
+    "Preset": "nnkit.architecture",
+    "TensorSpec": "nnkit.architecture",
+    "build": "nnkit.api",
+    "export": "nnkit.api",
+    "hookimpl": "nnkit.hookspecs",
+    "resolve": "nnkit.api",
+    "smoke_run": "nnkit.api",
+    "summarize": "nnkit.api",
+}
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nnkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,173 @@
+"""The verbs for Python: resolve, call the handler, return the report.
+
+Each takes a reference (`"resnet18"`, `"net.yaml"`), a ModelSpec, or a `torch.nn.Module` with example
+inputs. Options are config fields, dims, `seed`, `dtype` and `weights`, by name.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnkit.errors import PluginProblem, UsageProblem
+from nnkit.hookspecs import ExportRequest, SmokeRequest, SummaryRequest
+from nnkit.plugin_manager import PluginManager, plugin_manager
+from nnkit.references import look_up
+from nnkit.spec import ModelSpec, make_spec
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from nnkit.exporting.report import ExportReport
+    from nnkit.smoke.report import SmokeReport
+    from nnkit.summary.report import SummaryReport
+
+
+def resolve(
+    reference: str, *, preset: str | None = None, manager: PluginManager | None = None, **options: Any
+) -> ModelSpec:
+    """Return the spec that a reference and options stand for.
+
+    Raises UsageProblem for what can't be, with the nearest name.
+    """
+    return look_up(reference, manager or plugin_manager()).resolve(preset, options)
+
+
+def build(
+    reference: "str | ModelSpec",
+    *,
+    device: "str | torch.device" = "cpu",
+    preset: str | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "nn.Module":
+    """Return the module, in eval mode, on `device`; on `"meta"` it has shapes and no weights.
+
+        nnkit.build("resnet18", num_classes=10)
+
+    Raises UsageProblem for an unknown name or option, PluginProblem when building fails.
+    """
+    from nnkit.building import build_module
+    from nnkit.devices import find_device
+
+    manager = manager or plugin_manager()
+    spec, _ = _target(reference, None, preset, manager, options)
+    return build_module(spec, manager, "meta" if device == "meta" else find_device(str(device)))
+
+
+def summarize(
+    target: "str | ModelSpec | nn.Module",
+    inputs: "Sequence[Tensor] | None" = None,
+    *,
+    preset: str | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "SummaryReport":
+    """Return what is in a model, step by step, and what it costs.
+
+    `inputs` are needed for a module, which stays as it is; for anything else they are made.
+    """
+    manager = manager or plugin_manager()
+    spec, module = _target(target, inputs, preset, manager, options)
+    _refuse_unsupported(spec, "summary")
+    request = SummaryRequest(spec=spec, manager=manager, module=module, inputs=_tuple(inputs))
+    report: SummaryReport = manager.hook.nnkit_summarize(request=request)
+    return report
+
+
+def export(
+    target: "str | ModelSpec | nn.Module",
+    path: str | Path,
+    inputs: "Sequence[Tensor] | None" = None,
+    *,
+    format: str | None = None,
+    force: bool = False,
+    verify: bool = True,
+    opset: int | None = None,
+    preset: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "ExportReport":
+    """Write a model to `path` as ONNX or safetensors and prove that the file is right.
+
+    format: `onnx` or `safetensors`, by default what the suffix of `path` says. force: replace a file
+    that is there. verify: whether to prove it.
+
+    Raises VerificationFailed when the proof doesn't hold; then no file is left, and what was there
+    before still is.
+    """
+    manager, path = manager or plugin_manager(), Path(path)
+    spec, _ = _target(target, inputs, preset, manager, options)
+    format = format or path.suffix.removeprefix(".")
+    _refuse_unsupported(spec, "export", format)
+    request = ExportRequest(
+        spec=spec, manager=manager, path=path, format=format, inputs=_tuple(inputs), force=force,
+        verify=verify, opset=opset, progress=progress or _ignore,
+    )  # fmt: skip
+    report: ExportReport = manager.hook.nnkit_export(request=request)
+    return report
+
+
+def smoke_run(
+    target: "str | ModelSpec | nn.Module",
+    inputs: "Sequence[Tensor] | None" = None,
+    *,
+    device: str = "cpu",
+    checks: Sequence[str] | None = None,
+    preset: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "SmokeReport":
+    """Run the checks on a model on `device` and return what each of them found.
+
+    A module is checked on a copy, so it stays as it is. Raises UsageProblem for a device that isn't
+    there or a check that isn't known.
+    """
+    manager = manager or plugin_manager()
+    spec, _ = _target(target, inputs, preset, manager, options)
+    _refuse_unsupported(spec, "smoke-run")
+    request = SmokeRequest(
+        spec=spec, manager=manager, device=device, inputs=_tuple(inputs),
+        checks=None if checks is None else tuple(checks), progress=progress or _ignore,
+    )  # fmt: skip
+    report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
+    return report
+
+
+def _target(
+    target: "str | ModelSpec | nn.Module",
+    inputs: "Sequence[Tensor] | None",
+    preset: str | None,
+    manager: PluginManager,
+    options: dict[str, Any],
+) -> "tuple[ModelSpec, nn.Module | None]":
+    """Return the spec of whatever the caller named, and the module where it is one already."""
+    if isinstance(target, str):
+        return look_up(target, manager).resolve(preset, options), None
+    if isinstance(target, ModelSpec):
+        if not options and preset is None:
+            return target, None
+        base = target.to_dict()
+        return make_spec(target.architecture, target.plugin, base=base, preset=preset, options=options), None
+    from nnkit.user_modules import architecture_of_module
+
+    if inputs is None:
+        raise UsageProblem("a module needs example inputs", "pass them: nnkit.summarize(module, [x])")
+    return make_spec(architecture_of_module(target, inputs), preset=preset, options=options), target
+
+
+def _refuse_unsupported(spec: ModelSpec, *names: str) -> None:
+    """Raise with the reason that the architecture declares for what it can't serve."""
+    for name in names:
+        if reason := spec.architecture.unsupported.get(name):
+            raise PluginProblem(f"{spec.name} has no {name}: {reason}", f"see nnkit info {spec.name}")
+
+
+def _tuple(inputs: "Sequence[Tensor] | None") -> "tuple[Tensor, ...] | None":
+    return None if inputs is None else tuple(inputs)
+
+
+def _ignore(line: str) -> None:
+    """Report progress to nobody."""

@@ -1,0 +1,137 @@
+"""What a plugin declares about an architecture: data alone, so this module never imports torch.
+
+The inputs are declared once, with named dims. That one declaration drives the summary, the random
+inputs of the smoke-run, the dynamic axes of the ONNX file and the check at other sizes.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+Verb: TypeAlias = Literal["build", "summary", "export", "smoke-run"]
+VERBS: tuple[Verb, ...] = ("build", "summary", "export", "smoke-run")
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dim:
+    """A named dimension of an input and the sizes it may take.
+
+    `default` is the size used when the user names none. Sizes are integers from `min` to `max`
+    (no limit when None), in steps of `multiple_of`.
+    """
+
+    default: int
+    min: int = 1
+    max: int | None = None
+    multiple_of: int = 1
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if problem := self.problem_with(self.default):
+            raise ValueError(f"the default of a dim {problem}")
+
+    def problem_with(self, size: int) -> str:
+        """Say why `size` is not allowed (`must be at least 1, got 0`), or return an empty string."""
+        if size < self.min:
+            return f"must be at least {self.min}, got {size}"
+        if self.max is not None and size > self.max:
+            return f"must be at most {self.max}, got {size}"
+        if size % self.multiple_of:
+            return f"must be a multiple of {self.multiple_of}, got {size}"
+        return ""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output tensor.
+
+    name: the parameter of `forward` that takes it, or what the output is called.
+    shape: per axis an int, the name of a dim, or the name of an integer config field.
+    dtype: a torch dtype by name; `float` follows the dtype of the model.
+    sample: how random values are drawn:
+        `normal` (standard normal), `uniform` (between 0 and 1), `zeros`, `index` (integers from 0 to below
+        the size of `index_of`), `lengths` (integers from 1 to the size of `index_of`, one of them
+        equal to it), `adjacency` (a symmetric 0/1 matrix with a zero diagonal, last two axes), or
+        `module:function`, called as `function(shape, sizes, dtype, generator) -> Tensor` on the
+        CPU, with the sizes of all dims and config integers by name.
+    index_of: for integers, the dim (or config field) that they index or count.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str = "float"
+    sample: str = "normal"
+    index_of: str | None = None
+    description: str = ""
+
+
+Tensors: TypeAlias = Sequence[TensorSpec]
+TensorsOf: TypeAlias = Tensors | Callable[[Any], Tensors]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Named values for config fields and dims (`--preset cora`)."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network that nnkit can build, summarise, export and smoke-run.
+
+    name: lower-case words joined by hyphens, unique within its plugin.
+    summary: one line, for `nnkit list`.
+    build: `module:callable`, called as `callable(config)`; returns the `torch.nn.Module`.
+    config: a frozen, keyword-only dataclass; each field has a default and is an option.
+    inputs: the tensors that `forward` takes, in order; or a function of the config that returns them.
+    outputs: what `forward` returns, likewise.
+    dims: every dim that a shape may name. Those that no input uses under the chosen config
+        (`edges` when the graph comes as a dense matrix) are left aside.
+    presets: named values for config and dims.
+    family: the heading in `nnkit list`.
+    paper: author, year and address. equation: plain text. notes: where it departs from what a
+        reader may expect, a sentence each.
+    handlers: `module:function` for a verb that this architecture serves itself.
+    unsupported: why a verb, an export format or a smoke check can't serve it: `{"onnx": "…"}`.
+    requires: packages that must be installed, each with the command that installs it.
+    """
+
+    name: str
+    summary: str
+    build: str | Callable[[Any], Any]
+    config: type
+    inputs: TensorsOf
+    outputs: TensorsOf
+    dims: Mapping[str, Dim] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    family: str = "other"
+    paper: str = ""
+    equation: str = ""
+    notes: Sequence[str] = ()
+    handlers: Mapping[Verb, str] = field(default_factory=dict)
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    requires: Mapping[str, str] = field(default_factory=dict)
+
+    def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:
+        """Return the inputs under `config`."""
+        return tuple(self.inputs(config) if callable(self.inputs) else self.inputs)
+
+    def outputs_for(self, config: object) -> tuple[TensorSpec, ...]:
+        """Return the outputs under `config`."""
+        return tuple(self.outputs(config) if callable(self.outputs) else self.outputs)
+
+    def dims_for(self, config: object) -> dict[str, Dim]:
+        """Return the dims that the inputs use under `config`."""
+        used = {
+            axis
+            for spec in self.inputs_for(config)
+            for axis in (*spec.shape, spec.index_of)
+            if isinstance(axis, str)
+        }
+        return {name: dim for name, dim in self.dims.items() if name in used}

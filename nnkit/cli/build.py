@@ -1,0 +1,43 @@
+"""`nnkit build ARCH`."""
+
+import click
+
+from nnkit import api
+from nnkit.cli.options import ArchitectureCommand, architecture_options
+from nnkit.cli.output import print_json
+from nnkit.cli.settings import settings_options
+from nnkit.spec import ModelSpec
+
+
+@click.command("build", cls=ArchitectureCommand)
+@architecture_options
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    help="cpu, cuda, cuda:1, mps, xpu, auto; or meta: shapes without weights, in no time.",
+)
+@click.option("--spec", "as_yaml", is_flag=True, help="Print the resolved ModelSpec as YAML; build nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the totals as JSON.")
+@settings_options
+@click.pass_context
+def command(ctx: click.Context, device: str, as_yaml: bool, as_json: bool, spec: ModelSpec) -> None:
+    """Build a model and print its module tree and totals.
+
+    \b
+    nnkit build resnet18 --num-classes 100 --device cuda
+    nnkit build resnet18 --num-classes 100 --spec > r.yaml
+    """
+    if as_yaml:
+        click.echo(spec.to_yaml(), nl=False)
+        return
+    from nnkit.building import describe
+
+    report = describe(api.build(spec, device=device), spec)
+    if as_json:
+        print_json(report.to_dict())
+        return
+    from nnkit.render.build import as_text
+
+    click.echo(as_text(report))

@@ -1,0 +1,90 @@
+"""`nnkit info ARCH`."""
+
+import click
+
+from nnkit import __version__
+from nnkit.architecture import VERBS, TensorSpec
+from nnkit.cli.options import (
+    ArchitectureCommand,
+    architecture_options,
+    installed_plugins,
+    option_lines,
+    preset_lines,
+    size_lines,
+)
+from nnkit.cli.output import print_json
+from nnkit.cli.settings import Settings, settings_options
+from nnkit.spec import ModelSpec
+
+
+@click.command("info", cls=ArchitectureCommand)
+@architecture_options
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@settings_options
+@click.pass_context
+def command(ctx: click.Context, as_json: bool, spec: ModelSpec) -> None:
+    """Tell what an architecture is: paper, equation, inputs, options, sizes, presets, handlers."""
+    handlers = installed_plugins(Settings(quiet=True)).handlers(spec)
+    if as_json:
+        print_json(_data(spec, handlers))
+    else:
+        click.echo(_text(spec, handlers))
+
+
+def _data(spec: ModelSpec, handlers: dict[str, str]) -> dict[str, object]:
+    what = spec.architecture
+    return {
+        "schema": "nnkit.info/1",
+        "nnkit": __version__,
+        "spec": spec.to_dict(),
+        "summary": what.summary,
+        "family": what.family,
+        "paper": what.paper,
+        "equation": what.equation,
+        "notes": list(what.notes),
+        "inputs": [_tensor_data(tensor) for tensor in spec.inputs],
+        "outputs": [_tensor_data(tensor) for tensor in spec.outputs],
+        "presets": {
+            name: {"config": dict(each.config), "sizes": dict(each.sizes)}
+            for name, each in what.presets.items()
+        },
+        "handlers": handlers,
+        "unsupported": dict(what.unsupported),
+    }
+
+
+def _tensor_data(tensor: TensorSpec) -> dict[str, object]:
+    return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}
+
+
+def _text(spec: ModelSpec, handlers: dict[str, str]) -> str:
+    what = spec.architecture
+    parts = [f"{spec.name}: {what.summary}"]
+    if what.paper:
+        parts.append(_section("paper", what.paper.splitlines()))
+    if what.equation:
+        parts.append(_section("equation", what.equation.strip("\n").splitlines()))
+    parts.append(_section("inputs", _lines([_tensor_line(tensor) for tensor in spec.inputs])))
+    parts.append(_section("outputs", _lines([_tensor_line(tensor) for tensor in spec.outputs])))
+    parts.append(_section("options", _lines(option_lines(what))))
+    parts.append(_section("sizes", _lines(size_lines(what))))
+    parts.append(_section("presets", _lines(preset_lines(what))))
+    parts.append(_section("notes", list(what.notes)))
+    served = [(verb, handlers[verb]) for verb in VERBS]
+    refused = [(name, f"not supported: {reason}") for name, reason in what.unsupported.items()]
+    parts.append(_section("handlers", _lines([*served, *refused])))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _tensor_line(tensor: TensorSpec) -> tuple[str, str]:
+    axes = ", ".join(map(str, tensor.shape))
+    return f"{tensor.name}: {tensor.dtype}[{axes}]", tensor.description
+
+
+def _section(title: str, lines: list[str]) -> str:
+    return "\n".join([title, *(f"  {line}" for line in lines)]) if lines else ""
+
+
+def _lines(pairs: list[tuple[str, str]]) -> list[str]:
+    width = max((len(left) for left, _ in pairs), default=0)
+    return [f"{left:{width}}  {right}".rstrip() for left, right in pairs]

@@ -1,0 +1,136 @@
+"""The `nnkit` command: finds the subcommand, loads it alone, and turns every failure into two lines.
+
+Nothing is imported here but click, so that `--help`, `--version` and completion answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from nnkit import __version__
+from nnkit.cli.settings import Settings, settings_options
+from nnkit.errors import NnkitError, did_you_mean
+
+COMMANDS = {
+    "build": "build it, print its module tree; or write its spec as YAML",
+    "doctor": "versions and devices, in one block to paste",
+    "export": "write ONNX or safetensors, and prove the file",
+    "info": "what it is, its paper, options, dims, handlers",
+    "list": "the architectures that are installed",
+    "plugins": "what is installed, from where, what failed and why",
+    "smoke-run": "does it run, train and behave on this device?",
+    "summary": "layers, shapes, parameters, multiply-adds",
+}
+PLUGIN_COMMANDS = "nnkit.commands"  # the entry-point group
+
+
+class LazyGroup(click.Group):
+    """Imports a subcommand only when it is called, and plugins' commands only when core has none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return _plugin_command(cmd_name)
+        from importlib import import_module
+
+        module = import_module(f"nnkit.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            hint = did_you_mean(name, COMMANDS) or "see the commands: nnkit --help"
+            raise click.UsageError(f"no such command {name!r}\n{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+def _plugin_command(name: str) -> click.Command | None:
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=PLUGIN_COMMANDS, name=name):
+        try:
+            found = point.load()
+        except (Exception, SystemExit) as error:
+            from nnkit.errors import PluginProblem
+
+            owner = point.dist.name if point.dist else "an unknown distribution"
+            raise PluginProblem(
+                f"the command {name} of {owner} can't be loaded: {type(error).__name__}: {error}",
+                f"reinstall or remove {owner}",
+            ) from error
+        return found if isinstance(found, click.Command) else None
+    return None
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Plugins may add commands: nnkit plugins lists them.",
+)
+@click.version_option(__version__, message="nnkit %(version)s")
+@settings_options
+def cli() -> None:
+    """Build, summarise, export and smoke-run neural networks.
+
+    \b
+    nnkit summary resnet18                    parameters, layer shapes, MACs
+    nnkit export gcn --onnx                   gcn.onnx, checked in ONNX Runtime at several sizes
+    nnkit smoke-run resnet18 --device cuda    does it really run, train and behave here?
+    nnkit info gcn                            its equation, paper, options and dims
+    """
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the code that the design gives each outcome."""
+    settings = Settings()
+    try:
+        result = cli.main(
+            args=None if args is None else list(args), prog_name="nnkit", standalone_mode=False, obj=settings
+        )
+        sys.stdout.flush()
+        code = result if isinstance(result, int) else 0
+    except NnkitError as error:
+        code = _fail(settings, error.message, error.hint, error.exit_code)
+    except click.exceptions.NoSuchOption as error:
+        words = did_you_mean(error.option_name, error.possibilities or ())
+        code = _fail(settings, f"no such option {error.option_name}", words or _help_hint(error.ctx), 2)
+    except click.UsageError as error:
+        message, _, hint = error.format_message().partition("\n")
+        code = _fail(settings, message, hint or _help_hint(error.ctx), error.exit_code)
+    except click.ClickException as error:
+        code = _fail(settings, error.format_message(), "", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        code = _fail(settings, "interrupted", "what was there before is unchanged", 1)
+    except BrokenPipeError:
+        # The reader has gone (`nnkit list | head`); nothing more can be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        code = _fail(settings, message, "this is a fault in nnkit: repeat with -v and report it", 1)
+    sys.exit(code)
+
+
+def _help_hint(ctx: click.Context | None) -> str:
+    return f"see: {ctx.command_path if ctx else 'nnkit'} --help"
+
+
+def _fail(settings: Settings, message: str, hint: str, code: int) -> int:
+    if settings.verbose:
+        import traceback
+
+        click.echo(traceback.format_exc().rstrip(), err=True)
+    click.echo(f"Error: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    return code

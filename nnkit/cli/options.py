@@ -1,0 +1,242 @@
+"""Commands that take an architecture: its config fields, dims and presets become their options."""
+
+import functools
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from nnkit.architecture import Architecture
+from nnkit.cli.settings import Settings
+from nnkit.config import Option, options_of
+from nnkit.errors import NnkitError
+from nnkit.plugin_manager import PluginManager, plugin_manager
+from nnkit.references import MODEL_SUFFIXES, SPEC_SUFFIXES, Reference, look_up
+from nnkit.spec import DTYPES, ModelSpec
+
+REFERENCE = "nnkit.reference"
+OPTIONS = "nnkit.options"
+
+
+def installed_plugins(settings: Settings) -> PluginManager:
+    """Return the plugins, after saying on stderr which of them failed."""
+    manager = plugin_manager()
+    for failure in manager.failures:
+        settings.note(f"warning: {failure}")
+        if settings.verbose and failure.traceback:
+            settings.note(failure.traceback)
+    return manager
+
+
+class ArchitectureCommand(click.Command):
+    """A command whose first argument is a reference, in any place among the options.
+
+    The reference is found before the options are parsed, so that those of the architecture are known
+    to the parser, to the help text and to completion.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[OPTIONS] = {}
+        text = self._find_reference(ctx, args)
+        if text is not None:
+            try:
+                ctx.meta[REFERENCE] = look_up(text, plugin_manager(), _values_of("--input", args))
+            except NnkitError:
+                if not ctx.resilient_parsing:
+                    installed_plugins(ctx.ensure_object(Settings))
+                    raise
+        return super().parse_args(ctx, args)
+
+    def _find_reference(self, ctx: click.Context, args: list[str]) -> str | None:
+        """Return the word that names the architecture: not an option, nor the value of one."""
+        takes_value = {
+            flag for parameter in self.params if isinstance(parameter, click.Option) and not parameter.is_flag
+            for flag in parameter.opts
+        }  # fmt: skip
+        flags = {flag for parameter in self.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+        free: list[str] = []
+        maybe_values: list[str] = []
+        for before, word in zip(["", *args], args, strict=False):
+            if word.startswith("-") or before in takes_value:
+                continue
+            # After an option that only the architecture knows, a word may be that option's value.
+            doubtful = before.startswith("--") and before not in flags and "=" not in before
+            (maybe_values if doubtful else free).append(word)
+        known = [word for word in (*free, *maybe_values) if _is_reference(word)]
+        return next(iter([*known, *free]), None)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        reference = ctx.meta.get(REFERENCE)
+        return [*own, *_typed_options(reference.architecture)] if reference else own
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        reference = ctx.meta.get(REFERENCE)
+        own = [parameter.get_help_record(ctx) for parameter in super().get_params(ctx)]
+        if reference:
+            _format_architecture(reference.architecture, ctx, formatter)
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in own if record])
+        if not reference:
+            formatter.write_paragraph()
+            formatter.write_text(f"The options of an architecture: {ctx.command_path} ARCH --help")
+
+
+def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the reference and what every verb takes; the function gets the resolved spec in their place."""
+
+    @functools.wraps(function)
+    def with_spec(
+        reference: str,
+        preset: str | None,
+        seed: int | None,
+        dtype: str | None,
+        inputs: tuple[str, ...],
+        **own: Any,
+    ) -> Any:
+        return function(spec=_resolve(preset, seed, dtype), **own)
+
+    for decorate in (
+        click.option("--input", "inputs", multiple=True, metavar="DECLARATION",
+                     help='An input of your own module: "x: float32[batch, 3, 224, 224]".'),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Of weights and inputs."),
+        click.option("--seed", type=int, help="Of weights and random inputs. [default: 0]"),
+        click.option("--preset", metavar="NAME", help="Named values for options and sizes.",
+                     shell_complete=_complete_preset),
+        click.argument("reference", metavar="ARCH", shell_complete=_complete_reference),
+    ):  # fmt: skip
+        with_spec = decorate(with_spec)
+    return with_spec
+
+
+def _resolve(preset: str | None, seed: int | None, dtype: str | None) -> ModelSpec:
+    """Return the spec that the command line stands for."""
+    ctx = click.get_current_context()
+    reference: Reference = ctx.meta[REFERENCE]
+    installed_plugins(ctx.ensure_object(Settings))
+    whole = {name: value for name, value in {"seed": seed, "dtype": dtype}.items() if value is not None}
+    return reference.resolve(preset, {**ctx.meta[OPTIONS], **whole})
+
+
+def _is_reference(word: str) -> bool:
+    if ":" in word or Path(word).suffix in (*SPEC_SUFFIXES, *MODEL_SUFFIXES):
+        return True
+    try:
+        plugin_manager().find(word)
+    except NnkitError:
+        return False
+    return True
+
+
+def _values_of(flag: str, args: Sequence[str]) -> list[str]:
+    after = [word for before, word in pairwise(args) if before == flag]
+    return after + [word.partition("=")[2] for word in args if word.startswith(f"{flag}=")]
+
+
+def _typed_options(architecture: Architecture) -> list[click.Parameter]:
+    """Return the config fields and dims of an architecture as options; config.py checks their values."""
+
+    def remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+        def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+            if value is not None:
+                ctx.meta[OPTIONS][name] = value
+
+        return callback
+
+    fields = [
+        click.Option(
+            [f"{option.flag}/--no-{option.flag[2:]}" if option.is_flag else option.flag],
+            default=None,
+            type=click.Choice(option.choices) if option.choices else None,
+            expose_value=False,
+            callback=remember(option.name),
+        )
+        for option in options_of(architecture.config)
+    ]
+    sizes = [
+        click.Option([_flag(name)], default=None, expose_value=False, callback=remember(name))
+        for name in architecture.dims
+    ]
+    return [*fields, *sizes]
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _format_architecture(
+    architecture: Architecture, ctx: click.Context, formatter: click.HelpFormatter
+) -> None:
+    """Write the architecture's options, sizes and presets under headings of their own."""
+    sections = {
+        f"Options of {architecture.name}": option_lines(architecture),
+        f"Sizes of {architecture.name}": size_lines(architecture),
+        f"Presets of {architecture.name}": preset_lines(architecture),
+    }
+    for title, lines in sections.items():
+        if lines:
+            with formatter.section(title):
+                formatter.write_dl(lines)
+
+
+def option_lines(architecture: Architecture) -> list[tuple[str, str]]:
+    """Return each config field as (how it is typed, what it means)."""
+    return [_option_line(option) for option in options_of(architecture.config)]
+
+
+def _option_line(option: Option) -> tuple[str, str]:
+    if option.is_flag:
+        typed = f"{option.flag} / --no-{option.flag[2:]}"
+        default = "yes" if option.default else "no"
+    else:
+        typed, default = f"{option.flag} {option.kind}", _plain(option.default)
+    return typed, f"{option.description}  [default: {default}]".lstrip()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def size_lines(architecture: Architecture) -> list[tuple[str, str]]:
+    """Return each dim as (how it is typed, what it may be)."""
+    lines = []
+    for name, dim in architecture.dims.items():
+        bounds = [f">= {dim.min}"]
+        if dim.max is not None:
+            bounds.append(f"<= {dim.max}")
+        if dim.multiple_of > 1:
+            bounds.append(f"a multiple of {dim.multiple_of}")
+        kind = f"integer {' and '.join(bounds)}"
+        lines.append((f"{_flag(name)} {kind}", f"{dim.description}  [default: {dim.default}]".lstrip()))
+    return lines
+
+
+def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:
+    """Return each preset as (how it is typed, the values it stands for)."""
+    lines = []
+    for name, preset in architecture.presets.items():
+        values = [f"{_flag(key)} {_plain(value)}" for key, value in {**preset.config, **preset.sizes}.items()]
+        about = f"{preset.description}: " if preset.description else ""
+        lines.append((f"--preset {name}", about + " ".join(values)))
+    return lines
+
+
+def _complete_reference(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    names = plugin_manager().architectures()
+    short = [full.partition("/")[2] for full in names]
+    offered = [*(name for name in short if short.count(name) == 1), *names]
+    found = [CompletionItem(name) for name in offered if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+def _complete_preset(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    reference = ctx.meta.get(REFERENCE)
+    presets = reference.architecture.presets if reference else {}
+    return [CompletionItem(name) for name in presets if name.startswith(incomplete)]

@@ -1,0 +1,62 @@
+"""What holds for every command: how much is said, and in what colours."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Settings:
+    """verbose: tracebacks too. quiet: errors alone. color: `auto`, `always` or `never`."""
+
+    verbose: bool = False
+    quiet: bool = False
+    color: str = "auto"
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether stdout is a terminal, or is to be treated as one."""
+        return self.color == "always" or sys.stdout.isatty()
+
+    @property
+    def use_color(self) -> bool:
+        """Whether stdout takes colours; `NO_COLOR`, if not empty, says no unless `--color always`."""
+        if self.color != "auto":
+            return self.color == "always"
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+    def note(self, line: str) -> None:
+        """Say something on stderr, unless told to be quiet."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    def progress(self, line: str) -> None:
+        """Say what is being done, on stderr and only to somebody who watches."""
+        if not self.quiet and sys.stderr.isatty():
+            click.echo(f"… {line}", err=True)
+
+
+def settings_options(function: F) -> F:
+    """Add -v, -q and --color to a command."""
+
+    def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value and parameter.name:
+            setattr(ctx.ensure_object(Settings), parameter.name, value)
+
+    choices = click.Choice(["auto", "always", "never"])
+    for flags, kind, words in (
+        (("--color",), choices, "Colours on stdout."),
+        (("-q", "--quiet"), None, "Print results and errors alone."),
+        (("-v", "--verbose"), None, "Show tracebacks."),
+    ):
+        option = click.option(
+            *flags, type=kind, is_flag=kind is None, help=words, expose_value=False, callback=remember
+        )
+        function = option(function)
+    return function

@@ -1,0 +1,135 @@
+"""Options typed by a user -> a config, and back. Torch-free.
+
+A config is a frozen, keyword-only dataclass whose fields carry their bounds and description:
+`Annotated[int, Meta(ge=1, description="…")]`. msgspec validates and converts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from nnkit.errors import UsageProblem, did_you_mean
+
+RESERVED = frozenset(
+    "batch_max check color columns compile depth device dtype external_data fix force format full help "
+    "input json memory meta only onnx opset optimizer output preset pt2 quiet safetensors seed set spec "
+    "static verbose verify version weights".split()
+)
+"""Names of core options, present and planned; a config field or dim with such a name would hide one."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a config as a user sees it."""
+
+    name: str
+    kind: str
+    default: Any
+    description: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the field is a plain yes or no."""
+        return self.kind == "flag"
+
+    @property
+    def flag(self) -> str:
+        """The option as typed: `--num-classes`."""
+        return "--" + self.name.replace("_", "-")
+
+
+def options_of(config_type: type) -> tuple[Option, ...]:
+    """Return the options of a config type, in the order of its fields.
+
+    Raises TypeError when it isn't a dataclass whose fields all have defaults.
+    """
+    if not is_dataclass(config_type):
+        raise TypeError(f"config {config_type.__name__} is not a dataclass")
+    info = inspect.type_info(config_type)
+    if not isinstance(info, inspect.DataclassType):
+        raise TypeError(f"config {config_type.__name__} is not a dataclass")
+    return tuple(_option(field, config_type) for field in info.fields)
+
+
+def _option(field: inspect.Field, config_type: type) -> Option:
+    if field.required:
+        raise TypeError(f"field {field.name} of {config_type.__name__} has no default")
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    description, kind = "", field.type
+    if isinstance(kind, inspect.Metadata):
+        description = (kind.extra_json_schema or {}).get("description", "")
+        kind = kind.type
+    choices = kind.values if isinstance(kind, inspect.LiteralType) else ()
+    return Option(field.name, _words_for(kind), default, description, tuple(map(str, choices)))
+
+
+def _words_for(kind: inspect.Type) -> str:
+    """Describe a type in the words of a help text: `integer >= 1`, `tanh|relu`."""
+    match kind:
+        case inspect.Metadata():
+            return _words_for(kind.type)
+        case inspect.BoolType():
+            return "flag"
+        case inspect.IntType() | inspect.FloatType():
+            word = "integer" if isinstance(kind, inspect.IntType) else "number"
+            signs = {">": kind.gt, ">=": kind.ge, "<": kind.lt, "<=": kind.le}
+            bounds = [f"{sign} {bound}" for sign, bound in signs.items() if bound is not None]
+            return " and ".join([f"{word} {bounds[0]}", *bounds[1:]]) if bounds else word
+        case inspect.LiteralType():
+            return "|".join(map(str, kind.values))
+        case inspect.VarTupleType():
+            return f"{_words_for(kind.item_type)},…"
+        case inspect.UnionType():
+            return " or ".join(_words_for(each) for each in kind.types)
+        case inspect.NoneType():
+            return "none"
+        case inspect.StrType():
+            return "text"
+    return type(kind).__name__.removesuffix("Type").lower()
+
+
+def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
+    """Return a config with `values` in place of the defaults, each validated and converted.
+
+    Values may be text, as typed on a command line: `"16"`, `"16,32"`, `"none"`. Raises UsageProblem
+    for an unknown name (with the nearest one) and for a value of the wrong type or out of range.
+    """
+    known = {option.name: option for option in options_of(config_type)}
+    converted = {}
+    for name, value in values.items():
+        if name not in known:
+            offered = ", ".join(known) or "none"
+            raise UsageProblem(
+                f"unknown option {name!r}", did_you_mean(name, known) or f"the options are: {offered}"
+            )
+        converted[name] = _convert(config_type, known[name], value)
+    try:
+        return config_type(**converted)
+    except ValueError as error:  # two options that each are right but don't go together
+        raise UsageProblem(str(error), "see the options' descriptions: nnkit info ARCH") from error
+
+
+def _convert(config_type: type, option: Option, value: Any) -> Any:
+    loose = isinstance(value, str)
+    if loose and value.lower() == "none" and "none" in option.kind:
+        value = None
+    elif loose and option.kind.endswith(",…"):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        return getattr(msgspec.convert({option.name: value}, config_type, strict=not loose), option.name)
+    except (msgspec.ValidationError, ValueError) as error:
+        wanted = f"one of {', '.join(option.choices)}" if option.choices else f"{option.kind}"
+        raise UsageProblem(
+            f"option {option.flag} takes {wanted}, got {value!r}",
+            option.description and f"{option.flag}: {option.description}",
+        ) from error
+
+
+def config_values(config: Any) -> dict[str, Any]:
+    """Return the values of a config as plain data: numbers, text, lists, None."""
+    values: dict[str, Any] = msgspec.to_builtins(config)
+    return values

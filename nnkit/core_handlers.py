@@ -1,0 +1,82 @@
+"""The first and the last handler in line for each verb. Torch-free until one of them is called."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nnkit.architecture import Verb
+from nnkit.errors import PluginProblem
+from nnkit.hookspecs import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest, hookimpl
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nnkit.exporting.report import ExportReport
+    from nnkit.smoke.report import SmokeReport
+    from nnkit.spec import ModelSpec
+    from nnkit.summary.report import SummaryReport
+
+
+def load(reference: str) -> Callable[..., Any]:
+    """Return what `module:name` names. Raises PluginProblem when it isn't there."""
+    module, _, name = reference.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise PluginProblem(
+            f"can't load {reference}: {error}", "see the plugins: nnkit plugins -v"
+        ) from error
+    return found
+
+
+class OwnHandlers:
+    """Calls the handler that the architecture itself names."""
+
+    @hookimpl(tryfirst=True)
+    def nnkit_build(self, request: BuildRequest) -> Any:
+        return _own("build", request.spec, request)
+
+    @hookimpl(tryfirst=True)
+    def nnkit_summarize(self, request: SummaryRequest) -> Any:
+        return _own("summary", request.spec, request)
+
+    @hookimpl(tryfirst=True)
+    def nnkit_export(self, request: ExportRequest) -> Any:
+        return _own("export", request.spec, request)
+
+    @hookimpl(tryfirst=True)
+    def nnkit_smoke_run(self, request: SmokeRequest) -> Any:
+        return _own("smoke-run", request.spec, request)
+
+
+def _own(verb: Verb, spec: "ModelSpec", request: object) -> Any:
+    reference = spec.architecture.handlers.get(verb)
+    return load(reference)(request) if reference else None
+
+
+class CoreHandlers:
+    """Serves every verb that nobody before it in line has served."""
+
+    @hookimpl(trylast=True)
+    def nnkit_build(self, request: BuildRequest) -> "nn.Module":
+        from nnkit.building import build_default
+
+        return build_default(request)
+
+    @hookimpl(trylast=True)
+    def nnkit_summarize(self, request: SummaryRequest) -> "SummaryReport":
+        from nnkit.summary.handler import summarize
+
+        return summarize(request)
+
+    @hookimpl(trylast=True)
+    def nnkit_export(self, request: ExportRequest) -> "ExportReport":
+        from nnkit.exporting.handler import export
+
+        return export(request)
+
+    @hookimpl(trylast=True)
+    def nnkit_smoke_run(self, request: SmokeRequest) -> "SmokeReport":
+        from nnkit.smoke.handler import smoke_run
+
+        return smoke_run(request)

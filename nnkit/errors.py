@@ -1,0 +1,44 @@
+"""What can go wrong, with the exit code that tells a script and the hint that tells a person.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 a needed plugin is broken or missing, 4 a verification did
+not hold.
+"""
+
+from collections.abc import Iterable
+
+
+class NnkitError(Exception):
+    """An operation failed; `message` says what, `hint` the way out."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageProblem(NnkitError):
+    """The user asked for something that can't be: a name, an option, a size, a file."""
+
+    exit_code = 2
+
+
+class PluginProblem(NnkitError):
+    """A plugin that is needed for the request is broken, missing or lacks an extra."""
+
+    exit_code = 3
+
+
+class VerificationFailed(NnkitError):
+    """A proof did not hold: export parity or a smoke check."""
+
+    exit_code = 4
+
+
+def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
+    """Return `did you mean a or b?` for the names nearest to `word`, or an empty string."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, sorted(set(possibilities)), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,34 @@
+"""Files that appear whole or not at all."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nnkit.errors import NnkitError, UsageProblem
+
+
+@contextmanager
+def staged(target: Path, force: bool) -> Iterator[Path]:
+    """Give a path to write to; when the block ends well, what stands there takes the target's place.
+
+    The path has the target's own name, in a temporary folder beside it, so that a file can name
+    another that comes with it. Whatever ends the block early leaves what was there before.
+
+    Raises UsageProblem when the folder isn't there or the file is, NnkitError when writing fails.
+    """
+    if not target.parent.is_dir():
+        raise UsageProblem(f"there is no folder {target.parent}", f"make it: mkdir -p {target.parent}")
+    if target.exists() and not force:
+        raise UsageProblem(f"{target} is there already", "replace it with --force, or name another: -o FILE")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".nnkit-", dir=target.parent) as folder:
+            written = Path(folder, target.name)
+            yield written
+            # The file that names the others comes last, so that it never names what isn't there.
+            for file in sorted(Path(folder).iterdir(), key=lambda file: file == written):
+                file.replace(target.parent / file.name)
+    except OSError as error:
+        raise NnkitError(
+            f"can't write {target}: {error.strerror or error}", "what was there before is unchanged"
+        ) from error

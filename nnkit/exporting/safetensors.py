@@ -1,0 +1,53 @@
+"""Module -> safetensors file with the ModelSpec in its metadata; and the file read back."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_model
+from torch import Tensor, nn
+
+from nnkit import __version__, metadata
+from nnkit.building import build_without_weights, load_weights
+from nnkit.errors import NnkitError, VerificationFailed
+from nnkit.exporting.report import Check
+from nnkit.plugin_manager import PluginManager
+from nnkit.spec import ModelSpec
+
+
+def write_safetensors(module: nn.Module, spec: ModelSpec, path: Path) -> None:
+    """Write the state dict of `module`, tied tensors once."""
+    text = metadata.encode({"nnkit": __version__, "spec": spec.to_dict()})
+    try:
+        save_model(module, str(path), metadata={metadata.KEY: text})
+    except SafetensorError as error:  # what it says of a full disk
+        raise NnkitError(f"can't write {path.name}: {error}", "what was there before is unchanged") from error
+
+
+def prove_safetensors(
+    path: Path, module: nn.Module, spec: ModelSpec, manager: PluginManager
+) -> tuple[Check, ...]:
+    """Read the file into a fresh module and compare every tensor, bit for bit."""
+    if metadata.read(path)["spec"] != spec.to_dict():
+        raise VerificationFailed(f"{path.name} lost its ModelSpec", "no file was written")
+    fresh = build_without_weights(spec, manager, limit=2**63)
+    load_weights(fresh, path)
+    read = fresh.state_dict()
+    checks = tuple(_check(name, tensor, read[name]) for name, tensor in module.state_dict().items())
+    wrong = [check.output for check in checks if not check.passed]
+    if wrong:
+        raise VerificationFailed(
+            f"{path.name} has other values in {', '.join(wrong[:3])}", "no file was written"
+        )
+    return checks
+
+
+def _check(name: str, tensor: Tensor, read: Tensor) -> Check:
+    same = tensor.dtype == read.dtype and tensor.shape == read.shape
+    same = same and torch.equal(_bits(tensor), _bits(read))
+    return Check({}, name, 0.0 if same else float("inf"), 0.0, same, "" if same else "differs")
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """Return the bytes of a tensor, so that NaN equals itself."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)

@@ -1,0 +1,145 @@
+"""The contract with plugins, hook by hook. Torch-free.
+
+A plugin is one light module, named by an entry point of the group `nnkit`. It declares
+`NNKIT_PLUGIN_API`, and functions marked with `@nnkit.hookimpl` that have the names below.
+
+The collecting hooks are called plugin by plugin, so that one that raises harms nobody else. The
+run-time hooks take one frozen request and may return None to leave it to the next in line: first the
+handler that the architecture names itself, then the plugins', then core's. A hookimpl with
+`wrapper=True` surrounds all of them.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from nnkit.architecture import Architecture
+from nnkit.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from nnkit.exporting.report import ExportReport
+    from nnkit.plugin_manager import PluginManager
+    from nnkit.smoke.report import SmokeReport
+    from nnkit.summary.report import SummaryReport
+
+PLUGIN_API = "1.0"
+
+hookspec = pluggy.HookspecMarker("nnkit")
+hookimpl = pluggy.HookimplMarker("nnkit")
+
+
+def _silent(line: str) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """Build `spec.architecture` under `spec.config`: the module alone, seeded and placed by core."""
+
+    spec: ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRequest:
+    """Summarise `spec`; or `module`, which is built already, on `inputs`, and stays as it is."""
+
+    spec: ModelSpec
+    manager: "PluginManager"
+    module: "nn.Module | None" = None
+    inputs: "tuple[Tensor, ...] | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """Write `spec` to `path` as `format` (`onnx` or `safetensors`) and prove it.
+
+    verify: whether the proof is made. opset: of the ONNX file, None for the exporter's own.
+    inputs: example inputs in the place of random ones; then no axis is dynamic.
+    progress: called with a line that says what is being done.
+    """
+
+    spec: ModelSpec
+    manager: "PluginManager"
+    path: Path
+    format: str
+    inputs: "tuple[Tensor, ...] | None" = None
+    force: bool = False
+    verify: bool = True
+    opset: int | None = None
+    progress: Callable[[str], None] = _silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmokeRequest:
+    """Run the checks on `spec` on `device` (as typed: `cpu`, `cuda:1`, `auto`).
+
+    checks: the names of those to run, None for all. inputs: example inputs in the place of random
+    ones. progress: called with a check's name.
+    """
+
+    spec: ModelSpec
+    manager: "PluginManager"
+    device: str = "cpu"
+    inputs: "tuple[Tensor, ...] | None" = None
+    checks: tuple[str, ...] | None = None
+    progress: Callable[[str], None] = _silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A smoke check: `run` is called with a `nnkit.smoke.checks.Subject`.
+
+    It returns what it found, or raises `nnkit.smoke.checks.Failed` (or `Warned`) with the fault.
+    """
+
+    name: str
+    summary: str
+    run: str
+
+
+@hookspec
+def nnkit_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body]
+    """Return the architectures that the plugin declares.
+
+    @nnkit.hookimpl
+    def nnkit_architectures():
+        return [Architecture(name="perceptron", build="nnkit_perceptron.model:Perceptron", ...)]
+    """
+
+
+@hookspec
+def nnkit_checks() -> Iterable[Check]:  # type: ignore[empty-body]
+    """Return further checks for `nnkit smoke-run`."""
+
+
+@hookspec(firstresult=True)
+def nnkit_build(request: BuildRequest) -> "nn.Module | None":
+    """Return the module for `request.spec`, or None to leave it to the next handler."""
+
+
+@hookspec(firstresult=True)
+def nnkit_summarize(request: SummaryRequest) -> "SummaryReport | None":
+    """Return the summary of `request.spec`, or None to leave it to the next handler."""
+
+
+@hookspec(firstresult=True)
+def nnkit_export(request: ExportRequest) -> "ExportReport | None":
+    """Write and prove the file that `request` asks for, or return None."""
+
+
+@hookspec(firstresult=True)
+def nnkit_smoke_run(request: SmokeRequest) -> "SmokeReport | None":
+    """Run the checks that `request` asks for, or return None."""
+
+
+HOOK_OF_VERB = {
+    "build": "nnkit_build",
+    "summary": "nnkit_summarize",
+    "export": "nnkit_export",
+    "smoke-run": "nnkit_smoke_run",
+}

@@ -1,0 +1,20 @@
+"""SmokeReport -> text."""
+
+import click
+
+from nnkit.render import words
+from nnkit.smoke.report import SmokeReport
+
+COLORS = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "bright_black"}
+
+
+def as_text(report: SmokeReport, color: bool = False) -> str:
+    """Return the checklist, a line each."""
+    width = max(len(check.name) for check in report.checks)
+    title = f"{report.spec.name} on {report.device} · {words.sizes(report.spec.sizes)} · {report.spec.dtype}"
+    lines = [title, ""]
+    for check in report.checks:
+        status = f"{check.status:7}"
+        shown = click.style(status, fg=COLORS[check.status]) if color else status
+        lines.append(f"{shown}  {check.name:{width}}  {check.message}")
+    return "\n".join(lines)

@@ -1,0 +1,33 @@
+"""Numbers, shapes and sizes as people read them."""
+
+from collections.abc import Mapping, Sequence
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def count(number: int) -> str:
+    """Return `11,689,512`."""
+    return f"{number:,}"
+
+
+def size(number: int) -> str:
+    """Return bytes as `44.6 MiB`."""
+    amount, unit = float(number), 0
+    while amount >= 1024 and unit < len(UNITS) - 1:
+        amount, unit = amount / 1024, unit + 1
+    return f"{number} B" if unit == 0 else f"{amount:.1f} {UNITS[unit]}"
+
+
+def shape(axes: Sequence[int | str]) -> str:
+    """Return `64×8×8`; a scalar is `1`."""
+    return "×".join(map(str, axes)) or "1"
+
+
+def shapes(several: Sequence[Sequence[int]]) -> str:
+    """Return `64×8×8, 10`."""
+    return ", ".join(map(shape, several))
+
+
+def sizes(assignment: Mapping[str, int]) -> str:
+    """Return `nodes=7 edges=0`."""
+    return " ".join(f"{name}={value}" for name, value in assignment.items()) or "no dims"

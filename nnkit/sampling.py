@@ -1,0 +1,84 @@
+"""TensorSpec + sizes -> tensors: random inputs, drawn from a seed, the same on every device."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from nnkit.architecture import TensorSpec
+from nnkit.config import config_values
+from nnkit.core_handlers import load
+from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.spec import ModelSpec
+
+Inputs = tuple[Tensor, ...]
+
+
+def sample_inputs(
+    spec: ModelSpec, *, sizes: Mapping[str, int] | None = None, seed: int | None = None, device: str = "cpu"
+) -> Inputs:
+    """Return random inputs for `spec`, in declared order.
+
+    sizes: other sizes for some dims. seed: another than the spec's. Values are drawn on the CPU, so
+    that a seed gives the same ones everywhere; on `meta` there are none.
+    """
+    spec = spec.with_sizes(sizes or {})
+    generator = torch.Generator().manual_seed(spec.seed if seed is None else seed)
+    return tuple(_sample(spec, tensor, generator, device) for tensor in spec.inputs)
+
+
+def dtype_of(spec: ModelSpec, tensor: TensorSpec) -> torch.dtype:
+    """Return the torch dtype of a declared tensor: `float` is the dtype of the model."""
+    name = spec.dtype if tensor.dtype == "float" else tensor.dtype
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UsageProblem(
+            f"input {tensor.name!r} has the unknown dtype {name!r}", "for example: float32, int64"
+        )
+    return dtype
+
+
+def _sample(spec: ModelSpec, tensor: TensorSpec, generator: torch.Generator, device: str) -> Tensor:
+    shape, dtype = spec.shape(tensor), dtype_of(spec, tensor)
+    if device == "meta":
+        return torch.empty(shape, dtype=dtype, device="meta")
+    if ":" in tensor.sample:
+        values = {**config_values(spec.config), **spec.sizes}
+        drawn: Tensor = load(tensor.sample)(shape, values, dtype, generator)
+        return drawn.to(device)
+    return _draw(spec, tensor, shape, generator).to(device=device, dtype=dtype)
+
+
+def _draw(spec: ModelSpec, tensor: TensorSpec, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    match tensor.sample:
+        case "normal":
+            return torch.randn(shape, generator=generator)
+        case "uniform":
+            return torch.rand(shape, generator=generator)
+        case "zeros":
+            return torch.zeros(shape)
+        case "index":
+            return torch.randint(0, max(_limit(spec, tensor), 1), shape, generator=generator)
+        case "lengths":
+            return _lengths(_limit(spec, tensor), shape, generator)
+        case "adjacency":
+            upper = torch.triu(torch.rand(shape, generator=generator) < 0.5, diagonal=1)
+            return (upper | upper.transpose(-1, -2)).float()
+    kinds = ("normal", "uniform", "zeros", "index", "lengths", "adjacency")
+    raise UsageProblem(
+        f"input {tensor.name!r} is to be sampled as {tensor.sample!r}, which is not known",
+        did_you_mean(tensor.sample, kinds) or f"one of {', '.join(kinds)}, or module:function",
+    )
+
+
+def _lengths(longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    lengths = torch.randint(1, longest + 1, shape, generator=generator)
+    lengths[..., :1] = longest  # a padded batch is as long as its longest sequence
+    return lengths
+
+
+def _limit(spec: ModelSpec, tensor: TensorSpec) -> int:
+    """Return the size of what the integers of `tensor` index or count."""
+    if tensor.index_of is None:
+        raise UsageProblem(f"input {tensor.name!r} doesn't say what it indexes", "set index_of to a dim")
+    return spec.shape(TensorSpec(tensor.name, (tensor.index_of,)))[0]

@@ -1,0 +1,159 @@
+"""The checks of a smoke-run. Each takes a Subject, returns what it saw, or raises what is wrong."""
+
+import torch
+from torch import Tensor, nn
+
+from nnkit.hookspecs import Check
+from nnkit.smoke.subject import (
+    TOLERANCE,
+    Failed,
+    Outputs,
+    Skipped,
+    Subject,
+    Warned,
+    batch_axis,
+    difference,
+    projection,
+    row,
+)
+
+SEEDS = 3  # a unit may be dead for one input by chance, hardly for three
+
+
+def shapes(subject: Subject) -> str:
+    """Outputs have the shapes, and the device, that are declared."""
+    with torch.inference_mode():
+        outputs = subject.outputs(subject.fresh(), subject.inputs())
+    seen = []
+    for declared, tensor in outputs:
+        wanted = subject.spec.shape(declared, subject.sizes)
+        if tuple(tensor.shape) != wanted:
+            raise Failed(f"output {declared.name} is {_words(tensor.shape)}, declared {_words(wanted)}")
+        if tensor.device.type != subject.device.type:
+            raise Failed(f"output {declared.name} is on {tensor.device}, not on {subject.device}")
+        seen.append(f"{declared.name} {_words(wanted)}")
+    return ", ".join(seen)
+
+
+def finite(subject: Subject) -> str:
+    """No output and no gradient is infinite or not a number."""
+    module = subject.fresh().train()
+    outputs = subject.outputs(module, subject.inputs())
+    for declared, tensor in outputs:
+        if not _is_finite(tensor):
+            raise Failed(f"output {declared.name} has {_infinite(tensor)}")
+    projection(outputs).backward()  # type: ignore[no-untyped-call]
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None and not _is_finite(parameter.grad):
+            raise Failed(f"the gradient of {name} has {_infinite(parameter.grad)}")
+    return f"{len(outputs)} outputs and every gradient"
+
+
+def gradients(subject: Subject) -> str:
+    """The gradient of the outputs reaches every trainable parameter."""
+    module = subject.fresh().train()
+    waiting = {name: each for name, each in module.named_parameters() if each.requires_grad}
+    total = len(waiting)
+    for seed in range(SEEDS):
+        module.zero_grad()
+        projection(subject.outputs(module, subject.inputs(seed))).backward()  # type: ignore[no-untyped-call]
+        waiting = {name: each for name, each in waiting.items() if each.grad is None or not each.grad.any()}
+        if not waiting:
+            return f"all {total} parameters"
+    raise Failed(f"none reaches {_some(waiting)}, of {total} parameters")
+
+
+def updates(subject: Subject) -> str:
+    """One step of the optimiser moves every trainable parameter."""
+    module = subject.fresh().train()
+    trainable = {name: each for name, each in module.named_parameters() if each.requires_grad}
+    before = {name: each.detach().clone() for name, each in trainable.items()}
+    optimiser = torch.optim.Adam(trainable.values(), lr=1e-2)
+    projection(subject.outputs(module, subject.inputs())).backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    still = [name for name, each in trainable.items() if torch.equal(each, before[name])]
+    if len(still) == len(trainable):
+        raise Failed("a step of Adam moves no parameter")
+    if still:
+        raise Warned(f"a step of Adam leaves {_some(still)} as it was")
+    return f"a step of Adam moves all {len(trainable)}"
+
+
+def batch_independence(subject: Subject) -> str:
+    """Each sample of a batch gives the same result alone."""
+    axes = [batch_axis(tensor) for tensor in subject.spec.inputs]
+    if all(axis is None for axis in axes) or subject.given is not None:
+        raise Skipped("the inputs have no dim called batch")
+    module, inputs = subject.fresh(), subject.inputs()
+    with torch.inference_mode():
+        together = subject.outputs(module, inputs)
+        for index in range(subject.sizes["batch"]):
+            alone = [row(tensor, axis, index) for tensor, axis in zip(inputs, axes, strict=True)]
+            single = subject.outputs(module, tuple(each.clone() for each in alone))
+            _same_row(together, single, index)
+    return f"{subject.sizes['batch']} samples, together and alone"
+
+
+def _same_row(together: Outputs, single: Outputs, index: int) -> None:
+    for (declared, whole), (_, one) in zip(together, single, strict=True):
+        axis = batch_axis(declared)
+        if axis is None:
+            continue
+        apart = difference(row(whole, axis, index), one)
+        if apart > _tolerance(whole):
+            name = declared.name
+            raise Failed(f"sample {index} of output {name} differs alone by {apart:.2g} of its spread")
+
+
+def determinism(subject: Subject) -> str:
+    """Two runs in eval mode give the same outputs."""
+    module, inputs = subject.fresh(), subject.inputs()
+    with torch.inference_mode():
+        first = subject.outputs(module, tuple(each.clone() for each in inputs))
+        second = subject.outputs(module, tuple(each.clone() for each in inputs))
+    for (declared, one), (_, other) in zip(first, second, strict=True):
+        apart = difference(one, other)
+        if apart > _tolerance(one):
+            raise Failed(f"output {declared.name} differs from run to run by {apart:.2g} of its spread")
+        if apart > 0:
+            raise Warned(
+                f"output {declared.name} differs from run to run by rounding, {apart:.2g} of its spread"
+            )
+    return "two eval runs, equal bit for bit"
+
+
+CHECKS = (
+    Check(name="shapes", summary=shapes.__doc__ or "", run="nnkit.smoke.checks:shapes"),
+    Check(name="finite", summary=finite.__doc__ or "", run="nnkit.smoke.checks:finite"),
+    Check(name="gradients", summary=gradients.__doc__ or "", run="nnkit.smoke.checks:gradients"),
+    Check(name="updates", summary=updates.__doc__ or "", run="nnkit.smoke.checks:updates"),
+    Check(
+        name="batch-independence",
+        summary=batch_independence.__doc__ or "",
+        run="nnkit.smoke.checks:batch_independence",
+    ),
+    Check(name="determinism", summary=determinism.__doc__ or "", run="nnkit.smoke.checks:determinism"),
+)
+
+
+def _tolerance(tensor: Tensor) -> float:
+    return TOLERANCE.get(tensor.dtype, 0.0)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def _infinite(tensor: Tensor) -> str:
+    count = int((~torch.isfinite(tensor)).sum())
+    return f"{count} of {tensor.numel()} elements infinite or not a number"
+
+
+def _words(shape: tuple[int, ...] | torch.Size) -> str:
+    return "×".join(map(str, shape)) or "1"
+
+
+def _some(names: "dict[str, nn.Parameter] | list[str]") -> str:
+    listed = list(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more

@@ -1,0 +1,52 @@
+"""SmokeRequest -> SmokeReport."""
+
+from collections.abc import Iterable
+
+from nnkit.core_handlers import load
+from nnkit.devices import find_device
+from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.hookspecs import Check, SmokeRequest
+from nnkit.smoke.checks import CHECKS
+from nnkit.smoke.report import CheckResult, SmokeReport
+from nnkit.smoke.subject import Failed, Skipped, Subject, Warned
+
+
+def smoke_run(request: SmokeRequest) -> SmokeReport:
+    """Run the checks one after the other; a model that can't even be built raises its own error."""
+    device = find_device(request.device)
+    subject = Subject(request.spec, request.manager, device, request.inputs)
+    chosen = _choose(request)
+    subject.fresh()
+    results = []
+    for check in chosen:
+        request.progress(f"checking {check.name}")
+        results.append(_run(check, subject))
+    return SmokeReport(request.spec, str(device), tuple(results))
+
+
+def _choose(request: SmokeRequest) -> Iterable[Check]:
+    offered = {check.name: check for check in (*CHECKS, *request.manager.checks())}
+    if request.checks is None:
+        return offered.values()
+    for name in request.checks:
+        if name not in offered:
+            raise UsageProblem(
+                f"there is no check {name!r}", did_you_mean(name, offered) or f"one of: {', '.join(offered)}"
+            )
+    return [offered[name] for name in request.checks]
+
+
+def _run(check: Check, subject: Subject) -> CheckResult:
+    if reason := subject.spec.architecture.unsupported.get(check.name):
+        return CheckResult(check.name, "skipped", reason)
+    try:
+        return CheckResult(check.name, "passed", load(check.run)(subject) or "")
+    except Failed as fault:
+        return CheckResult(check.name, "failed", str(fault))
+    except Warned as doubt:
+        return CheckResult(check.name, "warned", str(doubt))
+    except Skipped as reason_not:
+        return CheckResult(check.name, "skipped", str(reason_not))
+    except Exception as error:
+        first = str(error).strip().splitlines()[:1]
+        return CheckResult(check.name, "failed", f"{type(error).__name__}: {first[0] if first else ''}")

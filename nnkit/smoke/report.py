@@ -1,0 +1,46 @@
+"""What a smoke-run says. Torch-free."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from nnkit.spec import ModelSpec
+
+Status = Literal["passed", "warned", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found: what it looked at, or what is wrong and where."""
+
+    name: str
+    status: Status
+    message: str
+
+
+@dataclass(frozen=True)
+class SmokeReport:
+    """The checklist, line by line, and the device that it ran on."""
+
+    SCHEMA = "nnkit.smoke-run/1"
+
+    spec: ModelSpec
+    device: str
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return not any(check.status == "failed" for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, the form of `--json`."""
+        from nnkit import __version__
+
+        return {
+            "schema": self.SCHEMA,
+            "nnkit": __version__,
+            "spec": self.spec.to_dict(),
+            "passed": self.passed,
+            "device": self.device,
+            "checks": [asdict(check) for check in self.checks],
+        }

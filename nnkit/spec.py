@@ -1,0 +1,210 @@
+"""ModelSpec: the one thing that every command works on, and its form as data and YAML. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nnkit.architecture import Architecture, Preset, TensorSpec
+from nnkit.config import config_values, make_config, options_of
+from nnkit.errors import UsageProblem, did_you_mean
+
+FORMAT = 1
+KEYS = ("nnkit", "architecture", "config", "sizes", "seed", "dtype", "weights")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """An architecture with every choice made: two equal specs give the same model, bit for bit.
+
+    plugin: the plugin that declared the architecture; empty for a module of the user's own.
+    config: an instance of the architecture's config type.
+    sizes: the size of every dim that the inputs use.
+    seed: of the weights and of random inputs. dtype: of the weights, by name.
+    weights: path of the file that the weights come from, None for random ones.
+    """
+
+    architecture: Architecture
+    plugin: str
+    config: Any
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+    dtype: str = "float32"
+    weights: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The qualified name, `plugin/architecture`, which always resolves."""
+        return f"{self.plugin}/{self.architecture.name}" if self.plugin else self.architecture.name
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `forward` takes under this config."""
+        return self.architecture.inputs_for(self.config)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What `forward` returns under this config."""
+        return self.architecture.outputs_for(self.config)
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> "ModelSpec":
+        """Return the same model for inputs of other sizes."""
+        return replace(self, sizes={**self.sizes, **sizes})
+
+    def shape(self, tensor: TensorSpec, sizes: Mapping[str, int] | None = None) -> tuple[int, ...]:
+        """Return the shape of a declared tensor, its dims and config fields filled in."""
+        values = {**config_values(self.config), **self.sizes, **(sizes or {})}
+        try:
+            return tuple(values[axis] if isinstance(axis, str) else axis for axis in tensor.shape)
+        except KeyError as error:
+            raise UsageProblem(
+                f"the shape of {tensor.name!r} names {error.args[0]!r}, which is no dim of {self.name}",
+                "declare it in dims, or as an integer field of the config",
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain data, complete: nothing is left to defaults."""
+        return {
+            "nnkit": FORMAT,
+            "architecture": self.name,
+            "config": config_values(self.config),
+            "sizes": dict(self.sizes),
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "weights": self.weights,
+        }
+
+    def to_yaml(self) -> str:
+        """Return the spec as YAML, which `nnkit` reads wherever it takes a reference."""
+        import yaml
+
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+
+def make_spec(
+    architecture: Architecture,
+    plugin: str = "",
+    *,
+    base: Mapping[str, Any] | None = None,
+    preset: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> ModelSpec:
+    """Make every choice: the architecture's defaults, then `base`, then the preset, then the options.
+
+    base: a spec as plain data, as read from a file. options: config fields, dims, `seed`, `dtype` and
+    `weights`, by name. Raises UsageProblem for what can't be.
+    """
+    base, options = base or {}, dict(options or {})
+    chosen = _preset(architecture, preset)
+    whole = {key: options.pop(key, base.get(key)) for key in ("seed", "dtype", "weights")}
+    config_part, sizes_part = _split(architecture, options)
+    config = make_config(architecture.config, {**base.get("config", {}), **chosen.config, **config_part})
+    sizes = _sizes(architecture, config, {**base.get("sizes", {}), **chosen.sizes}, sizes_part)
+    dtype = whole["dtype"] or "float32"
+    if dtype not in DTYPES:
+        raise UsageProblem(f"unknown dtype {dtype!r}", f"one of: {', '.join(DTYPES)}")
+    return ModelSpec(architecture, plugin, config, sizes, whole["seed"] or 0, dtype, whole["weights"])
+
+
+def _sizes(
+    architecture: Architecture, config: Any, given: Mapping[str, Any], typed: Mapping[str, Any]
+) -> dict[str, int]:
+    """Return a size for every dim in use; `given` may name idle dims, what the user `typed` may not."""
+    dims = architecture.dims_for(config)
+    for name in typed:
+        if name not in dims:
+            raise UsageProblem(
+                f"{architecture.name} has no dim {name!r} under these options",
+                f"the dims in use are: {', '.join(dims) or 'none'}",
+            )
+    wanted = {**given, **typed}
+    sizes = {name: _size(name, wanted.get(name, dim.default)) for name, dim in dims.items()}
+    for name, size in sizes.items():
+        if problem := dims[name].problem_with(size):
+            hint = f"give another: --{name} {dims[name].default}"
+            raise UsageProblem(f"size --{name} of {architecture.name} {problem}", hint)
+    return sizes
+
+
+def _split(architecture: Architecture, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sort options into those of the config and those that are sizes of dims."""
+    fields = {option.name for option in options_of(architecture.config)}
+    unknown = [name for name in options if name not in fields and name not in architecture.dims]
+    if unknown:
+        everything = [*fields, *architecture.dims]
+        raise UsageProblem(
+            f"{architecture.name} has no option {unknown[0]!r}",
+            did_you_mean(unknown[0], everything) or f"see them all: nnkit info {architecture.name}",
+        )
+    config = {name: value for name, value in options.items() if name in fields}
+    return config, {name: value for name, value in options.items() if name not in fields}
+
+
+def _preset(architecture: Architecture, name: str | None) -> Preset:
+    if name is None:
+        return Preset()
+    if name not in architecture.presets:
+        offered = ", ".join(architecture.presets) or "none"
+        raise UsageProblem(
+            f"{architecture.name} has no preset {name!r}",
+            did_you_mean(name, architecture.presets) or f"its presets: {offered}",
+        )
+    return architecture.presets[name]
+
+
+def _size(name: str, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lstrip("-").isdecimal():
+        return int(value)
+    raise UsageProblem(f"size --{name} takes an integer, got {value!r}", f"for example: --{name} 8")
+
+
+def read_spec_file(path: Path) -> dict[str, Any]:
+    """Read the YAML form of a spec: checked data, no architecture looked up and no code run.
+
+    Raises UsageProblem for what can't be read, isn't a mapping, or has an unknown key.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not text"
+        raise UsageProblem(
+            f"{path} is not readable YAML{place}: {problem}",
+            "write one with: nnkit build ARCH --spec > spec.yaml",
+        ) from error
+    return check_spec_data(data, str(path))
+
+
+def check_spec_data(data: Any, origin: str) -> dict[str, Any]:
+    """Check the shape of a spec that came from outside; `origin` names it in errors."""
+    hint = "write one with: nnkit build ARCH --spec > spec.yaml"
+    if not isinstance(data, dict) or "architecture" not in data:
+        raise UsageProblem(f"{origin} is not a ModelSpec: it names no architecture", hint)
+    for key in data:
+        if key not in KEYS:
+            raise UsageProblem(f"{origin} has an unknown key {key!r}", did_you_mean(str(key), KEYS) or hint)
+    if data.get("nnkit", FORMAT) != FORMAT:
+        raise UsageProblem(
+            f"{origin} is written in format {data['nnkit']!r}, this nnkit reads {FORMAT}",
+            "upgrade nnkit, or write the file again",
+        )
+    wanted: dict[str, tuple[type, ...]] = {
+        "architecture": (str,), "config": (dict,), "sizes": (dict,), "seed": (int,), "dtype": (str,),
+        "weights": (str, type(None)),
+    }  # fmt: skip
+    for key, kinds in wanted.items():
+        if key in data and not isinstance(data[key], kinds):
+            raise UsageProblem(f"{origin}: {key} can't be {data[key]!r}", hint)
+    name = data["architecture"]
+    if ":" in name or name.endswith((".py", ".yaml")):
+        raise UsageProblem(
+            f"{origin} names code ({name}); a file can name registered architectures alone",
+            "type the reference on the command line instead: code is run only from there",
+        )
+    return data
