@@ -1,0 +1,1 @@
+"""Networks that take a set of points as it is, without a grid."""

@@ -1,0 +1,42 @@
+"""The options of the point-cloud networks."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
+
+InChannels = Annotated[int, Meta(ge=1, description="coordinates of a point")]
+Dropout = Annotated[
+    float, Meta(ge=0, lt=1, description="share of the head's activations dropped in training")
+]
+ReturnTransform = Annotated[
+    bool, Meta(description="also return the feature transform, which the paper's loss keeps near orthogonal")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointNetConfig:
+    """Options of `pointnet`."""
+
+    num_classes: Annotated[int, Meta(ge=1, description="classes of shapes to tell apart")] = 40
+    in_channels: InChannels = 3
+    dropout: Dropout = 0.3
+    return_transform: ReturnTransform = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointNetVanillaConfig:
+    """Options of `pointnet-vanilla`."""
+
+    num_classes: Annotated[int, Meta(ge=1, description="classes of shapes to tell apart")] = 40
+    in_channels: InChannels = 3
+    dropout: Dropout = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointNetSegmentationConfig:
+    """Options of `pointnet-segmentation`."""
+
+    num_classes: Annotated[int, Meta(ge=1, description="classes of parts to tell apart, point by point")] = 50
+    in_channels: InChannels = 3
+    return_transform: ReturnTransform = False

@@ -1,0 +1,113 @@
+"""PointNet for classification, without transform nets, and for part segmentation."""
+
+from nnkit import Architecture, Dim, TensorSpec, hookimpl
+from nnkit_pointcloud.configs import PointNetConfig, PointNetSegmentationConfig, PointNetVanillaConfig
+
+NNKIT_PLUGIN_API = "1.0"
+
+FAMILY = "point cloud"
+PAPER = (
+    "Qi, Su, Mo, Guibas: PointNet: Deep Learning on Point Sets for 3D Classification and Segmentation, "
+    "CVPR 2017, https://arxiv.org/abs/1612.00593"
+)
+CLOUD = TensorSpec(
+    "x", ("batch", "in_channels", "points"), description="coordinates of the points, in any order"
+)
+DIMS = {
+    "batch": Dim(default=1, description="clouds; batch norm needs at least 2 to train"),
+    "points": Dim(default=1024, description="points of a cloud"),
+}
+TUTORIAL = 'What the tutorial shows under the heading "PointNet" is another thing: see pointer-network.'
+ORIGINAL = (
+    "Layers, initial values (Glorot; T-Nets that predict the identity) and the batch norm's epsilon of 1e-3 "
+    "are those of the authors' code. PyTorch ports use 1e-5 and other initial values."
+)
+MULTIPLY_ADDS = (
+    "The paper's 440 million operations per cloud are multiply-adds, rounded: 448.0 million at 1024 points "
+    "and 40 classes."
+)
+REGULARISER = (
+    "The paper adds 0.001 · ‖I − A Aᵀ‖² of the feature transform A to the loss: --return-transform "
+    "returns A, nnkit_pointcloud.pointnet.orthogonality_loss computes it."
+)
+
+
+def _outputs(
+    logits: TensorSpec, config: PointNetConfig | PointNetSegmentationConfig
+) -> tuple[TensorSpec, ...]:
+    if not config.return_transform:
+        return (logits,)
+    return (logits, TensorSpec("transform", ("batch", 64, 64), description="feature transform of each cloud"))
+
+
+def _classification_outputs(config: PointNetConfig) -> tuple[TensorSpec, ...]:
+    return _outputs(
+        TensorSpec("logits", ("batch", "num_classes"), description="scores of the classes"), config
+    )
+
+
+def _segmentation_outputs(config: PointNetSegmentationConfig) -> tuple[TensorSpec, ...]:
+    logits = TensorSpec(
+        "logits", ("batch", "num_classes", "points"), description="scores of the classes, point by point"
+    )
+    return _outputs(logits, config)
+
+
+POINTNET = Architecture(
+    name="pointnet",
+    summary="PointNet classifier of point clouds, with input and feature transform nets",
+    build="nnkit_pointcloud.pointnet:PointNet",
+    config=PointNetConfig,
+    inputs=(CLOUD,),
+    outputs=_classification_outputs,
+    dims=DIMS,
+    family=FAMILY,
+    paper=PAPER,
+    equation="f({x_1, ..., x_n}) = g(max_i h(x_i)), with x_i <- x_i T_3(X) and h_i <- h_i T_64(H)",
+    notes=(TUTORIAL, ORIGINAL, REGULARISER, MULTIPLY_ADDS),
+)
+
+POINTNET_VANILLA = Architecture(
+    name="pointnet-vanilla",
+    summary="PointNet classifier without transform nets, the paper's baseline",
+    build="nnkit_pointcloud.pointnet:PointNetVanilla",
+    config=PointNetVanillaConfig,
+    inputs=(CLOUD,),
+    outputs=(TensorSpec("logits", ("batch", "num_classes"), description="scores of the classes"),),
+    dims=DIMS,
+    family=FAMILY,
+    paper=PAPER,
+    equation="f({x_1, ..., x_n}) = g(max_i h(x_i))",
+    notes=(
+        TUTORIAL,
+        ORIGINAL,
+        "The authors' code drops activations before the last layer alone here; this drops after both "
+        "hidden layers of the head, as their full network does.",
+    ),
+)
+
+POINTNET_SEGMENTATION = Architecture(
+    name="pointnet-segmentation",
+    summary="PointNet that labels each point of a cloud, with input and feature transform nets",
+    build="nnkit_pointcloud.pointnet:PointNetSegmentation",
+    config=PointNetSegmentationConfig,
+    inputs=(CLOUD,),
+    outputs=_segmentation_outputs,
+    dims=DIMS,
+    family=FAMILY,
+    paper=PAPER,
+    equation="s_i = g([h_i; max_j k(h_j)]), h_i = h(x_i T_3(X)) T_64(H)",
+    notes=(
+        TUTORIAL,
+        ORIGINAL,
+        REGULARISER,
+        "The segmentation network of the paper's Figure 2; the supplement's variant for ShapeNet parts, "
+        "which is also told the class of the object and joins five layers, is another network.",
+    ),
+)
+
+
+@hookimpl
+def nnkit_architectures() -> list[Architecture]:
+    """Declare the PointNet family."""
+    return [POINTNET, POINTNET_VANILLA, POINTNET_SEGMENTATION]

@@ -1,0 +1,1 @@
+"""Networks whose outputs point at their inputs."""
