@@ -114,7 +114,7 @@ def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
 
 
 def _convert(config_type: type, option: Option, value: Any) -> Any:
-    loose = isinstance(value, str)
+    given, loose = value, isinstance(value, str)
     if loose and value.lower() == "none" and "none" in option.kind:
         value = None
     elif loose and option.kind.endswith(",…"):
@@ -124,7 +124,7 @@ def _convert(config_type: type, option: Option, value: Any) -> Any:
     except (msgspec.ValidationError, ValueError) as error:
         wanted = f"one of {', '.join(option.choices)}" if option.choices else f"{option.kind}"
         raise UsageProblem(
-            f"option {option.flag} takes {wanted}, got {value!r}",
+            f"option {option.flag} takes {wanted}, got {given!r}",
             option.description and f"{option.flag}: {option.description}",
         ) from error
 

@@ -1,9 +1,22 @@
 """What every test may rely on."""
 
 import importlib.util
+import site
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
+import pytest
 import torch
 
+from nnkit.cli.main import main
+from nnkit.plugin_manager import PluginManager, plugin_manager
+
+ROOT = Path(__file__).parent.parent
 
 _KEPT: list[torch.library.Library] = []  # definitions live as long as the object that made them
 
@@ -24,3 +37,102 @@ def _declare_torchvision_operators() -> None:
 
 
 _declare_torchvision_operators()
+
+
+@dataclass
+class Result:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def nnkit_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., Result]:
+    """Run the command line in this process, in an empty folder: `nnkit_command("list", "--json")`."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            main(args)
+        captured = capsys.readouterr()
+        return Result(int(ending.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def fresh_plugins() -> Iterator[None]:
+    """Look the plugins up anew before and after the test."""
+    plugin_manager.cache_clear()
+    yield
+    plugin_manager.cache_clear()
+
+
+@pytest.fixture
+def plugins_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., PluginManager]]:
+    """Make a manager of plugins written on the spot: `plugins_from(good="NNKIT_PLUGIN_API = ...")`."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: list[str] = []
+
+    def make(environment: dict[str, str] | None = None, **sources: str) -> PluginManager:
+        points = []
+        for name, source in sources.items():
+            module = f"plugin_under_test_{name}"
+            (tmp_path / f"{module}.py").write_text(source)
+            names.append(module)
+            points.append(EntryPoint(name=name, value=module, group="nnkit"))
+        return PluginManager(points, environment or {})
+
+    yield make
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@dataclass
+class Environment:
+    """A virtual environment of its own, on top of the packages that the tests run with."""
+
+    python: Path
+
+    def install(self, *what: str) -> None:
+        """Install with pip, building with what is here already."""
+        command = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet"]
+        quiet = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+        subprocess.run([*command, *quiet, *what], check=True, capture_output=True, text=True)
+
+    def run(self, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run Python in it; `run("-m", "nnkit", "list")`."""
+        return subprocess.run([str(self.python), *args], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Callable[[bool], Environment]:
+    """Make a temporary environment; `environment(False)` has the packages, but not this nnkit."""
+
+    def make(with_nnkit: bool = True) -> Environment:
+        folder = tmp_path / "environment"
+        venv.create(folder, symlinks=True, with_pip=False)
+        python = folder / "bin" / "python"
+        packages = Path(site.getsitepackages()[0])
+        # addsitedir also reads the .pth file of an editable install, a plain path does not.
+        line = f"import site; site.addsitedir({str(packages)!r})" if with_nnkit else str(packages)
+        target = next((folder / "lib").glob("python*/site-packages"))
+        (target / "packages.pth").write_text(line + "\n")
+        return Environment(python)
+
+    return make
+
+
+def python(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python with `args` in a process of its own."""
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+__all__: Sequence[str] = ["ROOT", "Environment", "Result", "python"]

@@ -24,11 +24,26 @@ COMMANDS = {
     "smoke-run": "does it run, train and behave on this device?",
     "summary": "layers, shapes, parameters, multiply-adds",
 }
+
+
+class Interrupted(NnkitError):
+    """Ctrl-C."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted", "what was there before is unchanged")
+
+
 PLUGIN_COMMANDS = "nnkit.commands"  # the entry-point group
 
 
 class LazyGroup(click.Group):
     """Imports a subcommand only when it is called, and plugins' commands only when core has none."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:  # click would print an empty line of its own
+            raise Interrupted from interrupt
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -110,7 +125,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         code = _fail(settings, error.format_message(), "", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        code = _fail(settings, "interrupted", "what was there before is unchanged", 1)
+        code = _fail(settings, Interrupted().message, Interrupted().hint, 1)
     except BrokenPipeError:
         # The reader has gone (`nnkit list | head`); nothing more can be said, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -40,13 +40,16 @@ class ArchitectureCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[OPTIONS] = {}
+        settings = ctx.ensure_object(Settings)
+        settings.verbose |= not {"-v", "--verbose"}.isdisjoint(args)  # the look-up may fail before parsing
+        settings.quiet |= not {"-q", "--quiet"}.isdisjoint(args)
         text = self._find_reference(ctx, args)
         if text is not None:
             try:
                 ctx.meta[REFERENCE] = look_up(text, plugin_manager(), _values_of("--input", args))
             except NnkitError:
                 if not ctx.resilient_parsing:
-                    installed_plugins(ctx.ensure_object(Settings))
+                    installed_plugins(settings)
                     raise
         return super().parse_args(ctx, args)
 

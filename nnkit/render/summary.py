@@ -82,7 +82,7 @@ def _totals(report: SummaryReport) -> list[str]:
     if totals.uncounted:
         seen = (f"{name.removeprefix('aten.')} ×{times}" for name, times in totals.uncounted.items())
         lines.append(f"not counted  {', '.join(seen)}")
-    how = "a run without weights or data" if report.method == "meta" else "a real run on the CPU"
+    how = "a run without weights or data" if report.method == "meta" else "a run on the CPU"
     lines.append(f"counted in   {how}{f' ({report.reason})' if report.reason else ''}")
     notes = []
     if report.batch is not None:

@@ -5,6 +5,9 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+GAP = 3  # between the columns that rich draws
+NARROWEST = 12  # a column of words is cut no further
+
 
 @dataclass(frozen=True)
 class Table:
@@ -29,26 +32,42 @@ def to_plain(table: Table) -> str:
 
 
 def to_terminal(table: Table, color: bool) -> str:
-    """Return the table drawn by rich for the width of the terminal."""
+    """Return the table drawn by rich, cut to the width of the terminal; numbers are never cut."""
     import rich.box
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    console = Console(file=io.StringIO(), force_terminal=color, no_color=not color, highlight=False)
     drawn = RichTable(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in table.columns:
-        drawn.add_column(
-            name,
-            justify="right" if name in table.numbers else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+        drawn.add_column(name, justify="right" if name in table.numbers else "left", no_wrap=True)
+    gaps = GAP * (len(table.columns) - 1)
+    widths = _widths(table, console.width - gaps)
+    console.width = max(console.width, sum(widths) + gaps)  # or rich would cut the numbers
     for row in table.rows:
-        drawn.add_row(*map(Text, row))
-    console = Console(file=io.StringIO(), force_terminal=color, no_color=not color, highlight=False)
+        drawn.add_row(*(Text(cut(cell, width)) for cell, width in zip(row, widths, strict=True)))
     with console.capture() as capture:
         console.print(drawn)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _widths(table: Table, room: int) -> list[int]:
+    """Return a width for each column; where there is no room for all, the first words give way first."""
+    widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
+    for place, name in enumerate(table.columns):
+        if name not in table.numbers:
+            excess = sum(widths) - room
+            widths[place] -= min(max(excess, 0), max(widths[place] - NARROWEST, 0))
+    return widths
+
+
+def cut(text: str, width: int) -> str:
+    """Return the text, its middle left out where it is wider than `width`."""
+    if len(text) <= width:
+        return text
+    kept = width - 1
+    return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 def to_csv(table: Table) -> str:

@@ -17,6 +17,7 @@ from nnkit.smoke.subject import (
     row,
 )
 
+STEPS = 3  # a gate that starts at zero lets gradients through from the second on
 SEEDS = 3  # a unit may be dead for one input by chance, hardly for three
 
 
@@ -52,31 +53,57 @@ def finite(subject: Subject) -> str:
 def gradients(subject: Subject) -> str:
     """The gradient of the outputs reaches every trainable parameter."""
     module = subject.fresh().train()
-    waiting = {name: each for name, each in module.named_parameters() if each.requires_grad}
-    total = len(waiting)
+    trainable = {name for name, each in module.named_parameters() if each.requires_grad}
+    waiting = _unreached(subject, module, trainable)
+    blocked = len(waiting)
+    if waiting:
+        # Gates and heads that start at zero hold back what lies behind them until the first step.
+        waiting = _unreached(subject, _perturbed(module), waiting)
+    if waiting:
+        raise Failed(f"none reaches {_some(sorted(waiting))}, of {len(trainable)} parameters")
+    aside = f", {blocked} of them once weights that start at zero have moved" if blocked else ""
+    return f"all {len(trainable)} parameters{aside}"
+
+
+def _unreached(subject: Subject, module: nn.Module, names: set[str]) -> set[str]:
+    """Return those of the parameters that get no gradient, whichever of a few inputs is given."""
+    waiting = set(names)
     for seed in range(SEEDS):
         module.zero_grad()
         projection(subject.outputs(module, subject.inputs(seed))).backward()  # type: ignore[no-untyped-call]
-        waiting = {name: each for name, each in waiting.items() if each.grad is None or not each.grad.any()}
+        reached = {name for name, each in module.named_parameters() if each.grad is not None and each.grad.any()}
+        waiting -= reached
         if not waiting:
-            return f"all {total} parameters"
-    raise Failed(f"none reaches {_some(waiting)}, of {total} parameters")
+            break
+    return waiting
+
+
+def _perturbed(module: nn.Module) -> nn.Module:
+    """Return the module with a little noise on every parameter."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter.add_(noise, alpha=0.02)
+    return module
 
 
 def updates(subject: Subject) -> str:
-    """One step of the optimiser moves every trainable parameter."""
+    """A few steps of the optimiser move every trainable parameter."""
     module = subject.fresh().train()
     trainable = {name: each for name, each in module.named_parameters() if each.requires_grad}
     before = {name: each.detach().clone() for name, each in trainable.items()}
     optimiser = torch.optim.Adam(trainable.values(), lr=1e-2)
-    projection(subject.outputs(module, subject.inputs())).backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+    for step in range(STEPS):
+        optimiser.zero_grad()
+        projection(subject.outputs(module, subject.inputs(step))).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
     still = [name for name, each in trainable.items() if torch.equal(each, before[name])]
     if len(still) == len(trainable):
-        raise Failed("a step of Adam moves no parameter")
+        raise Failed(f"{STEPS} steps of Adam move no parameter")
     if still:
-        raise Warned(f"a step of Adam leaves {_some(still)} as it was")
-    return f"a step of Adam moves all {len(trainable)}"
+        raise Warned(f"{STEPS} steps of Adam leave {_some(still)} as it was")
+    return f"{STEPS} steps of Adam move all {len(trainable)}"
 
 
 def batch_independence(subject: Subject) -> str:
@@ -153,7 +180,6 @@ def _words(shape: tuple[int, ...] | torch.Size) -> str:
     return "×".join(map(str, shape)) or "1"
 
 
-def _some(names: "dict[str, nn.Parameter] | list[str]") -> str:
-    listed = list(names)
+def _some(listed: list[str]) -> str:
     more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
     return ", ".join(listed[:3]) + more

@@ -21,7 +21,7 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     for check in chosen:
         request.progress(f"checking {check.name}")
         results.append(_run(check, subject))
-    return SmokeReport(request.spec, str(device), tuple(results))
+    return SmokeReport(request.spec.with_sizes(subject.sizes), str(device), tuple(results))
 
 
 def _choose(request: SmokeRequest) -> Iterable[Check]:

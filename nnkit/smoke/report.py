@@ -19,7 +19,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class SmokeReport:
-    """The checklist, line by line, and the device that it ran on."""
+    """The checklist, line by line, and the device and sizes (those of `spec`) that it ran with."""
 
     SCHEMA = "nnkit.smoke-run/1"
 

@@ -88,6 +88,40 @@ def macs_of(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result
     return None
 
 
+def product_shape(operator: Any, args: tuple[Any, ...]) -> tuple[int, ...] | None:
+    """Return the shape of the result of a convolution or dense product, None for any other call.
+
+    It is what a run for counts alone needs of them, and they are nearly all of its work.
+    """
+    if not all(each.layout == torch.strided for each in args if isinstance(each, Tensor)):
+        return None
+    packet = operator._overloadpacket
+    if packet == aten.convolution:
+        return _convolved(*args[:2], *args[3:8])
+    if packet in (aten.mm, aten.bmm):
+        return (*args[0].shape[:-1], args[1].shape[-1])
+    if packet in (aten.addmm, aten.baddbmm):
+        return (*args[1].shape[:-1], args[2].shape[-1])
+    return None
+
+
+def _convolved(
+    x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, transposed: bool, output_padding: Any
+) -> tuple[int, ...] | None:
+    """Return the shape (B, C, *space) of a convolution; a plain one alone, not a transposed."""
+    if transposed:
+        return None
+
+    def axis(values: Any, place: int) -> int:
+        return int(values[place if len(values) > 1 else 0])
+
+    space = []
+    for place, (size, kernel) in enumerate(zip(x.shape[2:], weight.shape[2:], strict=True)):
+        reach = axis(dilation, place) * (kernel - 1)
+        space.append((size + 2 * axis(padding, place) - reach - 1) // axis(stride, place) + 1)
+    return (x.shape[0], weight.shape[0], *space) if min(space, default=1) > 0 else None
+
+
 def is_mover(operator: Any) -> bool:
     """Whether an operator makes, moves or views data and computes nothing."""
     return bool(operator.is_view) or operator._overloadpacket.__name__ in MOVERS

@@ -16,7 +16,7 @@ from nnkit.summary.tracing import BudgetExceeded, Call, Trace, trace
 # the first batch norm torch._dynamo, which takes ten times as long as running ResNet-18 once.
 SMALL_WEIGHTS = 256 * 2**20  # bytes
 SMALL_INPUTS = 32 * 2**20  # bytes
-SMALL_RUN = 5 * 10**9  # multiply-adds
+SMALL_RUN = 20 * 10**9  # multiply-adds, a measure of the other work too
 
 
 def summarize(request: SummaryRequest) -> SummaryReport:
@@ -37,7 +37,8 @@ def _run_if_small(request: SummaryRequest) -> SummaryReport:
     inputs = sample_inputs(spec, device="meta")
     if on_meta or sum(each.nbytes for each in inputs) > SMALL_INPUTS:
         raise BudgetExceeded
-    return _report(request, module, trace(module, sample_inputs(spec), SMALL_RUN), "run", "")
+    seen = trace(module, sample_inputs(spec), budget=SMALL_RUN, values=False)
+    return _report(request, module, seen, "run", "")
 
 
 def _on_meta(request: SummaryRequest) -> SummaryReport:

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnkit.errors import NnkitError
-from nnkit.summary.counting import is_mover, macs_of
+from nnkit.summary.counting import is_mover, macs_of, product_shape
 from nnkit.summary.report import Shape
 
 # Functions that return a tensor but are no step of a computation.
@@ -54,11 +54,14 @@ class Trace:
     uncounted: Counter[str]
 
 
-def trace(module: nn.Module, inputs: tuple[Any, ...], budget: int | None = None) -> Trace:
+def trace(
+    module: nn.Module, inputs: tuple[Any, ...], *, budget: int | None = None, values: bool = True
+) -> Trace:
     """Run `module` on `inputs` and return its calls.
 
     The module runs in eval mode without gradients; afterwards its mode is what it was. Raises
-    BudgetExceeded when the run passes `budget` multiply-adds, NnkitError when forward fails.
+    BudgetExceeded when the run passes `budget` multiply-adds, NnkitError when forward fails. Where
+    nobody needs the `values`, for the weights have none, products give memory of the right shape.
     """
     watcher = _Watcher(module, budget)
     with ExitStack() as stack:
@@ -67,14 +70,14 @@ def trace(module: nn.Module, inputs: tuple[Any, ...], budget: int | None = None)
         stack.enter_context(_without_attention_fast_path())
         stack.enter_context(watcher.hooks())
         stack.enter_context(_Functions(watcher))
-        stack.enter_context(_Operators(watcher))
+        stack.enter_context(_Operators(watcher, values))
         try:
             module(*inputs)
         except BudgetExceeded:
             raise
         except Exception as error:
             raise NnkitError(
-                f"forward failed in {watcher.deepest}: {type(error).__name__}: {error}",
+                f"forward failed in {watcher.current.path or 'the model'} ({watcher.current.type}): {type(error).__name__}: {error}",
                 "look at the sizes and the dtype of the inputs",
             ) from error
     return Trace(watcher.top.children[0], watcher.uncounted)
@@ -89,7 +92,6 @@ class _Watcher:
         self.stack = [self.top]
         self.budget, self.spent = budget, 0
         self.uncounted: Counter[str] = Counter()
-        self.deepest = type(module).__name__
 
     @property
     def current(self) -> Call:
@@ -99,9 +101,7 @@ class _Watcher:
     def hooks(self) -> Iterator[None]:
         # Hooks for all modules, so that one that is called but not registered is seen as well.
         before = nn.modules.module.register_module_forward_pre_hook(self._enter_module)
-        after = nn.modules.module.register_module_forward_hook(
-            self._leave_module, with_kwargs=True, always_call=True
-        )
+        after = nn.modules.module.register_module_forward_hook(self._leave_module, with_kwargs=True)
         try:
             yield
         finally:
@@ -113,10 +113,11 @@ class _Watcher:
         call = Call(path, "module", type(module).__name__, module)
         self.current.children.append(call)
         self.stack.append(call)
-        self.deepest = f"{path or 'the model'} ({call.type})"
 
     def _leave_module(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         call = self.stack.pop()
+        while call.module is not module:  # one that raised, and whose caller went on
+            call = self.stack.pop()
         call.inputs, call.outputs = shapes_in((args, kwargs)), shapes_in(result)
 
     def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -161,16 +162,17 @@ class _Functions(TorchFunctionMode):
 
 
 class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, watcher: _Watcher) -> None:
+    def __init__(self, watcher: _Watcher, values: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.watcher = watcher
+        self.watcher, self.values = watcher, values
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # True would import torch._dynamo, half a second, for a compiler that never runs here
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        shape = None if self.values else product_shape(func, args)
+        result = func(*args, **(kwargs or {})) if shape is None else args[0].new_empty(shape)
         self.watcher.count(func, args, kwargs or {}, result)
         return result
 

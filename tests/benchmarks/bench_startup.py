@@ -1,0 +1,88 @@
+"""Start-up and the verbs as whole commands, each beside its rival in one run: the design's budgets.
+
+    python tests/benchmarks/bench_startup.py [--rounds 15]
+"""
+
+import argparse
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pairs import compare, python
+
+NNKIT = python("-m", "nnkit")
+
+EMPTY_CLICK_APP = """
+import click
+
+@click.group()
+def cli():
+    pass
+
+@cli.command()
+def nothing():
+    pass
+
+cli()
+"""
+
+TORCHINFO = """
+import torch
+library = torch.library.Library("torchvision", "DEF")
+for operator in ("nms", "qnms"):
+    library.define(operator + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+import torchinfo, torchvision
+torchinfo.summary(torchvision.models.resnet18(num_classes=10), (1, 3, 224, 224))
+"""
+
+BARE_EXPORT = """
+import torch, nnkit
+module = nnkit.build("resnet18")
+x = torch.randn(2, 3, 224, 225)
+with torch.inference_mode():
+    program = torch.onnx.export(
+        module, (x,), dynamo=True, dynamic_shapes=({0: "batch", 2: "height", 3: "width"},), opset_version=20,
+        verbose=False,
+    )
+program.save("bare.onnx")
+"""
+
+
+def main() -> None:
+    """Print a line for each budget."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "empty.py").write_text(EMPTY_CLICK_APP)
+        (folder / "info.py").write_text(TORCHINFO)
+        (folder / "bare.py").write_text(BARE_EXPORT)
+        bare_app = python("empty.py", "--help")
+        torch = python("-c", "import torch")
+        summary = [*NNKIT, "summary", "resnet18"]
+        export = [*NNKIT, "export", "resnet18", "--onnx", "--force", "--no-verify"]
+        compare("--help : an empty click app", [*NNKIT, "--help"], bare_app, 1.2, rounds, folder)
+        compare("--version : an empty click app", [*NNKIT, "--version"], bare_app, 1.2, rounds, folder)
+        compare("summary resnet18 : import torch", summary, torch, 1.25, rounds, folder)
+        compare("summary resnet18 : torchinfo", summary, python("info.py"), 1.0, max(rounds // 3, 2), folder)
+        compare("export --no-verify : bare script", export, python("bare.py"), 1.15, max(rounds // 3, 2), folder)
+        _count_modules(folder)
+
+
+def _count_modules(folder: Path) -> None:
+    def modules(code: str) -> int:
+        done = subprocess.run(python("-c", code), cwd=folder, capture_output=True, text=True, check=True)
+        return int(done.stdout.splitlines()[-1])
+
+    count = "import sys; print(len(sys.modules))"
+    bare = modules(f"import click, pluggy; {count}")
+    listed = modules(
+        "import sys\nfrom nnkit.cli.main import main\n"
+        f"try: main(['list'])\nexcept SystemExit: pass\n{count}"
+    )
+    print(f"{'list : bare click + pluggy':44} {listed} modules, {bare} bare: {listed - bare} more, budget 150")
+
+
+if __name__ == "__main__":
+    main()

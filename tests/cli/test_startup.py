@@ -1,0 +1,104 @@
+"""What each command imports: the gate on start-up, stable where seconds are not."""
+
+import json
+
+
+import pytest
+from conftest import python
+
+HEAVY = {"torch", "numpy", "onnx", "onnxscript", "onnxruntime", "rich", "yaml"}
+SCRIPT = """
+import io, json, sys
+from contextlib import redirect_stdout, redirect_stderr
+from nnkit.cli.main import main
+try:
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        main({args!r})
+except SystemExit as ending:
+    code = ending.code
+print(json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+def modules_of(*args, script=SCRIPT):
+    done = python("-c", script.format(args=list(args)))
+    code, modules = json.loads(done.stdout)
+    assert code == 0, done.stderr
+    return set(modules)
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"]])
+def test_help_and_version_import_no_plugin_and_nothing_heavy(args):
+    modules = modules_of(*args)
+    tops = {name.partition(".")[0] for name in modules}
+    assert not tops & (HEAVY | {"pluggy", "msgspec", "importlib_metadata", "nnkit_vision", "nnkit_graph"})
+    assert "importlib.metadata" not in modules
+
+
+@pytest.mark.parametrize(
+    "args", [["list"], ["list", "--json"], ["plugins"], ["info", "resnet18"], ["summary", "gcn", "--help"]]
+)
+def test_looking_around_imports_nothing_heavy(args):
+    tops = {name.partition(".")[0] for name in modules_of(*args)}
+    assert not tops & HEAVY
+
+
+def test_list_has_a_budget_of_modules():
+    bare = python("-c", "import sys, click, pluggy; print(len(sys.modules))")
+    assert len(modules_of("list")) <= int(bare.stdout) + 150
+
+
+def test_import_nnkit_is_free_of_torch():
+    done = python("-c", "import nnkit, sys; print('torch' in sys.modules, 'click' in sys.modules)")
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_small_summary_imports_no_compiler():
+    """sympy and torch._dynamo cost more than the whole summary; the run on the CPU needs neither."""
+    tops = modules_of("summary", "resnet18")
+    assert "torch._dynamo" not in tops
+    assert "sympy" not in tops
+    assert "onnx" not in tops
+    assert "rich" not in tops
+
+
+COMPLETION = """
+import json, os, sys, io
+from contextlib import redirect_stdout
+os.environ.update(_NNKIT_COMPLETE="bash_complete", COMP_WORDS={line!r}, COMP_CWORD={word!r})
+from nnkit.cli.main import main
+out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+try:
+    with redirect_stdout(out):
+        main([])
+except SystemExit as ending:
+    out.flush()
+print(json.dumps([out.buffer.getvalue().decode().split(), sorted(sys.modules)]))
+"""
+
+
+def complete(line):
+    words = line.split(" ")
+    script = COMPLETION.format(line=line, word=str(len(words) - 1))
+    found, modules = json.loads(python("-c", script).stdout)
+    assert not {name.partition(".")[0] for name in modules} & HEAVY
+    return [each.partition(",")[2] for each in found]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("nnkit su", ["summary"]),
+        ("nnkit summary simple", ["simple-cnn"]),
+        ("nnkit summary vision/simple", ["vision/simple-cnn"]),
+        ("nnkit summary resnet18 --num-c", ["--num-classes"]),
+        ("nnkit summary resnet18 --bat", ["--batch"]),
+        ("nnkit summary resnet18 --stem ci", ["cifar"]),
+        ("nnkit summary resnet18 --preset im", ["imagenet"]),
+        ("nnkit smoke-run gcn --dtype bfl", ["bfloat16"]),
+    ],
+)
+def test_completion_knows_architectures_options_and_presets_without_torch(line, expected):
+    assert complete(line) == expected
+
+

@@ -1,0 +1,241 @@
+"""The verb export: the files, and a proof that can fail."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+import nnkit
+from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
+from nnkit.references import Reference
+from nnkit.user_modules import architecture_of_code
+
+
+def spec_of(name, *inputs, **options):
+    return Reference(architecture_of_code(f"{__name__}:{name}", inputs), "").resolve(None, options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "inputs"),
+    [
+        ("simple-cnn", {}, {"image": ["batch", 3, 32, 32]}),
+        ("resnet18", {}, {"image": ["batch", 3, "height", "width"]}),
+        ("resnet50", {"stem": "cifar", "height": 16, "width": 16}, {"image": ["batch", 3, "height", "width"]}),
+        ("gcn", {}, {"x": ["nodes", 16], "edge_index": [2, "edges"]}),
+        ("gcn", {"adjacency": "dense"}, {"x": ["nodes", 16], "adjacency": ["nodes", "nodes"]}),
+    ],
+)
+def test_every_declared_dim_is_dynamic_under_its_own_name_and_proven(tmp_path, name, options, inputs):
+    file = tmp_path / "net.onnx"
+    report = nnkit.export(name, file, **options)
+    assert report.verified
+    assert len({tuple(check.sizes.items()) for check in report.checks}) >= 5
+
+    graph = onnx.load(file).graph
+    onnx.checker.check_model(str(file), full_check=True)
+    declared = {
+        each.name: [axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim]
+        for each in graph.input
+    }
+    first, *_ = next(iter(declared.values()))
+    assert [each[0] for each in declared.values()] == [each[0] for each in inputs.values()], first
+    assert {axis for shape in declared.values() for axis in shape if isinstance(axis, str)} == {
+        axis for shape in inputs.values() for axis in shape if isinstance(axis, str)
+    }
+
+
+def test_the_file_gives_the_module_s_own_result_in_onnx_runtime(tmp_path):
+    nnkit.export("gcn", tmp_path / "gcn.onnx", seed=4)
+    module = nnkit.build("gcn", seed=4)
+    x, edges = torch.randn(9, 16), torch.randint(9, (2, 31))
+    session = onnxruntime.InferenceSession(tmp_path / "gcn.onnx")
+    feeds = dict(zip([each.name for each in session.get_inputs()], [x.numpy(), edges.numpy()], strict=True))
+    with torch.inference_mode():
+        expected = module(x, edges).numpy()
+    assert np.abs(session.run(None, feeds)[0] - expected).max() < 1e-5
+
+
+def test_the_file_names_no_place_and_holds_its_spec(tmp_path):
+    nnkit.export("simple-cnn", tmp_path / "a.onnx", seed=7)
+    content = (tmp_path / "a.onnx").read_bytes()
+    assert b"/" + b"nnkit" not in content
+    assert b".py" not in content
+    (entry,) = onnx.load(tmp_path / "a.onnx").metadata_props
+    assert json.loads(entry.value)["spec"]["seed"] == 7
+    nnkit.export("simple-cnn", tmp_path / "b.onnx", seed=7)
+    assert (tmp_path / "b.onnx").read_bytes() == content
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
+def test_an_exported_file_is_a_reference(tmp_path, suffix):
+    file = tmp_path / f"net.{suffix}"
+    nnkit.export("simple-cnn", file, num_classes=4, seed=3)
+    report = nnkit.summarize(str(file))
+    assert report.spec.config.num_classes == 4
+    assert report.totals.parameters == 545_098 - 6 * 129
+    assert torch.equal(nnkit.build(str(file)).fc2.weight, nnkit.build("simple-cnn", num_classes=4, seed=3).fc2.weight)
+
+
+def test_safetensors_gives_back_the_weights_bit_for_bit(tmp_path):
+    file = tmp_path / "net.safetensors"
+    report = nnkit.export("resnet18", file, seed=3, dtype="bfloat16")
+    assert report.verified
+    state = nnkit.build("resnet18", seed=3, dtype="bfloat16").state_dict()
+    with safe_open(file, framework="pt") as read:
+        assert set(read.keys()) == set(state)
+        assert all(torch.equal(read.get_tensor(name), state[name]) for name in state)
+
+
+def test_an_opset_is_honoured(tmp_path):
+    report = nnkit.export("simple-cnn", tmp_path / "a.onnx", opset=19)
+    assert report.opset == 19
+    assert onnx.load(tmp_path / "a.onnx").opset_import[0].version == 19
+
+
+def test_an_opset_that_torch_can_not_write_is_refused(tmp_path):
+    with pytest.raises(NnkitError, match="opset 13 was asked for and torch wrote"):
+        nnkit.export("simple-cnn", tmp_path / "a.onnx", opset=13)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_is_proven_and_bfloat16_refused(tmp_path):
+    assert nnkit.export("simple-cnn", tmp_path / "a.onnx", dtype="float16").verified
+    with pytest.raises(UsageProblem, match="no bfloat16 on the CPU"):
+        nnkit.export("simple-cnn", tmp_path / "b.onnx", dtype="bfloat16")
+
+
+def test_a_module_is_exported_with_its_example_inputs_and_stays_as_it_is(tmp_path):
+    module = nn.Sequential(nn.Linear(4, 3), nn.Dropout()).train()
+    report = nnkit.export(module, tmp_path / "a.onnx", [torch.randn(2, 4)])
+    assert report.verified
+    assert module.training
+
+
+def test_without_the_proof_the_report_says_so(tmp_path):
+    report = nnkit.export("simple-cnn", tmp_path / "a.onnx", verify=False)
+    assert not report.verified
+    assert report.checks == ()
+    assert report.to_dict()["verified"] is False
+
+
+class AloneIsDifferent(nn.Module):
+    """The exporter takes the branch of the traced batch for all batches."""
+
+    def forward(self, x):
+        return x * 2 if x.shape[0] == 1 else x * 3
+
+
+class BakedIn(nn.Module):
+    """The pool's kernel is computed from the traced width."""
+
+    def forward(self, x):
+        return nn.functional.adaptive_avg_pool1d(x, 2)
+
+
+class Random(nn.Module):
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+class NotANumber(nn.Module):
+    def forward(self, x):
+        return (x - 1e9).sqrt()
+
+
+class Right(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.linear(x).softmax(-1), x.argmax(-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("AloneIsDifferent", "x: float32[batch, 4]", "at batch 1 output 'output' differs by"),
+        ("BakedIn", "x: float32[batch, 3, width=8]", "width"),
+        ("Random", "x: float32[batch, 4]", "differs by"),
+        ("NotANumber", "x: float32[batch, 4]", "is not finite in the module itself"),
+    ],
+)
+def test_a_file_that_is_not_the_model_is_refused_and_not_left(tmp_path, name, shape, message):
+    with pytest.raises(VerificationFailed) as raised:
+        nnkit.export(spec_of(name, shape), tmp_path / "a.onnx")
+    assert message in raised.value.message
+    assert raised.value.exit_code == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_outputs_are_compared_each_and_integers_exactly(tmp_path):
+    report = nnkit.export(spec_of("Right", "x: float32[batch, 6]"), tmp_path / "a.onnx")
+    assert {check.output for check in report.checks} == {"output_0", "output_1"}
+    assert all(check.max_abs_diff == 0 for check in report.checks if check.output == "output_1")
+
+
+def test_a_weight_that_is_changed_after_writing_is_seen(tmp_path, monkeypatch):
+    """The proof runs the file itself: a wrong weight in it is found."""
+    from nnkit.exporting import handler, onnx as writer
+
+    write = writer.write_onnx
+
+    def spoiled(module, spec, inputs, names, path, opset):
+        got = write(module, spec, inputs, names, path, opset)
+        model = onnx.load(path)
+        weight = next(each for each in model.graph.initializer if each.name == "conv2.weight")
+        values = onnx.numpy_helper.to_array(weight)
+        weight.CopyFrom(onnx.numpy_helper.from_array(np.roll(values, 1, 0) * 1.5, weight.name))
+        onnx.save(model, path)
+        return got
+
+    monkeypatch.setattr(writer, "write_onnx", spoiled)
+    assert handler is not None
+    with pytest.raises(VerificationFailed, match="is not the model"):
+        nnkit.export("simple-cnn", tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_safetensors_that_lost_a_bit_is_refused(tmp_path, monkeypatch):
+    from nnkit.exporting import safetensors as writer
+
+    write = writer.write_safetensors
+
+    def spoiled(module, spec, path):
+        write(module, spec, path)
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+
+    monkeypatch.setattr(writer, "write_safetensors", spoiled)
+    with pytest.raises(VerificationFailed, match="has other values in"):
+        nnkit.export("simple-cnn", tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_torch_can_not_export_is_told_in_a_line(tmp_path):
+    with pytest.raises(NnkitError, match="torch can't export byvalue"):
+        nnkit.export(spec_of("ByValue", "x: float32[batch, 4]"), tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+class ByValue(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+def test_an_unsupported_format_gives_the_architecture_s_reason(tmp_path):
+    from dataclasses import replace
+
+    from nnkit.errors import PluginProblem
+
+    spec = nnkit.resolve("simple-cnn")
+    refusing = replace(spec, architecture=replace(spec.architecture, unsupported={"onnx": "it is drawn by hand"}))
+    with pytest.raises(PluginProblem, match="it is drawn by hand"):
+        nnkit.export(refusing, tmp_path / "a.onnx")
+    assert nnkit.export(refusing, tmp_path / "a.safetensors").verified

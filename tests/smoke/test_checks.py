@@ -1,0 +1,236 @@
+"""The verb smoke-run: each check finds the fault that it is for, and a sound model passes them all."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import nnkit
+from nnkit.errors import UsageProblem
+from nnkit.references import Reference
+from nnkit.user_modules import architecture_of_code
+
+
+class Faulty(nn.Module):
+    """A linear model; each subclass is wrong in one way."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+class UnusedParameter(Faulty):
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Linear(2, 2)
+
+
+class DetachedParameter(Faulty):
+    def forward(self, x):
+        return F.linear(x, self.linear.weight.detach(), self.linear.bias)
+
+
+class NoGradient(Faulty):
+    def forward(self, x):
+        with torch.no_grad():
+            return self.linear(x)
+
+
+class MixesTheBatch(Faulty):
+    def forward(self, x):
+        return self.linear(x).softmax(0)
+
+
+class HardCodedBatch(Faulty):
+    def forward(self, x):
+        return self.linear(x).view(4, 3)
+
+
+class BatchStatistics(Faulty):
+    def forward(self, x):
+        return F.batch_norm(self.linear(x), None, None, training=True)
+
+
+class DropoutInEval(Faulty):
+    def forward(self, x):
+        return F.dropout(self.linear(x), 0.5, training=True)
+
+
+class NotANumber(Faulty):
+    def forward(self, x):
+        return self.linear(x).log()
+
+
+class GradientNotANumber(Faulty):
+    def forward(self, x):
+        return self.linear(x * 0).mul(0).sqrt() + self.linear(x)
+
+
+class InPlaceBreaksBackward(Faulty):
+    def forward(self, x):
+        y = self.linear(x).exp()
+        z = y * y
+        y.add_(1)
+        return z
+
+
+class ZeroGate(Faulty):
+    """Right, though at first no gradient passes the gate."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return x[:, :3] + self.gate * self.linear(x)
+
+
+class Raises(Faulty):
+    def forward(self, x):
+        return self.linear(x.T)
+
+
+FAULTS = {
+    UnusedParameter: ("gradients", "none reaches unused.bias, unused.weight, of 4 parameters"),
+    DetachedParameter: ("gradients", "none reaches linear.weight, of 2 parameters"),
+    NoGradient: ("gradients", "no output depends on a parameter"),
+    MixesTheBatch: ("batch-independence", "sample 0 of output output_0 differs alone"),
+    HardCodedBatch: ("batch-independence", "RuntimeError: shape '[4, 3]' is invalid"),
+    BatchStatistics: ("batch-independence", ""),
+    DropoutInEval: ("determinism", "output output_0 differs from run to run"),
+    NotANumber: ("finite", "output output_0 has"),
+    GradientNotANumber: ("finite", "the gradient of linear.weight has"),
+    InPlaceBreaksBackward: ("gradients", "modified by an inplace operation"),
+    Raises: ("shapes", "RuntimeError: mat1 and mat2"),
+}
+
+
+def run(kind, **options):
+    architecture = architecture_of_code(f"{__name__}:{kind.__name__}", ["x: float32[batch, 6]"])
+    return nnkit.smoke_run(Reference(architecture, "").resolve(), **options)
+
+
+@pytest.mark.parametrize("kind", FAULTS, ids=lambda kind: kind.__name__)
+def test_each_fault_is_found_by_its_check_and_named(kind):
+    name, message = FAULTS[kind]
+    report = run(kind)
+    found = {check.name: check for check in report.checks}
+    assert not report.passed
+    assert found[name].status == "failed"
+    assert message in found[name].message
+
+
+def test_a_sound_model_passes_them_all():
+    report = run(Faulty)
+    assert report.passed
+    assert {check.status for check in report.checks} == {"passed"}
+    assert len(report.checks) == 6
+
+
+def test_a_gate_that_starts_at_zero_is_no_fault():
+    report = run(ZeroGate)
+    assert report.passed
+    found = {check.name: check for check in report.checks}
+    assert found["gradients"].message == (
+        "all 3 parameters, 2 of them once weights that start at zero have moved"
+    )
+    assert found["updates"].status == "passed"
+
+
+def test_a_declared_shape_that_is_not_kept_is_found():
+    from dataclasses import replace
+
+    from nnkit import TensorSpec
+
+    spec = nnkit.resolve("simple-cnn")
+    wrong = replace(spec.architecture, outputs=[TensorSpec("logits", ("batch", 11))])
+    report = nnkit.smoke_run(replace(spec, architecture=wrong), checks=["shapes"])
+    assert report.checks[0].message == "output logits is 4×10, declared 4×11"
+    two = replace(spec.architecture, outputs=[TensorSpec("a", ("batch", 10)), TensorSpec("b", ("batch", 10))])
+    report = nnkit.smoke_run(replace(spec, architecture=two), checks=["shapes"])
+    assert report.checks[0].message == "forward returns 1 tensors, declared are 2: a, b"
+
+
+def test_a_check_that_the_architecture_declares_inapplicable_is_skipped_with_its_reason():
+    from dataclasses import replace
+
+    spec = nnkit.resolve("simple-cnn")
+    declared = replace(spec.architecture, unsupported={"batch-independence": "it mixes them on purpose"})
+    report = nnkit.smoke_run(replace(spec, architecture=declared))
+    found = {check.name: check for check in report.checks}
+    assert (found["batch-independence"].status, found["batch-independence"].message) == (
+        "skipped",
+        "it mixes them on purpose",
+    )
+    assert report.passed
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("simple-cnn", {}),
+        ("resnet18", {"height": 40, "width": 48}),
+        ("resnet50", {"height": 40, "width": 48}),
+        ("gcn", {}),
+        ("gcn", {"adjacency": "dense"}),
+        ("gcn", {"edges": 0}),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_the_zoo_passes(name, options, dtype):
+    report = nnkit.smoke_run(name, **options, dtype=dtype)
+    assert [check for check in report.checks if check.status == "failed"] == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("name", ["simple-cnn", "resnet18", "gcn"])
+def test_the_zoo_passes_on_cuda(name):
+    report = nnkit.smoke_run(name, device="cuda")
+    assert report.device == "cuda"
+    assert [check for check in report.checks if check.status == "failed"] == []
+
+
+def test_a_module_is_checked_on_a_copy():
+    module = nn.Linear(4, 2)
+    before = module.weight.detach().clone()
+    report = nnkit.smoke_run(module, [torch.randn(3, 4)])
+    assert report.passed
+    assert torch.equal(module.weight, before)
+    assert module.weight.grad is None
+
+
+def test_a_check_that_is_not_there_gets_the_nearest():
+    with pytest.raises(UsageProblem) as raised:
+        nnkit.smoke_run("simple-cnn", checks=["gradient"])
+    assert raised.value.hint == "did you mean gradients?"
+
+
+def test_a_plugin_adds_a_check(plugins_from):
+    from test_plugin_manager import plugin
+
+    source = plugin() + (
+        "from nnkit.hookspecs import Check\n"
+        "@hookimpl\n"
+        "def nnkit_checks():\n"
+        "    return [Check(name='small', summary='', run='plugin_under_test_net:small')]\n"
+        "def small(subject):\n"
+        "    return f'{sum(p.numel() for p in subject.fresh().parameters())} parameters'\n"
+        "def linear(config):\n"
+        "    import torch; return torch.nn.Linear(1, 1)\n"
+    )
+    manager = plugins_from(net=source.replace("math:sqrt", "plugin_under_test_net:linear"))
+    report = nnkit.smoke_run("net", checks=["small"], manager=manager)
+    assert report.checks[0].message == "2 parameters"
+
+
+def test_json_has_what_scripts_rely_on():
+    data = json.loads(json.dumps(run(MixesTheBatch, checks=["batch-independence"]).to_dict()))
+    assert data["schema"] == "nnkit.smoke-run/1"
+    assert data["passed"] is False
+    assert data["device"] == "cpu"
+    assert set(data["checks"][0]) == {"name", "status", "message"}
