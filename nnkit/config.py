@@ -30,6 +30,7 @@ class Option:
     default: Any
     description: str
     choices: tuple[str, ...] = ()
+    optional: bool = False
 
     @property
     def is_flag(self) -> bool:
@@ -64,7 +65,8 @@ def _option(field: inspect.Field, config_type: type) -> Option:
         description = (kind.extra_json_schema or {}).get("description", "")
         kind = kind.type
     choices = kind.values if isinstance(kind, inspect.LiteralType) else ()
-    return Option(field.name, _words_for(kind), default, description, tuple(map(str, choices)))
+    optional = isinstance(kind, inspect.UnionType) and kind.includes_none
+    return Option(field.name, _words_for(kind), default, description, tuple(map(str, choices)), optional)
 
 
 def _words_for(kind: inspect.Type) -> str:
@@ -115,7 +117,7 @@ def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
 
 def _convert(config_type: type, option: Option, value: Any) -> Any:
     given, loose = value, isinstance(value, str)
-    if loose and value.lower() == "none" and "none" in option.kind:
+    if loose and option.optional and value.lower() == "none":
         value = None
     elif loose and option.kind.endswith(",…"):
         value = [part.strip() for part in value.split(",") if part.strip()]

@@ -74,9 +74,7 @@ def fresh_plugins() -> Iterator[None]:
 
 
 @pytest.fixture
-def plugins_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., PluginManager]]:
+def plugins_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., PluginManager]]:
     """Make a manager of plugins written on the spot: `plugins_from(good="NNKIT_PLUGIN_API = ...")`."""
     monkeypatch.syspath_prepend(str(tmp_path))
     names: list[str] = []

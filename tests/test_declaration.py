@@ -24,12 +24,23 @@ class Config:
     bias: bool = True
     sizes: tuple[int, ...] = (1, 2)
     limit: int | None = None
+    norm: Literal["none", "layer"] = "layer"
 
 
 def test_text_is_converted_as_its_field_says():
-    typed = {"width": "8", "rate": "0.25", "mode": "relu", "bias": "false", "sizes": "3,4", "limit": "none"}
+    typed = {
+        "width": "8",
+        "rate": "0.25",
+        "mode": "relu",
+        "bias": "false",
+        "sizes": "3,4",
+        "limit": "none",
+        "norm": "none",
+    }
     config = make_config(Config, typed)
-    assert config == Config(width=8, rate=0.25, mode="relu", bias=False, sizes=(3, 4), limit=None)
+    assert config == Config(
+        width=8, rate=0.25, mode="relu", bias=False, sizes=(3, 4), limit=None, norm="none"
+    )
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,22 @@ BROKEN = {
         "registration: there is no hook nnkit_summarise; did you mean nnkit_summarize",
     ),
     "argument": (plugin() + "\n@hookimpl\ndef nnkit_build(request, colour):\n    pass\n", "registration: "),
-    "raising": (plugin().replace("    return [Arch", "    return 1 / 0, [Arch"), "nnkit_architectures: ZeroDiv"),
-    "kind": (plugin().replace("    return [Arch", "    return [7, Arch"), "returned 7, which is no Architecture"),
+    "raising": (
+        plugin().replace("    return [Arch", "    return 1 / 0, [Arch"),
+        "nnkit_architectures: ZeroDiv",
+    ),
+    "kind": (
+        plugin().replace("    return [Arch", "    return [7, Arch"),
+        "returned 7, which is no Architecture",
+    ),
     "name": (plugin(name="My Net"), "a name is lower-case words joined by hyphens"),
     "slash": (plugin(name="my/net"), "a name is lower-case words joined by hyphens"),
     "hiding": (plugin(field="device"), "option 'device' would hide the core option --device"),
     "both": (plugin(field="batch"), "'batch' is both a config field and a dim"),
-    "twice": (plugin().replace("    return [A", "    return 2 * [A"), "architecture 'net': it is declared twice"),
+    "twice": (
+        plugin().replace("    return [A", "    return 2 * [A"),
+        "architecture 'net': it is declared twice",
+    ),
 }
 
 

@@ -71,11 +71,17 @@ def _unreached(subject: Subject, module: nn.Module, names: set[str]) -> set[str]
     for seed in range(SEEDS):
         module.zero_grad()
         projection(subject.outputs(module, subject.inputs(seed))).backward()  # type: ignore[no-untyped-call]
-        reached = {name for name, each in module.named_parameters() if each.grad is not None and each.grad.any()}
+        reached = {
+            name for name, each in module.named_parameters() if each.grad is not None and each.grad.any()
+        }
         waiting -= reached
         if not waiting:
             break
     return waiting
+
+
+def _moves(parameter: nn.Parameter) -> bool:
+    return parameter.grad is not None and bool(parameter.grad.any())
 
 
 def _perturbed(module: nn.Module) -> nn.Module:

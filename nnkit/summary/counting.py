@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-Formula: TypeAlias = Callable[[tuple[Any, ...], Any], int]
-"""Called with the arguments and the result of the call; returns its multiply-adds."""
+Formula: TypeAlias = Callable[[tuple[Any, ...], Any], int | None]
+"""Called with the arguments and the result of a call; returns its multiply-adds, None to leave it out."""
 
 aten = torch.ops.aten
 
@@ -47,10 +47,13 @@ def _attention(args: tuple[Any, ...], result: Any) -> int:
     return int(scores * (query.shape[-1] + value.shape[-1]))
 
 
-def _scattered(args: tuple[Any, ...], result: Any) -> int:
-    """`index_add(x, dim, index, source)` and its like: one addition for each element of the source."""
-    source = args[3]
-    return source.numel() if isinstance(source, Tensor) else args[2].numel()
+def _scattered(args: tuple[Any, ...], result: Any) -> int | None:
+    """`index_add(x, dim, index, source)` and its like: one addition for each element of the source.
+
+    A source without features is a degree or another count, which belongs to normalisation.
+    """
+    source = args[3] if isinstance(args[3], Tensor) else args[2]
+    return source.numel() if source.dim() > 1 else None
 
 
 FORMULAS: dict[Any, Formula] = {

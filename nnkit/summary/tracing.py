@@ -76,8 +76,9 @@ def trace(
         except BudgetExceeded:
             raise
         except Exception as error:
+            place = f"{watcher.current.path or 'the model'} ({watcher.current.type})"
             raise NnkitError(
-                f"forward failed in {watcher.current.path or 'the model'} ({watcher.current.type}): {type(error).__name__}: {error}",
+                f"forward failed in {place}: {type(error).__name__}: {error}",
                 "look at the sizes and the dtype of the inputs",
             ) from error
     return Trace(watcher.top.children[0], watcher.uncounted)

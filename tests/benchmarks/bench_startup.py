@@ -1,6 +1,6 @@
 """Start-up and the verbs as whole commands, each beside its rival in one run: the design's budgets.
 
-    python tests/benchmarks/bench_startup.py [--rounds 15]
+python tests/benchmarks/bench_startup.py [--rounds 15]
 """
 
 import argparse
@@ -66,7 +66,9 @@ def main() -> None:
         compare("--version : an empty click app", [*NNKIT, "--version"], bare_app, 1.2, rounds, folder)
         compare("summary resnet18 : import torch", summary, torch, 1.25, rounds, folder)
         compare("summary resnet18 : torchinfo", summary, python("info.py"), 1.0, max(rounds // 3, 2), folder)
-        compare("export --no-verify : bare script", export, python("bare.py"), 1.15, max(rounds // 3, 2), folder)
+        compare(
+            "export --no-verify : bare script", export, python("bare.py"), 1.15, max(rounds // 3, 2), folder
+        )
         _count_modules(folder)
 
 
@@ -78,10 +80,11 @@ def _count_modules(folder: Path) -> None:
     count = "import sys; print(len(sys.modules))"
     bare = modules(f"import click, pluggy; {count}")
     listed = modules(
-        "import sys\nfrom nnkit.cli.main import main\n"
-        f"try: main(['list'])\nexcept SystemExit: pass\n{count}"
+        f"import sys\nfrom nnkit.cli.main import main\ntry: main(['list'])\nexcept SystemExit: pass\n{count}"
     )
-    print(f"{'list : bare click + pluggy':44} {listed} modules, {bare} bare: {listed - bare} more, budget 150")
+    print(
+        f"{'list : bare click + pluggy':44} {listed} modules, {bare} bare: {listed - bare} more, budget 150"
+    )
 
 
 if __name__ == "__main__":

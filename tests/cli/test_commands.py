@@ -138,7 +138,17 @@ def test_list_shows_families_and_keeps_what_matches(nnkit_command):
 
 def test_info_tells_what_a_student_and_an_engineer_ask(nnkit_command):
     out = nnkit_command("info", "gcn").out
-    for heading in ("paper", "equation", "inputs", "outputs", "options", "sizes", "presets", "notes", "handlers"):
+    for heading in (
+        "paper",
+        "equation",
+        "inputs",
+        "outputs",
+        "options",
+        "sizes",
+        "presets",
+        "notes",
+        "handlers",
+    ):
         assert re.search(f"^{heading}$", out, re.MULTILINE), heading
     assert "1609.02907" in out
     assert "edge_index: int64[2, edges]" in out
@@ -158,7 +168,9 @@ def test_plugins_shows_where_each_comes_from(nnkit_command):
     assert all(each["failures"] == [] for each in data["plugins"])
 
 
-def test_a_plugin_that_fails_is_told_and_the_rest_goes_on(nnkit_command, tmp_path, monkeypatch, fresh_plugins):
+def test_a_plugin_that_fails_is_told_and_the_rest_goes_on(
+    nnkit_command, tmp_path, monkeypatch, fresh_plugins
+):
     info = tmp_path / "bad-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n")
@@ -166,7 +178,10 @@ def test_a_plugin_that_fails_is_told_and_the_rest_goes_on(nnkit_command, tmp_pat
     monkeypatch.syspath_prepend(str(tmp_path))
     done = nnkit_command("summary", "simple-cnn")
     assert done.code == 0
-    assert done.err == "warning: plugin bad (bad) failed at import: ModuleNotFoundError: No module named 'not_there'\n"
+    assert (
+        done.err
+        == "warning: plugin bad (bad) failed at import: ModuleNotFoundError: No module named 'not_there'\n"
+    )
     assert nnkit_command("summary", "simple-cnn", "-q").err == ""
     assert nnkit_command("build", "bad/net").code == 3
     shown = nnkit_command("plugins", "-v").out
@@ -204,7 +219,9 @@ def test_code_of_one_s_own_needs_no_plugin(nnkit_command):
     assert nnkit_command("smoke-run", *declared).code == 0
 
 
-@pytest.mark.parametrize(("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)])
+@pytest.mark.parametrize(
+    ("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)]
+)
 def test_no_color_is_respected(environment, colored, monkeypatch):
     from nnkit.cli.settings import Settings
 

@@ -71,11 +71,21 @@ def test_one_error_and_one_hint(nnkit_command, case):
 YAMLS = {
     "broken": ("architecture: [resnet18", 2, "is not readable YAML at line", "--spec"),
     "not a mapping": ("- resnet18", 2, "it names no architecture", "--spec"),
-    "unknown key": ("architecture: resnet18\nconfigg: {}", 2, "unknown key 'configg'", "did you mean config?"),
+    "unknown key": (
+        "architecture: resnet18\nconfigg: {}",
+        2,
+        "unknown key 'configg'",
+        "did you mean config?",
+    ),
     "wrong type": ("architecture: resnet18\nsizes: [1]", 2, "sizes can't be [1]", "--spec"),
     "code": ("architecture: os:system", 2, "names code (os:system)", "on the command line"),
     "a file of code": ("architecture: net.py", 2, "names code (net.py)", "on the command line"),
-    "a tag that calls": ("architecture: !!python/object/apply:os.getcwd []", 2, "is not readable YAML", "--spec"),
+    "a tag that calls": (
+        "architecture: !!python/object/apply:os.getcwd []",
+        2,
+        "is not readable YAML",
+        "--spec",
+    ),
     "unknown architecture": ("architecture: resnet81", 2, "unknown architecture 'resnet81'", "resnet18"),
     "unknown option": ("architecture: resnet18\nconfig: {num_clases: 3}", 2, "'num_clases'", "num_classes"),
     "out of range": ("architecture: resnet18\nconfig: {num_classes: 0}", 2, "takes integer >= 1, got 0", ""),
@@ -198,7 +208,10 @@ def test_a_missing_extra_exits_with_3_and_the_command_that_installs_it(
     monkeypatch.syspath_prepend(str(folder))
     done = nnkit_command("build", "needy")
     assert done.code == 3
-    assert done.err.splitlines() == ["Error: needy needs the package not_there", "hint: install it: pip install x"]
+    assert done.err.splitlines() == [
+        "Error: needy needs the package not_there",
+        "hint: install it: pip install x",
+    ]
 
 
 def test_a_traceback_comes_with_v_alone(nnkit_command):

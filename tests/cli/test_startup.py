@@ -2,7 +2,6 @@
 
 import json
 
-
 import pytest
 from conftest import python
 
@@ -100,5 +99,3 @@ def complete(line):
 )
 def test_completion_knows_architectures_options_and_presets_without_torch(line, expected):
     assert complete(line) == expected
-
-

@@ -25,7 +25,11 @@ def spec_of(name, *inputs, **options):
     [
         ("simple-cnn", {}, {"image": ["batch", 3, 32, 32]}),
         ("resnet18", {}, {"image": ["batch", 3, "height", "width"]}),
-        ("resnet50", {"stem": "cifar", "height": 16, "width": 16}, {"image": ["batch", 3, "height", "width"]}),
+        (
+            "resnet50",
+            {"stem": "cifar", "height": 16, "width": 16},
+            {"image": ["batch", 3, "height", "width"]},
+        ),
         ("gcn", {}, {"x": ["nodes", 16], "edge_index": [2, "edges"]}),
         ("gcn", {"adjacency": "dense"}, {"x": ["nodes", 16], "adjacency": ["nodes", "nodes"]}),
     ],
@@ -78,7 +82,9 @@ def test_an_exported_file_is_a_reference(tmp_path, suffix):
     report = nnkit.summarize(str(file))
     assert report.spec.config.num_classes == 4
     assert report.totals.parameters == 545_098 - 6 * 129
-    assert torch.equal(nnkit.build(str(file)).fc2.weight, nnkit.build("simple-cnn", num_classes=4, seed=3).fc2.weight)
+    assert torch.equal(
+        nnkit.build(str(file)).fc2.weight, nnkit.build("simple-cnn", num_classes=4, seed=3).fc2.weight
+    )
 
 
 def test_safetensors_gives_back_the_weights_bit_for_bit(tmp_path):
@@ -181,7 +187,8 @@ def test_several_outputs_are_compared_each_and_integers_exactly(tmp_path):
 
 def test_a_weight_that_is_changed_after_writing_is_seen(tmp_path, monkeypatch):
     """The proof runs the file itself: a wrong weight in it is found."""
-    from nnkit.exporting import handler, onnx as writer
+    from nnkit.exporting import handler
+    from nnkit.exporting import onnx as writer
 
     write = writer.write_onnx
 
@@ -235,7 +242,9 @@ def test_an_unsupported_format_gives_the_architecture_s_reason(tmp_path):
     from nnkit.errors import PluginProblem
 
     spec = nnkit.resolve("simple-cnn")
-    refusing = replace(spec, architecture=replace(spec.architecture, unsupported={"onnx": "it is drawn by hand"}))
+    refusing = replace(
+        spec, architecture=replace(spec.architecture, unsupported={"onnx": "it is drawn by hand"})
+    )
     with pytest.raises(PluginProblem, match="it is drawn by hand"):
         nnkit.export(refusing, tmp_path / "a.onnx")
     assert nnkit.export(refusing, tmp_path / "a.safetensors").verified

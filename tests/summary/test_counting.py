@@ -126,6 +126,16 @@ def test_scatter_adds_each_element_of_its_source():
     assert macs(Scatter(), torch.randn(9, 4), torch.randint(5, (9,))) == 9 * 4
 
 
+def test_a_degree_is_no_product_and_is_named_as_not_counted():
+    class Degree(nn.Module):
+        def forward(self, weight, target):
+            return weight.new_zeros(5).index_add(0, target, weight)
+
+    seen = trace(Degree(), (torch.ones(9), torch.randint(5, (9,))))
+    assert seen.root.total_macs() == 0
+    assert seen.uncounted == {"aten.index_add": 1}
+
+
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
 def test_sparse_products_count_their_non_zeros(layout):

@@ -1,0 +1,1 @@
+"""Networks on graphs: graph convolution and its relatives."""

@@ -1,0 +1,99 @@
+"""Graph convolutional network: each layer mixes a node's features with its neighbours'.
+
+Kipf, Welling: Semi-Supervised Classification with Graph Convolutional Networks. ICLR 2017,
+https://arxiv.org/abs/1609.02907
+
+    H_0 = X,    H_k = relu(Â H_{k-1} W_k + b_k),    scores = Â H_{K-1} W_K + b_K
+
+    Â = D^-½ (A + I) D^-½ is the graph with self-loops, normalised by degrees on both sides.
+
+Features go through W before Â, for there are fewer of them then. Keys and initial values are those
+of PyG's GCN. Symbols: N nodes, E directed edges, F features, C classes.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nnkit_graph.adjacency import (
+    Adjacency,
+    AdjacencyCache,
+    bare_edges,
+    normalize_edges,
+    normalize_matrix,
+)
+
+if TYPE_CHECKING:
+    from nnkit_graph.configs import GCNConfig
+
+
+class GCNConv(nn.Module):
+    """One graph convolution: Â X W + b, with Â given.
+
+    Shapes: x (N, in_channels) -> (N, out_channels). Without an adjacency it is a linear layer.
+    Source: Kipf and Welling 2017, equation 2; keys as in `torch_geometric.nn.GCNConv`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
+        super().__init__()
+        self.lin = nn.Linear(in_channels, out_channels, bias=False)
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.lin.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, adjacency: Adjacency | None) -> Tensor:
+        x = self.lin(x)  # (N, out_channels)
+        if adjacency is not None:
+            x = adjacency @ x  # (N, out_channels)
+        return x if self.bias is None else x + self.bias
+
+
+class GCN(nn.Module):
+    """The network of Kipf and Welling, and by options the two other forms that go by its name.
+
+    Shapes: x (N, in_channels), edge_index (2, E) [, edge_weight (E,)] -> scores (N, num_classes);
+    or, with `adjacency="dense"`, x (N, in_channels), adjacency (N, N) -> the same.
+    """
+
+    def __init__(self, config: GCNConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden = [config.hidden_channels] * (config.num_layers - 1)
+        sizes = [config.in_channels, *hidden, config.num_classes]
+        self.convs = nn.ModuleList(
+            GCNConv(size, following, config.bias) for size, following in pairwise(sizes)
+        )
+        self._cache = AdjacencyCache()
+
+    def forward(self, x: Tensor, graph: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        adjacency = self._adjacency(x, graph, edge_weight)
+        for depth, conv in enumerate(self.convs):
+            if depth > 0:
+                x = F.relu(x)
+                x = F.dropout(x, self.config.dropout, self.training)
+            aggregates = depth == 0 or self.config.aggregate == "every"
+            x = conv(x, adjacency if aggregates else None)  # (N, F)
+        return x  # (N, C)
+
+    def _adjacency(self, x: Tensor, graph: Tensor, edge_weight: Tensor | None) -> Adjacency:
+        """Return Â, or A where the network isn't normalised; once for all layers."""
+        normalized = self.config.normalization == "symmetric"
+        if self.config.adjacency == "dense":
+            return normalize_matrix(graph) if normalized else graph
+        key = (graph, edge_weight, x.shape[0], x.dtype)
+        kept = self._cache.get(*key) if self.config.cached else None
+        if kept is not None:
+            return kept
+        edges = (normalize_edges if normalized else bare_edges)(graph, edge_weight, x)
+        if self.config.cached and not torch.compiler.is_compiling():
+            self._cache.put(edges, *key)
+        return edges

@@ -1,0 +1,32 @@
+"""Random graphs to try the networks on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def distinct_edges(
+    shape: tuple[int, ...], sizes: Mapping[str, int], dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
+    """Draw an edge_index (2, E) of distinct directed edges without self-loops.
+
+    Where there are fewer than E of those, edges repeat.
+    """
+    nodes, edges = sizes["nodes"], shape[1]
+    possible = nodes * (nodes - 1)
+    if edges > possible:
+        return torch.randint(nodes, shape, generator=generator).to(dtype)
+    if possible < 4 * edges:
+        codes = torch.randperm(possible, generator=generator)[:edges]
+    else:  # drawn twice as often as needed, enough are distinct
+        codes = torch.unique(torch.randint(max(possible, 1), (2 * edges + 64,), generator=generator))
+        codes = codes[torch.randperm(len(codes), generator=generator)[:edges]]
+    target = codes // max(nodes - 1, 1)
+    source = codes % max(nodes - 1, 1)
+    return torch.stack([source + (source >= target), target]).to(dtype)  # (2, E)

@@ -1,0 +1,257 @@
+"""GCN against PyG, the textbook's matrix, and what the tutorial's forms do."""
+
+import gc
+
+import pytest
+import torch
+from torch import nn
+from torch_geometric import nn as pyg
+
+import nnkit
+from nnkit_graph.adjacency import AdjacencyCache, normalize_edges, normalize_matrix
+
+PATH = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])  # 0 - 1 - 2
+
+
+def graphs():
+    """Return name -> (number of nodes, edge_index, edge_weight)."""
+    generator = torch.Generator().manual_seed(0)
+    directed = torch.randint(20, (2, 60), generator=generator)
+    directed = directed[:, directed[0] != directed[1]].unique(dim=1)
+    weight = torch.rand(directed.shape[1], generator=generator)
+    loops = torch.tensor([[3, 7], [3, 7]])
+    with_loops = torch.cat([directed, loops], 1)
+    return {
+        "undirected": (20, torch.cat([directed, directed.flip(0)], 1).unique(dim=1), None),
+        "directed": (20, directed, None),
+        "weighted": (20, directed, weight),
+        "self-looped": (20, with_loops, None),
+        "self-looped, weighted": (20, with_loops, torch.cat([weight, torch.tensor([0.25, 4.0])])),
+        "duplicate edges": (20, torch.cat([directed, directed[:, :9]], 1), None),
+        "isolated nodes": (30, directed, None),
+        "no edges": (5, torch.zeros(2, 0, dtype=torch.int64), None),
+    }
+
+
+def pair(dtype, weighted=False, **options):
+    """Return ours and PyG's network with the same weights."""
+    ours = nnkit.build("gcn", dtype=str(dtype)[6:], edge_weight=weighted, num_layers=3, **options)
+    theirs = pyg.GCN(16, 16, 3, 4).to(dtype).eval()
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize("by_csr", [True, False])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("name", graphs())
+def test_equals_pyg_in_outputs_and_gradients(name, dtype, bound, by_csr, monkeypatch):
+    nodes, edge_index, weight = graphs()[name]
+    weight = None if weight is None else weight.to(dtype)
+    if not by_csr:
+        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._multiplies_by_csr", lambda self, x: False)
+    ours, theirs = pair(dtype, weight is not None)
+    x = torch.randn(nodes, 16, dtype=dtype)
+    found, wanted = [], []
+    for model, results in ((ours, found), (theirs, wanted)):
+        features = x.clone().requires_grad_()
+        scores = model(features, edge_index, weight)
+        scores.square().sum().backward()
+        results += [scores, features.grad, *(each.grad for each in model.parameters())]
+    for one, other in zip(found, wanted, strict=True):
+        assert (one - other).abs().max() <= bound * max(1.0, float(other.detach().abs().max()))
+
+
+def test_weights_of_edges_can_be_learnt():
+    ours, theirs = pair(torch.float64, True)
+    nodes, edge_index, weight = graphs()["weighted"]
+    x, gradients = torch.randn(nodes, 16, dtype=torch.float64), []
+    for model in (ours, theirs):
+        learnt = weight.double().requires_grad_()
+        model(x, edge_index, learnt).square().sum().backward()
+        gradients.append(learnt.grad)
+    assert torch.allclose(*gradients, atol=1e-12)
+
+
+def test_the_matrix_of_a_path_is_the_analytic_one():
+    a = 6**-0.5
+    expected = torch.tensor([[1 / 2, a, 0], [a, 1 / 3, a], [0, a, 1 / 2]], dtype=torch.float64)
+    eye = torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(normalize_edges(PATH, None, eye) @ eye, expected)
+    dense = torch.zeros(3, 3, dtype=torch.float64).index_put((PATH[1], PATH[0]), torch.tensor(1.0).double())
+    assert torch.allclose(normalize_matrix(dense), expected)
+
+
+@pytest.mark.parametrize("name", ["undirected", "directed", "weighted", "self-looped, weighted", "no edges"])
+@pytest.mark.parametrize("normalization", ["symmetric", "none"])
+def test_the_dense_form_agrees_with_the_sparse(name, normalization):
+    nodes, edge_index, weight = graphs()[name]
+    options = {"normalization": normalization, "dtype": "float64"}
+    sparse = nnkit.build("gcn", edge_weight=True, **options)
+    dense = nnkit.build("gcn", adjacency="dense", **options)
+    weight = torch.ones(edge_index.shape[1]) if weight is None else weight
+    source, target = edge_index
+    matrix = torch.zeros(nodes, nodes, dtype=torch.float64).index_put((target, source), weight.double())
+    x = torch.randn(nodes, 16, dtype=torch.float64)
+    assert torch.allclose(sparse(x, edge_index, weight.double()), dense(x, matrix), atol=1e-12)
+
+
+def test_without_normalisation_it_is_the_tutorial_s_formula():
+    """relu(A (X W1 + b1)) W2 + b2, aggregated once, as far as the tutorial's bias inside the sum is 0."""
+    model = nnkit.build("gcn", adjacency="dense", normalization="none", aggregate="first")
+    first, second = model.convs
+    matrix = (torch.rand(9, 9) < 0.4).float()
+    x = torch.randn(9, 16)
+    expected = torch.relu(matrix @ (x @ first.lin.weight.T)) @ second.lin.weight.T
+    assert torch.allclose(model(x, matrix), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({}, {1, 2, 3, 4, 5}),
+        ({"num_layers": 1}, {2, 3, 4}),
+        ({"normalization": "none"}, {1, 3, 5}),
+        ({"aggregate": "first"}, {2, 3, 4}),
+    ],
+)
+def test_a_node_sees_as_far_as_there_are_layers_and_itself(options, field):
+    """Which nodes of a path of seven have an influence on node 3."""
+    model = nnkit.build("gcn", **options, dtype="float64")
+    ends = torch.arange(6)
+    path = torch.cat([torch.stack([ends, ends + 1]), torch.stack([ends + 1, ends])], 1)
+    x = torch.randn(7, 16, dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(lambda x: model(x, path)[3], x)  # (C, N, F)
+    assert set(jacobian.abs().sum((0, 2)).nonzero().flatten().tolist()) == field
+
+
+def test_renaming_the_nodes_renames_the_scores():
+    model = nnkit.build("gcn", dtype="float64")
+    nodes, edge_index, _ = graphs()["directed"]
+    x, order = torch.randn(nodes, 16, dtype=torch.float64), torch.randperm(nodes)
+    rank = order.argsort()
+    assert torch.allclose(model(x[order], rank[edge_index]), model(x, edge_index)[order], atol=1e-12)
+
+
+def test_scores_may_be_negative_and_activations_stay_bounded_with_depth():
+    model = nnkit.build("gcn", num_layers=8)
+    scores = model(torch.randn(20, 16), graphs()["undirected"][1])
+    assert scores.min() < 0
+    assert scores.std() < 10
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_the_dtype_follows_the_inputs(dtype):
+    model = nnkit.build("gcn", dtype=dtype)
+    kind = getattr(torch, dtype)
+    assert model(torch.randn(20, 16, dtype=kind), graphs()["directed"][1]).dtype == kind
+
+
+def test_it_runs_on_meta():
+    model = nnkit.build("gcn", device="meta")
+    edges = torch.empty(2, 9, dtype=torch.int64, device="meta")
+    assert model(torch.empty(5, 16, device="meta"), edges).shape == (5, 4)
+
+
+def test_an_edge_to_a_node_that_is_not_there_is_an_error():
+    for normalization in ("symmetric", "none"):
+        model = nnkit.build("gcn", normalization=normalization)
+        with pytest.raises((IndexError, RuntimeError)):
+            model(torch.randn(3, 16), torch.tensor([[0], [3]]))
+
+
+def test_a_cached_graph_is_used_again_for_the_same_tensors_and_no_others():
+    model = nnkit.build("gcn", cached=True)
+    plain = nnkit.build("gcn")
+    nodes, edge_index, _ = graphs()["directed"]
+    x = torch.randn(nodes, 16)
+    first = model(x, edge_index)
+    kept = model._cache._value
+    assert model(x + 1, edge_index).shape == first.shape
+    assert model._cache._value is kept
+
+    edge_index[:, :5] = edge_index[:, 5:10].clone()  # in place: the same object, another graph
+    assert torch.equal(model(x, edge_index), plain(x, edge_index))
+    assert model._cache._value is not kept
+    other = edge_index.flip(0)
+    assert torch.equal(model(x, other), plain(x, other))
+    assert torch.equal(model(x[:20].double().float(), other), plain(x[:20], other))
+
+
+def test_a_cached_graph_is_gone_with_its_tensors():
+    cache = AdjacencyCache()
+    index = PATH.clone()
+    cache.put(normalize_edges(index, None, torch.eye(3)), index, None)
+    assert cache.get(index, None) is not None
+    del index
+    gc.collect()
+    assert cache.get(PATH, None) is None
+
+
+class Tutorial(nn.Module):
+    """Aggregates without self-loops or normalisation, and cuts the scores off: the snippet's faults."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(34, 16), nn.Linear(16, 4)])
+
+    def forward(self, x, adjacency):
+        for layer in self.layers:
+            x = torch.relu(adjacency @ layer(x))
+        return x
+
+
+def karate():
+    """Return edge_index and the four communities of Zachary's club, from PyG."""
+    from torch_geometric.datasets import KarateClub
+
+    data = KarateClub()[0]
+    return data.edge_index, data.y
+
+
+def accuracy(model, graph, seed):
+    """Train on one member of each community, the others unseen, and return the share that is right."""
+    _, labels = karate()
+    torch.manual_seed(seed)
+    known = torch.tensor([int((labels == label).nonzero()[0]) for label in range(4)])
+    x = torch.eye(34)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
+    for _ in range(200):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model.train()(x, graph)[known], labels[known]).backward()
+        optimiser.step()
+    unseen = torch.ones(34, dtype=torch.bool)
+    unseen[known] = False
+    return float((model.eval()(x, graph).argmax(1) == labels)[unseen].float().mean())
+
+
+def test_it_learns_the_karate_club_where_the_tutorial_s_form_does_not():
+    edge_index, _ = karate()
+    matrix = torch.zeros(34, 34).index_put((edge_index[1], edge_index[0]), torch.tensor(1.0))
+    ours, theirs = [], []
+    for seed in range(3):
+        ours.append(accuracy(nnkit.build("gcn", preset="karate", dropout=0.0, seed=seed), edge_index, seed))
+        torch.manual_seed(seed)
+        theirs.append(accuracy(Tutorial(), matrix, seed))
+    assert sum(ours) / 3 >= 0.70
+    assert sum(ours) > sum(theirs)
+
+
+@pytest.mark.parametrize(("bias", "parameters"), [(True, 23_063), (False, 23_040)])
+def test_parameters_at_cora_s_size(bias, parameters):
+    assert nnkit.summarize("gcn", preset="cora", bias=bias).totals.parameters == parameters
+
+
+def test_sampled_edges_are_distinct_and_no_loops():
+    from nnkit.sampling import sample_inputs
+
+    for options in (
+        {"nodes": 9, "edges": 72},
+        {"nodes": 9, "edges": 60},
+        {"preset": "cora"},
+        {"nodes": 500, "edges": 7},
+    ):
+        _, edges = sample_inputs(nnkit.resolve("gcn", **options))
+        assert edges.unique(dim=1).shape == edges.shape
+        assert not (edges[0] == edges[1]).any()
+    _, crowded = sample_inputs(nnkit.resolve("gcn", nodes=1, edges=3))
+    assert crowded.tolist() == [[0, 0, 0], [0, 0, 0]]
