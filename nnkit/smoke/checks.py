@@ -95,21 +95,26 @@ def _perturbed(module: nn.Module) -> nn.Module:
 
 
 def updates(subject: Subject) -> str:
-    """A few steps of the optimiser move every trainable parameter."""
+    """A step of the optimiser, or a few, moves every trainable parameter."""
     module = subject.fresh().train()
     trainable = {name: each for name, each in module.named_parameters() if each.requires_grad}
     before = {name: each.detach().clone() for name, each in trainable.items()}
     optimiser = torch.optim.Adam(trainable.values(), lr=1e-2)
+    still = list(trainable)
     for step in range(STEPS):
         optimiser.zero_grad()
         projection(subject.outputs(module, subject.inputs(step))).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    still = [name for name, each in trainable.items() if torch.equal(each, before[name])]
+        still = [name for name in still if torch.equal(trainable[name], before[name])]
+        if not still:
+            return f"{_steps(step + 1)} of Adam moved all {len(trainable)}"
     if len(still) == len(trainable):
-        raise Failed(f"{STEPS} steps of Adam move no parameter")
-    if still:
-        raise Warned(f"{STEPS} steps of Adam leave {_some(still)} as it was")
-    return f"{STEPS} steps of Adam move all {len(trainable)}"
+        raise Failed(f"{_steps(STEPS)} of Adam moved no parameter")
+    raise Warned(f"{_steps(STEPS)} of Adam left {_some(still)} as it was")
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'s'[: count > 1]}"
 
 
 def batch_independence(subject: Subject) -> str:

@@ -61,7 +61,7 @@ GCN = Architecture(
     notes=(
         "Scores are not cut off by a relu nor passed through a softmax, unlike the tutorial's: losses do it.",
         "The tutorial's network that aggregates once is --aggregate first --normalization none; its "
-        "unnormalised one is --normalization none. Both leave out a node's own features, which costs accuracy.",
+        "unnormalised one is --normalization none. Both leave out a node's own features.",
         "A self-loop that is there keeps its weight, as in PyG; the textbook's A + I would count it twice.",
         "The bias is PyG's; the authors' code has none: --no-bias (23,040 parameters on Cora, else 23,063).",
     ),
