@@ -1,0 +1,119 @@
+"""The options of the image classifiers, one dataclass per family. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from msgspec import Meta
+
+Classes: TypeAlias = Annotated[int, Meta(ge=1, description="classes to tell apart")]
+Channels: TypeAlias = Annotated[int, Meta(ge=1, description="channels of the image")]
+Dropout: TypeAlias = Annotated[float, Meta(ge=0, le=1, description="share of units dropped in training")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimpleCNNConfig:
+    """Options of `simple-cnn`."""
+
+    num_classes: Classes = 10
+    in_channels: Channels = 3
+    image_size: Annotated[
+        int, Meta(ge=4, multiple_of=4, description="height and width of the image; it is halved twice")
+    ] = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """Options of the ResNets of basic blocks: `resnet18`, `resnet34`."""
+
+    num_classes: Classes = 10
+    in_channels: Channels = 3
+    stem: Annotated[
+        Literal["imagenet", "cifar"],
+        Meta(
+            description="first layers: imagenet (7×7 convolution and pool, 1/4 of the size) or "
+            "cifar (3×3 convolution, full size)"
+        ),
+    ] = "imagenet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BottleneckResNetConfig(ResNetConfig):
+    """Options of the ResNets of bottlenecks: `resnet50`, `resnet101`, `resnet152`."""
+
+    variant: Annotated[
+        Literal["v1.5", "v1"],
+        Meta(
+            description="where a bottleneck strides: v1.5 in its 3×3 convolution (torchvision), "
+            "v1 in its first 1×1 (the paper); the weights of one load into the other and give other results"
+        ),
+    ] = "v1.5"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CIFARResNetConfig:
+    """Options of the ResNets for CIFAR: `resnet20` to `resnet110`."""
+
+    num_classes: Classes = 10
+    in_channels: Channels = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeNetConfig:
+    """Options of `lenet`."""
+
+    num_classes: Classes = 10
+    in_channels: Channels = 1
+    image_size: Annotated[int, Meta(ge=16, description="height and width of the image")] = 28
+    padding: Annotated[int, Meta(ge=0, description="zeros around the image, on each side")] = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeNet1998Config:
+    """Options of `lenet-1998`: none, it is the paper's network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlexNetConfig:
+    """Options of `alexnet`."""
+
+    num_classes: Classes = 1000
+    in_channels: Channels = 3
+    dropout: Dropout = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlexNet2012Config:
+    """Options of `alexnet-2012`."""
+
+    num_classes: Classes = 1000
+    in_channels: Channels = 3
+    dropout: Dropout = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGGConfig:
+    """Options of `vgg11` to `vgg19`, with batch normalisation or without."""
+
+    num_classes: Classes = 1000
+    in_channels: Channels = 3
+    dropout: Dropout = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoogLeNetConfig:
+    """Options of `googlenet`."""
+
+    num_classes: Classes = 1000
+    in_channels: Channels = 3
+    aux_logits: Annotated[
+        bool, Meta(description="two auxiliary heads, which training returns after the logits")
+    ] = False
+    dropout: Dropout = 0.2
+    dropout_aux: Annotated[float, Meta(ge=0, le=1, description="dropout of the auxiliary heads")] = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoogLeNet2014Config(GoogLeNetConfig):
+    """Options of `googlenet-2014`: those of `googlenet`, with the paper's dropout."""
+
+    dropout: Dropout = 0.4

@@ -1,0 +1,296 @@
+"""What nnkit_vision declares: the image classifiers, their inputs, dims and presets. Torch-free."""
+
+from collections.abc import Sequence
+
+from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
+from nnkit_vision.configs import (
+    AlexNet2012Config,
+    AlexNetConfig,
+    BottleneckResNetConfig,
+    CIFARResNetConfig,
+    GoogLeNet2014Config,
+    GoogLeNetConfig,
+    LeNet1998Config,
+    LeNetConfig,
+    ResNetConfig,
+    SimpleCNNConfig,
+    VGGConfig,
+)
+
+NNKIT_PLUGIN_API = "1.0"
+
+BATCH = Dim(default=1, description="images at once")
+LOGITS = TensorSpec("logits", ("batch", "num_classes"), description="class scores, not yet a softmax")
+
+
+def image_dims(default: int, smallest: int = 1) -> dict[str, Dim]:
+    """Return the dims of a batch of images of any size from `smallest` on."""
+    return {
+        "batch": BATCH,
+        "height": Dim(default=default, min=smallest, description="of the image, in pixels"),
+        "width": Dim(default=default, min=smallest, description="of the image, in pixels"),
+    }
+
+
+def image(
+    channels: int | str = "in_channels", height: int | str = "height", width: int | str = "width"
+) -> TensorSpec:
+    """Return the input of an image classifier."""
+    return TensorSpec("image", ("batch", channels, height, width), description="channels first")
+
+
+LECUN_1998 = "LeCun, Bottou, Bengio and Haffner 1998, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf"
+KRIZHEVSKY_2012 = "Krizhevsky, Sutskever and Hinton 2012, https://papers.nips.cc/paper/4824"
+SIMONYAN_2014 = "Simonyan and Zisserman 2014, https://arxiv.org/abs/1409.1556"
+SZEGEDY_2014 = "Szegedy et al. 2014, https://arxiv.org/abs/1409.4842"
+HE_2015 = "He, Zhang, Ren and Sun 2015, https://arxiv.org/abs/1512.03385"
+
+AS_TORCHVISION = "Names, initialisation and arithmetic are torchvision's: its state dicts load as they are."
+
+IMAGENET = Preset(config={"num_classes": 1000}, description="as trained on ImageNet: 1000 classes")
+
+SIMPLE_CNN = Architecture(
+    name="simple-cnn",
+    summary="Two convolutions with pools and two linear layers",
+    family="CNN",
+    build="nnkit_vision.simple_cnn:SimpleCNN",
+    config=SimpleCNNConfig,
+    inputs=[image(height="image_size", width="image_size")],
+    outputs=[LOGITS],
+    dims={"batch": BATCH},
+    paper=f"after {LECUN_1998}",
+    equation="y = fc2(relu(fc1(flatten(pool(relu(conv2(pool(relu(conv1(x)))))))))",
+    notes=[
+        "The tutorial reshapes with view(-1, 4096), which at any other image size moves pixels from one "
+        "image to the next and changes the batch; here each image is flattened by itself and the first "
+        "linear layer is as wide as image_size asks.",
+    ],
+)
+
+LENET = Architecture(
+    name="lenet",
+    summary="LeNet-5 as taught today: ReLU and max pooling",
+    family="LeNet",
+    build="nnkit_vision.lenet:LeNet",
+    config=LeNetConfig,
+    inputs=[image(height="image_size", width="image_size")],
+    outputs=[LOGITS],
+    dims={"batch": BATCH},
+    presets={
+        "mnist": Preset(description="28×28 grey, padded to the paper's 32×32"),
+        "cifar10": Preset(
+            config={"in_channels": 3, "image_size": 32, "padding": 0}, description="32×32 in colour"
+        ),
+    },
+    paper=f"after {LECUN_1998}",
+    equation="y = fc3(relu(fc2(relu(fc1(flatten(pool(relu(conv2(pool(relu(conv1(x)))))))))))",
+    notes=["Not the network of the paper, which is lenet-1998."],
+)
+
+LENET_1998 = Architecture(
+    name="lenet-1998",
+    summary="LeNet-5 as published: sparse maps, trainable subsampling, distances to drawn digits",
+    family="LeNet",
+    build="nnkit_vision.lenet_1998:LeNet1998",
+    config=LeNet1998Config,
+    inputs=[image(1, 32, 32)],
+    outputs=[TensorSpec("penalties", ("batch", 10), description="squared distance to each digit")],
+    dims={"batch": BATCH},
+    paper=LECUN_1998,
+    equation="y_i = Σ_j (F6_j - bitmap_ij)²; f(a) = 1.7159 tanh(2a/3) after each layer up to F6",
+    notes=[
+        "The outputs are penalties, as in the paper: the smallest wins, and -y are the scores for a loss.",
+        "The bitmaps are drawn in the style of the paper's Figure 3; its own pixels aren't published.",
+    ],
+)
+
+ALEXNET = Architecture(
+    name="alexnet",
+    summary="Five convolutions and three linear layers, in one column",
+    family="AlexNet",
+    build="nnkit_vision.alexnet:AlexNet",
+    config=AlexNetConfig,
+    inputs=[image()],
+    outputs=[LOGITS],
+    dims=image_dims(224, smallest=63),
+    presets={"imagenet": IMAGENET},
+    paper=f"{KRIZHEVSKY_2012}; this form Krizhevsky 2014, https://arxiv.org/abs/1404.5997",
+    equation="y = classifier(flatten(avgpool(features(x))))",
+    notes=[
+        AS_TORCHVISION,
+        "Not the network of 2012, which is alexnet-2012: one column instead of two groups, fewer channels, "
+        "no local response normalisation.",
+    ],
+)
+
+ALEXNET_2012 = Architecture(
+    name="alexnet-2012",
+    summary="AlexNet as published: two groups, local response normalisation",
+    family="AlexNet",
+    build="nnkit_vision.alexnet_2012:AlexNet2012",
+    config=AlexNet2012Config,
+    inputs=[image(height=227, width=227)],
+    outputs=[LOGITS],
+    dims={"batch": BATCH},
+    presets={"imagenet": IMAGENET},
+    paper=KRIZHEVSKY_2012,
+    equation="y = classifier(flatten(features(x))); b_i = a_i / (2 + 10⁻⁴ Σ_j a_j²)^0.75 over 5 channels",
+    notes=[
+        "The paper says 224×224, but the 55×55 outputs of its first layer need 227×227.",
+        "The paper doesn't divide α by the window of five, torch and Caffe do: alpha is 5·10⁻⁴ for torch.",
+    ],
+)
+
+
+def vgg(depth: int, batch_norm: bool) -> Architecture:
+    """Declare one VGG."""
+    name = f"vgg{depth}-bn" if batch_norm else f"vgg{depth}"
+    return Architecture(
+        name=name,
+        summary=f"{depth} layers of small filters{', with batch normalisation' if batch_norm else ''}",
+        family="VGG",
+        build=f"nnkit_vision.vgg:{name.replace('-', '_')}",
+        config=VGGConfig,
+        inputs=[image()],
+        outputs=[LOGITS],
+        dims=image_dims(224, smallest=32),
+        presets={"imagenet": IMAGENET},
+        paper=SIMONYAN_2014,
+        equation="y = classifier(flatten(avgpool(features(x)))), of 3×3 convolutions alone",
+        notes=[AS_TORCHVISION, *(["The paper has no batch normalisation."] if batch_norm else [])],
+    )
+
+
+def googlenet_inputs(config: GoogLeNetConfig) -> Sequence[TensorSpec]:
+    """Return the inputs of `googlenet-2014`: the paper's auxiliary heads fix the size."""
+    return [image(height=224, width=224) if config.aux_logits else image()]
+
+
+AUX_NOTE = (
+    "With aux_logits, training returns (logits, aux2, aux1), evaluation the logits alone; the paper adds the "
+    "auxiliary losses with weight 0.3."
+)
+
+GOOGLENET = Architecture(
+    name="googlenet",
+    summary="Inceptions: four branches side by side, joined along the channels",
+    family="GoogLeNet",
+    build="nnkit_vision.googlenet:GoogLeNet",
+    config=GoogLeNetConfig,
+    inputs=[image()],
+    outputs=[LOGITS],
+    dims=image_dims(224, smallest=15),
+    presets={"imagenet": IMAGENET},
+    paper=SZEGEDY_2014,
+    equation="inception(x) = cat(1×1·x, 3×3·1×1·x, 3×3·1×1·x, 1×1·pool(x))",
+    notes=[
+        AS_TORCHVISION,
+        "As torchvision, and not as the paper (googlenet-2014): batch normalisation with eps 0.001, a 3×3 in "
+        "place of the 5×5, a last pool of 2×2, auxiliary heads over means of 4×4.",
+        "torchvision's constructor makes the auxiliary heads unless told not to; here they come with "
+        "aux_logits.",
+        AUX_NOTE,
+    ],
+)
+
+GOOGLENET_2014 = Architecture(
+    name="googlenet-2014",
+    summary="GoogLeNet as published: 5×5 convolutions, biases, local response normalisation",
+    family="GoogLeNet",
+    build="nnkit_vision.googlenet_2014:GoogLeNet2014",
+    config=GoogLeNet2014Config,
+    inputs=googlenet_inputs,
+    outputs=[LOGITS],
+    dims=image_dims(224, smallest=31),
+    presets={"imagenet": IMAGENET},
+    paper=SZEGEDY_2014,
+    equation="inception(x) = cat(1×1·x, 3×3·1×1·x, 5×5·1×1·x, 1×1·pool(x))",
+    notes=[
+        "Initialisation and the constants of the normalisation, on which the paper is silent, are those of "
+        "Caffe's bvlc_googlenet.",
+        "The paper's auxiliary heads pool 5×5 by 3, which fits 224×224 alone: aux_logits fixes the size.",
+        AUX_NOTE,
+    ],
+)
+
+RESNET_PRESETS = {
+    "imagenet": Preset(
+        config={"num_classes": 1000, "stem": "imagenet"},
+        sizes={"height": 224, "width": 224},
+        description="as trained on ImageNet: 1000 classes, 224×224",
+    ),
+    "cifar10": Preset(
+        config={"num_classes": 10, "stem": "cifar"},
+        sizes={"height": 32, "width": 32},
+        description="for CIFAR-10: 10 classes, 32×32, a stem that keeps the size",
+    ),
+}
+
+
+def resnet(depth: int) -> Architecture:
+    """Declare one ResNet for ImageNet."""
+    bottleneck = depth >= 50
+    notes = [
+        AS_TORCHVISION,
+        "The tutorial leaves torch's default initialisation, with which a network that has learned a batch "
+        "by heart tells about a quarter of it wrong in evaluation; here convolutions are drawn by He's rule.",
+        "The tutorial puts the ImageNet stem before images of any size; at 32×32 it leaves one pixel to the "
+        "last stage, where training with a batch of one raises. Take stem cifar there.",
+    ]
+    if bottleneck:
+        notes.append(
+            "v1.5 (torchvision's) strides in the 3×3 convolution, v1 (the paper's) in the first 1×1. Both "
+            "have the same state dict, so weights of the other load silently and give other results."
+        )
+    return Architecture(
+        name=f"resnet{depth}",
+        summary=f"Residual network of {depth} layers, of {'bottlenecks' if bottleneck else 'basic blocks'}",
+        family="ResNet",
+        build=f"nnkit_vision.resnet:resnet{depth}",
+        config=BottleneckResNetConfig if bottleneck else ResNetConfig,
+        inputs=[image()],
+        outputs=[LOGITS],
+        dims=image_dims(224),
+        presets=RESNET_PRESETS,
+        paper=HE_2015,
+        equation="y = relu(F(x) + x), and relu(F(x) + W x) where a stage begins",
+        notes=notes,
+    )
+
+
+def cifar_resnet(depth: int) -> Architecture:
+    """Declare one ResNet for CIFAR."""
+    return Architecture(
+        name=f"resnet{depth}",
+        summary=f"Residual network of {depth} layers for CIFAR, shortcuts without parameters",
+        family="ResNet",
+        build=f"nnkit_vision.resnet_cifar:resnet{depth}",
+        config=CIFARResNetConfig,
+        inputs=[image()],
+        outputs=[LOGITS],
+        dims=image_dims(32),
+        presets={
+            f"cifar{classes}": Preset(config={"num_classes": classes}, description=f"{classes} classes")
+            for classes in (10, 100)
+        },
+        paper=f"{HE_2015}, section 4.2",
+        equation="y = relu(F(x) + x), and relu(F(x) + pad(x)) where a stage begins (option A)",
+        notes=["Many published ports have projections (option B) instead: their state dicts don't fit."],
+    )
+
+
+@hookimpl
+def nnkit_architectures() -> list[Architecture]:
+    """Return the image classifiers, oldest family first."""
+    return [
+        SIMPLE_CNN,
+        LENET,
+        LENET_1998,
+        ALEXNET,
+        ALEXNET_2012,
+        *(vgg(depth, batch_norm) for depth in (11, 13, 16, 19) for batch_norm in (False, True)),
+        GOOGLENET,
+        GOOGLENET_2014,
+        *(resnet(depth) for depth in (18, 34, 50, 101, 152)),
+        *(cifar_resnet(depth) for depth in (20, 32, 44, 56, 110)),
+    ]
