@@ -5,6 +5,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,10 @@ def _describe(program: "ONNXProgram", spec: ModelSpec) -> None:
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.metadata_props.clear()
-    model.metadata_props[metadata.KEY] = metadata.encode({"nnkit": __version__, "spec": spec.to_dict()})
+    # Of the weights' place the name alone: a file says nothing of the machine that it was made on.
+    weights = spec.weights and Path(spec.weights).name
+    told = replace(spec, weights=weights).to_dict()
+    model.metadata_props[metadata.KEY] = metadata.encode({"nnkit": __version__, "spec": told})
     model.producer_name, model.producer_version = "nnkit", __version__
     model.graph.name, model.doc_string = spec.architecture.name, spec.architecture.summary
 

@@ -1,6 +1,8 @@
 """Module -> safetensors file with the ModelSpec in its metadata; and the file read back."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,18 +19,23 @@ from nnkit.spec import ModelSpec
 
 def write_safetensors(module: nn.Module, spec: ModelSpec, path: Path) -> None:
     """Write the state dict of `module`, tied tensors once."""
-    text = metadata.encode({"nnkit": __version__, "spec": spec.to_dict()})
+    text = metadata.encode({"nnkit": __version__, "spec": _told(spec)})
     try:
         save_model(module, str(path), metadata={metadata.KEY: text})
     except SafetensorError as error:  # what it says of a full disk
         raise NnkitError(f"can't write {path.name}: {error}", "what was there before is unchanged") from error
 
 
+def _told(spec: ModelSpec) -> dict[str, Any]:
+    """Return the spec as the file tells it: the weights are its own, wherever they came from."""
+    return replace(spec, weights=None).to_dict()
+
+
 def prove_safetensors(
     path: Path, module: nn.Module, spec: ModelSpec, manager: PluginManager
 ) -> tuple[Check, ...]:
     """Read the file into a fresh module and compare every tensor, bit for bit."""
-    if metadata.read(path)["spec"] != spec.to_dict():
+    if metadata.read(path)["spec"] != _told(spec):
         raise VerificationFailed(f"{path.name} lost its ModelSpec", "no file was written")
     fresh = build_without_weights(spec, manager, limit=2**63)
     load_weights(fresh, path)

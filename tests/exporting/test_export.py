@@ -87,6 +87,15 @@ def test_an_exported_file_is_a_reference(tmp_path, suffix):
     )
 
 
+def test_a_file_made_from_another_names_no_folder(tmp_path):
+    nnkit.export("simple-cnn", tmp_path / "a.safetensors", seed=3)
+    nnkit.export(str(tmp_path / "a.safetensors"), tmp_path / "b.safetensors")
+    nnkit.export(str(tmp_path / "a.safetensors"), tmp_path / "c.onnx", verify=False)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    (entry,) = onnx.load(tmp_path / "c.onnx").metadata_props
+    assert json.loads(entry.value)["spec"]["weights"] == "a.safetensors"
+
+
 def test_safetensors_gives_back_the_weights_bit_for_bit(tmp_path):
     file = tmp_path / "net.safetensors"
     report = nnkit.export("resnet18", file, seed=3, dtype="bfloat16")
