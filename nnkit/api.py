@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnkit.core_handlers import plugin_manager
 from nnkit.errors import PluginProblem, UsageProblem
 from nnkit.hookspecs import ExportRequest, SmokeRequest, SummaryRequest
-from nnkit.plugin_manager import PluginManager, plugin_manager
+from nnkit.plugin_manager import PluginManager
 from nnkit.references import look_up
 from nnkit.spec import ModelSpec, make_spec
 
@@ -70,7 +71,7 @@ def summarize(
     manager = manager or plugin_manager()
     spec, module = _target(target, inputs, preset, manager, options)
     _refuse_unsupported(spec, "summary")
-    request = SummaryRequest(spec=spec, manager=manager, module=module, inputs=_tuple(inputs))
+    request = SummaryRequest(spec=spec, host=manager, module=module, inputs=_tuple(inputs))
     report: SummaryReport = manager.hook.nnkit_summarize(request=request)
     return report
 
@@ -102,7 +103,7 @@ def export(
     format = format or path.suffix.removeprefix(".")
     _refuse_unsupported(spec, "export", format)
     request = ExportRequest(
-        spec=spec, manager=manager, path=path, format=format, inputs=_tuple(inputs), force=force,
+        spec=spec, host=manager, path=path, format=format, inputs=_tuple(inputs), force=force,
         verify=verify, opset=opset, progress=progress or _ignore,
     )  # fmt: skip
     report: ExportReport = manager.hook.nnkit_export(request=request)
@@ -129,7 +130,7 @@ def smoke_run(
     spec, _ = _target(target, inputs, preset, manager, options)
     _refuse_unsupported(spec, "smoke-run")
     request = SmokeRequest(
-        spec=spec, manager=manager, device=device, inputs=_tuple(inputs),
+        spec=spec, host=manager, device=device, inputs=_tuple(inputs),
         checks=None if checks is None else tuple(checks), progress=progress or _ignore,
     )  # fmt: skip
     report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)

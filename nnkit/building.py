@@ -12,22 +12,21 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nnkit import __version__
-from nnkit.core_handlers import load
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
-from nnkit.hookspecs import BuildRequest
-from nnkit.plugin_manager import PluginManager
+from nnkit.hookspecs import BuildRequest, Host
+from nnkit.loading import load
 from nnkit.spec import ModelSpec
 
 
-def build_module(spec: ModelSpec, manager: PluginManager, device: str | torch.device = "cpu") -> nn.Module:
+def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu") -> nn.Module:
     """Return the module of `spec` with its weights, in eval mode, on `device`.
 
     Weights are drawn on the CPU in float32, so a seed gives the same ones on every device. The
     process's own random state is left as it was.
     """
     if torch.device(device).type == "meta":
-        return build_without_weights(spec, manager, limit=0)
-    module = _construct(spec, manager).to(dtype=getattr(torch, spec.dtype))
+        return build_without_weights(spec, host, limit=0)
+    module = _construct(spec, host).to(dtype=getattr(torch, spec.dtype))
     if spec.weights is not None:
         load_weights(module, Path(spec.weights))
     return module.to(device).eval()
@@ -66,14 +65,14 @@ def describe(module: nn.Module, spec: ModelSpec) -> BuildReport:
     )
 
 
-def build_without_weights(spec: ModelSpec, manager: PluginManager, limit: int) -> nn.Module:
+def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
     """Return the module of `spec` with weights that hold no values, in eval mode.
 
     Up to `limit` bytes they are uninitialised memory on the CPU, which can run; beyond it all of them
     are on the meta device. Either way no weight is ever written, so memory stays small.
     """
     with _weightless(limit) as count, _NoInitialisation():
-        module = _construct(spec, manager)
+        module = _construct(spec, host)
     if count.bytes > limit:
         module = module.to("meta")
     return module.to(dtype=getattr(torch, spec.dtype)).eval()
@@ -111,11 +110,11 @@ def load_weights(module: nn.Module, path: Path) -> None:
         ) from error
 
 
-def _construct(spec: ModelSpec, manager: PluginManager) -> nn.Module:
+def _construct(spec: ModelSpec, host: Host) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed)
         try:
-            module = manager.hook.nnkit_build(request=BuildRequest(spec=spec))
+            module = host.hook.nnkit_build(request=BuildRequest(spec=spec))
         except NnkitError:
             raise
         except Exception as error:

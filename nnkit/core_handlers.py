@@ -1,12 +1,18 @@
-"""The first and the last handler in line for each verb. Torch-free until one of them is called."""
+"""The first and the last handler in line for each verb, and the manager of plugins that has them.
 
-from collections.abc import Callable
-from importlib import import_module
+Torch-free until one of them is called.
+"""
+
+import functools
+import os
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from nnkit.architecture import Verb
-from nnkit.errors import PluginProblem
 from nnkit.hookspecs import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest, hookimpl
+from nnkit.loading import load
+from nnkit.plugin_manager import PluginManager
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,18 +21,6 @@ if TYPE_CHECKING:
     from nnkit.smoke.report import SmokeReport
     from nnkit.spec import ModelSpec
     from nnkit.summary.report import SummaryReport
-
-
-def load(reference: str) -> Callable[..., Any]:
-    """Return what `module:name` names. Raises PluginProblem when it isn't there."""
-    module, _, name = reference.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise PluginProblem(
-            f"can't load {reference}: {error}", "see the plugins: nnkit plugins -v"
-        ) from error
-    return found
 
 
 class OwnHandlers:
@@ -80,3 +74,17 @@ class CoreHandlers:
         from nnkit.smoke.handler import smoke_run
 
         return smoke_run(request)
+
+
+def make_manager(
+    points: Iterable[EntryPoint] | None = None, environment: Mapping[str, str] = os.environ
+) -> PluginManager:
+    """Return a manager of the plugins at `points`, by default the installed ones, with core's handlers."""
+    # pluggy calls the last registered `tryfirst` implementation first.
+    return PluginManager(points, environment, core={"core": CoreHandlers(), "architecture": OwnHandlers()})
+
+
+@functools.cache
+def plugin_manager() -> PluginManager:
+    """Return the manager of the installed plugins; they are looked up once in a process."""
+    return make_manager()

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from nnkit import __version__
-from nnkit.plugin_manager import plugin_manager
+from nnkit.core_handlers import plugin_manager
 
 PACKAGES = (
     "torch", "click", "pluggy", "msgspec", "pyyaml", "safetensors", "onnx", "onnxscript", "onnxruntime",

@@ -12,7 +12,7 @@ handler that the architecture names itself, then the plugins', then core's. A ho
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pluggy
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from nnkit.exporting.report import ExportReport
-    from nnkit.plugin_manager import PluginManager
     from nnkit.smoke.report import SmokeReport
     from nnkit.summary.report import SummaryReport
 
@@ -35,6 +34,15 @@ hookimpl = pluggy.HookimplMarker("nnkit")
 
 def _silent(line: str) -> None:
     """Report progress to nobody."""
+
+
+class Host(Protocol):
+    """What a handler may ask of nnkit: to call a hook, and which checks the plugins add."""
+
+    @property
+    def hook(self) -> pluggy.HookRelay: ...
+
+    def checks(self) -> "list[Check]": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +57,7 @@ class SummaryRequest:
     """Summarise `spec`; or `module`, which is built already, on `inputs`, and stays as it is."""
 
     spec: ModelSpec
-    manager: "PluginManager"
+    host: "Host"
     module: "nn.Module | None" = None
     inputs: "tuple[Tensor, ...] | None" = None
 
@@ -64,7 +72,7 @@ class ExportRequest:
     """
 
     spec: ModelSpec
-    manager: "PluginManager"
+    host: "Host"
     path: Path
     format: str
     inputs: "tuple[Tensor, ...] | None" = None
@@ -83,7 +91,7 @@ class SmokeRequest:
     """
 
     spec: ModelSpec
-    manager: "PluginManager"
+    host: "Host"
     device: str = "cpu"
     inputs: "tuple[Tensor, ...] | None" = None
     checks: tuple[str, ...] | None = None

@@ -57,11 +57,15 @@ class PluginManager:
     """Knows the installed plugins, their architectures and hooks.
 
     points: the entry points to look at, by default those installed in the group `nnkit`.
+    core: objects with nnkit's own hookimpls, by name, registered after the plugins.
     environment: where the allow-list `NNKIT_PLUGINS` and the deny-list `NNKIT_DISABLE_PLUGINS` stand.
     """
 
     def __init__(
-        self, points: Iterable[EntryPoint] | None = None, environment: Mapping[str, str] = os.environ
+        self,
+        points: Iterable[EntryPoint] | None = None,
+        environment: Mapping[str, str] = os.environ,
+        core: Mapping[str, object] | None = None,
     ) -> None:
         self.plugins: dict[str, Plugin] = {}
         self.failures: list[Failure] = []
@@ -69,7 +73,8 @@ class PluginManager:
         self._hooks = pluggy.PluginManager("nnkit")
         self._hooks.add_hookspecs(hookspecs)
         self._load_all(entry_points(group=GROUP) if points is None else points)
-        self._register_core()
+        for name, handlers in (core or {}).items():
+            self._hooks.register(handlers, name)
 
     @property
     def hook(self) -> pluggy.HookRelay:
@@ -246,13 +251,6 @@ class PluginManager:
     def _fail(self, plugin: Plugin, stage: str, message: str, trace: str = "") -> None:
         self.failures.append(Failure(plugin.name, plugin.distribution, stage, message, trace))
 
-    def _register_core(self) -> None:
-        from nnkit import core_handlers
-
-        self._hooks.register(core_handlers.CoreHandlers(), "core")
-        # pluggy calls the last registered `tryfirst` implementation first.
-        self._hooks.register(core_handlers.OwnHandlers(), "architecture")
-
 
 def _is_wrapper(impl: pluggy.HookImpl) -> bool:
     return impl.wrapper or impl.hookwrapper
@@ -300,9 +298,3 @@ def _declaration_problem(architecture: Architecture) -> str:
     if strange := set(architecture.handlers) - set(VERBS):
         return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"
     return ""
-
-
-@functools.cache
-def plugin_manager() -> PluginManager:
-    """Return the manager of the installed plugins; they are looked up once in a process."""
-    return PluginManager()

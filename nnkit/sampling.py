@@ -7,8 +7,8 @@ from torch import Tensor
 
 from nnkit.architecture import TensorSpec
 from nnkit.config import config_values
-from nnkit.core_handlers import load
 from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.loading import load
 from nnkit.spec import ModelSpec
 
 Inputs = tuple[Tensor, ...]

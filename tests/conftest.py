@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from nnkit.cli.main import main
-from nnkit.plugin_manager import PluginManager, plugin_manager
+from nnkit.core_handlers import make_manager, plugin_manager
+from nnkit.plugin_manager import PluginManager
 
 ROOT = Path(__file__).parent.parent
 
@@ -86,7 +87,7 @@ def plugins_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
             (tmp_path / f"{module}.py").write_text(source)
             names.append(module)
             points.append(EntryPoint(name=name, value=module, group="nnkit"))
-        return PluginManager(points, environment or {})
+        return make_manager(points, environment or {})
 
     yield make
     for name in names:

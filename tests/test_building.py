@@ -10,9 +10,9 @@ from torch import nn
 import nnkit
 from nnkit import TensorSpec
 from nnkit.building import build_without_weights
+from nnkit.core_handlers import plugin_manager
 from nnkit.devices import available_devices, find_device
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.plugin_manager import plugin_manager
 from nnkit.sampling import sample_inputs
 from nnkit.spec import make_spec
 from nnkit.user_modules import architecture_of_code

@@ -10,8 +10,8 @@ import yaml
 from nnkit import Architecture, Dim, Meta, Preset, TensorSpec
 from nnkit.cli import main as cli_main
 from nnkit.config import RESERVED, make_config, options_of
+from nnkit.core_handlers import plugin_manager
 from nnkit.errors import UsageProblem
-from nnkit.plugin_manager import plugin_manager
 from nnkit.references import look_up
 from nnkit.spec import make_spec
 

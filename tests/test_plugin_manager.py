@@ -4,8 +4,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from nnkit.core_handlers import plugin_manager
 from nnkit.errors import PluginProblem, UsageProblem
-from nnkit.plugin_manager import PluginManager, plugin_manager
+from nnkit.plugin_manager import PluginManager
 
 PLUGIN = """
 from dataclasses import dataclass

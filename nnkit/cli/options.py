@@ -12,8 +12,9 @@ from click.shell_completion import CompletionItem
 from nnkit.architecture import Architecture
 from nnkit.cli.settings import Settings
 from nnkit.config import Option, options_of
+from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError
-from nnkit.plugin_manager import PluginManager, plugin_manager
+from nnkit.plugin_manager import PluginManager
 from nnkit.references import MODEL_SUFFIXES, SPEC_SUFFIXES, Reference, look_up
 from nnkit.spec import DTYPES, ModelSpec
 

@@ -5,7 +5,8 @@ import click
 from nnkit import __version__
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.plugin_manager import Failure, Plugin, PluginManager, plugin_commands, plugin_manager
+from nnkit.core_handlers import plugin_manager
+from nnkit.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
 
 
 @click.command("plugins")

@@ -27,7 +27,7 @@ def export(request: ExportRequest) -> ExportReport:
         )
     with staged(request.path, request.force) as path:
         request.progress(f"building {request.spec.name}")
-        module = build_module(request.spec, request.manager)
+        module = build_module(request.spec, request.host)
         opset, checks = (_onnx if request.format == "onnx" else _safetensors)(request, module, path)
         size = sum(file.stat().st_size for file in path.parent.iterdir())
     verified = request.verify and bool(checks)
@@ -41,7 +41,7 @@ def _safetensors(request: ExportRequest, module: nn.Module, path: Path) -> tuple
     if not request.verify:
         return None, ()
     request.progress("reading the file back")
-    return None, prove_safetensors(path, module, request.spec, request.manager)
+    return None, prove_safetensors(path, module, request.spec, request.host)
 
 
 def _onnx(request: ExportRequest, module: nn.Module, path: Path) -> tuple[int, tuple[Check, ...]]:

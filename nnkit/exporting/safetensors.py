@@ -13,7 +13,7 @@ from nnkit import __version__, metadata
 from nnkit.building import build_without_weights, load_weights
 from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.exporting.report import Check
-from nnkit.plugin_manager import PluginManager
+from nnkit.hookspecs import Host
 from nnkit.spec import ModelSpec
 
 
@@ -31,13 +31,11 @@ def _told(spec: ModelSpec) -> dict[str, Any]:
     return replace(spec, weights=None).to_dict()
 
 
-def prove_safetensors(
-    path: Path, module: nn.Module, spec: ModelSpec, manager: PluginManager
-) -> tuple[Check, ...]:
+def prove_safetensors(path: Path, module: nn.Module, spec: ModelSpec, host: Host) -> tuple[Check, ...]:
     """Read the file into a fresh module and compare every tensor, bit for bit."""
     if metadata.read(path)["spec"] != _told(spec):
         raise VerificationFailed(f"{path.name} lost its ModelSpec", "no file was written")
-    fresh = build_without_weights(spec, manager, limit=2**63)
+    fresh = build_without_weights(spec, host, limit=2**63)
     load_weights(fresh, path)
     read = fresh.state_dict()
     checks = tuple(_check(name, tensor, read[name]) for name, tensor in module.state_dict().items())

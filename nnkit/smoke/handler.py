@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from nnkit.core_handlers import load
 from nnkit.devices import find_device
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.hookspecs import Check, SmokeRequest
+from nnkit.loading import load
 from nnkit.smoke.checks import CHECKS
 from nnkit.smoke.report import CheckResult, SmokeReport
 from nnkit.smoke.subject import Failed, Skipped, Subject, Warned
@@ -14,7 +14,7 @@ from nnkit.smoke.subject import Failed, Skipped, Subject, Warned
 def smoke_run(request: SmokeRequest) -> SmokeReport:
     """Run the checks one after the other; a model that can't even be built raises its own error."""
     device = find_device(request.device)
-    subject = Subject(request.spec, request.manager, device, request.inputs)
+    subject = Subject(request.spec, request.host, device, request.inputs)
     chosen = _choose(request)
     subject.fresh()
     results = []
@@ -25,7 +25,7 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
 
 
 def _choose(request: SmokeRequest) -> Iterable[Check]:
-    offered = {check.name: check for check in (*CHECKS, *request.manager.checks())}
+    offered = {check.name: check for check in (*CHECKS, *request.host.checks())}
     if request.checks is None:
         return offered.values()
     for name in request.checks:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnkit.architecture import TensorSpec
 from nnkit.building import build_module
-from nnkit.plugin_manager import PluginManager
+from nnkit.hookspecs import Host
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
 
@@ -41,7 +41,7 @@ class Subject:
     """A model to check. `given` are example inputs in the place of random ones."""
 
     spec: ModelSpec
-    manager: PluginManager
+    host: Host
     device: torch.device
     given: Inputs | None = None
 
@@ -51,7 +51,7 @@ class Subject:
 
     @cached_property
     def _first(self) -> nn.Module:
-        return build_module(self.spec, self.manager, self.device)
+        return build_module(self.spec, self.host, self.device)
 
     @cached_property
     def sizes(self) -> dict[str, int]:

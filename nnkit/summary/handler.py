@@ -32,7 +32,7 @@ def summarize(request: SummaryRequest) -> SummaryReport:
 
 def _run_if_small(request: SummaryRequest) -> SummaryReport:
     spec = request.spec
-    module = build_without_weights(spec, request.manager, SMALL_WEIGHTS)
+    module = build_without_weights(spec, request.host, SMALL_WEIGHTS)
     on_meta = any(parameter.is_meta for parameter in module.parameters())
     inputs = sample_inputs(spec, device="meta")
     if on_meta or sum(each.nbytes for each in inputs) > SMALL_INPUTS:
@@ -43,12 +43,12 @@ def _run_if_small(request: SummaryRequest) -> SummaryReport:
 
 def _on_meta(request: SummaryRequest) -> SummaryReport:
     spec = request.spec
-    module = build_without_weights(spec, request.manager, limit=0)
+    module = build_without_weights(spec, request.host, limit=0)
     try:
         seen = trace(module, sample_inputs(spec, device="meta"))
         return _report(request, module, seen, "meta", "")
     except NnkitError as error:
-        module = build_without_weights(spec, request.manager, limit=2**63)
+        module = build_without_weights(spec, request.host, limit=2**63)
         seen = trace(module, sample_inputs(spec))
         return _report(request, module, seen, "run", f"without data it can't run: {error.message}")
 
