@@ -71,13 +71,14 @@ class Subject:
     def outputs(self, module: nn.Module, inputs: Inputs) -> Outputs:
         """Run `module` and return its tensors beside their declarations.
 
-        Outputs that the architecture doesn't declare get a name and the shape that they have, with
-        the batch where an axis of the inputs suggests it.
+        Where the architecture declares none, or where more follow in training (auxiliary heads), they
+        get a name and the shape that they have, with the batch where their first axis suggests it.
         """
         tensors = list(_tensors(module(*inputs)))
         declared = self.spec.outputs
-        if not declared:
-            declared = tuple(self._undeclared(i, tensor) for i, tensor in enumerate(tensors))
+        if not declared or module.training:
+            more = enumerate(tensors[len(declared) :], len(declared))
+            declared = (*declared, *(self._undeclared(place, tensor) for place, tensor in more))
         if len(tensors) != len(declared):
             names = ", ".join(tensor.name for tensor in declared)
             raise Failed(f"forward returns {len(tensors)} tensors, declared are {len(declared)}: {names}")

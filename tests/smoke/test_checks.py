@@ -156,6 +156,30 @@ def test_a_declared_shape_that_is_not_kept_is_found():
     assert report.checks[0].message == "forward returns 1 tensors, declared are 2: a, b"
 
 
+class AuxiliaryHead(Faulty):
+    """Returns more in training than it declares, as GoogLeNet does."""
+
+    def __init__(self):
+        super().__init__()
+        self.auxiliary = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return (self.linear(x), self.auxiliary(x)) if self.training else self.linear(x)
+
+
+def test_further_outputs_in_training_take_part():
+    from dataclasses import replace
+
+    from nnkit import TensorSpec
+
+    architecture = architecture_of_code(f"{__name__}:AuxiliaryHead", ["x: float32[batch, 6]"])
+    declared = replace(architecture, outputs=[TensorSpec("y", ("batch", 3))])
+    report = nnkit.smoke_run(Reference(declared, "").resolve())
+    assert {check.name: check.status for check in report.checks} == dict.fromkeys(
+        ("shapes", "finite", "gradients", "updates", "batch-independence", "determinism"), "passed"
+    )
+
+
 def test_a_check_that_the_architecture_declares_inapplicable_is_skipped_with_its_reason():
     from dataclasses import replace
 
