@@ -15,16 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from nnkit_vision.configs import AlexNet2012Config
+from nnkit_vision.normalization import LocalResponseNorm
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
-def local_response_norm() -> nn.LocalResponseNorm:
+def local_response_norm() -> LocalResponseNorm:
     """Return the paper's normalisation: k = 2, n = 5, α = 10⁻⁴, β = 0.75.
 
     torch divides its alpha by n, which the paper doesn't.
     """
-    return nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+    return LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)
 
 
 def drawn(layer: Layer, bias: float) -> Layer:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from nnkit_vision.configs import GoogLeNet2014Config
 from nnkit_vision.googlenet import AuxiliaryHead, Inceptions
+from nnkit_vision.normalization import LocalResponseNorm
 
 
 class ConvReLU(nn.Conv2d):
@@ -37,8 +38,8 @@ class GoogLeNet2014(Inceptions):
             return AuxiliaryHead(in_channels, config.num_classes, config.dropout_aux, ConvReLU, pool)
 
         super().__init__(config, ConvReLU, wide=5, last_pool=3, head=head)
-        self.norm1 = nn.LocalResponseNorm(size=5)
-        self.norm2 = nn.LocalResponseNorm(size=5)
+        self.norm1 = LocalResponseNorm(size=5)
+        self.norm2 = LocalResponseNorm(size=5)
         self.apply(init_weights)
         nn.init.zeros_(self.fc.bias)
 

@@ -133,7 +133,7 @@ class ByValue(nn.Module):
 
     def __init__(self, width: int = 4):
         super().__init__()
-        self.table = nn.Embedding(40_000_000, width)
+        self.table = nn.Embedding(400_000_000, width)
         self.linear = nn.Linear(4, 4)
 
     def forward(self, x):
@@ -148,7 +148,7 @@ def test_what_meta_can_not_run_runs_for_real_and_the_report_says_so(tmp_path):
     report = nnkit.summarize(Reference(architecture, "").resolve())
     assert report.method == "run"
     assert report.reason.startswith("without data it can't run: forward failed")
-    assert report.totals.parameters == 160_000_020
+    assert report.totals.parameters == 1_600_000_020
 
 
 def test_json_has_what_scripts_rely_on():

@@ -1,0 +1,89 @@
+"""What holds for every architecture of the base zoo, through core's own verbs."""
+
+import pytest
+import torch
+
+import nnkit
+from nnkit.core_handlers import plugin_manager
+from nnkit.exporting.proof import flatten
+from nnkit.sampling import sample_inputs
+
+SMALL = 64  # sizes above it are cut, for the sake of time
+EVERY = sorted(plugin_manager().architectures())
+
+# Deeper members of a family run the code of the first; of each, what differs is exported.
+SAME_CODE = {
+    *(f"vision/vgg{depth}{bn}" for depth in (13, 16, 19) for bn in ("", "-bn")),
+    *(f"vision/resnet{depth}" for depth in (34, 101, 152, 32, 44, 56, 110)),
+}
+VARIANTS = [
+    ("vision/resnet50", {"variant": "v1"}),
+    ("vision/resnet18", {"stem": "cifar"}),
+    ("graph/gcn", {"edge_weight": True}),
+    ("graph/gcn", {"adjacency": "dense"}),
+    ("graph/gcn", {"normalization": "none", "aggregate": "first"}),
+]
+
+
+def small(name, **options):
+    """Return the spec at sizes that are quick to run."""
+    spec = nnkit.resolve(name, **options)
+    dims = spec.architecture.dims_for(spec.config)
+    cut = {
+        axis: max(dims[axis].min, SMALL - SMALL % dims[axis].multiple_of)
+        for axis, size in spec.sizes.items()
+        if size > SMALL
+    }
+    return spec.with_sizes(cut)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_says_what_it_is(name):
+    architecture = plugin_manager().architectures()[name]
+    assert architecture.summary
+    assert architecture.paper
+    assert architecture.equation
+    assert architecture.notes
+    assert nnkit.resolve(name).outputs
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_device_and_dtype_follow_the_inputs(name, dtype):
+    """Shapes and dtypes on meta and, where it is quick, on the CPU: no tensor of another kind is made."""
+    spec = nnkit.resolve(name, dtype=dtype)
+    kind = getattr(torch, dtype)
+    for device in ("meta",) if name in SAME_CODE else ("meta", "cpu"):
+        chosen = small(name, dtype=dtype) if device == "cpu" else spec
+        module = nnkit.build(chosen, device=device)
+        with torch.inference_mode():
+            outputs = flatten(module(*sample_inputs(chosen, device=device)))
+        for declared, tensor in zip(chosen.outputs, outputs, strict=True):
+            assert tuple(tensor.shape) == chosen.shape(declared)
+            assert tensor.device.type == device
+            assert tensor.dtype == kind or not tensor.is_floating_point()
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in SAME_CODE])
+def test_it_passes_the_smoke_run(name):
+    report = nnkit.smoke_run(small(name))
+    assert {check.name: check.message for check in report.checks if check.status == "failed"} == {}
+    assert {check.name for check in report.checks if check.status == "warned"} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in EVERY if name not in SAME_CODE), *VARIANTS]
+)
+def test_it_exports_with_every_dim_dynamic_twice_to_the_same_bytes(name, options, tmp_path):
+    spec = small(name, **options)
+    reports = [nnkit.export(spec, tmp_path / f"{number}.onnx") for number in (1, 2)]
+    assert all(report.verified for report in reports)
+    assert (tmp_path / "1.onnx").read_bytes() == (tmp_path / "2.onnx").read_bytes()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("name", EVERY)
+def test_it_passes_the_smoke_run_on_cuda(name):
+    report = nnkit.smoke_run(small(name), device="cuda")
+    assert {check.name: check.message for check in report.checks if check.status == "failed"} == {}
