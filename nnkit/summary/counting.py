@@ -50,8 +50,11 @@ def _attention(args: tuple[Any, ...], result: Any) -> int:
 def _scattered(args: tuple[Any, ...], result: Any) -> int | None:
     """`index_add(x, dim, index, source)` and its like: one addition for each element of the source.
 
-    A source without features is a degree or another count, which belongs to normalisation.
+    A source without features is a degree or another count, which belongs to normalisation; a maximum
+    adds nothing.
     """
+    if len(args) > 4 and args[4] in ("amax", "amin"):
+        return None
     source = args[3] if isinstance(args[3], Tensor) else args[2]
     return source.numel() if source.dim() > 1 else None
 

@@ -98,6 +98,18 @@ def bare_edges(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> 
     return EdgeList(edge_index, weight, like.shape[0])
 
 
+def mean_edges(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> EdgeList:
+    """Return A with each row divided by its sum: multiplying averages over the neighbours, by weight.
+
+    A node without neighbours gets zeros.
+    """
+    bare = bare_edges(edge_index, edge_weight, like)
+    target = edge_index[1]
+    total = bare.weight.new_zeros(bare.num_nodes).index_add(0, target, bare.weight)
+    share = torch.where(total == 0, 0.0, 1 / torch.where(total == 0, 1.0, total))  # (N,)
+    return EdgeList(edge_index, bare.weight * share[target], bare.num_nodes)
+
+
 def normalize_matrix(adjacency: Tensor) -> Tensor:
     """Return Â (N, N) for a dense matrix A (N, N)."""
     missing = (adjacency.diagonal() == 0).to(adjacency.dtype)

@@ -67,10 +67,8 @@ class GCN(nn.Module):
     def __init__(self, config: GCNConfig) -> None:
         super().__init__()
         self.config = config
-        hidden = [config.hidden_channels] * (config.num_layers - 1)
-        sizes = [config.in_channels, *hidden, config.num_classes]
         self.convs = nn.ModuleList(
-            GCNConv(size, following, config.bias) for size, following in pairwise(sizes)
+            GCNConv(size, following, config.bias) for size, following in pairwise(config.layer_sizes)
         )
         self._cache = AdjacencyCache()
 

@@ -1,7 +1,7 @@
 """Networks on graphs."""
 
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
-from nnkit_graph.configs import GCNConfig
+from nnkit_graph.configs import GATConfig, GCNConfig, GINConfig, GNNConfig, GraphSAGEConfig
 
 NNKIT_PLUGIN_API = "1.0"
 
@@ -68,7 +68,94 @@ GCN = Architecture(
 )
 
 
+def _gnn_inputs(config: GNNConfig) -> tuple[TensorSpec, ...]:
+    weighted = config.aggregation == "weighted-mean"
+    return (X, EDGE_INDEX, EDGE_WEIGHT) if weighted else (X, EDGE_INDEX)
+
+
+GNN = Architecture(
+    name="gnn",
+    family=FAMILY,
+    summary="Message passing: a node joins its neighbours' aggregate with its own features",
+    build="nnkit_graph.gnn:GNN",
+    config=GNNConfig,
+    inputs=_gnn_inputs,
+    outputs=[SCORES],
+    dims=DIMS,
+    presets=PRESETS,
+    paper="Gilmer, Schoenholz, Riley, Vinyals, Dahl: Neural Message Passing for Quantum Chemistry, "
+    "ICML 2017, https://arxiv.org/abs/1704.01212",
+    equation="h'_t = relu(W [h_t ; aggregate of h_s over s -> t] + b);  no relu after the last layer",
+    notes=(
+        "The tutorial's text describes this network; its code adds neighbours up alone, without the node's "
+        "own features, and passes the scores through a relu, which leaves whole rows without a gradient.",
+        "A node without neighbours gets an aggregate of zeros, whichever the aggregation.",
+    ),
+)
+
+GRAPHSAGE = Architecture(
+    name="graphsage",
+    family=FAMILY,
+    summary="GraphSAGE: own features and the mean of the neighbours', a linear layer for each",
+    build="nnkit_graph.graphsage:GraphSAGE",
+    config=GraphSAGEConfig,
+    inputs=[X, EDGE_INDEX],
+    outputs=[SCORES],
+    dims=DIMS,
+    presets=PRESETS,
+    paper="Hamilton, Ying, Leskovec: Inductive Representation Learning on Large Graphs, NeurIPS 2017, "
+    "https://arxiv.org/abs/1706.02216",
+    equation="h'_t = relu(W_l mean(h_s over s -> t) + b + W_r h_t);  no relu after the last layer",
+    notes=(
+        "The mean aggregator over all neighbours; the paper also samples some of them, and normalises "
+        "features to unit length, which PyG leaves to the caller.",
+    ),
+)
+
+GAT = Architecture(
+    name="gat",
+    family=FAMILY,
+    summary="Graph attention: neighbours weighed by how well they match",
+    build="nnkit_graph.gat:GAT",
+    config=GATConfig,
+    inputs=[X, EDGE_INDEX],
+    outputs=[SCORES],
+    dims=DIMS,
+    presets={
+        "cora": Preset(
+            config={"in_channels": 1433, "hidden_channels": 8, "heads": 8, "num_classes": 7},
+            sizes={"nodes": 2708, "edges": 10_556},
+            description="citations of papers, with the paper's 8 heads of 8",
+        ),
+        "karate": PRESETS["karate"],
+    },
+    paper="Veličković, Cucurull, Casanova, Romero, Liò, Bengio: Graph Attention Networks, ICLR 2018, "
+    "https://arxiv.org/abs/1710.10903",
+    equation="α_ts = softmax_s(leaky_relu(a_dst·W h_t + a_src·W h_s)),  h'_t = elu(Σ_s α_ts W h_s + b)",
+    notes=(
+        "The last layer has one head, as the paper's on Cora (92,373 parameters).",
+        "Each node attends to itself once; a self-loop of the graph's own gives way to that, as in PyG.",
+    ),
+)
+
+GIN = Architecture(
+    name="gin",
+    family=FAMILY,
+    summary="Graph isomorphism network: neighbours summed, then a small perceptron",
+    build="nnkit_graph.gin:GIN",
+    config=GINConfig,
+    inputs=[X, EDGE_INDEX],
+    outputs=[SCORES],
+    dims=DIMS,
+    presets=PRESETS,
+    paper="Xu, Hu, Leskovec, Jegelka: How Powerful are Graph Neural Networks?, ICLR 2019, "
+    "https://arxiv.org/abs/1810.00826",
+    equation="h'_t = MLP((1 + ε) h_t + Σ h_s over s -> t)",
+    notes=("Without the paper's batch norm, and with ε fixed at 0 unless --train-eps, as PyG's by default.",),
+)
+
+
 @hookimpl
 def nnkit_architectures() -> list[Architecture]:
     """Declare the graph networks."""
-    return [GCN]
+    return [GNN, GCN, GRAPHSAGE, GAT, GIN]

@@ -1,0 +1,126 @@
+"""GNN, GraphSAGE, GAT and GIN: equal to PyG's where it has them, and to their equation where not."""
+
+import pytest
+import torch
+from graph_cases import graphs, path_of_seven, sees, two_factions
+from torch_geometric import nn as pyg
+
+import nnkit
+
+AGGREGATIONS = ("sum", "mean", "max")
+
+
+class PaperGAT(torch.nn.Module):
+    """The paper's network for Cora, from PyG's layers: PyG's own GAT splits its heads otherwise."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = torch.nn.ModuleList([pyg.GATConv(16, 8, heads=8), pyg.GATConv(64, 4, heads=1)])
+
+    def forward(self, x, edge_index):
+        first, last = self.convs
+        return last(torch.nn.functional.elu(first(x, edge_index)), edge_index)
+
+
+RIVALS = {
+    "graphsage": lambda: pyg.GraphSAGE(16, 16, 2, 4),
+    "gin": lambda: pyg.GIN(16, 16, 2, 4),
+    "gat": PaperGAT,
+}
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("graph", [name for name in graphs() if "weighted" not in name])
+@pytest.mark.parametrize("name", RIVALS)
+def test_equals_pyg_in_outputs_and_gradients(name, graph, dtype, bound):
+    nodes, edge_index, _ = graphs()[graph]
+    ours, theirs = nnkit.build(name, dtype=str(dtype)[6:]), RIVALS[name]().to(dtype).eval()
+    theirs.load_state_dict(ours.state_dict())
+    x, results = torch.randn(nodes, 16, dtype=dtype), []
+    for model in (ours, theirs):
+        features = x.clone().requires_grad_()
+        scores = model(features, edge_index)
+        scores.square().sum().backward()
+        results.append([scores.detach(), features.grad, *(each.grad for each in model.parameters())])
+    for one, other in zip(*results, strict=True):
+        assert (one - other).abs().max() <= bound * max(1.0, float(other.abs().max()))
+
+
+@pytest.mark.parametrize("graph", list(graphs()))
+@pytest.mark.parametrize("aggregation", [*AGGREGATIONS, "weighted-mean"])
+def test_gnn_is_its_equation_node_by_node(graph, aggregation):
+    nodes, edge_index, weight = graphs()[graph]
+    weight = torch.rand(edge_index.shape[1]) if weight is None else weight
+    model = nnkit.build("gnn", aggregation=aggregation, num_layers=1, dtype="float64")
+    x, weight = torch.randn(nodes, 16, dtype=torch.float64), weight.double()
+    expected = []
+    for node in range(nodes):
+        into = edge_index[1] == node
+        sent, share = x[edge_index[0, into]], weight[into]
+        if not len(sent):
+            message = x.new_zeros(16)
+        elif aggregation == "weighted-mean":
+            message = (share[:, None] * sent).sum(0) / share.sum()
+        else:
+            message = sent.amax(0) if aggregation == "max" else getattr(sent, aggregation)(0)
+        expected.append(model.layers[0].update(torch.cat([x[node], message])))
+    inputs = (x, edge_index, weight) if aggregation == "weighted-mean" else (x, edge_index)
+    assert torch.allclose(model(*inputs), torch.stack(expected), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parameters"),
+    [
+        ("graphsage", {}, 46_103),
+        ("gat", {}, 92_373),
+        ("gin", {}, 23_391),
+        ("gin", {"train_eps": True}, 23_393),
+        ("gnn", {}, 46_103),
+    ],
+)
+def test_parameters_at_cora_s_size(name, options, parameters):
+    assert nnkit.summarize(name, preset="cora", **options).totals.parameters == parameters
+
+
+def test_multiply_adds_are_products_and_aggregation_by_edges():
+    """GraphSAGE at Cora's size: two products for each layer, and a mean over 10,556 edges."""
+    macs = nnkit.summarize("graphsage", preset="cora").totals.macs
+    assert macs == 2 * 2708 * (1433 * 16 + 16 * 7) + 10_556 * (1433 + 16)
+
+
+@pytest.mark.parametrize("name", ["gnn", "graphsage", "gat", "gin"])
+@pytest.mark.parametrize(("layers", "field"), [(1, {2, 3, 4}), (2, {1, 2, 3, 4, 5})])
+def test_a_node_sees_itself_and_as_far_as_there_are_layers(name, layers, field):
+    model = nnkit.build(name, num_layers=layers, dtype="float64")
+    assert sees(model, path_of_seven(), 3) == field
+
+
+@pytest.mark.parametrize("name", ["gnn", "graphsage", "gat", "gin"])
+def test_renaming_the_nodes_renames_the_scores_and_some_are_negative(name):
+    model = nnkit.build(name, dtype="float64")
+    nodes, edge_index, _ = graphs()["directed"]
+    x, order = torch.randn(nodes, 16, dtype=torch.float64), torch.randperm(nodes)
+    scores = model(x, edge_index)
+    assert torch.allclose(model(x[order], order.argsort()[edge_index]), scores[order], atol=1e-12)
+    assert scores.min() < 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("gat", {}), ("graphsage", {}), ("gnn", {"aggregation": "sum"})]
+)
+def test_it_places_the_karate_club_s_members_from_two_labels(name, options):
+    """A network that doesn't see across edges can't: nothing but its edges tells a member's side."""
+    options = {"in_channels": 34, "num_classes": 2, "dropout": 0.0, **options}
+    results = [two_factions(nnkit.build(name, seed=seed, **options), seed) for seed in range(3)]
+    assert sum(results) / 3 >= 0.80
+
+
+def test_attention_sums_to_one_over_the_edges_into_a_node():
+    from nnkit_graph.gat import edge_softmax
+
+    target = torch.tensor([0, 0, 1, 2, 2, 2])
+    scores = torch.randn(6, 3) * 100
+    attention = edge_softmax(scores, target, 3)
+    total = torch.zeros(3, 3).index_add(0, target, attention)
+    assert torch.allclose(total, torch.ones(3, 3))
+    assert torch.allclose(attention[3:], scores[3:].softmax(0))
