@@ -63,8 +63,8 @@ def _step(row: Row, batch: int | None) -> str:
     if any(shape[:1] != (batch,) for shape in together):
         batch = None
     before = [_one(batch, shape) for shape in row.input_shapes]
-    after = ", ".join(_one(batch, shape) for shape in row.output_shapes)
-    return after if set(before) == {after} else f"{', '.join(before)} → {after}"
+    after = words.gathered([_one(batch, shape) for shape in row.output_shapes])
+    return after if set(before) == {after} else f"{words.gathered(before)} → {after}"
 
 
 def _one(batch: int | None, shape: Shape) -> str:

@@ -1,6 +1,7 @@
 """Numbers, shapes and sizes as people read them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -26,6 +27,15 @@ def shape(axes: Sequence[int | str]) -> str:
 def shapes(several: Sequence[Sequence[int]]) -> str:
     """Return `64×8×8, 10`."""
     return ", ".join(map(shape, several))
+
+
+def gathered(several: Sequence[str]) -> str:
+    """Return `1×128, 28 of 1×64`: the same one after another is told once."""
+    told = []
+    for text, same in groupby(several):
+        times = len(list(same))
+        told += [f"{times} of {text}"] if times > 2 else [text] * times
+    return ", ".join(told)
 
 
 def sizes(assignment: Mapping[str, int]) -> str:
