@@ -40,10 +40,14 @@ class EdgeList:
         self.index, self.weight, self.num_nodes = index, weight, num_nodes
         self._csr: Tensor | None = None
 
+    def prepare(self, x: Tensor) -> None:
+        """Make now what multiplying features like `x` will need."""
+        if self._csr is None and self._multiplies_by_csr(x):
+            self._csr = _csr(self.index, self.weight, self.num_nodes)
+
     def __matmul__(self, x: Tensor) -> Tensor:
-        if self._multiplies_by_csr(x):
-            if self._csr is None:
-                self._csr = _csr(self.index, self.weight, self.num_nodes)
+        self.prepare(x)
+        if self._csr is not None:
             return self._csr @ x
         source, target = self.index
         messages = x[source] * self.weight[:, None]  # (E, F)

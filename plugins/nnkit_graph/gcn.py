@@ -87,11 +87,16 @@ class GCN(nn.Module):
         normalized = self.config.normalization == "symmetric"
         if self.config.adjacency == "dense":
             return normalize_matrix(graph) if normalized else graph
+        form = normalize_edges if normalized else bare_edges
+        learnt = edge_weight is not None and edge_weight.requires_grad
+        if not self.config.cached or learnt or torch.compiler.is_compiling():
+            return form(graph, edge_weight, x)
         key = (graph, edge_weight, x.shape[0], x.dtype)
-        kept = self._cache.get(*key) if self.config.cached else None
-        if kept is not None:
-            return kept
-        edges = (normalize_edges if normalized else bare_edges)(graph, edge_weight, x)
-        if self.config.cached and not torch.compiler.is_compiling():
+        edges = self._cache.get(*key)
+        if edges is None:
+            # What is made in inference mode could never take part in training, which may come next.
+            with torch.inference_mode(False), torch.no_grad():
+                edges = form(graph, edge_weight, x)
+                edges.prepare(x)
             self._cache.put(edges, *key)
         return edges

@@ -154,6 +154,20 @@ def test_a_cached_graph_is_used_again_for_the_same_tensors_and_no_others():
     assert torch.equal(model(x[:20].double().float(), other), plain(x[:20], other))
 
 
+def test_a_graph_that_is_cached_in_inference_mode_can_be_trained_on():
+    model = nnkit.build("gcn", cached=True)
+    nodes, edge_index, _ = graphs()["directed"]
+    x = torch.randn(nodes, 16)
+    with torch.inference_mode():
+        first = model(x, edge_index)
+    kept = model._cache._value
+    scores = model(x, edge_index)
+    scores.sum().backward()
+    assert model._cache._value is kept
+    assert torch.equal(scores, first)
+    assert model.convs[0].lin.weight.grad.any()
+
+
 def test_a_cached_graph_is_gone_with_its_tensors():
     cache = AdjacencyCache()
     index = PATH.clone()
