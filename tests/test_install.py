@@ -11,10 +11,10 @@ PERCEPTRON = ROOT / "examples" / "nnkit-perceptron"
 
 def test_a_third_party_plugin_is_found_and_serves_every_verb(environment, tmp_path):
     env = environment(True)
-    assert "perceptron" not in env.run("-m", "nnkit", "list").stdout
+    assert "  perceptron " not in env.run("-m", "nnkit", "list").stdout
     env.install(str(PERCEPTRON))
 
-    assert "perceptron" in env.run("-m", "nnkit", "list").stdout
+    assert "  perceptron " in env.run("-m", "nnkit", "list").stdout
     summary = env.run("-m", "nnkit", "summary", "perceptron", "--hidden-sizes", "512,512", "--json")
     assert json.loads(summary.stdout)["totals"]["parameters"] == 669_706  # 784-512-512-10
 

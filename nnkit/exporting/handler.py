@@ -9,11 +9,12 @@ from torch import nn
 from nnkit.building import build_module
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.exporting.files import staged
-from nnkit.exporting.proof import flatten, prove
+from nnkit.exporting.proof import prove
 from nnkit.exporting.report import Check, ExportReport
 from nnkit.exporting.sizes import other_sizes, traced_sizes
 from nnkit.hookspecs import ExportRequest
 from nnkit.sampling import Inputs, sample_inputs
+from nnkit.tensors import tensors_in
 
 FORMATS = ("onnx", "safetensors")
 
@@ -56,7 +57,7 @@ def _onnx(request: ExportRequest, module: nn.Module, path: Path) -> tuple[int, t
     runs = dict(_runs(request))
     traced = next(iter(runs.values()))
     with torch.inference_mode():
-        names = _output_names(request, len(flatten(module(*(each.clone() for each in traced)))))
+        names = _output_names(request, len(list(tensors_in(module(*(each.clone() for each in traced))))))
     request.progress("exporting through torch.onnx")
     opset = write_onnx(module, spec, traced, names, path, request.opset)
     return opset, prove(path, module, names, runs, request.progress) if request.verify else ()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from nnkit.errors import VerificationFailed
 from nnkit.exporting.report import Check
 from nnkit.sampling import Inputs
+from nnkit.tensors import spread_of, tensors_in
 
 # The largest difference allowed, as a share of the spread of the output. Rounding in float32 stays
 # below a tenth of it on every architecture of the zoo; a wrong graph or weight is far above.
@@ -60,7 +61,7 @@ def _compare(
     session: Any, module: nn.Module, names: list[str], sizes: dict[str, int], inputs: Inputs
 ) -> list[Check]:
     with torch.inference_mode():
-        expected = flatten(module(*(each.clone() for each in inputs)))
+        expected = list(tensors_in(module(*(each.clone() for each in inputs))))
     feeds = {node.name: tensor.numpy() for node, tensor in zip(session.get_inputs(), inputs, strict=True)}
     try:
         results = session.run(None, feeds)
@@ -82,7 +83,7 @@ def _check(sizes: dict[str, int], name: str, result: Tensor, expected: Tensor) -
     if not expected.is_floating_point():
         wrong = int((result != expected).sum())
         return Check(sizes, name, float(wrong), 1.0, wrong == 0, f"differs in {wrong} elements")
-    scale = scale_of(expected)
+    scale = spread_of(expected)
     diff = float((result.double() - expected.double()).abs().max())
     if not torch.isfinite(expected).all():
         return Check(
@@ -90,24 +91,6 @@ def _check(sizes: dict[str, int], name: str, result: Tensor, expected: Tensor) -
         )
     passed = diff <= TOLERANCE[expected.dtype] * scale
     return Check(sizes, name, diff, scale, passed, f"differs by {diff:.3g} where its spread is {scale:.3g}")
-
-
-def scale_of(tensor: Tensor) -> float:
-    """Return the spread of a tensor: its standard deviation, or its magnitude where that is zero."""
-    values = tensor.double()
-    spread = float(values.std(correction=0))
-    return spread or float(values.abs().max())
-
-
-def flatten(value: Any) -> list[Tensor]:
-    """Return the tensors of a module's result, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        return [tensor for each in value.values() for tensor in flatten(each)]
-    if isinstance(value, (list, tuple)):
-        return [tensor for each in value for tensor in flatten(each)]
-    return []
 
 
 def _words(sizes: Mapping[str, int]) -> str:

@@ -1,10 +1,8 @@
 """What a check works on: one model on one device, its inputs, and how to judge its outputs."""
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from nnkit.building import build_module
 from nnkit.hookspecs import Host
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
+from nnkit.tensors import spread_of, tensors_in
 
 BATCH = 4
 
@@ -74,7 +73,7 @@ class Subject:
         Where the architecture declares none, or where more follow in training (auxiliary heads), they
         get a name and the shape that they have, with the batch where their first axis suggests it.
         """
-        tensors = list(_tensors(module(*inputs)))
+        tensors = list(tensors_in(module(*inputs)))
         declared = self.spec.outputs
         if not declared or module.training:
             more = enumerate(tensors[len(declared) :], len(declared))
@@ -108,9 +107,8 @@ def difference(left: Tensor, right: Tensor) -> float:
         return 0.0
     if not left.is_floating_point():
         return float("inf")
-    a, b = left.detach().double().cpu(), right.detach().double().cpu()
-    spread = float(a.std(correction=0)) or float(a.abs().max()) or 1.0
-    return float((a - b).abs().max()) / spread
+    apart = (left.detach().double() - right.detach().double()).abs().max()
+    return float(apart) / (spread_of(left) or 1.0)
 
 
 def projection(outputs: Outputs) -> Tensor:
@@ -125,14 +123,3 @@ def projection(outputs: Outputs) -> Tensor:
     if loss is None:
         raise Failed("no output depends on a parameter: there is nothing to train")
     return loss
-
-
-def _tensors(value: Any) -> Iterable[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _tensors(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _tensors(each)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnkit.errors import NnkitError
 from nnkit.summary.counting import is_mover, macs_of, product_shape
 from nnkit.summary.report import Shape
+from nnkit.tensors import tensors_in
 
 # Functions that return a tensor but are no step of a computation.
 ASIDES = frozenset("__get__ __set__ detach requires_grad_ new_zeros new_ones new_empty new_full".split())
@@ -202,15 +203,4 @@ def _without_attention_fast_path() -> Iterator[None]:
 
 def shapes_in(value: Any) -> tuple[Shape, ...]:
     """Return the shapes of the tensors in a value, however nested."""
-    return tuple(tuple(tensor.shape) for tensor in _tensors(value))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _tensors(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _tensors(each)
+    return tuple(tuple(tensor.shape) for tensor in tensors_in(value))

@@ -5,8 +5,8 @@ import torch
 
 import nnkit
 from nnkit.core_handlers import plugin_manager
-from nnkit.exporting.proof import flatten
 from nnkit.sampling import sample_inputs
+from nnkit.tensors import tensors_in
 
 SMALL = 64  # sizes above it are cut, for the sake of time
 EVERY = sorted(plugin_manager().architectures())
@@ -57,7 +57,7 @@ def test_device_and_dtype_follow_the_inputs(name, dtype):
         chosen = small(name, dtype=dtype) if device == "cpu" else spec
         module = nnkit.build(chosen, device=device)
         with torch.inference_mode():
-            outputs = flatten(module(*sample_inputs(chosen, device=device)))
+            outputs = list(tensors_in(module(*sample_inputs(chosen, device=device))))
         for declared, tensor in zip(chosen.outputs, outputs, strict=True):
             assert tuple(tensor.shape) == chosen.shape(declared)
             assert tensor.device.type == device
