@@ -89,12 +89,14 @@ def _plugin_command(name: str) -> click.Command | None:
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Plugins may add commands: nnkit plugins lists them.",
 )
 @click.version_option(__version__, message="nnkit %(version)s")
 @settings_options
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Build, summarise, export and smoke-run neural networks.
 
     \b
@@ -103,6 +105,8 @@ def cli() -> None:
     nnkit smoke-run resnet18 --device cuda    does it really run, train and behave here?
     nnkit info gcn                            its equation, paper, options and dims
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

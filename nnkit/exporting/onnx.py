@@ -33,7 +33,9 @@ def write_onnx(
     program = _trace(module, spec, inputs, output_names, opset or DEFAULT_OPSET)
     got = program.model.opset_imports[""]
     if opset is not None and got != opset:
-        raise NnkitError(f"opset {opset} was asked for and torch wrote {got}", f"ask for --opset {got}")
+        raise NnkitError(
+            f"opset {opset} was asked for and torch wrote {got}", f"leave --opset out, or ask for {got}"
+        )
     _describe(program, spec)
     program.save(str(path))
     return got

@@ -83,6 +83,13 @@ def test_help_of_an_architecture_has_its_options_sizes_and_presets(nnkit_command
     assert "nnkit summary ARCH --help" in nnkit_command("summary", "--help").out
 
 
+def test_without_a_command_there_is_help(nnkit_command):
+    done = nnkit_command()
+    assert (done.code, done.err) == (0, "")
+    assert done.out == nnkit_command("--help").out
+    assert "Commands:" in done.out
+
+
 def test_build_prints_the_tree_and_totals(nnkit_command):
     out = nnkit_command("build", "simple-cnn", "--dtype", "float64").out
     assert out.startswith("SimpleCNN(\n  (conv1): Conv2d(3, 32")
