@@ -4,6 +4,8 @@ from nnkit.render import words
 from nnkit.render.table import Table, to_csv, to_markdown, to_plain, to_terminal
 from nnkit.summary.report import Row, Shape, SummaryReport
 
+LONGEST_LOOP = 32  # steps of a loop's body
+
 
 def as_text(report: SummaryReport, terminal: bool = False, color: bool = False) -> str:
     """Return the table and the totals; on a terminal the table is drawn."""
@@ -44,8 +46,32 @@ def _for_people(report: SummaryReport) -> Table:
         (tensor.name, "input", _one(report.batch, shape), "", "")
         for tensor, shape in zip(report.spec.inputs, report.rows[0].input_shapes, strict=False)
     ]
-    rows = [*inputs, *(_cells(row, report.batch) for row in report.rows[1:] or report.rows)]
+    rows = [*inputs, *_folded([_cells(row, report.batch) for row in report.rows[1:] or report.rows])]
     return Table(("step", "type", "shape", "parameters", "MACs"), rows, frozenset({"parameters", "MACs"}))
+
+
+def _folded(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Tell the steps of an unrolled loop once, and how often they come; CSV and JSON tell them all."""
+    told, place = [], 0
+    while place < len(rows):
+        period, times = _repetition(rows, place)
+        told += rows[place : place + period]
+        if times > 1:
+            what = "the step" if period == 1 else f"the {period} steps"
+            told.append(("⋮", "", f"{what} above, {times} times in all", "", ""))
+        place += period * times
+    return told
+
+
+def _repetition(rows: list[tuple[str, ...]], start: int) -> tuple[int, int]:
+    """Return how many rows from `start` on repeat, and how often; (1, 1) where none do three times."""
+    for period in range(1, LONGEST_LOOP + 1):
+        block, times = rows[start : start + period], 1
+        while rows[start + times * period : start + (times + 1) * period] == block:
+            times += 1
+        if times > 2:
+            return period, times
+    return 1, 1
 
 
 def _cells(row: Row, batch: int | None) -> tuple[str, ...]:

@@ -83,6 +83,15 @@ def test_help_of_an_architecture_has_its_options_sizes_and_presets(nnkit_command
     assert "nnkit summary ARCH --help" in nnkit_command("summary", "--help").out
 
 
+def test_an_unrolled_loop_is_told_once_and_in_full_as_csv(nnkit_command):
+    text = nnkit_command("summary", "gru", "--time", "20").out
+    assert re.search(r"⋮ +the \d+ steps above, 20 times in all", text)
+    assert text.count("recurrent.tanh ") == 1
+    assert (
+        nnkit_command("summary", "gru", "--time", "20", "--format", "csv").out.count("recurrent.tanh,") == 20
+    )
+
+
 def test_without_a_command_there_is_help(nnkit_command):
     done = nnkit_command()
     assert (done.code, done.err) == (0, "")
