@@ -1,7 +1,7 @@
 """ModelSpec -> nn.Module, on any device or on none."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from nnkit import __version__
@@ -68,13 +69,17 @@ def describe(module: nn.Module, spec: ModelSpec) -> BuildReport:
 def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
     """Return the module of `spec` with weights that hold no values, in eval mode.
 
-    Up to `limit` bytes they are uninitialised memory on the CPU, which can run; beyond it all of them
-    are on the meta device. Either way no weight is ever written, so memory stays small.
+    Up to `limit` bytes they are uninitialised memory on the CPU, which can run; beyond it, or with a
+    limit of 0, all of the module is on the meta device. Either way no weight is ever written, so
+    memory stays small.
     """
-    with _weightless(limit) as count, _NoInitialisation():
+    with _parameters_on_meta(), _NoInitialisation():
         module = _construct(spec, host)
-    if count.bytes > limit:
+    size = sum(parameter.nbytes for parameter in module.parameters() if not is_lazy(parameter))
+    if limit == 0 or size > limit:
         module = module.to("meta")
+    else:
+        _allocate(module)
     return module.to(dtype=getattr(torch, spec.dtype)).eval()
 
 
@@ -130,51 +135,60 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
 
 
 class _NoInitialisation(TorchFunctionMode):
-    """Skips the random initialisers: they would touch every page of memory for values nobody reads."""
+    """Passes over what fills tensors on meta with values: their kernels import sympy and torch._dynamo.
 
-    RANDOM = frozenset({Tensor.normal_, Tensor.uniform_})
+    A tensor that has values is filled as ever: an initialiser may draw until they satisfy it.
+    """
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    FILL = frozenset(
+        {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_, Tensor.copy_, Tensor.mul_, Tensor.add_,
+         Tensor.sub_, Tensor.div_, Tensor.clamp_, Tensor.erfinv_}
+    )  # fmt: skip
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in self.RANDOM or getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
+        if func in self.FILL or getattr(func, "__module__", None) == "torch.nn.init":
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
         return func(*args, **kwargs)
 
 
-class _Count:
-    bytes = 0
-
-
 @contextmanager
-def _weightless(limit: int) -> Iterator[_Count]:
-    """Move parameters to the meta device as they are registered, once they pass `limit` bytes.
+def _parameters_on_meta() -> Iterator[None]:
+    """Move each parameter to the meta device as it is registered, where initialising it costs nothing.
 
     A `torch.device("meta")` context would be simpler, but constructors that compute with tensors
     (all of torchvision's RegNets) fail under it.
     """
-    count = _Count()
-    seen: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
     register = nn.Module.register_parameter
+    seen: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
 
     def register_parameter(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and parameter.device.type != "meta":
-            count.bytes += parameter.nbytes
-            if count.bytes > limit:
-                # Kept by identity, with the original alive, so that tied parameters stay tied.
-                _, parameter = seen.setdefault(
-                    id(parameter),
-                    (parameter, nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)),
-                )
+        if parameter is not None and not parameter.is_meta and not is_lazy(parameter):
+            # Kept by identity, with the original alive, so that tied parameters stay tied.
+            _, parameter = seen.setdefault(id(parameter), (parameter, _empty(parameter, "meta")))
         register(self, name, parameter)
 
     nn.Module.register_parameter = register_parameter  # type: ignore[method-assign, assignment]
     try:
-        yield count
+        yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def _allocate(module: nn.Module) -> None:
+    """Give parameters on meta uninitialised memory on the CPU; tied ones stay tied."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for each in module.modules():
+        for name, parameter in list(each.named_parameters(recurse=False, remove_duplicate=False)):
+            if parameter.is_meta:
+                if parameter not in made:
+                    made[parameter] = _empty(parameter, "cpu")
+                setattr(each, name, made[parameter])  # torch's recurrent layers keep a list of their own
+
+
+def _empty(parameter: nn.Parameter, device: str) -> nn.Parameter:
+    # empty_like would import sympy when it is given a meta tensor.
+    memory = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+    return nn.Parameter(memory, requires_grad=parameter.requires_grad)

@@ -75,6 +75,34 @@ def test_without_weights_tied_ones_stay_tied_and_constructors_may_compute(limit)
     assert sum(each.numel() for each in module.parameters()) == 8 * 1000 + 3
 
 
+class RejectsOutliers(nn.Module):
+    """Draws until every value is within bounds, as trunc_normal_ does; before and after registration."""
+
+    def __init__(self, width: int = 64):
+        super().__init__()
+        before = nn.Parameter(torch.full((width,), 9.0))
+        nn.init.trunc_normal_(before, std=0.01, a=-0.02, b=0.02)
+        self.before = before
+        self.after = nn.Parameter(torch.full((width,), 9.0))
+        nn.init.trunc_normal_(self.after, std=0.01, a=-0.02, b=0.02)
+
+    def forward(self, x):
+        return x + self.before + self.after
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("limit", [0, 2**30])
+def test_an_initialiser_that_draws_again_until_it_is_satisfied_ends(limit):
+    architecture = architecture_of_code(f"{__name__}:RejectsOutliers", ["x: float32[batch, 64]"])
+    module = build_without_weights(make_spec(architecture), plugin_manager(), limit)
+    assert module.after.is_meta == (limit == 0)
+
+
+def test_recurrent_layers_without_weights_run():
+    module = build_without_weights(nnkit.resolve("lstm"), plugin_manager(), 2**30)
+    assert module(torch.zeros(2, 3, 28))[0].shape == (2, 10)
+
+
 def test_inputs_are_as_declared_and_follow_the_seed():
     spec = nnkit.resolve("simple-cnn", batch=3, image_size=16)
     (one,), (two,) = (sample_inputs(spec, seed=seed) for seed in (1, 1))

@@ -1,0 +1,23 @@
+"""Every benchmark still runs; what it measures is for people to judge."""
+
+import pytest
+from conftest import ROOT, python
+
+BENCHMARKS = {
+    "bench_startup.py": ["--rounds", "1"],
+    "bench_vision.py": ["--quick"],
+    "bench_recurrent.py": ["--quick"],
+    "bench_graph.py": ["--quick"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_runs_and_prints_ratios(name):
+    done = python(str(ROOT / "tests" / "benchmarks" / name), *BENCHMARKS[name])
+    assert done.returncode == 0, done.stderr
+    assert "ratio" in done.stdout or "×" in done.stdout
+
+
+def test_none_is_left_out():
+    assert {file.name for file in (ROOT / "tests" / "benchmarks").glob("bench_*.py")} == set(BENCHMARKS)
