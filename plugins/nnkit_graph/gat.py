@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnkit_graph.adjacency import dtype_of_sums
+
 if TYPE_CHECKING:
     from nnkit_graph.configs import GATConfig
 
 
 def edge_softmax(scores: Tensor, target: Tensor, num_nodes: int) -> Tensor:
-    """Return the softmax of scores (E, H) over the edges into each target (E,)."""
+    """Return the softmax of scores (E, H) over the edges into each target (E,), never in half precision."""
+    scores = scores.to(dtype_of_sums(scores.dtype))
     place = target[:, None].expand_as(scores)  # (E, H)
     # The maximum only keeps exp in range; it cancels, so no gradient goes through it.
     lowest = scores.new_full((num_nodes, scores.shape[1]), float("-inf"))
@@ -81,8 +84,9 @@ class GATConv(nn.Module):
         attention = edge_softmax(scores, target, num_nodes)
         attention = F.dropout(attention, self.dropout, self.training)
         messages = h[source] * attention[:, :, None]  # (E + N, H, D)
-        mixed = torch.zeros_like(h).index_add(0, target, messages)  # (N, H, D)
-        return mixed.flatten(1) + self.bias  # (N, H * D)
+        mixed = messages.new_zeros(h.shape).index_add(0, target, messages)  # (N, H, D)
+        result: Tensor = mixed.to(h.dtype).flatten(1) + self.bias
+        return result  # (N, H * D)
 
 
 class GAT(nn.Module):

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from nnkit_graph.adjacency import (
     Adjacency,
     AdjacencyCache,
+    EdgeList,
     bare_edges,
     normalize_edges,
     normalize_matrix,
@@ -57,12 +58,8 @@ class GCNConv(nn.Module):
         return x if self.bias is None else x + self.bias
 
 
-class GCN(nn.Module):
-    """The network of Kipf and Welling, and by options the two other forms that go by its name.
-
-    Shapes: x (N, in_channels), edge_index (2, E) [, edge_weight (E,)] -> scores (N, num_classes);
-    or, with `adjacency="dense"`, x (N, in_channels), adjacency (N, N) -> the same.
-    """
+class GCNLayers(nn.Module):
+    """The layers that both forms of the network share."""
 
     def __init__(self, config: GCNConfig) -> None:
         super().__init__()
@@ -70,10 +67,9 @@ class GCN(nn.Module):
         self.convs = nn.ModuleList(
             GCNConv(size, following, config.bias) for size, following in pairwise(config.layer_sizes)
         )
-        self._cache = AdjacencyCache()
 
-    def forward(self, x: Tensor, graph: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-        adjacency = self._adjacency(x, graph, edge_weight)
+    def scores(self, x: Tensor, adjacency: Adjacency) -> Tensor:
+        """Return the scores (N, C) for x (N, F) and Â, or A where the network isn't normalised."""
         for depth, conv in enumerate(self.convs):
             if depth > 0:
                 x = F.relu(x)
@@ -82,21 +78,48 @@ class GCN(nn.Module):
             x = conv(x, adjacency if aggregates else None)  # (N, F)
         return x  # (N, C)
 
-    def _adjacency(self, x: Tensor, graph: Tensor, edge_weight: Tensor | None) -> Adjacency:
-        """Return Â, or A where the network isn't normalised; once for all layers."""
-        normalized = self.config.normalization == "symmetric"
-        if self.config.adjacency == "dense":
-            return normalize_matrix(graph) if normalized else graph
-        form = normalize_edges if normalized else bare_edges
+
+class GCN(GCNLayers):
+    """The network of Kipf and Welling, and by options the two other forms that go by its name.
+
+    Shapes: x (N, in_channels), edge_index (2, E) [, edge_weight (E,)] -> scores (N, num_classes).
+    """
+
+    def __init__(self, config: GCNConfig) -> None:
+        super().__init__(config)
+        self._cache = AdjacencyCache()
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        return self.scores(x, self._edges(x, edge_index, edge_weight))
+
+    def _edges(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> EdgeList:
+        """Return the graph, normalised once for all layers."""
+        form = normalize_edges if self.config.normalization == "symmetric" else bare_edges
         learnt = edge_weight is not None and edge_weight.requires_grad
         if not self.config.cached or learnt or torch.compiler.is_compiling():
-            return form(graph, edge_weight, x)
-        key = (graph, edge_weight, x.shape[0], x.dtype)
+            return form(edge_index, edge_weight, x)
+        key = (edge_index, edge_weight, x.shape[0], x.dtype)
         edges = self._cache.get(*key)
         if edges is None:
             # What is made in inference mode could never take part in training, which may come next.
             with torch.inference_mode(False), torch.no_grad():
-                edges = form(graph, edge_weight, x)
+                edges = form(edge_index, edge_weight, x)
                 edges.prepare(x)
             self._cache.put(edges, *key)
         return edges
+
+
+class DenseGCN(GCNLayers):
+    """The same network for a graph that comes as the textbook's matrix.
+
+    Shapes: x (N, in_channels), adjacency (N, N) -> scores (N, num_classes).
+    """
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        normalized = self.config.normalization == "symmetric"
+        return self.scores(x, normalize_matrix(adjacency) if normalized else adjacency)
+
+
+def gcn(config: GCNConfig) -> GCNLayers:
+    """Build the network for the form in which the graph comes."""
+    return DenseGCN(config) if config.adjacency == "dense" else GCN(config)

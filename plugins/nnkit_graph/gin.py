@@ -13,7 +13,7 @@ F features, C classes.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,11 @@ class MLP(nn.Module):
         self.lins = nn.ModuleList(
             [nn.Linear(in_channels, out_channels), nn.Linear(out_channels, out_channels)]
         )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for lin in self.lins:
+            cast("nn.Linear", lin).reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.lins
@@ -55,6 +60,8 @@ class GINConv(nn.Module):
             self.eps = nn.Parameter(torch.zeros(1))
         else:
             self.register_buffer("eps", torch.zeros(1))
+        # Drawn once more, as PyG does, so that the same seed gives the same weights.
+        self.nn.reset_parameters()
 
     def forward(self, x: Tensor, adjacency: Adjacency) -> Tensor:
         result: Tensor = self.nn((1 + self.eps) * x + adjacency @ x)  # (N, out_channels)

@@ -33,6 +33,12 @@ class SAGEConv(nn.Module):
         super().__init__()
         self.lin_l = nn.Linear(in_channels, out_channels)
         self.lin_r = nn.Linear(in_channels, out_channels, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        # Drawn a second time, as PyG does, so that the same seed gives the same weights.
+        self.lin_l.reset_parameters()
+        self.lin_r.reset_parameters()
 
     def forward(self, x: Tensor, mean: Adjacency) -> Tensor:
         neighbours = mean @ x  # (N, in_channels)

@@ -23,6 +23,7 @@ class PaperGAT(torch.nn.Module):
 
 
 RIVALS = {
+    "gcn": lambda: pyg.GCN(16, 16, 2, 4),
     "graphsage": lambda: pyg.GraphSAGE(16, 16, 2, 4),
     "gin": lambda: pyg.GIN(16, 16, 2, 4),
     "gat": PaperGAT,
@@ -35,6 +36,8 @@ RIVALS = {
 def test_equals_pyg_in_outputs_and_gradients(name, graph, dtype, bound):
     nodes, edge_index, _ = graphs()[graph]
     ours, theirs = nnkit.build(name, dtype=str(dtype)[6:]), RIVALS[name]().to(dtype).eval()
+    for buffer in ours.buffers():  # the ε of GIN, else 0
+        buffer.fill_(0.3)
     theirs.load_state_dict(ours.state_dict())
     x, results = torch.randn(nodes, 16, dtype=dtype), []
     for model in (ours, theirs):
@@ -44,6 +47,67 @@ def test_equals_pyg_in_outputs_and_gradients(name, graph, dtype, bound):
         results.append([scores.detach(), features.grad, *(each.grad for each in model.parameters())])
     for one, other in zip(*results, strict=True):
         assert (one - other).abs().max() <= bound * max(1.0, float(other.abs().max()))
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_the_same_seed_gives_pyg_s_weights(name):
+    ours = nnkit.build(name, seed=3).state_dict()
+    torch.manual_seed(3)
+    theirs = RIVALS[name]().state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+EVERY = [
+    *((name, {}) for name in ("gcn", "graphsage", "gat", "gin")),
+    *(("gnn", {"aggregation": aggregation}) for aggregation in AGGREGATIONS),
+]
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 0.02), ("float16", 0.004)])
+@pytest.mark.parametrize("by_csr", [True, False])
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_half_precision_counts_every_neighbour_of_a_hub(name, options, by_csr, dtype, bound, monkeypatch):
+    """Added up one by one, ones stop at 256 in bfloat16 and at 2,048 in float16."""
+    if not by_csr:
+        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._multiplies_by_csr", lambda self, x: False)
+    leaves = torch.arange(1, 5000)
+    edge_index = torch.stack([leaves, torch.zeros_like(leaves)])
+    half = nnkit.build(name, dtype=dtype, **options)
+    exact = nnkit.build(name, dtype="float64", **options)
+    exact.load_state_dict(half.state_dict())
+    # The later neighbours differ from the first, so that a sum which stops early is another one.
+    x = (torch.rand(5000, 16) + torch.linspace(0, 2, 5000)[:, None]).to(getattr(torch, dtype))
+    with torch.no_grad():
+        found, wanted = half(x, edge_index)[0].double(), exact(x.double(), edge_index)[0]
+    assert (found - wanted).norm() <= bound * wanted.norm()
+
+
+@pytest.mark.parametrize("by_csr", [True, False])
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_it_trains_under_autocast(name, options, by_csr, monkeypatch):
+    if not by_csr:
+        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._multiplies_by_csr", lambda self, x: False)
+    nodes, edge_index, _ = graphs()["directed"]
+    model, x = nnkit.build(name, **options), torch.randn(nodes, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = model(x, edge_index)
+    scores.float().square().sum().backward()
+    mixed = [each.grad.clone() for each in model.parameters()]
+    assert torch.allclose(scores.float(), model(x, edge_index), rtol=0.05, atol=0.1)
+    model.zero_grad()
+    model(x, edge_index).square().sum().backward()
+    for one, each in zip(mixed, model.parameters(), strict=True):
+        assert (one - each.grad).norm() <= 0.1 * each.grad.norm() + 1e-3
+
+
+@pytest.mark.parametrize(("name", "options"), EVERY)
+def test_nothing_grows_with_the_square_of_the_nodes(name, options):
+    """A matrix of so many nodes would take 160 GB."""
+    nodes = 200_000
+    edge_index = torch.randint(nodes, (2, 50))
+    model = nnkit.build(name, in_channels=2, hidden_channels=2, num_classes=2, **options)
+    model(torch.randn(nodes, 2), edge_index).sum().backward()
+    assert all(each.grad is not None for each in model.parameters())
 
 
 @pytest.mark.parametrize("graph", list(graphs()))
@@ -115,12 +179,13 @@ def test_it_places_the_karate_club_s_members_from_two_labels(name, options):
     assert sum(results) / 3 >= 0.80
 
 
-def test_attention_sums_to_one_over_the_edges_into_a_node():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_sums_to_one_over_the_edges_into_a_node(dtype):
     from nnkit_graph.gat import edge_softmax
 
-    target = torch.tensor([0, 0, 1, 2, 2, 2])
-    scores = torch.randn(6, 3) * 100
+    target = torch.tensor([0, 0, 1, *[2] * 300])
+    scores = (torch.randn(len(target), 3) * 10).to(dtype)
     attention = edge_softmax(scores, target, 3)
-    total = torch.zeros(3, 3).index_add(0, target, attention)
-    assert torch.allclose(total, torch.ones(3, 3))
-    assert torch.allclose(attention[3:], scores[3:].softmax(0))
+    total = torch.zeros(3, 3).index_add(0, target, attention.float())
+    assert torch.allclose(total, torch.ones(3, 3), atol=1e-5)
+    assert torch.allclose(attention[3:].float(), scores[3:].float().softmax(0), atol=1e-6)
