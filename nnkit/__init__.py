@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from msgspec import Meta as Meta
 
     from nnkit.api import build as build
+    from nnkit.api import compare as compare
     from nnkit.api import export as export
+    from nnkit.api import fit as fit
+    from nnkit.api import inspect_file as inspect_file
     from nnkit.api import resolve as resolve
     from nnkit.api import smoke_run as smoke_run
     from nnkit.api import summarize as summarize
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from nnkit.architecture import Preset as Preset
     from nnkit.architecture import TensorSpec as TensorSpec
     from nnkit.errors import NnkitError as NnkitError
+    from nnkit.hookspecs import OperatorFormula as OperatorFormula
     from nnkit.hookspecs import hookimpl as hookimpl
 
 _HOMES = {
@@ -27,11 +31,15 @@ _HOMES = {
     "Dim": "nnkit.architecture",
     "Meta": "msgspec",
     "NnkitError": "nnkit.errors",
+    "OperatorFormula": "nnkit.hookspecs",
     "Preset": "nnkit.architecture",
     "TensorSpec": "nnkit.architecture",
     "build": "nnkit.api",
+    "compare": "nnkit.api",
     "export": "nnkit.api",
+    "fit": "nnkit.api",
     "hookimpl": "nnkit.hookspecs",
+    "inspect_file": "nnkit.api",
     "resolve": "nnkit.api",
     "smoke_run": "nnkit.api",
     "summarize": "nnkit.api",

@@ -4,9 +4,9 @@ Each takes a reference (`"resnet18"`, `"net.yaml"`), a ModelSpec, or a `torch.nn
 inputs. Options are config fields, dims, `seed`, `dtype` and `weights`, by name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import PluginProblem, UsageProblem
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
     from nnkit.exporting.report import ExportReport
     from nnkit.smoke.report import SmokeReport
+    from nnkit.summary.comparison import CompareReport
+    from nnkit.summary.file_report import FileReport
     from nnkit.summary.report import SummaryReport
+
+    Inputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any] | None
 
 
 def resolve(
@@ -58,22 +62,102 @@ def build(
 
 def summarize(
     target: "str | ModelSpec | nn.Module",
-    inputs: "Sequence[Tensor] | None" = None,
+    inputs: "Inputs" = None,
     *,
+    optimizer: str | None = None,
+    device: str = "cpu",
     preset: str | None = None,
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SummaryReport":
     """Return what is in a model, step by step, and what it costs.
 
-    `inputs` are needed for a module, which stays as it is; for anything else they are made.
+    inputs: what a module takes: a tensor, a sequence of positional arguments of any kind, or a mapping
+    of keyword arguments; the module stays as it is. For anything else they are made.
+    optimizer: `sgd`, `adam` or `adamw`: tell also what a training step with it costs, and the memory of
+    it and of an inference, on `device` (`cpu`, `cuda`, …).
+
+    Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
     manager = manager or plugin_manager()
-    spec, module = _target(target, inputs, preset, manager, options)
-    _refuse_unsupported(spec, "summary")
-    request = SummaryRequest(spec=spec, host=manager, module=module, inputs=_tuple(inputs))
+    request = _summary_request(target, inputs, optimizer, device, preset, manager, options)
     report: SummaryReport = manager.hook.nnkit_summarize(request=request)
     return report
+
+
+def fit(
+    target: "str | ModelSpec",
+    memory: str | int,
+    *,
+    dim: str = "batch",
+    optimizer: str = "adam",
+    device: str = "cpu",
+    preset: str | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "SummaryReport":
+    """Return the summary with the largest `dim` whose training step fits into `memory`.
+
+        nnkit.fit("resnet18", "16GB").fit.training
+
+    memory: bytes, or text like `16GB` (16·10⁹) or `16GiB`. Where no training step fits, the summary is
+    of the largest inference, else of the smallest size; `report.fit` has both sizes.
+    """
+    from nnkit.summary.fitting import fit_into, parse_size
+
+    manager = manager or plugin_manager()
+    request = _summary_request(target, None, optimizer, device, preset, manager, options)
+    limit = memory if isinstance(memory, int) else parse_size(memory)
+    return fit_into(request, dim, limit)
+
+
+def compare(
+    *targets: "str | ModelSpec",
+    optimizer: str | None = None,
+    device: str = "cpu",
+    manager: PluginManager | None = None,
+) -> "CompareReport":
+    """Return two or more models side by side and, for two, what differs layer by layer.
+
+        nnkit.compare("resnet18", nnkit.resolve("resnet18", num_classes=100)).changes
+
+    optimizer, device: compare the memory that they need as well, as in `summarize`.
+    """
+    from nnkit.summary.comparison import compare
+
+    if len(targets) < 2:
+        raise UsageProblem("compare takes two models or more", 'nnkit.compare("resnet18", "resnet34")')
+    manager = manager or plugin_manager()
+    return compare([summarize(each, optimizer=optimizer, device=device, manager=manager) for each in targets])
+
+
+def inspect_file(path: str | Path, *, stats: bool = False) -> "FileReport":
+    """Return what is in a model file of anybody's: ONNX, safetensors (its index too), or `.pt`.
+
+    stats: read the values too, and tell their smallest, largest, mean, spread and how many are NaN.
+    """
+    from nnkit.summary.files import inspect_file
+
+    return inspect_file(Path(path), stats)
+
+
+def _summary_request(
+    target: "str | ModelSpec | nn.Module",
+    inputs: "Inputs",
+    optimizer: str | None,
+    device: str,
+    preset: str | None,
+    manager: PluginManager,
+    options: dict[str, Any],
+) -> SummaryRequest:
+    args, keywords = _arguments(inputs)
+    given = None if inputs is None else (*args, *keywords.values())
+    spec, module = _target(target, given, preset, manager, options)
+    _refuse_unsupported(spec, "summary")
+    return SummaryRequest(
+        spec=spec, host=manager, module=module, inputs=args, keywords=keywords, optimizer=optimizer,
+        device=device,
+    )  # fmt: skip
 
 
 def export(
@@ -139,7 +223,7 @@ def smoke_run(
 
 def _target(
     target: "str | ModelSpec | nn.Module",
-    inputs: "Sequence[Tensor] | None",
+    inputs: Sequence[Any] | None,
     preset: str | None,
     manager: PluginManager,
     options: dict[str, Any],
@@ -164,6 +248,15 @@ def _refuse_unsupported(spec: ModelSpec, *names: str) -> None:
     for name in names:
         if reason := spec.architecture.unsupported.get(name):
             raise PluginProblem(f"{spec.name} has no {name}: {reason}", f"see nnkit info {spec.name}")
+
+
+def _arguments(inputs: "Inputs") -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return what forward takes by position and by name."""
+    if inputs is None:
+        return (), {}
+    if isinstance(inputs, Mapping):
+        return (), inputs
+    return tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,), {}
 
 
 def _tuple(inputs: "Sequence[Tensor] | None") -> "tuple[Tensor, ...] | None":

@@ -9,10 +9,10 @@ handler that the architecture names itself, then the plugins', then core's. A ho
 `wrapper=True` surrounds all of them.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
@@ -37,12 +37,14 @@ def _silent(line: str) -> None:
 
 
 class Host(Protocol):
-    """What a handler may ask of nnkit: to call a hook, and which checks the plugins add."""
+    """What a handler may ask of nnkit: to call a hook, and which checks and formulas the plugins add."""
 
     @property
     def hook(self) -> pluggy.HookRelay: ...
 
     def checks(self) -> "list[Check]": ...
+
+    def formulas(self) -> "list[OperatorFormula]": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +56,20 @@ class BuildRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryRequest:
-    """Summarise `spec`; or `module`, which is built already, on `inputs`, and stays as it is."""
+    """Summarise `spec`; or `module`, which is built already, on `inputs`, and stays as it is.
+
+    inputs, keywords: what forward takes by position and by name, tensors and others, for a module.
+    optimizer: `sgd`, `adam` or `adamw`: tell the cost of a training step and the memory of it and of an
+    inference on `device` as well; None: don't.
+    """
 
     spec: ModelSpec
     host: "Host"
     module: "nn.Module | None" = None
-    inputs: "tuple[Tensor, ...] | None" = None
+    inputs: tuple[Any, ...] | None = None
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +120,18 @@ class Check:
     run: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class OperatorFormula:
+    """What a call of an operator of the plugin's own costs.
+
+    operator: its qualified name, `namespace::name`. macs: `module:function`, called as
+    `function(args, kwargs, result)`; returns the multiply-adds, or None to leave the call out.
+    """
+
+    operator: str
+    macs: str
+
+
 @hookspec
 def nnkit_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body]
     """Return the architectures that the plugin declares.
@@ -123,6 +145,16 @@ def nnkit_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body]
 @hookspec
 def nnkit_checks() -> Iterable[Check]:  # type: ignore[empty-body]
     """Return further checks for `nnkit smoke-run`."""
+
+
+@hookspec
+def nnkit_formulas() -> Iterable[OperatorFormula]:  # type: ignore[empty-body]
+    """Return how to count operators that torch doesn't have.
+
+    @nnkit.hookimpl
+    def nnkit_formulas():
+        return [OperatorFormula(operator="yours::scan", macs="nnkit_yours.counting:scan_macs")]
+    """
 
 
 @hookspec(firstresult=True)

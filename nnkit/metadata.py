@@ -33,6 +33,12 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_ours(path: Path) -> bool:
+    """Whether nnkit wrote a file. Raises NnkitError for a damaged one."""
+    text = _read_onnx(path) if path.suffix == ".onnx" else _read_safetensors(path)
+    return text is not None
+
+
 def _read_onnx(path: Path) -> str | None:
     import onnx
     from google.protobuf.message import DecodeError

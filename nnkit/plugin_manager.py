@@ -23,7 +23,7 @@ from nnkit.spec import ModelSpec
 
 GROUP = "nnkit"
 COMMANDS_GROUP = "nnkit.commands"
-COLLECTING = ("nnkit_architectures", "nnkit_checks")
+COLLECTING = ("nnkit_architectures", "nnkit_checks", "nnkit_formulas")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Plugin:
     enabled: bool = True
     architectures: dict[str, Architecture] = field(default_factory=dict)
     checks: list[hookspecs.Check] = field(default_factory=list)
+    formulas: list[hookspecs.OperatorFormula] = field(default_factory=list)
 
 
 class PluginManager:
@@ -92,6 +93,10 @@ class PluginManager:
     def checks(self) -> list[hookspecs.Check]:
         """Return the smoke checks that plugins add."""
         return [check for plugin in self.plugins.values() for check in plugin.checks]
+
+    def formulas(self) -> list[hookspecs.OperatorFormula]:
+        """Return how plugins count operators of their own."""
+        return [formula for plugin in self.plugins.values() for formula in plugin.formulas]
 
     def find(self, name: str) -> tuple[str, Architecture]:
         """Return (plugin name, architecture) for `resnet18` or `vision/resnet18`.
@@ -186,6 +191,7 @@ class PluginManager:
         for architecture in self._collect(plugin, guarded, "nnkit_architectures", Architecture):
             self._adopt(plugin, architecture)
         plugin.checks = self._collect(plugin, guarded, "nnkit_checks", hookspecs.Check)
+        plugin.formulas = self._collect(plugin, guarded, "nnkit_formulas", hookspecs.OperatorFormula)
 
     def _unknown_hooks(self, module: ModuleType) -> list[str]:
         return [

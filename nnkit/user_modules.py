@@ -21,7 +21,7 @@ from nnkit.architecture import Architecture, Dim, TensorSpec
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 INPUT = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*:\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\]]*)\]\s*")
 AXIS = re.compile(r"(?P<name>[A-Za-z_]\w*)(=(?P<size>\d+))?")
@@ -58,12 +58,16 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
     )
 
 
-def architecture_of_module(module: "nn.Module", inputs: "Sequence[Tensor]") -> Architecture:
-    """Return the architecture for a module that is already built, with example inputs, all axes fixed."""
-    names = _parameter_names(module.forward, len(inputs))
+def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Architecture:
+    """Return the architecture for a module that is already built, with example inputs, all axes fixed.
+
+    Those of `inputs` that are no tensors are left out of what it declares.
+    """
+    names = parameter_names(module.forward, len(inputs))
     specs = tuple(
-        TensorSpec(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-        for name, tensor in zip(names, inputs, strict=True)
+        TensorSpec(name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for name, value in zip(names, inputs, strict=True)
+        if hasattr(value, "untyped_storage")
     )
     return Architecture(
         name=re.sub(r"[^a-z0-9]+", "-", type(module).__name__.lower()).strip("-") or "module",
@@ -163,10 +167,15 @@ def _is_option(kind: Any, default: Any) -> bool:
     return True
 
 
-def _parameter_names(forward: Callable[..., Any], count: int) -> list[str]:
+def parameter_names(forward: Callable[..., Any], count: int) -> list[str]:
+    """Return what the first `count` positional parameters of `forward` are called."""
+    try:
+        parameters = inspect.signature(forward).parameters.values()
+    except ValueError:  # a forward in TorchScript has none
+        parameters = {}.values()
     names = [
         parameter.name
-        for parameter in inspect.signature(forward).parameters.values()
+        for parameter in parameters
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
     return [names[i] if i < len(names) else f"input_{i}" for i in range(count)]

@@ -16,6 +16,7 @@ from nnkit.errors import NnkitError, did_you_mean
 
 COMMANDS = {
     "build": "build it, print its module tree; or write its spec as YAML",
+    "compare": "models side by side, or layer by layer",
     "doctor": "versions and devices, in one block to paste",
     "export": "write ONNX or safetensors, and prove the file",
     "info": "what it is, its paper, options, dims, handlers",

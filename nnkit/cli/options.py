@@ -13,13 +13,15 @@ from nnkit.architecture import Architecture
 from nnkit.cli.settings import Settings
 from nnkit.config import Option, options_of
 from nnkit.core_handlers import plugin_manager
-from nnkit.errors import NnkitError
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import MODEL_SUFFIXES, SPEC_SUFFIXES, Reference, look_up
 from nnkit.spec import DTYPES, ModelSpec
 
 REFERENCE = "nnkit.reference"
 OPTIONS = "nnkit.options"
+FILE = "nnkit.file"
+LARGEST = "nnkit.largest"
 
 
 def installed_plugins(settings: Settings) -> PluginManager:
@@ -47,12 +49,16 @@ class ArchitectureCommand(click.Command):
         text = self._find_reference(ctx, args)
         if text is not None:
             try:
-                ctx.meta[REFERENCE] = look_up(text, plugin_manager(), _values_of("--input", args))
+                self.take_reference(ctx, text, args)
             except NnkitError:
                 if not ctx.resilient_parsing:
                     installed_plugins(settings)
                     raise
         return super().parse_args(ctx, args)
+
+    def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
+        """Look up what `text` refers to and keep it for the parser and the command."""
+        ctx.meta[REFERENCE] = look_up(text, plugin_manager(), values_of("--input", args))
 
     def _find_reference(self, ctx: click.Context, args: list[str]) -> str | None:
         """Return the word that names the architecture: not an option, nor the value of one."""
@@ -89,8 +95,16 @@ class ArchitectureCommand(click.Command):
             formatter.write_text(f"The options of an architecture: {ctx.command_path} ARCH --help")
 
 
-def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the reference and what every verb takes; the function gets the resolved spec in their place."""
+def architecture_options(
+    function: Callable[..., Any] | None = None, *, find_largest: bool = False
+) -> Callable[..., Any]:
+    """Add the reference and what every verb takes; the function gets the resolved spec in their place.
+
+    find_largest: a size may be `max`; the spec then has its default, and `ctx.meta[LARGEST]` the dim.
+    What a command takes in the place of a reference (`ctx.meta[FILE]`) leaves it without a spec.
+    """
+    if function is None:
+        return functools.partial(architecture_options, find_largest=find_largest)
 
     @functools.wraps(function)
     def with_spec(
@@ -101,7 +115,8 @@ def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
         inputs: tuple[str, ...],
         **own: Any,
     ) -> Any:
-        return function(spec=_resolve(preset, seed, dtype), **own)
+        is_file = FILE in click.get_current_context().meta
+        return function(spec=None if is_file else _resolve(preset, seed, dtype, find_largest), **own)
 
     for decorate in (
         click.option("--input", "inputs", multiple=True, metavar="DECLARATION",
@@ -116,13 +131,25 @@ def architecture_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_spec
 
 
-def _resolve(preset: str | None, seed: int | None, dtype: str | None) -> ModelSpec:
+def _resolve(preset: str | None, seed: int | None, dtype: str | None, find_largest: bool) -> ModelSpec:
     """Return the spec that the command line stands for."""
     ctx = click.get_current_context()
     reference: Reference = ctx.meta[REFERENCE]
     installed_plugins(ctx.ensure_object(Settings))
+    options = dict(ctx.meta[OPTIONS])
+    if find_largest:
+        sought = [name for name, value in options.items() if value == "max" and _is_size(reference, name)]
+        if len(sought) > 1:
+            raise UsageProblem(f"--{sought[0]} and --{sought[1]} can't both be max", "give a size for one")
+        for name in sought:
+            ctx.meta[LARGEST] = name
+            del options[name]
     whole = {name: value for name, value in {"seed": seed, "dtype": dtype}.items() if value is not None}
-    return reference.resolve(preset, {**ctx.meta[OPTIONS], **whole})
+    return reference.resolve(preset, {**options, **whole})
+
+
+def _is_size(reference: Reference, name: str) -> bool:
+    return name in reference.architecture.dims
 
 
 def _is_reference(word: str) -> bool:
@@ -135,7 +162,8 @@ def _is_reference(word: str) -> bool:
     return True
 
 
-def _values_of(flag: str, args: Sequence[str]) -> list[str]:
+def values_of(flag: str, args: Sequence[str]) -> list[str]:
+    """Return the values that are typed after a flag."""
     after = [word for before, word in pairwise(args) if before == flag]
     return after + [word.partition("=")[2] for word in args if word.startswith(f"{flag}=")]
 

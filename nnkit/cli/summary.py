@@ -1,30 +1,152 @@
-"""`nnkit summary ARCH`."""
+"""`nnkit summary ARCH`, and `nnkit summary FILE` for what is in a file of anybody's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
-from nnkit import api
-from nnkit.cli.options import ArchitectureCommand, architecture_options
+from nnkit import api, metadata
+from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json, report_format
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.errors import UsageProblem
+from nnkit.references import MODEL_SUFFIXES
 from nnkit.spec import ModelSpec
+from nnkit.summary.file_report import FileReport, is_model_file
+from nnkit.summary.report import OPTIMIZERS, ForwardFailed, SummaryReport
 
 
-@click.command("summary", cls=ArchitectureCommand)
-@architecture_options
-@report_format("text", "json", "csv", "markdown")
+class SummaryCommand(ArchitectureCommand):
+    """Takes a model file as well: one of nnkit's is a reference, of any other the contents are told."""
+
+    def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
+        """Look up a reference, or keep the path of a file whose contents are to be told."""
+        path = Path(text)
+        if not is_model_file(path):
+            super().take_reference(ctx, text, args)
+            return
+        wanted = not {"--contents", "--stats"}.isdisjoint(args)
+        if wanted or path.suffix not in MODEL_SUFFIXES or (path.is_file() and not metadata.is_ours(path)):
+            ctx.meta[FILE] = path
+        else:
+            super().take_reference(ctx, text, args)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What of a report is shown, and how."""
+
+    format: str
+    columns: tuple[str, ...] | None
+    depth: int | None
+    only: str | None
+    functional: bool
+    unfold: bool
+
+
+@click.command("summary", cls=SummaryCommand)
+@architecture_options(find_largest=True)
+@report_format("text", "json", "csv", "markdown", "latex", "html")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Show rows so deep at most.")
+@click.option("--only", metavar="PATTERN", help="Show rows whose path or type is like 'layer1*' or Conv2d.")
+@click.option("--functional/--no-functional", default=True, help="Show the functions in forward, or not.")
+@click.option("--unfold", is_flag=True, help="Show each repetition of a block or a step.")
+@click.option("--columns", metavar="A,B,…", help="Choose them; a wrong name lists all, `all` shows all.")
+@click.option(
+    "--optimizer",
+    type=click.Choice(OPTIMIZERS),
+    help="Tell the memory of a training step with it, and of an inference.",
+)
+@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="Of that memory.")
+@click.option("--memory", metavar="SIZE", help="With --batch max: the largest batch that trains in 16GB.")
+@click.option("--contents", is_flag=True, help="Of a file that nnkit wrote: tell what is in it.")
+@click.option("--stats", is_flag=True, help="Of a file: read the values of its tensors too.")
 @settings_options
 @click.pass_context
-def command(ctx: click.Context, format: str, spec: ModelSpec) -> None:
+def command(
+    ctx: click.Context,
+    spec: ModelSpec | None,
+    format: str,
+    columns: str | None,
+    depth: int | None,
+    only: str | None,
+    functional: bool,
+    unfold: bool,
+    optimizer: str | None,
+    device: str,
+    memory: str | None,
+    contents: bool,
+    stats: bool,
+) -> None:
     """Show what is in a model, step by step, and what it costs.
 
     \b
     nnkit summary resnet18 --num-classes 1000 --batch 8
     nnkit summary gcn --preset cora --json
+    nnkit summary resnet18 --batch max --memory 16GB --optimizer adamw
+    nnkit summary file.py:Net --input "x: float32[batch, 3, 32, 32]" --width 64
+    nnkit summary weights.safetensors --stats
     """
+    settings = ctx.ensure_object(Settings)
+    if spec is None:
+        show_file(settings, api.inspect_file(ctx.meta[FILE], stats=stats), format)
+        return
+    if contents or stats:
+        raise UsageProblem("--contents and --stats are for model files", "name one: model.safetensors")
+    from nnkit.render.summary import TRAINING, check_columns
+
+    chosen = check_columns(columns.split(",")) if columns else None
+    if not {*TRAINING}.isdisjoint(chosen or ()):
+        optimizer = optimizer or "adam"
+    shown = Shown(format, chosen, depth, only, functional, unfold)
+    try:
+        report = _report(ctx, spec, optimizer, device, memory)
+    except ForwardFailed as failed:
+        show(settings, failed.report, shown)
+        raise
+    show(settings, report, shown)
+
+
+def _report(
+    ctx: click.Context, spec: ModelSpec, optimizer: str | None, device: str, memory: str | None
+) -> SummaryReport:
+    dim = ctx.meta.get(LARGEST)
+    if dim and memory:
+        return api.fit(spec, memory, dim=dim, optimizer=optimizer or "adam", device=device)
+    if dim:
+        raise UsageProblem(f"--{dim} max needs to know of how much memory", "say it: --memory 16GB")
+    if memory:
+        raise UsageProblem("--memory needs to know of what size to find the largest", "say it: --batch max")
+    return api.summarize(spec, optimizer=optimizer, device=device)
+
+
+def show(settings: Settings, report: SummaryReport, shown: Shown) -> None:
+    """Print a report."""
     from nnkit.render import summary as render
 
-    settings = ctx.ensure_object(Settings)
-    report = api.summarize(spec)
+    report = report.select(shown.depth, shown.only, shown.functional)
+    columns = shown.columns or render.STANDARD
+    match shown.format:
+        case "json":
+            print_json(report.to_dict())
+        case "csv":
+            click.echo(render.as_csv(report, shown.columns))
+        case "markdown":
+            click.echo(render.as_markdown(report, columns, shown.unfold))
+        case "latex":
+            click.echo(render.as_latex(report, columns, shown.unfold))
+        case "html":
+            click.echo(render.as_html(report, columns, shown.unfold))
+        case _:
+            text = render.as_text(report, columns, shown.unfold, settings.on_terminal, settings.use_color)
+            click.echo(text, color=settings.use_color)
+
+
+def show_file(settings: Settings, report: FileReport, format: str) -> None:
+    """Print what is in a file."""
+    from nnkit.render import file as render
+
     match format:
         case "json":
             print_json(report.to_dict())
@@ -32,7 +154,10 @@ def command(ctx: click.Context, format: str, spec: ModelSpec) -> None:
             click.echo(render.as_csv(report))
         case "markdown":
             click.echo(render.as_markdown(report))
+        case "latex":
+            click.echo(render.as_latex(report))
+        case "html":
+            click.echo(render.as_html(report))
         case _:
-            click.echo(
-                render.as_text(report, settings.on_terminal, settings.use_color), color=settings.use_color
-            )
+            text = render.as_text(report, settings.on_terminal, settings.use_color)
+            click.echo(text, color=settings.use_color)

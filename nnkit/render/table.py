@@ -1,12 +1,16 @@
-"""A table of text, and its forms: plain, drawn on a terminal, CSV, Markdown."""
+"""A table of text, and its forms: plain, drawn on a terminal, CSV, Markdown, LaTeX, HTML."""
 
 import csv
+import html
 import io
+import shutil
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 GAP = 3  # between the columns that rich draws
 NARROWEST = 12  # a column of words is cut no further
+LABEL = 12  # width of the labels beneath a table
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,11 @@ class Table:
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     numbers: frozenset[str] = frozenset()
+
+    def without(self, place: int) -> "Table":
+        """Return the table without one of its columns."""
+        columns, *rows = ((*line[:place], *line[place + 1 :]) for line in (self.columns, *self.rows))
+        return Table(columns, rows, self.numbers)
 
 
 def to_plain(table: Table) -> str:
@@ -32,24 +41,42 @@ def to_plain(table: Table) -> str:
 
 
 def to_terminal(table: Table, color: bool) -> str:
-    """Return the table drawn by rich, cut to the width of the terminal; numbers are never cut."""
+    """Return the table drawn by rich in the width of the terminal.
+
+    Words are cut in their middle, numbers never; where there is no room even so, columns are left out,
+    words before numbers, and the last line says which.
+    """
     import rich.box
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
     console = Console(file=io.StringIO(), force_terminal=color, no_color=not color, highlight=False)
+    table, widths, left_out = _fitted(table, console.width)
     drawn = RichTable(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in table.columns:
         drawn.add_column(name, justify="right" if name in table.numbers else "left", no_wrap=True)
-    gaps = GAP * (len(table.columns) - 1)
-    widths = _widths(table, console.width - gaps)
-    console.width = max(console.width, sum(widths) + gaps)  # or rich would cut the numbers
     for row in table.rows:
         drawn.add_row(*(Text(cut(cell, width)) for cell, width in zip(row, widths, strict=True)))
     with console.capture() as capture:
         console.print(drawn)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    if left_out:
+        lines += ["", cut(f"no room for: {', '.join(left_out)}", console.width)]
+    return "\n".join(lines)
+
+
+def _fitted(table: Table, width: int) -> tuple[Table, list[int], list[str]]:
+    """Return the columns that have room, how wide each is, and the names of the others."""
+    left_out: list[str] = []
+    while True:
+        widths = _widths(table, width - GAP * (len(table.columns) - 1))
+        if sum(widths) + GAP * (len(widths) - 1) <= width or len(widths) == 1:
+            return table, widths, left_out
+        words = [name for name in table.columns[1:] if name not in table.numbers]
+        gone = table.columns.index((words or table.columns[-1:])[0])
+        left_out.append(table.columns[gone])
+        table = table.without(gone)
 
 
 def _widths(table: Table, room: int) -> list[int]:
@@ -70,6 +97,15 @@ def cut(text: str, width: int) -> str:
     return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
 
 
+def paragraph(label: str, text: str, terminal: bool) -> str:
+    """Return a labelled line; on a terminal it is broken between words where it is wider."""
+    line = f"{label:{LABEL}} {text}"
+    if not terminal:
+        return line
+    width = max(shutil.get_terminal_size().columns, LABEL + NARROWEST)
+    return textwrap.fill(line, width, subsequent_indent=" " * (LABEL + 1), break_on_hyphens=False)
+
+
 def to_csv(table: Table) -> str:
     """Return the table as CSV with a header line."""
     out = io.StringIO()
@@ -82,3 +118,52 @@ def to_markdown(table: Table) -> str:
     rule = tuple("---:" if name in table.numbers else "---" for name in table.columns)
     lines = [table.columns, rule, *(tuple(cell.replace("|", r"\|") for cell in row) for row in table.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def to_latex(table: Table, caption: Sequence[str]) -> str:
+    """Return a LaTeX `table` with the lines of its caption; it needs the package booktabs."""
+    kinds = "".join("r" if name in table.numbers else "l" for name in table.columns)
+    heading, *rows = (" & ".join(map(_latex, line)) + r" \\" for line in (table.columns, *table.rows))
+    told = " ".join(f"{_latex(line)}." for line in caption)
+    return "\n".join(
+        [
+            r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", heading,
+            r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", rf"\caption{{{told}}}", r"\end{table}",
+        ]
+    )  # fmt: skip
+
+
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "×": r"$\times$",
+    "→": r"$\rightarrow$", "…": r"\ldots{}", "⋮": r"$\vdots$", "·": r"$\cdot$",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)
+
+
+def to_html(table: Table, title: str, notes: Sequence[tuple[str, str]]) -> str:
+    """Return an HTML table with a caption, and labelled lines beneath it."""
+    lines = [
+        "<table>",
+        f"<caption>{html.escape(title)}</caption>",
+        f"<thead>{_html_row(table, table.columns, 'th')}</thead>",
+        "<tbody>",
+        *(_html_row(table, row, "td") for row in table.rows),
+        "</tbody>",
+        "</table>",
+        "<dl>",
+        *(f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>" for label, text in notes),
+        "</dl>",
+    ]
+    return "\n".join(lines)
+
+
+def _html_row(table: Table, cells: Sequence[str], tag: str) -> str:
+    def cell(name: str, text: str) -> str:
+        align = "right" if name in table.numbers else "left"
+        return f'<{tag} style="text-align: {align}">{html.escape(text)}</{tag}>'
+
+    return f"<tr>{''.join(map(cell, table.columns, cells))}</tr>"

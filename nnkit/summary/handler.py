@@ -1,16 +1,20 @@
 """SummaryRequest -> SummaryReport."""
 
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from nnkit.building import build_without_weights
+from nnkit.building import build_module, build_without_weights
 from nnkit.errors import NnkitError
 from nnkit.hookspecs import SummaryRequest
+from nnkit.loading import load
 from nnkit.sampling import sample_inputs
-from nnkit.summary.report import Row, SummaryReport, Totals
-from nnkit.summary.tracing import BudgetExceeded, Call, Trace, trace
+from nnkit.summary.counting import Formula
+from nnkit.summary.report import ForwardFailed, Row, Shape, SummaryReport, Totals
+from nnkit.summary.tracing import BudgetExceeded, Call, NeedsValues, Trace, described, trace
+from nnkit.user_modules import parameter_names
 
 # A small model is run for real on the CPU: on meta tensors the first convolution imports sympy and
 # the first batch norm torch._dynamo, which takes ten times as long as running ResNet-18 once.
@@ -20,76 +24,227 @@ SMALL_RUN = 20 * 10**9  # multiply-adds, a measure of the other work too
 
 
 def summarize(request: SummaryRequest) -> SummaryReport:
-    """Return the summary of the module that is given, or of the spec's, built without weights."""
+    """Return the summary of the module that is given, or of the spec's, built without weights.
+
+    Raises ForwardFailed, which has the rows up to the failure.
+    """
+    report = _counted(request)
+    if report.failure is not None:
+        raise ForwardFailed(report)
+    return _trained(request, report, request.optimizer) if request.optimizer else report
+
+
+def _trained(request: SummaryRequest, report: SummaryReport, optimizer: str) -> SummaryReport:
+    """Return the report with what a training step costs, found without weights where that can be."""
+    from nnkit.summary.training import with_training  # fake tensors import sympy, which takes a second
+
+    def trained(module: nn.Module, inputs: tuple[Any, ...]) -> SummaryReport:
+        formulas = formulas_of(request)
+        return with_training(report, module, inputs, request.keywords, formulas, optimizer, request.device)
+
+    spec = request.spec
     if request.module is not None:
-        seen = trace(request.module, request.inputs or ())
+        return trained(request.module, request.inputs or ())
+    try:
+        module = build_without_weights(spec, request.host, limit=0)
+        return trained(module, sample_inputs(spec, device="meta"))
+    except NnkitError:
+        return trained(_with_values(request), sample_inputs(spec))
+
+
+def _counted(request: SummaryRequest) -> SummaryReport:
+    if request.module is not None:
+        seen = _trace(request, request.module, request.inputs or ())
         return _report(request, request.module, seen, "run", "a module that was built already")
     try:
-        return _run_if_small(request)
-    except BudgetExceeded:
-        return _on_meta(request)
+        report = _run_if_small(request)
+        if report.failure is None:
+            return report
+    except (BudgetExceeded, NeedsValues):
+        pass
+    return _on_meta(request)
 
 
 def _run_if_small(request: SummaryRequest) -> SummaryReport:
+    """Run a small model for real on weights that hold no values.
+
+    Raises BudgetExceeded for a large one, NeedsValues for one that looks at values.
+    """
     spec = request.spec
     module = build_without_weights(spec, request.host, SMALL_WEIGHTS)
     on_meta = any(parameter.is_meta for parameter in module.parameters())
     inputs = sample_inputs(spec, device="meta")
     if on_meta or sum(each.nbytes for each in inputs) > SMALL_INPUTS:
         raise BudgetExceeded
-    seen = trace(module, sample_inputs(spec), budget=SMALL_RUN, values=False)
+    seen = _trace(request, module, sample_inputs(spec), budget=SMALL_RUN, values=False)
     return _report(request, module, seen, "run", "")
 
 
 def _on_meta(request: SummaryRequest) -> SummaryReport:
+    """Run a model of any size without weights or data; what can't be run so is run for real."""
     spec = request.spec
     module = build_without_weights(spec, request.host, limit=0)
-    try:
-        seen = trace(module, sample_inputs(spec, device="meta"))
+    seen = _trace(request, module, sample_inputs(spec, device="meta"))
+    if seen.failure is None:
         return _report(request, module, seen, "meta", "")
-    except NnkitError as error:
-        module = build_without_weights(spec, request.host, limit=2**63)
-        seen = trace(module, sample_inputs(spec))
-        return _report(request, module, seen, "run", f"without data it can't run: {error.message}")
+    reason = f"without data it can't run: {_first_line(seen.failure.error)}"
+    module = _with_values(request)
+    seen = _trace(request, module, sample_inputs(spec))
+    return _report(request, module, seen, "run", reason)
+
+
+def _with_values(request: SummaryRequest) -> nn.Module:
+    """Return the module with its weights, or, where they are many, with memory that nothing has touched."""
+    module = build_without_weights(request.spec, request.host, SMALL_WEIGHTS)
+    if any(parameter.is_meta for parameter in module.parameters()):
+        return build_without_weights(request.spec, request.host, limit=2**63)
+    return build_module(request.spec, request.host)
+
+
+def _trace(
+    request: SummaryRequest,
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    budget: int | None = None,
+    values: bool = True,
+) -> Trace:
+    seen = trace(
+        module, inputs, request.keywords, formulas=formulas_of(request), budget=budget, values=values
+    )
+    names = _argument_names(request, module, len(inputs))
+    given = zip([*names, *request.keywords], [*inputs, *request.keywords.values()], strict=True)
+    seen.root.inputs = described((), dict(given))
+    return seen
+
+
+def _argument_names(request: SummaryRequest, module: nn.Module, count: int) -> list[str]:
+    """Return what the positional arguments of forward are called."""
+    if request.module is None:
+        return [tensor.name for tensor in request.spec.inputs]
+    return parameter_names(module.forward, count)
+
+
+def formulas_of(request: SummaryRequest) -> Mapping[str, Formula]:
+    """Return what plugins say of operators of their own."""
+    return {each.operator: _Lazy(each.macs) for each in request.host.formulas()}
+
+
+class _Lazy:
+    """A plugin's formula, imported when its operator is met."""
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        self.formula: Callable[..., Any] | None = None
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int | None:
+        self.formula = self.formula or load(self.reference)
+        macs: int | None = self.formula(args, kwargs, result)
+        return macs
+
+
+def _first_line(text: str) -> str:
+    return text.splitlines()[0] if text else text
 
 
 def _report(
     request: SummaryRequest, module: nn.Module, seen: Trace, method: Literal["meta", "run"], reason: str
 ) -> SummaryReport:
-    rows = tuple(_rows(seen.root, set(), 0))
-    return SummaryReport(request.spec, method, reason, rows, _totals(module, seen))
+    rows = tuple(_Rows(module).of(seen.root))
+    spec = request.spec
+    return SummaryReport(spec, method, reason, rows, _totals(module, seen), failure=seen.failure)
 
 
-def _rows(call: Call, done: set[nn.Module], depth: int) -> Iterator[Row]:
-    """Yield the row of `call` and of those beneath, in call order. `done` are modules met before."""
-    repeated = call.module in done
-    own = 0 if repeated or call.module is None else sum(each.numel() for each in call.module.parameters())
-    if call.module is not None:
-        done.add(call.module)
-    yield Row(
-        call.path, call.kind, call.type, depth, call.inputs, call.outputs,
-        own, call.total_macs(), repeated, not call.children,
-    )  # fmt: skip
-    for child in call.children:
-        yield from _rows(child, done, depth + 1)
+class _Rows:
+    """Turns calls into rows, counting each tensor where it is met first, in call order."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.done: set[nn.Module] = set()
+        self.met: set[nn.Parameter] = set()
+        self.owners: dict[tuple[nn.Parameter, int], Call] = {}
+        self.names = {each: name for name, each in module.named_parameters()}
+
+    def of(self, call: Call, depth: int = 0, counted: Collection[nn.Parameter] = ()) -> Iterator[Row]:
+        """Yield the row of `call` and of those beneath; `counted` are what its caller counts."""
+        repeated = call.module in self.done
+        parameters, tied = self._count(call, depth, counted)
+        yield Row(
+            path=call.path, kind=call.kind, type=call.type, depth=depth, inputs=call.inputs,
+            outputs=call.outputs, parameters=_elements(parameters),
+            trainable=_elements(_trainable(parameters)), macs=call.total("macs"),
+            kernel=_kernel(call.module), repeated=repeated, tied=tied, leaf=not call.children,
+        )  # fmt: skip
+        for child in call.children:
+            yield from self.of(child, depth + 1, parameters)
+
+    def _count(
+        self, call: Call, depth: int, counted: Collection[nn.Parameter]
+    ) -> tuple[Collection[nn.Parameter], str]:
+        """Return the parameters that count here, and the name of one that counts elsewhere."""
+        if call.module is None or call.module in self.done:
+            return (), ""
+        self.done.add(call.module)
+        mine, tied = set(), ""
+        for each in call.module.parameters():
+            # What a caller has beneath it counts for both, unless it was met under another.
+            first = self.owners.setdefault((each, depth), call) is call
+            if first and (each in counted or each not in self.met):
+                mine.add(each)
+            elif not is_lazy(each):
+                tied = self.names.get(each, "another module")
+        self.met |= mine
+        return mine, tied
+
+
+def _trainable(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
+    return (each for each in parameters if each.requires_grad)
+
+
+def _kernel(module: nn.Module | None) -> Shape | None:
+    """Return the size of the window of a convolution or pooling, one number an axis."""
+    size = getattr(module, "kernel_size", None)
+    if isinstance(size, int):
+        return (size,)
+    if isinstance(size, tuple) and size and all(isinstance(each, int) for each in size):
+        return size
+    return None
 
 
 def _totals(module: nn.Module, seen: Trace) -> Totals:
     parameters, buffers = list(module.parameters()), list(module.buffers())
-    trainable = _elements(each for each in parameters if each.requires_grad)
-    macs = seen.root.total_macs()
+    trainable = _elements(_trainable(parameters))
+    macs = seen.root.total("macs")
     return Totals(
         parameters=_elements(parameters),
         trainable=trainable,
         frozen=_elements(parameters) - trainable,
         buffers=_elements(buffers),
-        parameter_bytes=sum(each.nbytes for each in parameters),
-        buffer_bytes=sum(each.nbytes for each in buffers),
+        parameter_bytes=_bytes(parameters),
+        buffer_bytes=_bytes(buffers),
         macs=macs,
         flops=2 * macs,
         uncounted=dict(seen.uncounted.most_common()),
+        unused=() if seen.failure else tuple(_unused(module, seen.read)),
     )
 
 
+def _unused(module: nn.Module, read: set[int]) -> Iterator[str]:
+    """Yield the names of parameters that no operator read; `aux1.*` for all of a module's."""
+    unused = {
+        name
+        for name, each in module.named_parameters()
+        if not is_lazy(each) and each.untyped_storage()._cdata not in read
+    }
+    for prefix, each in module.named_modules():
+        beneath = {f"{prefix}.{name}" if prefix else name for name, _ in each.named_parameters()}
+        if len(beneath) > 1 and beneath <= unused:
+            yield f"{prefix}.*" if prefix else "*"
+            unused -= beneath
+    yield from (name for name, _ in module.named_parameters() if name in unused)
+
+
 def _elements(tensors: Iterable[Tensor]) -> int:
-    return sum(each.numel() for each in tensors)
+    return sum(each.numel() for each in tensors if not is_lazy(each))
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(each.nbytes for each in tensors if not is_lazy(each))

@@ -5,6 +5,8 @@ from conftest import ROOT, python
 
 BENCHMARKS = {
     "bench_startup.py": ["--rounds", "1"],
+    "bench_summary.py": ["--quick"],
+    "bench_memory.py": ["--quick"],
     "bench_vision.py": ["--quick"],
     "bench_recurrent.py": ["--quick"],
     "bench_graph.py": ["--quick"],

@@ -61,12 +61,14 @@ def test_every_format_has_the_same_numbers(nnkit_command):
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_table_fits_the_terminal_and_cuts_words_but_no_number(nnkit_command, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
-    out = nnkit_command("summary", "resnet18", "--color", "always").out
+    out = nnkit_command("summary", "resnet18", "--color", "always", "--unfold").out
     plain = re.sub("\x1b.*?m", "", out)
+    assert max(map(len, plain.splitlines())) <= width
     table = plain.partition("parameters   11")[0].splitlines()[2:]
-    assert max(map(len, table)) <= max(width, 78)
     rows = nnkit.summarize("resnet18").rows
-    assert len([line for line in table if line.strip()]) == len(rows) - 1 + 3  # the image, two of heading
+    # Beside the rows there are the image, the logits, two lines of heading, and what has no room.
+    assert len([line for line in table if line.strip()]) == len(rows) - 1 + 4 + (width == 60)
+    assert ("no room for: type" in out) == (width == 60)
     assert all(f"{row.macs:,}" in out for row in rows if row.leaf and row.macs)
     assert ("layer4.1.conv2" in out) == (width == 120)
 

@@ -122,7 +122,7 @@ def test_a_file_that_is_not_of_nnkit_says_so(nnkit_command):
     from safetensors.torch import save_file
 
     save_file({"w": torch.zeros(3)}, "other.safetensors")
-    done = nnkit_command("summary", "other.safetensors")
+    done = nnkit_command("build", "other.safetensors")
     assert done.err.startswith("Error: other.safetensors was not written by nnkit")
     assert done.code == 2
 

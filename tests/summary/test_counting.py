@@ -12,7 +12,7 @@ from nnkit.summary.tracing import trace
 
 
 def macs(module, *inputs):
-    return trace(module, inputs).root.total_macs()
+    return trace(module, inputs).root.total("macs")
 
 
 class BiLSTM(nn.Module):
@@ -132,7 +132,7 @@ def test_a_degree_is_no_product_and_is_named_as_not_counted():
             return weight.new_zeros(5).index_add(0, target, weight)
 
     seen = trace(Degree(), (torch.ones(9), torch.randint(5, (9,))))
-    assert seen.root.total_macs() == 0
+    assert seen.root.total("macs") == 0
     assert seen.uncounted == {"aten.index_add": 1}
 
 
@@ -163,3 +163,57 @@ def test_vision_transformer_agrees_with_its_published_figure():
 def test_what_is_not_counted_is_named():
     report = nnkit.summarize(nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Softmax(1)), [torch.randn(2, 4)])
     assert report.totals.uncounted == {"aten.gelu": 1, "aten._softmax": 1}
+
+
+@pytest.fixture
+def scan():
+    """An operator of somebody's own, which torch has no formula for."""
+    library = torch.library.Library("under_test", "DEF")
+    library.define("scan(Tensor x, Tensor w) -> Tensor")
+    library.impl("scan", lambda x, w: (x @ w).cumsum(0), "CPU")
+    library.impl("scan", lambda x, w: x.new_empty(x.shape[0], w.shape[1]), "Meta")
+    yield torch.ops.under_test.scan
+    library._destroy()
+
+
+def scan_macs(args, kwargs, result):
+    return result.numel() * args[0].shape[1]
+
+
+class Scans(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 6))
+
+    def forward(self, x):
+        return torch.ops.under_test.scan(x, self.weight)
+
+
+PLUGIN = f"""
+from nnkit import OperatorFormula, hookimpl
+NNKIT_PLUGIN_API = "1.0"
+
+@hookimpl
+def nnkit_formulas():
+    return [OperatorFormula(operator="under_test::scan", macs="{__name__}:scan_macs")]
+"""
+
+
+def test_an_operator_without_a_formula_is_named(scan):
+    totals = nnkit.summarize(Scans(), [torch.ones(3, 4)]).totals
+    assert (totals.macs, totals.uncounted) == (0, {"under_test.scan": 1})
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_plugin_counts_an_operator_of_its_own(scan, plugins_from, device):
+    manager = plugins_from(scans=PLUGIN)
+    x = torch.ones(3, 4, device=device)
+    totals = nnkit.summarize(Scans().to(device), [x], manager=manager).totals
+    assert (totals.macs, totals.uncounted) == (3 * 4 * 6, {})
+
+
+def test_what_is_no_formula_is_a_failure_of_its_plugin_alone(plugins_from):
+    bad = PLUGIN.partition("return")[0] + "return [3]\n"
+    manager = plugins_from(bad=bad, good=PLUGIN)
+    assert [failure.message for failure in manager.failures] == ["returned 3, which is no OperatorFormula"]
+    assert len(manager.formulas()) == 1

@@ -1,6 +1,7 @@
 """The verb summary: rows in call order, functional steps included, and totals."""
 
 import json
+import random
 
 import pytest
 import torch
@@ -112,6 +113,110 @@ def test_the_module_and_the_random_state_are_what_they_were():
     assert not torch.nn.modules.module._global_forward_hooks
 
 
+class Restless(nn.Module):
+    """Changes its buffers, takes random numbers and keeps state, in eval mode too."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(1))
+        self.register_buffer("last", torch.zeros(3, 4))
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        self.count += 1
+        self.last = x * 2
+        return self.linear(x) + torch.rand(4) + random.random()
+
+
+@pytest.mark.parametrize("optimizer", [None, "adam"])
+def test_a_module_that_changes_when_it_runs_is_what_it_was(optimizer):
+    module = Restless().train()
+    x = torch.randn(3, 4)
+    torch.manual_seed(7), random.seed(7)
+    expected = module(x)
+    module.count.zero_()
+    last, parameter = module.last, module.linear.weight
+    torch.manual_seed(7), random.seed(7)
+    nnkit.summarize(module, [x], optimizer=optimizer)
+    assert module.count == 0
+    assert module.last is last
+    assert module.linear.weight is parameter
+    assert parameter.grad is None
+    assert module.training
+    assert torch.equal(module(x), expected)
+
+
+def test_a_module_whose_eval_does_more_is_not_asked_to_do_it():
+    """LoRA merges its weights in `eval()`."""
+
+    class Merging(nn.Linear):
+        def train(self, mode=True):
+            raise AssertionError
+
+    assert nnkit.summarize(Merging(4, 4), [torch.randn(1, 4)]).totals.macs == 16
+
+
+class Idle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.scale = nn.Linear(4, 4), nn.Parameter(torch.ones(3))
+        self.aside = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def test_parameters_that_no_operator_reads_are_named():
+    report = nnkit.summarize(Idle(), [torch.randn(2, 4)])
+    assert report.totals.unused == ("aside.*", "scale")
+    assert "not used     aside.*, scale" in render.as_text(report)
+
+
+def test_a_parameter_read_only_through_data_is_used():
+    model = nn.Linear(4, 4)
+    model.forward = lambda x: F.linear(x, model.weight.data.t().contiguous(), model.bias.detach())
+    assert nnkit.summarize(model, [torch.randn(2, 4)]).totals.unused == ()
+
+
+def test_googlenet_names_its_auxiliary_heads_as_not_used():
+    totals = nnkit.summarize("googlenet", aux_logits=True).totals
+    assert totals.unused == ("aux1.*", "aux2.*")
+
+
+def test_tied_parameters_count_once_and_name_their_owner():
+    model = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 10))
+    model[1].weight = model[0].weight
+    report = nnkit.summarize(model, [torch.zeros(2, dtype=torch.long)])
+    rows = [(row.type, row.parameters, row.tied) for row in report.rows[1:]]
+    assert rows == [("Embedding", 40, ""), ("Linear", 10, "0.weight")]
+
+
+class LooksAtValues(nn.Module):
+    """Takes one way or the other by what a product gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.small, self.large = nn.Linear(4, 1), nn.Linear(4, 2), nn.Linear(4, 3)
+
+    def forward(self, x):
+        mask = self.linear(x).squeeze(1) > 0
+        return self.small(x[mask]) if mask.float().mean() > 2 else self.large(x[mask | True])
+
+
+def test_a_model_that_looks_at_values_is_run_on_values():
+    """Not on memory that holds whatever was there before, which other models are run on."""
+    from nnkit.references import Reference
+    from nnkit.user_modules import architecture_of_code
+
+    spec = Reference(
+        architecture_of_code(f"{__name__}:LooksAtValues", ["x: float32[batch=5, 4]"]), ""
+    ).resolve()
+    report = nnkit.summarize(spec)
+    assert [row.path for row in report.rows if row.kind == "module"] == ["", "linear", "large"]
+    assert (report.method, report.totals.macs) == ("run", 5 * 4 + 5 * 4 * 3)
+    assert report.reason.startswith("without data it can't run")
+
+
 class Failing(nn.Module):
     def __init__(self):
         super().__init__()
@@ -147,7 +252,7 @@ def test_what_meta_can_not_run_runs_for_real_and_the_report_says_so(tmp_path):
     architecture = architecture_of_code(f"{__name__}:ByValue", ["x: float32[batch, 4]"])
     report = nnkit.summarize(Reference(architecture, "").resolve())
     assert report.method == "run"
-    assert report.reason.startswith("without data it can't run: forward failed")
+    assert report.reason.startswith("without data it can't run: RuntimeError: Tensor.item()")
     assert report.totals.parameters == 1_600_000_020
 
 
@@ -159,10 +264,14 @@ def test_json_has_what_scripts_rely_on():
     assert data["totals"]["trainable"] == 545_098
     assert data["totals"]["uncounted"] == {"aten.relu": 3, "aten.max_pool2d_with_indices": 2}
     assert data["method"] == "run"
+    image, map_ = (
+        {"shape": [2, *shape], "dtype": "float32", "device": "cpu"} for shape in ([3, 32, 32], [32] * 3)
+    )
     assert data["rows"][1] == {
         "path": "conv1", "kind": "module", "type": "Conv2d", "depth": 1,
-        "input_shapes": [[2, 3, 32, 32]], "output_shapes": [[2, 32, 32, 32]],
-        "parameters": 896, "macs": 2 * 884_736, "repeated": False, "leaf": True,
+        "inputs": [image], "outputs": [map_], "input_shapes": [[2, 3, 32, 32]], "output_shapes": [[2, 32, 32, 32]],
+        "parameters": 896, "trainable": 896, "macs": 2 * 884_736, "kernel": [3, 3], "repeated": False, "tied": "",
+        "leaf": True, "training": None,
     }  # fmt: skip
 
 

@@ -1,0 +1,116 @@
+"""CompareReport -> text, CSV, Markdown."""
+
+from collections.abc import Iterator
+
+from nnkit.render import words
+from nnkit.render.table import Table, to_csv, to_markdown, to_plain, to_terminal
+from nnkit.summary.comparison import Change, CompareReport, Layer, Side
+
+SIGNS = {"added": "+", "removed": "-", "changed": "~", "moved": "↕"}
+
+
+def as_text(report: CompareReport, terminal: bool = False, color: bool = False) -> str:
+    """Return the models side by side and, for two, what differs."""
+    parts = [to_terminal(table, color) if terminal else to_plain(table) for table in _tables(report)]
+    return "\n\n".join([*parts, _verdict(report)])
+
+
+def as_markdown(report: CompareReport) -> str:
+    """Return the same in Markdown."""
+    return "\n\n".join([*map(to_markdown, _tables(report)), _verdict(report)])
+
+
+def as_csv(report: CompareReport) -> str:
+    """Return the changes of two models, or the figures of several, as CSV."""
+    if len(report.sides) != 2:
+        columns = ("model", "parameters", "trainable", "buffers", "macs", "calls")
+        rows = [
+            (side.spec.name, *map(str, (side.totals.parameters, side.totals.trainable, side.totals.buffers,
+                                        side.totals.macs, side.calls)))
+            for side in report.sides
+        ]  # fmt: skip
+        return to_csv(Table(columns, rows))
+    columns = ("change", "path", "left", "right", "parameters", "macs")
+    changes = [
+        (each.kind, each.path, _layer(each.left), _layer(each.right), str(each.parameters), str(each.macs))
+        for each in report.changes
+    ]
+    return to_csv(Table(columns, changes))
+
+
+def _tables(report: CompareReport) -> Iterator[Table]:
+    yield _side_by_side(report)
+    if report.options:
+        options = [(each.name, str(each.left), str(each.right)) for each in report.options]
+        yield Table(("option", "left", "right"), options)
+    if report.changes:
+        rows = [_change(each) for each in report.changes]
+        yield Table(
+            ("", "step", "left", "right", "parameters", "MACs"), rows, frozenset({"parameters", "MACs"})
+        )
+
+
+def _side_by_side(report: CompareReport) -> Table:
+    names = [side.spec.name for side in report.sides]
+    if len(set(names)) < len(names):
+        marks = ("left", "right") if len(names) == 2 else tuple(map(str, range(1, len(names) + 1)))
+        names = [f"{name} ({mark})" for name, mark in zip(names, marks, strict=True)]
+    figures = [_figures(side) for side in report.sides]
+    rows: list[tuple[str, ...]] = []
+    for label in figures[0]:
+        numbers = [each.get(label, 0) for each in figures]
+        cells = [words.size(n) if label in BYTES else words.count(n) for n in numbers]
+        difference = (_difference(numbers[0], numbers[1], label in BYTES),) if len(numbers) == 2 else ()
+        rows.append((label, *cells, *difference))
+    columns = ("", *names, *(("difference",) if len(names) == 2 else ()))
+    return Table(columns, rows, frozenset(columns[1:]))
+
+
+BYTES = ("size", "training needs", "inference needs")
+
+
+def _figures(side: Side) -> dict[str, int]:
+    totals = side.totals
+    figures = {
+        "parameters": totals.parameters, "trainable": totals.trainable, "buffers": totals.buffers,
+        "size": totals.parameter_bytes + totals.buffer_bytes, "MACs": totals.macs, "calls": side.calls,
+    }  # fmt: skip
+    if side.memory:
+        figures["training needs"] = side.memory.training_peak
+        figures["inference needs"] = side.memory.inference_peak
+    return figures
+
+
+def _difference(left: int, right: int, is_bytes: bool) -> str:
+    if left == right:
+        return "="
+    amount = words.size(abs(right - left)) if is_bytes else words.count(abs(right - left))
+    share = f" ({right / left - 1:+.1%})" if left else ""
+    return f"{'+' if right > left else '-'}{amount}{share}"
+
+
+def _change(change: Change) -> tuple[str, ...]:
+    numbers = [f"{number:+,}" if number else "" for number in (change.parameters, change.macs)]
+    return (SIGNS[change.kind], change.path, _layer(change.left), _layer(change.right), *numbers)
+
+
+def _layer(layer: Layer | None) -> str:
+    """Return `Linear 512 → 1000`."""
+    if layer is None:
+        return ""
+    kernel = f" {words.shape(layer.kernel)}" if layer.kernel else ""
+    dtypes = "" if set(layer.dtypes) <= {"float32", "int64"} else f" {', '.join(layer.dtypes)}"
+    shapes = f"{words.shapes(layer.input_shapes)} → {words.shapes(layer.output_shapes)}"
+    return f"{layer.type}{kernel} {shapes}{dtypes}"
+
+
+def _verdict(report: CompareReport) -> str:
+    if report.equal:
+        return "equal"
+    if len(report.sides) != 2:
+        return "not equal"
+    kinds = [each.kind for each in report.changes]
+    counts = [f"{kinds.count(kind)} {kind}" for kind in SIGNS if kind in kinds]
+    if report.options:
+        counts.append(f"{len(report.options)} option{'s'[: len(report.options) > 1]}")
+    return f"not equal: {', '.join(counts)}"

@@ -1,0 +1,172 @@
+"""What the CPU's kernels need of memory within one call, and what the fused ones give on fake tensors."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ONEDNN_BLOCK = 16  # elements, to a multiple of which oneDNN's kernels for AVX-512 pad
+
+aten = torch.ops.aten
+
+# What kernels take and give back within a call, in bytes at the worst moment beyond what they return:
+# seen in the events of torch's allocator, with oneDNN 3 on AVX-512.
+
+
+class _Convolution:
+    """How the CPU does a convolution, and the bytes of its operands in oneDNN's blocked layout.
+
+    onednn: whether oneDNN does it. columns: bytes of all patches laid out for a matrix product, where it
+    is done by one instead. read: bytes of the copy of x.
+    """
+
+    def __init__(self, x: Tensor, weight: Tensor, result: Tensor, bias: Any, options: Any) -> None:
+        backend = torch._C._select_conv_backend(x, weight, bias, *options)
+        stride, _, _, self.transposed, _, groups = options
+        patch = weight.nbytes // weight.shape[0]
+        slow = backend.name.startswith("Slow")
+        self.columns = 0
+        if slow and self.transposed:
+            self.columns = patch * math.prod(x.shape[2:])
+        elif slow and (math.prod(weight.shape[2:]) > 1 or max(stride) > 1):
+            self.columns = patch * math.prod(result.shape[2:]) * x.shape[0]
+        # The transposed one of oneDNN has no name in Python.
+        self.onednn = backend.name == "Mkldnn" or (self.transposed and not slow)
+        layout = torch._C._conv_determine_backend_memory_format(x, weight, backend)
+        self.channels_last = layout in (torch.channels_last, torch.channels_last_3d)
+        self.depthwise = groups > 1 and weight.shape[1] == 1
+        self.grouped = groups > 1 and not self.depthwise
+        self.weight = _padded(weight, 0) if weight.shape[1] < ONEDNN_BLOCK else _padded(weight, 0, 1)
+        # An image of few channels is read as it is.
+        self.read = _padded(x, 1) if x.shape[1] >= ONEDNN_BLOCK or self.depthwise else 0
+
+
+def _convolution(args: Any, result: Tensor) -> int:
+    """`convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)`."""
+    x, weight, bias, *options = args
+    how = _Convolution(x, weight, result, bias, options)
+    if not how.onednn:
+        return int(how.columns)
+    if how.channels_last:
+        return int(how.weight + weight.nbytes * (not how.depthwise))
+    # Blocked copies of all three; they go, but for the output, of which a plain copy is made, or two.
+    output = _padded(result, 1)
+    return int(max(how.read + how.weight + output - result.nbytes, output * (1 + how.transposed)))
+
+
+def _convolution_backward(args: Any, result: Any) -> int:
+    """`convolution_backward(gradient, x, weight, bias_sizes, stride, …)`: for x first, then for weight."""
+    gradient, x, weight, _, *options = args[:10]
+    how = _Convolution(x, weight, gradient, None, options)
+    if not how.onednn:
+        return int(how.columns)
+    if how.channels_last:
+        many = ONEDNN_BLOCK**2 if how.depthwise and max(weight.shape[2:]) > 3 else 3
+        return int(many * weight.nbytes)
+    first = 0 if result[0] is None else result[0].nbytes
+    arrived = _padded(gradient, 1)
+    for_x = _padded(x, 1) + max(arrived + how.weight, first) if first else 0
+    for_weight = first + how.weight + max(0 if how.grouped else how.read + arrived, weight.nbytes)
+    return int(max(for_x, for_weight) - first - weight.nbytes)
+
+
+def _padded(tensor: Tensor, *channels: int) -> int:
+    """Return the bytes of a tensor in oneDNN's blocked layout; `channels` are axes that are padded."""
+    shape = list(tensor.shape)
+    for axis in channels:
+        shape[axis] = math.ceil(shape[axis] / ONEDNN_BLOCK) * ONEDNN_BLOCK
+    return math.prod(shape) * tensor.itemsize
+
+
+def _fused_attention(args: Any, result: Any) -> int:
+    """`_native_multi_head_attention(query, key, value, embed_dim, num_head, …, mask, need_weights, …)`."""
+    x, heads, mask = args[0], args[4], args[9] if len(args) > 9 else None
+    return int(_attention_at_once(x, heads, mask) - x.nbytes * (not result[1].numel()))
+
+
+def _fused_encoder_layer(args: Any, result: Any) -> int:
+    """`_transformer_encoder_layer_fwd(src, embed_dim, num_heads, …, norm_first, …, ffn_weight_1, …)`."""
+    x, heads, norm_first, ffn_weight = args[0], args[2], args[8], args[14]
+    hidden = x.nbytes // x.shape[-1] * ffn_weight.shape[0]
+    attention = _attention_at_once(x, heads, args[18] if len(args) > 18 else None) + norm_first * x.nbytes
+    return int(max(attention, 2 * x.nbytes + hidden) - x.nbytes)
+
+
+def _attention_at_once(x: Tensor, heads: int, mask: Tensor | None) -> int:
+    """Return what is alive: queries, keys and values twice, or once with the scores, masked ones twice."""
+    scores = x.shape[0] * heads * x.shape[1] ** 2 * x.itemsize
+    return int(3 * x.nbytes + max(3 * x.nbytes, scores * (1 if mask is None else 2)))
+
+
+def _lstm_layer(args: Any, result: Any) -> int:
+    """`mkldnn_rnn_layer(x, weight_ih, weight_hh, …)`."""
+    x, hidden = args[0], args[2].shape[1]
+    copied = x.shape[2] > hidden and not torch.is_grad_enabled()
+    return int(_lstm_at_once(args) + copied * (x.shape[0] + 1) * math.prod(x.shape[1:]) * x.itemsize)
+
+
+def _lstm_layer_backward(args: Any, result: Any) -> int:
+    """`mkldnn_rnn_layer_backward(x, weight_ih, weight_hh, …)`: weights of a row that is no good, copied."""
+    weights = [(each, _row(each.shape[1])) for each in args[1:3]]
+    copied = sum(each.shape[0] * row * each.itemsize for each, row in weights if row != each.shape[1])
+    return _lstm_at_once(args) + int(copied)
+
+
+def _lstm_at_once(args: Any) -> int:
+    """Return what is alive in both directions: the weights or their gradients packed, all steps' gates."""
+    x, weights = args[0], args[1:3]
+    gates, _ = _lstm_rows(args)
+    return int((sum(each.shape[1] for each in weights) + x.shape[0] * x.shape[1]) * gates * x.itemsize)
+
+
+def _lstm_rows(args: Any) -> tuple[int, int]:
+    """Return the elements of a sample's gates in one step, and those of its states and their gradients."""
+    width, hidden = args[1].shape[1], args[2].shape[1]
+    return _row(4 * hidden), 6 * _row(max(width, hidden)) + _row(hidden) + 4 * hidden
+
+
+def _row(elements: int) -> int:
+    """Return the length that oneDNN's recurrent kernels give a row: padded, and not a power of two."""
+    padded = math.ceil(elements / ONEDNN_BLOCK) * ONEDNN_BLOCK
+    return padded + ONEDNN_BLOCK * (padded % 256 == 0)
+
+
+TEMPORARIES: dict[Any, Callable[[Any, Any], int]] = {
+    aten.convolution: _convolution,
+    aten.convolution_backward: _convolution_backward,
+    aten._native_multi_head_attention: _fused_attention,
+    aten._transformer_encoder_layer_fwd: _fused_encoder_layer,
+    aten.mkldnn_rnn_layer: _lstm_layer,
+    aten.mkldnn_rnn_layer_backward: _lstm_layer_backward,
+}
+"""Called with the arguments and the result of a call of an operator on the CPU."""
+
+
+# What operators give on fake tensors where torch knows it wrongly, or would run the kernel to see.
+
+
+def _fake_encoder_layer(args: Any) -> Tensor:
+    return torch.empty_like(args[0])
+
+
+def _fake_attention(args: Any) -> tuple[Tensor, Tensor]:
+    x, needs_weights = args[0], args[10] if len(args) > 10 else True
+    return torch.empty_like(x), x.new_empty((*x.shape[:2], x.shape[1]) if needs_weights else 0)
+
+
+def _fake_lstm_layer(args: Any) -> tuple[Tensor, ...]:
+    x, hidden, cell = args[0], args[5], args[6]
+    gates, states = _lstm_rows(args)
+    steps, batch = x.shape[:2]
+    workspace = (steps * gates + (steps + 1) * states) * batch * x.itemsize * torch.is_grad_enabled()
+    output = x.new_empty((steps, batch, hidden.shape[-1]))
+    return output, torch.empty_like(hidden), torch.empty_like(cell), x.new_empty(workspace, dtype=torch.uint8)
+
+
+STAND_INS: dict[Any, Callable[[Any], Any]] = {
+    aten._transformer_encoder_layer_fwd.default: _fake_encoder_layer,
+    aten._native_multi_head_attention.default: _fake_attention,
+    aten.mkldnn_rnn_layer.default: _fake_lstm_layer,
+}

@@ -1,0 +1,75 @@
+"""What `--json` prints is what docs/schemas says, key by key."""
+
+import json
+
+import jsonschema
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+import nnkit
+from nnkit.summary.report import ForwardFailed
+
+SCHEMAS = {file.stem: json.loads(file.read_text()) for file in (ROOT / "docs" / "schemas").glob("*.json")}
+
+
+def check(report):
+    """Hold the JSON form of a report against the schema that it names; return it."""
+    data = json.loads(json.dumps(report.to_dict()))
+    name = data["schema"].removeprefix("nnkit.").partition("/")[0]
+    jsonschema.validate(data, SCHEMAS[name], cls=jsonschema.Draft202012Validator)
+    return data
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_is_one_and_explains_itself(name):
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+    assert SCHEMAS[name]["title"].startswith("nnkit ")
+    assert not SCHEMAS[name]["additionalProperties"]
+
+
+@pytest.mark.parametrize("name", ["simple-cnn", "gru", "gcn", "pointer-network"])
+def test_summaries_of_the_zoo(name):
+    data = check(nnkit.summarize(name))
+    assert data["memory"] is None
+    assert data["rows"]
+
+
+def test_a_summary_with_the_memory_of_training():
+    data = check(nnkit.summarize("simple-cnn", optimizer="adam"))
+    assert data["memory"]["optimizer"] == "adam"
+    assert data["rows"][0]["training"]["saved"] == data["memory"]["saved"] > 0
+
+
+def test_a_summary_that_found_the_largest_batch():
+    assert check(nnkit.fit("simple-cnn", "64MB"))["fit"]["dim"] == "batch"
+
+
+class Anything(nn.Module):
+    def forward(self, x, mode, options=None):
+        return {"x": x, "rest": (None, [x, mode])}
+
+
+def test_a_summary_of_values_of_every_kind():
+    data = check(nnkit.summarize(Anything(), [torch.zeros(2), "m", {"a": torch.ones(1), "b": 3}]))
+    assert data["rows"][0]["outputs"][0]["rest"][0] == "None"
+
+
+def test_a_summary_that_ends_in_a_failure():
+    with pytest.raises(ForwardFailed) as raised:
+        nnkit.summarize(nn.Linear(3, 4), [torch.zeros(2, 2)])
+    assert check(raised.value.report)["failure"]["type"] == "Linear"
+
+
+def test_comparisons():
+    check(nnkit.compare("simple-cnn", "gcn"))
+    check(nnkit.compare("simple-cnn", "gcn", "gru"))
+    check(nnkit.compare("simple-cnn", nnkit.resolve("simple-cnn", num_classes=3), optimizer="sgd"))
+
+
+def test_a_key_that_the_schema_lacks_is_found():
+    data = nnkit.summarize("simple-cnn").to_dict()
+    data["totals"]["more"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="more"):
+        jsonschema.validate(data, SCHEMAS["summary"])
