@@ -35,6 +35,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("shell")
 @pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.split("\n")[0][2:40])
 def test_a_command_prints_what_the_readme_shows(block, tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for command, shown in steps(block):
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],

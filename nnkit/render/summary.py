@@ -306,8 +306,8 @@ def _totals(report: SummaryReport) -> list[tuple[str, str]]:
         ("buffers", f"{totals.buffers:,} ({words.size(totals.buffer_bytes)})"),
         ("MACs", f"{totals.macs:,} ({totals.flops:,} FLOPs)"),
     ]
-    if totals.training_flops is not None:
-        lines.append(("training FLOPs", f"{totals.training_flops:,} of forward and backward"))
+    if totals.training_flops:
+        lines.append(("training", f"{totals.training_flops:,} FLOPs, forward and backward"))
     if report.memory:
         lines += _memory(report.memory)
     if report.fit:
