@@ -14,9 +14,9 @@ from msgspec import inspect
 from nnkit.errors import UsageProblem, did_you_mean
 
 RESERVED = frozenset(
-    "batch_max check color columns compile contents depth device dtype external_data fix force format full "
-    "functional help input json left memory meta only onnx opset optimizer output preset pt2 quiet right "
-    "safetensors seed set spec static stats unfold verbose verify version weights".split()
+    "batch_max check color columns compile contents depth device dtype exit_code external_data fix force "
+    "format full functional help input json left memory meta only onnx opset optimizer output preset pt2 "
+    "quiet right safetensors seed set spec static stats unfold verbose verify version weights".split()
 )
 """Names of core options, present and planned; a config field or dim with such a name would hide one."""
 

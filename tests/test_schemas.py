@@ -62,6 +62,14 @@ def test_a_summary_that_ends_in_a_failure():
     assert check(raised.value.report)["failure"]["type"] == "Linear"
 
 
+@pytest.mark.parametrize("stats", [False, True])
+def test_files(tmp_path, stats):
+    nnkit.export("simple-cnn", tmp_path / "m.onnx", verify=False)
+    nnkit.export("simple-cnn", tmp_path / "m.safetensors")
+    for name in ("m.onnx", "m.safetensors"):
+        check(nnkit.inspect_file(tmp_path / name, stats=stats))
+
+
 def test_comparisons():
     check(nnkit.compare("simple-cnn", "gcn"))
     check(nnkit.compare("simple-cnn", "gcn", "gru"))

@@ -259,12 +259,21 @@ def product_shape(operator: Any, args: tuple[Any, ...]) -> tuple[int, ...] | Non
         return None
     packet = operator._overloadpacket
     if packet == aten.convolution:
-        return _convolved(*args[:2], *args[3:8])
-    if packet in (aten.mm, aten.bmm):
-        return (*args[0].shape[:-1], args[1].shape[-1])
-    if packet in (aten.addmm, aten.baddbmm):
-        return (*args[1].shape[:-1], args[2].shape[-1])
+        x, weight, bias = args[:3]
+        fits = x.shape[1] == weight.shape[1] * args[8] and (bias is None or bias.shape == weight.shape[:1])
+        return _convolved(x, weight, *args[3:8]) if fits and _alike(x, weight, bias) else None
+    if packet in (aten.mm, aten.bmm, aten.addmm, aten.baddbmm):
+        left, right = OPERANDS.get(packet, (0, 1))
+        a, b, *others = args[left], args[right], *args[:left]
+        fits = a.shape[-1] == b.shape[-2] and a.shape[:-2] == b.shape[:-2]
+        fits = fits and all(each.shape[-1] in (1, b.shape[-1]) for each in others)
+        return (*a.shape[:-1], b.shape[-1]) if fits and _alike(a, b, *others) else None
     return None
+
+
+def _alike(*operands: Tensor | None) -> bool:
+    """Whether operands may be multiplied and added: what doesn't fit is left to torch, which says why."""
+    return len({each.dtype for each in operands if each is not None}) == 1
 
 
 def _convolved(

@@ -58,11 +58,12 @@ def _counted(request: SummaryRequest) -> SummaryReport:
         return _report(request, request.module, seen, "run", "a module that was built already")
     try:
         report = _run_if_small(request)
-        if report.failure is None:
-            return report
-    except (BudgetExceeded, NeedsValues):
-        pass
-    return _on_meta(request)
+    except BudgetExceeded:
+        return _on_meta(request)
+    except NeedsValues:
+        return _for_real(request, "without data it can't run: it looks at values")
+    # What fails on weights without values may do so for the lack of them.
+    return report if report.failure is None else _for_real(request, "")
 
 
 def _run_if_small(request: SummaryRequest) -> SummaryReport:
@@ -87,9 +88,13 @@ def _on_meta(request: SummaryRequest) -> SummaryReport:
     seen = _trace(request, module, sample_inputs(spec, device="meta"))
     if seen.failure is None:
         return _report(request, module, seen, "meta", "")
-    reason = f"without data it can't run: {_first_line(seen.failure.error)}"
+    return _for_real(request, f"without data it can't run: {_first_line(seen.failure.error)}")
+
+
+def _for_real(request: SummaryRequest, reason: str) -> SummaryReport:
+    """Run a model on the values of its weights and inputs; `reason` says why."""
     module = _with_values(request)
-    seen = _trace(request, module, sample_inputs(spec))
+    seen = _trace(request, module, sample_inputs(request.spec))
     return _report(request, module, seen, "run", reason)
 
 

@@ -217,8 +217,15 @@ def _on_fakes(
     live = LiveStorages(CUDA_BLOCK, temporaries=False) if on_cuda else LiveStorages()
     with FakeTensorMode(allow_non_fake_inputs=True), live:
         twin = _Twin(module, args, kwargs, fake, optimizer, on_cuda)
-        note = "computed with the CPU's kernels, for this torch has none for CUDA" if simulated else ""
-        return twin.needs(live, observer, device, note)
+        return twin.needs(live, observer, device, "; ".join(_doubts(module, simulated)))
+
+
+def _doubts(module: nn.Module, simulated: bool) -> Iterator[str]:
+    """Yield why figures that come from a run on fake tensors may not be exact."""
+    if simulated:
+        yield "computed with the CPU's kernels, for this torch has none for CUDA"
+    if any(isinstance(each, nn.RNNBase) for each in module.modules()):
+        yield "what recurrent kernels work with is estimated, to a few percent"
 
 
 def _for_real(

@@ -305,3 +305,33 @@ class Huge(nn.Module):
         for layer in self.layers:
             x = layer(x)
         return x
+
+
+class Mismatched(nn.Module):
+    def __init__(self, kind: str = "linear"):
+        super().__init__()
+        self.kind = kind
+        self.linear, self.conv = nn.Linear(5, 2), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        match self.kind:
+            case "linear":
+                return self.linear(x)
+            case "conv":
+                return self.conv(x.view(1, 3, 1, -1))
+            case "bmm":
+                return torch.bmm(x[None], x[None])
+            case "dtype":
+                return x @ x.double().T
+            case "bias":
+                return F.linear(x, x, x.new_zeros(7))
+
+
+@pytest.mark.parametrize("kind", ["linear", "conv", "bmm", "dtype", "bias"])
+def test_a_product_that_does_not_fit_fails_on_weights_without_values_too(kind):
+    from nnkit.references import Reference
+    from nnkit.user_modules import architecture_of_code
+
+    architecture = architecture_of_code(f"{__name__}:Mismatched", ["x: float32[batch=3, 4]"])
+    with pytest.raises(NnkitError, match="forward failed in"):
+        nnkit.summarize(Reference(architecture, "").resolve(options={"kind": kind}))

@@ -1,0 +1,57 @@
+"""What torch's own CPU allocator counts while a model trains a step and runs: the truth of the estimates."""
+
+import gc
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from nnkit.tensors import tensors_in
+
+OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def measure_memory(module, args, optimizer="adam"):
+    """Return the peaks, in bytes, of a training step after the first, and of an inference."""
+    module.train()
+    stepper = OPTIMIZERS[optimizer](module.parameters(), foreach=False)
+    _step(module, args, stepper)
+    state = list(tensors_in(list(stepper.state.values())))
+    resident = _bytes([*module.parameters(), *module.buffers(), *tensors_in(args)])
+    training = resident + _bytes(state) + _peak(lambda: _step(module, args, stepper))
+    module.eval()
+
+    def infer():
+        with torch.inference_mode():
+            module(*args)
+
+    infer()
+    return training, resident + _peak(infer)
+
+
+def _step(module, args, stepper):
+    outputs = module(*args)  # held, as a training loop does
+    losses = [each.sum() for each in tensors_in(outputs) if each.requires_grad]
+    sum(losses[1:], losses[0]).backward()
+    stepper.step()
+    stepper.zero_grad(set_to_none=True)
+
+
+def _bytes(tensors):
+    return sum(
+        {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values()
+    )
+
+
+def _peak(run):
+    """Return the most bytes that were allocated at once beyond those at the start."""
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        run()
+    now = peak = 0
+    events = watched.profiler.kineto_results.events()
+    for event in sorted(
+        (each for each in events if each.name() == "[memory]"), key=lambda each: each.start_ns()
+    ):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak

@@ -1,0 +1,216 @@
+"""Memory without a run: beside what torch's CPU allocator counts, and torch's hooks for saved tensors."""
+
+import copy
+
+import pytest
+import torch
+from allocator import measure_memory
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import nnkit
+from nnkit.errors import UsageProblem
+from nnkit.render import summary as render
+from nnkit.summary.fitting import largest_batch, parse_size
+from nnkit.summary.memory import estimate_memory
+
+
+def torchvision(name):
+    from torchvision import models
+
+    return getattr(models, name)()
+
+
+def encoder():
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(128, 4, 256, batch_first=True), 2)
+
+
+CASES = {
+    "resnet18": (lambda: torchvision("resnet18"), (3, 64, 64)),
+    "vgg11": (lambda: torchvision("vgg11"), (3, 64, 64)),
+    "mobilenet_v2": (lambda: torchvision("mobilenet_v2"), (3, 96, 96)),
+    "densenet121": (lambda: torchvision("densenet121"), (3, 64, 64)),
+    "vit_b_16": (lambda: torchvision("vit_b_16"), (3, 224, 224)),
+    "transformer encoder": (encoder, (50, 128)),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "vit_b_16" else ()) for name in CASES]
+)
+def test_peaks_are_within_two_percent_of_the_allocators(name):
+    make, shape = CASES[name]
+    module = make()
+    for batch, optimizer in ((2, "adamw"), (5, "sgd")):
+        told = estimate_memory(
+            copy.deepcopy(module).to("meta"), (torch.empty(batch, *shape, device="meta"),), {}, optimizer
+        )
+        training, inference = measure_memory(module, (torch.randn(batch, *shape),), optimizer)
+        assert told.training_peak == pytest.approx(training, rel=0.02)
+        assert told.inference_peak == pytest.approx(inference, rel=0.02)
+        assert told.note == ""
+
+
+@pytest.mark.parametrize("make", [lambda: torchvision("resnet18"), lambda: torchvision("vit_b_16")])
+def test_what_is_saved_is_what_torch_hands_to_its_hooks(make):
+    module, x = make().train(), torch.randn(2, 3, 224, 224)
+    kept = {}
+    resident = {each.untyped_storage().data_ptr() for each in (*module.parameters(), *module.buffers(), x)}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in resident:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = module(x)
+    report = nnkit.summarize(module, [x], optimizer="adam")
+    assert report.memory.saved == sum(kept.values())
+    assert report.rows[0].training.saved == report.memory.saved
+    assert output.requires_grad
+
+
+def test_static_parts_are_those_of_the_optimiser():
+    weights = sum(each.nbytes for each in nnkit.build("resnet18").parameters())
+    parts = {name: nnkit.summarize("resnet18", optimizer=name).memory for name in ("sgd", "adam", "adamw")}
+    assert {each.gradients for each in parts.values()} == {weights}
+    assert parts["sgd"].optimizer_state == 0
+    steps = 4 * 62  # bytes: a count of steps for each parameter
+    assert parts["adam"].optimizer_state == parts["adamw"].optimizer_state == 2 * weights + steps
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "ratio"),  # a first layer has no gradient of its input
+    [(lambda: torchvision("resnet18"), (3, 224, 224), 2.935), (encoder, (50, 128), None)],
+)
+def test_flops_of_forward_and_backward_are_those_of_torchs_counter(make, shape, ratio):
+    """Counted there by running both on meta, where attention is in parts; here by what needs a gradient."""
+    module, x = make().to("meta").train(), torch.empty(2, *shape, device="meta")
+    report = nnkit.summarize(module, [x], optimizer="sgd")
+    with FlopCounterMode(display=False) as counter:
+        module(x).sum().backward()
+    assert report.totals.training_flops == report.rows[0].training.flops == counter.get_total_flops()
+    if ratio:
+        assert report.totals.training_flops / report.totals.flops == pytest.approx(ratio, abs=0.005)
+
+
+def test_rows_add_up_and_their_peaks_stay_below_that_of_the_step():
+    report = nnkit.summarize("simple-cnn", optimizer="adam", batch=16)
+    leaves = [row.training for row in report.rows if row.leaf]
+    assert sum(each.flops for each in leaves) == report.totals.training_flops
+    assert sum(each.saved for each in leaves) == report.memory.saved
+    assert all(0 < each.peak <= report.memory.training_peak for each in leaves)
+    text = render.as_text(report, render.check_columns(["flops", "saved", "peak"]))
+    assert "training FLOPs" in text
+
+
+class ByValue(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.linear(x[x.sum(1) > -100])
+
+
+def test_what_can_not_run_without_values_is_measured_and_says_so():
+    report = nnkit.summarize(ByValue(), [torch.randn(3, 4)], optimizer="sgd")
+    assert report.memory.note.startswith("measured in a run on the CPU")
+    assert report.memory.training_peak > 0
+
+
+def test_what_can_not_be_trained_says_so():
+    frozen = nn.Linear(4, 4).requires_grad_(False)
+    memory = nnkit.summarize(frozen, [torch.randn(3, 4)], optimizer="sgd").memory
+    assert (memory.training_peak, memory.note) == (0, "not trained: none of its parameters is trainable")
+    assert memory.inference_peak > 0
+    norm = nnkit.summarize(nn.BatchNorm1d(4), [torch.randn(1, 4)], optimizer="sgd").memory
+    assert "more than one value per channel" in norm.note
+
+
+def test_recurrent_kernels_are_told_to_be_estimates():
+    memory = nnkit.summarize("lstm", optimizer="adam").memory
+    assert "recurrent kernels" in memory.note
+
+
+def test_a_module_with_weights_is_what_it_was_and_no_weight_is_copied():
+    module, x = nn.Sequential(nn.Linear(8, 8), nn.Dropout(), nn.BatchNorm1d(8)), torch.randn(4, 8)
+    before = copy.deepcopy(module.state_dict())
+    module[1].eval()
+    state = torch.get_rng_state()
+    nnkit.summarize(module, [x], optimizer="adam")
+    assert all(torch.equal(each, before[name]) for name, each in module.state_dict().items())
+    assert all(each.grad is None for each in module.parameters())
+    assert [each.training for each in module] == [True, False, True]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    "peak", [lambda n: 100 + 7 * n, lambda n: max(500, 20 * n), lambda n: n * n, lambda n: 64 * (n // 8 + 1)]
+)
+@pytest.mark.parametrize("limit", [90, 120, 1000, 123_456])
+@pytest.mark.parametrize("step", [1, 3])
+def test_the_largest_batch_fits_and_the_next_does_not(peak, limit, step):
+    calls = []
+    found = largest_batch(lambda n: calls.append(n) or peak(n), limit, lowest=step, step=step)
+    assert found % step == 0
+    assert peak(found) <= limit if found else peak(step) > limit
+    assert peak(found + step) > limit
+    assert len(calls) <= 40
+
+
+def test_the_batch_that_fits_is_found_and_the_next_does_not_fit():
+    report = nnkit.fit("simple-cnn", "64MB", optimizer="adamw")
+    fit = report.fit
+    assert (fit.dim, fit.limit) == ("batch", 64_000_000)
+    assert report.spec.sizes["batch"] == fit.training > 0
+    assert report.memory.training_peak <= 64_000_000
+    more = nnkit.summarize("simple-cnn", batch=fit.training + 1, optimizer="adamw").memory
+    assert more.training_peak > 64_000_000
+    assert fit.inference > fit.training
+
+
+def test_where_nothing_fits_it_says_0(nnkit_command):
+    assert nnkit.fit("simple-cnn", 1000).fit.training == 0
+    out = nnkit_command("summary", "simple-cnn", "--batch", "max", "--memory", "1KB").out
+    assert "into 1,000 bytes: training with batch 0, inference with batch 0" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("16GB", 16 * 10**9), ("16GiB", 2**34), ("1.5 MB", 1_500_000), ("512k", 512_000), ("7", 7)],
+)
+def test_sizes_are_read_as_they_are_written(text, size):
+    assert parse_size(text) == size
+
+
+def test_a_size_that_is_none_is_an_error():
+    with pytest.raises(UsageProblem, match="can't read the size 'much'"):
+        parse_size("much")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--batch", "max"], "--batch max needs to know of how much memory"),
+        (["--memory", "16GB"], "--memory needs to know of what size to find the largest"),
+        (["--batch", "max", "--memory", "lots"], "can't read the size 'lots'"),
+        (["--columns", "mac"], "there is no column 'mac'"),
+        (["--optimizer", "adm"], "'adm'"),
+    ],
+)
+def test_bad_requests_get_one_clear_error(nnkit_command, args, message):
+    done = nnkit_command("summary", "simple-cnn", *args)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+def test_a_forward_that_fails_prints_the_rows_so_far_and_exits_with_1(nnkit_command, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 2))\n"
+    )
+    done = nnkit_command("summary", "net.py:net", "--input", "x: float32[batch, 4]")
+    assert done.code == 1
+    assert "3 → failed" in done.out
+    assert "Error: forward failed in 1 (Linear): RuntimeError: mat1 and mat2" in done.err
