@@ -12,6 +12,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,12 +29,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.summary.kernels import STAND_INS, TEMPORARIES
+from nnkit.summary.kernels import ONEDNN_BLOCK, STAND_INS, TEMPORARIES
 from nnkit.summary.report import OPTIMIZERS, Memory
 from nnkit.summary.tracing import random_states_kept
 from nnkit.tensors import tensors_in
 
 MEASURABLE = 2 * 2**30  # bytes of parameters, up to which a model that needs values is run for real
+EXACTNESS = 0.02  # of a peak: what might be off by more is told
 CUDA_BLOCK = 512  # bytes, to a multiple of which CUDA's caching allocator rounds every request
 
 aten = torch.ops.aten
@@ -217,15 +219,31 @@ def _on_fakes(
     live = LiveStorages(CUDA_BLOCK, temporaries=False) if on_cuda else LiveStorages()
     with FakeTensorMode(allow_non_fake_inputs=True), live:
         twin = _Twin(module, args, kwargs, fake, optimizer, on_cuda)
-        return twin.needs(live, observer, device, "; ".join(_doubts(module, simulated)))
+        memory = twin.needs(live, observer, device, "")
+        return replace(
+            memory, note="; ".join(filter(None, [memory.note, *_doubts(module, memory, simulated)]))
+        )
 
 
-def _doubts(module: nn.Module, simulated: bool) -> Iterator[str]:
+def _doubts(module: nn.Module, memory: Memory, simulated: bool) -> Iterator[str]:
     """Yield why figures that come from a run on fake tensors may not be exact."""
     if simulated:
         yield "computed with the CPU's kernels, for this torch has none for CUDA"
     if any(isinstance(each, nn.RNNBase) for each in module.modules()):
         yield "what recurrent kernels work with is estimated, to a few percent"
+    more = max(map(_gradient_space, module.modules()), default=0)
+    if more > EXACTNESS * memory.training_peak > 0:
+        yield f"backward through a convolution of few channels may need up to {more / 2**20:.1f} MiB more"
+
+
+def _gradient_space(module: nn.Module) -> int:
+    """Return the bytes that oneDNN may take for the gradient of weights (O, I, …) with few channels I.
+
+    Each thread has a copy, padded to a block of channels.
+    """
+    if not isinstance(module, nn.modules.conv._ConvNd) or module.weight.shape[1] >= ONEDNN_BLOCK:
+        return 0
+    return module.weight.nbytes * ONEDNN_BLOCK // module.weight.shape[1] * torch.get_num_threads()
 
 
 def _for_real(

@@ -1,6 +1,7 @@
 """Memory without a run: beside what torch's CPU allocator counts, and torch's hooks for saved tensors."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -132,6 +133,20 @@ def test_what_can_not_be_trained_says_so():
 def test_recurrent_kernels_are_told_to_be_estimates():
     memory = nnkit.summarize("lstm", optimizer="adam").memory
     assert "recurrent kernels" in memory.note
+
+
+def test_a_convolution_of_few_channels_that_may_need_more_says_so():
+    """oneDNN pads three channels to sixteen, for each thread, which a small model feels."""
+    from torchvision.models import VisionTransformer
+
+    model = VisionTransformer(64, 16, num_layers=3, num_heads=4, hidden_dim=128, mlp_dim=256)
+    x = torch.randn(2, 3, 64, 64)
+    told = nnkit.summarize(model, [x], optimizer="adamw").memory
+    training, _ = measure_memory(model, (x,), "adamw")
+    more = re.fullmatch(
+        r"backward through a convolution of few channels may need up to (.*) MiB more", told.note
+    )
+    assert told.training_peak * 0.98 <= training <= told.training_peak + float(more[1]) * 2**20
 
 
 def test_a_module_with_weights_is_what_it_was_and_no_weight_is_copied():
