@@ -49,7 +49,8 @@ def test_peaks_are_within_two_percent_of_the_allocators(name):
         training, inference = measure_memory(module, (torch.randn(batch, *shape),), optimizer)
         assert told.training_peak == pytest.approx(training, rel=0.02)
         assert told.inference_peak == pytest.approx(inference, rel=0.02)
-        assert told.note == ""
+        # The patches of ViT are a convolution of 3 channels: a caution, which the 2 % above don't need.
+        assert not told.note or (name == "vit_b_16" and "convolution of few channels" in told.note)
 
 
 @pytest.mark.parametrize("make", [lambda: torchvision("resnet18"), lambda: torchvision("vit_b_16")])
