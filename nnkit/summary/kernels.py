@@ -144,6 +144,21 @@ TEMPORARIES: dict[Any, Callable[[Any, Any], int]] = {
 """Called with the arguments and the result of a call of an operator on the CPU."""
 
 
+def _gradient_of_few_channels(args: Any) -> int:
+    """Return the bytes that oneDNN may take for the gradient of weights (O, I, …) with few channels I.
+
+    By the sizes, and in ways that can't be asked for, each thread has a copy padded to a block of channels.
+    """
+    weight = args[2]
+    if weight.shape[1] >= ONEDNN_BLOCK:
+        return 0
+    return int(weight.nbytes * ONEDNN_BLOCK // weight.shape[1] * torch.get_num_threads())
+
+
+DOUBTS: dict[Any, Callable[[Any], int]] = {aten.convolution_backward: _gradient_of_few_channels}
+"""What a call of an operator on the CPU may take beyond its formula, called with its arguments."""
+
+
 # What operators give on fake tensors where torch knows it wrongly, or would run the kernel to see.
 
 

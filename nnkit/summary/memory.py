@@ -12,7 +12,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -29,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.summary.kernels import ONEDNN_BLOCK, STAND_INS, TEMPORARIES
+from nnkit.summary.kernels import DOUBTS, STAND_INS, TEMPORARIES
 from nnkit.summary.report import OPTIMIZERS, Memory
 from nnkit.summary.tracing import random_states_kept
 from nnkit.tensors import tensors_in
@@ -55,12 +54,13 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages made while it is entered, and of those that it is shown.
 
     live: the bytes alive now. peak: the most there were since the start, or since `reset_peak`, with the
-    temporaries of kernels that have a formula. block: storages count as multiples of that many bytes.
+    temporaries of kernels that have a formula. at_most: the same, if kernels of which that isn't certain
+    take all that they may. block: storages count as multiples of that many bytes.
     """
 
     def __init__(self, block: int = 1, temporaries: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
+        self.live = self.peak = self.at_most = 0
         self.block, self.temporaries = block, temporaries
         self._sizes: dict[int, int] = {}
         self._watches: dict[int, weakref.ref[UntypedStorage]] = {}
@@ -71,7 +71,7 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def reset_peak(self) -> None:
         """Begin the peak anew, at what is alive."""
-        self.peak = self.live
+        self.peak = self.at_most = self.live
 
     def add(self, tensor: Tensor) -> None:
         """Count the storage of `tensor` from now on, at the size that it has now."""
@@ -103,7 +103,10 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors_in(result):
             self.add(tensor)
         formula = TEMPORARIES.get(func._overloadpacket) if self.temporaries else None
-        self.peak = max(self.peak, self.live + (formula(args, result) if formula else 0))
+        now = self.live + (formula(args, result) if formula else 0)
+        self.peak = max(self.peak, now)
+        doubt = DOUBTS.get(func._overloadpacket) if self.temporaries else None
+        self.at_most = max(self.at_most, now + (doubt(args) if doubt else 0))
         return result
 
 
@@ -219,31 +222,15 @@ def _on_fakes(
     live = LiveStorages(CUDA_BLOCK, temporaries=False) if on_cuda else LiveStorages()
     with FakeTensorMode(allow_non_fake_inputs=True), live:
         twin = _Twin(module, args, kwargs, fake, optimizer, on_cuda)
-        memory = twin.needs(live, observer, device, "")
-        return replace(
-            memory, note="; ".join(filter(None, [memory.note, *_doubts(module, memory, simulated)]))
-        )
+        return twin.needs(live, observer, device, "; ".join(_doubts(module, simulated)))
 
 
-def _doubts(module: nn.Module, memory: Memory, simulated: bool) -> Iterator[str]:
+def _doubts(module: nn.Module, simulated: bool) -> Iterator[str]:
     """Yield why figures that come from a run on fake tensors may not be exact."""
     if simulated:
         yield "computed with the CPU's kernels, for this torch has none for CUDA"
     if any(isinstance(each, nn.RNNBase) for each in module.modules()):
         yield "what recurrent kernels work with is estimated, to a few percent"
-    more = max(map(_gradient_space, module.modules()), default=0)
-    if more > EXACTNESS * memory.training_peak > 0:
-        yield f"backward through a convolution of few channels may need up to {more / 2**20:.1f} MiB more"
-
-
-def _gradient_space(module: nn.Module) -> int:
-    """Return the bytes that oneDNN may take for the gradient of weights (O, I, …) with few channels I.
-
-    Each thread has a copy, padded to a block of channels.
-    """
-    if not isinstance(module, nn.modules.conv._ConvNd) or module.weight.shape[1] >= ONEDNN_BLOCK:
-        return 0
-    return module.weight.nbytes * ONEDNN_BLOCK // module.weight.shape[1] * torch.get_num_threads()
 
 
 def _for_real(
@@ -296,6 +283,11 @@ class _Twin:
         except _Untrainable as reason:
             training = dict.fromkeys(("gradients", "optimizer_state", "saved", "training_peak"), 0)
             note = "; ".join(filter(None, (note, str(reason))))
+        else:
+            if live.at_most > (1 + EXACTNESS) * live.peak:
+                more = (live.at_most - live.peak) / 2**20
+                caution = f"backward through a convolution of few channels may need up to {more:.1f} MiB more"
+                note = "; ".join(filter(None, (note, caution)))
         return Memory(
             device=device,
             optimizer=self.optimizer,
