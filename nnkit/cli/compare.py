@@ -8,13 +8,14 @@ import click
 
 from nnkit import api
 from nnkit.cli.options import installed_plugins
-from nnkit.cli.output import print_json, report_format
+from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.config import options_of
 from nnkit.errors import UsageProblem
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import Reference, look_up
 from nnkit.spec import ModelSpec
+from nnkit.summary.comparison import CompareReport
 from nnkit.summary.report import OPTIMIZERS
 
 SIDES = ("left", "right")
@@ -137,16 +138,12 @@ def _has(reference: Reference, name: str) -> bool:
     return name in {*fields, *architecture.dims, "seed", "dtype", "weights", "preset"}
 
 
-def _show(settings: Settings, report: Any, format: str) -> None:
+def _show(settings: Settings, report: CompareReport, format: str) -> None:
     from nnkit.render import compare as render
 
-    match format:
-        case "json":
-            print_json(report.to_dict())
-        case "csv":
-            click.echo(render.as_csv(report))
-        case "markdown":
-            click.echo(render.as_markdown(report))
-        case _:
-            text = render.as_text(report, settings.on_terminal, settings.use_color)
-            click.echo(text, color=settings.use_color)
+    forms = {
+        "text": lambda: render.as_text(report, settings.on_terminal, settings.use_color),
+        "csv": lambda: render.as_csv(report),
+        "markdown": lambda: render.as_markdown(report),
+    }
+    print_report(settings, report, format, forms)

@@ -1,10 +1,12 @@
 """How commands print their reports."""
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import click
+
+from nnkit.cli.settings import Settings
 
 
 def report_format(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -22,6 +24,22 @@ def report_format(*formats: str) -> Callable[[Callable[..., Any]], Callable[...,
         return choice(flag(function))
 
     return decorate
+
+
+class Report(Protocol):
+    """What commands print."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+def print_report(
+    settings: Settings, report: Report, format: str, forms: Mapping[str, Callable[[], str]]
+) -> None:
+    """Print a report on stdout: as JSON, or in the form of that name."""
+    if format == "json":
+        print_json(report.to_dict())
+    else:
+        click.echo(forms[format](), color=settings.use_color)
 
 
 def print_json(data: Any) -> None:

@@ -8,7 +8,7 @@ import click
 
 from nnkit import api, metadata
 from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_options
-from nnkit.cli.output import print_json, report_format
+from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
 from nnkit.references import MODEL_SUFFIXES
@@ -127,37 +127,27 @@ def show(settings: Settings, report: SummaryReport, shown: Shown) -> None:
 
     report = report.select(shown.depth, shown.only, shown.functional)
     columns = shown.columns or render.STANDARD
-    match shown.format:
-        case "json":
-            print_json(report.to_dict())
-        case "csv":
-            click.echo(render.as_csv(report, shown.columns))
-        case "markdown":
-            click.echo(render.as_markdown(report, columns, shown.unfold))
-        case "latex":
-            click.echo(render.as_latex(report, columns, shown.unfold))
-        case "html":
-            click.echo(render.as_html(report, columns, shown.unfold))
-        case _:
-            text = render.as_text(report, columns, shown.unfold, settings.on_terminal, settings.use_color)
-            click.echo(text, color=settings.use_color)
+    forms = {
+        "text": lambda: render.as_text(
+            report, columns, shown.unfold, settings.on_terminal, settings.use_color
+        ),
+        "csv": lambda: render.as_csv(report, shown.columns),
+        "markdown": lambda: render.as_markdown(report, columns, shown.unfold),
+        "latex": lambda: render.as_latex(report, columns, shown.unfold),
+        "html": lambda: render.as_html(report, columns, shown.unfold),
+    }
+    print_report(settings, report, shown.format, forms)
 
 
 def show_file(settings: Settings, report: FileReport, format: str) -> None:
     """Print what is in a file."""
     from nnkit.render import file as render
 
-    match format:
-        case "json":
-            print_json(report.to_dict())
-        case "csv":
-            click.echo(render.as_csv(report))
-        case "markdown":
-            click.echo(render.as_markdown(report))
-        case "latex":
-            click.echo(render.as_latex(report))
-        case "html":
-            click.echo(render.as_html(report))
-        case _:
-            text = render.as_text(report, settings.on_terminal, settings.use_color)
-            click.echo(text, color=settings.use_color)
+    forms = {
+        "text": lambda: render.as_text(report, settings.on_terminal, settings.use_color),
+        "csv": lambda: render.as_csv(report),
+        "markdown": lambda: render.as_markdown(report),
+        "latex": lambda: render.as_latex(report),
+        "html": lambda: render.as_html(report),
+    }
+    print_report(settings, report, format, forms)
