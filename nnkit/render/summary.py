@@ -131,7 +131,9 @@ def _line(report: SummaryReport, told: Told, columns: list[Column]) -> tuple[str
     row = told.row
     if told.steps:
         words_for = f"the {told.steps} steps above, {told.times} times in all"
-        return ("⋮", *("" if column.title != "shape" else words_for for column in columns))
+        if not any(column.title == "shape" for column in columns):
+            return (f"⋮ {words_for}", *("" for _ in columns))
+        return ("⋮", *(words_for if column.title == "shape" else "" for column in columns))
     step = row.path or row.type
     if told.times > 1:
         step += f" ×{told.times}" if told.is_one else f" … ×{told.times}"
@@ -321,9 +323,15 @@ def _totals(report: SummaryReport) -> list[tuple[str, str]]:
         lines.append(("not counted", ", ".join(seen)))
     if totals.unused:
         lines.append(("not used", ", ".join(totals.unused)))
-    how = "a run without weights or data" if report.method == "meta" else "a run on the CPU"
+    how = "a run without weights or data" if report.method == "meta" else f"a run on {_place(report)}"
     lines.append(("counted in", f"{how}{f' ({report.reason})' if report.reason else ''}"))
     return [*lines, *(("note", note) for note in _notes(report))]
+
+
+def _place(report: SummaryReport) -> str:
+    """Return where the model ran, by what it took."""
+    devices = dict.fromkeys(tensor.device for tensor in tensors_of(report.rows[0].inputs))
+    return " and ".join(device.replace("cpu", "the CPU") for device in devices) or "the CPU"
 
 
 def _memory(memory: Memory) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from nnkit.errors import UsageProblem
 from nnkit.hookspecs import SummaryRequest
@@ -48,12 +49,21 @@ def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
             raise UsageProblem(f"the summary of {spec.name} tells no memory", "its plugin has one of its own")
         return memory
 
-    lowest, step = max(dims[dim].min, dims[dim].multiple_of), dims[dim].multiple_of
-    trainable = memory_at(lowest).training_peak > 0 or memory_at(lowest + step).training_peak > 0
-    training = 0
-    if trainable:
-        training = largest_batch(lambda size: memory_at(size).training_peak, limit, lowest, step)
-    inference = largest_batch(lambda size: memory_at(size).inference_peak, limit, lowest, step)
+    lowest, step, highest = max(dims[dim].min, dims[dim].multiple_of), dims[dim].multiple_of, dims[dim].max
+
+    def peak(size: int, which: Literal["training_peak", "inference_peak"]) -> int:
+        if highest is not None and size > highest:
+            return limit + 1  # no size of this dim, however much memory there is
+        needed: int = getattr(memory_at(size), which)
+        return needed
+
+    def training_peak(size: int) -> int:
+        return peak(size, "training_peak")
+
+    # Batch norm can't be trained on one sample; what can't be trained on two has nothing to train.
+    trained = next((size for size in (lowest, lowest + step) if training_peak(size)), None)
+    training = largest_batch(training_peak, limit, trained, step) if trained else 0
+    inference = largest_batch(lambda size: peak(size, "inference_peak"), limit, lowest, step)
     report = report_at(training or inference or lowest)
     return replace(report, fit=Fit(dim, limit, training, inference))
 

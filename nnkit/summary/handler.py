@@ -55,7 +55,8 @@ def _trained(request: SummaryRequest, report: SummaryReport, optimizer: str) -> 
 def _counted(request: SummaryRequest) -> SummaryReport:
     if request.module is not None:
         seen = _trace(request, request.module, request.inputs or ())
-        return _report(request, request.module, seen, "run", "a module that was built already")
+        method: Literal["meta", "run"] = "meta" if _is_on_meta(request.module) else "run"
+        return _report(request, request.module, seen, method, "a module that was built already")
     try:
         report = _run_if_small(request)
     except BudgetExceeded:
@@ -66,6 +67,10 @@ def _counted(request: SummaryRequest) -> SummaryReport:
     return report if report.failure is None else _for_real(request, "")
 
 
+def _is_on_meta(module: nn.Module) -> bool:
+    return any(parameter.is_meta for parameter in module.parameters())
+
+
 def _run_if_small(request: SummaryRequest) -> SummaryReport:
     """Run a small model for real on weights that hold no values.
 
@@ -73,9 +78,8 @@ def _run_if_small(request: SummaryRequest) -> SummaryReport:
     """
     spec = request.spec
     module = build_without_weights(spec, request.host, SMALL_WEIGHTS)
-    on_meta = any(parameter.is_meta for parameter in module.parameters())
     inputs = sample_inputs(spec, device="meta")
-    if on_meta or sum(each.nbytes for each in inputs) > SMALL_INPUTS:
+    if _is_on_meta(module) or sum(each.nbytes for each in inputs) > SMALL_INPUTS:
         raise BudgetExceeded
     seen = _trace(request, module, sample_inputs(spec), budget=SMALL_RUN, values=False)
     return _report(request, module, seen, "run", "")
@@ -101,7 +105,7 @@ def _for_real(request: SummaryRequest, reason: str) -> SummaryReport:
 def _with_values(request: SummaryRequest) -> nn.Module:
     """Return the module with its weights, or, where they are many, with memory that nothing has touched."""
     module = build_without_weights(request.spec, request.host, SMALL_WEIGHTS)
-    if any(parameter.is_meta for parameter in module.parameters()):
+    if _is_on_meta(module):
         return build_without_weights(request.spec, request.host, limit=2**63)
     return build_module(request.spec, request.host)
 

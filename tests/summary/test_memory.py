@@ -199,6 +199,36 @@ def test_the_batch_that_fits_is_found_and_the_next_does_not_fit():
     assert fit.inference > fit.training
 
 
+class Normalised(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 4), nn.BatchNorm1d(4))
+
+
+def limited(**bounds):
+    from nnkit import Architecture, Dim, TensorSpec
+    from nnkit.spec import make_spec
+    from nnkit.user_modules import NoOptions
+
+    return make_spec(
+        Architecture(
+            name="normalised", summary="", build=lambda config: Normalised(), config=NoOptions,
+            inputs=[TensorSpec("x", ("batch", 4))], outputs=[], dims={"batch": Dim(**bounds)},
+        )
+    )  # fmt: skip
+
+
+def test_no_size_is_found_that_the_dim_forbids():
+    fit = nnkit.fit(limited(default=4, max=12, multiple_of=4), "1GB").fit
+    assert (fit.training, fit.inference) == (12, 12)
+
+
+def test_batch_norm_is_not_said_to_train_on_one_sample():
+    one, two = (nnkit.summarize(limited(default=size), optimizer="adam").memory for size in (1, 2))
+    assert (one.training_peak, two.training_peak > one.inference_peak) == (0, True)
+    assert nnkit.fit(limited(default=1), two.training_peak - 1).fit.training == 0
+    assert nnkit.fit(limited(default=1), two.training_peak).fit.training == 2
+
+
 def test_where_nothing_fits_it_says_0(nnkit_command):
     assert nnkit.fit("simple-cnn", 1000).fit.training == 0
     out = nnkit_command("summary", "simple-cnn", "--batch", "max", "--memory", "1KB").out

@@ -55,6 +55,18 @@ def test_blocks_that_are_alike_and_steps_of_a_loop_are_told_once(loop):
     assert told == 20
 
 
+def test_a_loop_says_how_often_whatever_the_columns(loop):
+    assert "⋮ the 2 steps above, 5 times in all" in render.as_text(loop, ("macs",))
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("cpu", "a run on the CPU"), ("meta", "a run without weights or data")]
+)
+def test_where_a_module_ran_is_told(device, words):
+    report = nnkit.summarize(nn.Linear(4, 4, device=device), [torch.zeros(2, 4, device=device)])
+    assert f"counted in   {words} (a module that was built already)" in render.as_text(report)
+
+
 def test_unfolded_each_of_them_has_its_row(loop):
     text = render.as_text(loop, unfold=True)
     steps = [line.split()[0] for line in text.splitlines() if line and not line[0].isspace()]
