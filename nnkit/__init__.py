@@ -18,22 +18,29 @@ if TYPE_CHECKING:
     from nnkit.api import resolve as resolve
     from nnkit.api import smoke_run as smoke_run
     from nnkit.api import summarize as summarize
+    from nnkit.api import verify as verify
     from nnkit.architecture import Architecture as Architecture
     from nnkit.architecture import Dim as Dim
     from nnkit.architecture import Preset as Preset
     from nnkit.architecture import TensorSpec as TensorSpec
     from nnkit.errors import NnkitError as NnkitError
+    from nnkit.hookspecs import Exporter as Exporter
+    from nnkit.hookspecs import ExportOptions as ExportOptions
     from nnkit.hookspecs import OperatorFormula as OperatorFormula
+    from nnkit.hookspecs import WriteRequest as WriteRequest
     from nnkit.hookspecs import hookimpl as hookimpl
 
 _HOMES = {
     "Architecture": "nnkit.architecture",
     "Dim": "nnkit.architecture",
+    "ExportOptions": "nnkit.hookspecs",
+    "Exporter": "nnkit.hookspecs",
     "Meta": "msgspec",
     "NnkitError": "nnkit.errors",
     "OperatorFormula": "nnkit.hookspecs",
     "Preset": "nnkit.architecture",
     "TensorSpec": "nnkit.architecture",
+    "WriteRequest": "nnkit.hookspecs",
     "build": "nnkit.api",
     "compare": "nnkit.api",
     "export": "nnkit.api",
@@ -43,6 +50,7 @@ _HOMES = {
     "resolve": "nnkit.api",
     "smoke_run": "nnkit.api",
     "summarize": "nnkit.api",
+    "verify": "nnkit.api",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604

@@ -5,12 +5,13 @@ inputs. Options are config fields, dims, `seed`, `dtype` and `weights`, by name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nnkit.core_handlers import plugin_manager
-from nnkit.errors import PluginProblem, UsageProblem
-from nnkit.hookspecs import ExportRequest, SmokeRequest, SummaryRequest
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem
+from nnkit.hookspecs import ExportOptions, ExportRequest, SmokeRequest, SummaryRequest
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import look_up
 from nnkit.spec import ModelSpec, make_spec
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from nnkit.exporting.report import ExportReport
+    from nnkit.exporting.report import ExportReport, ExportsReport, VerifyReport
     from nnkit.smoke.report import SmokeReport
     from nnkit.summary.comparison import CompareReport
     from nnkit.summary.file_report import FileReport
@@ -168,30 +169,118 @@ def export(
     format: str | None = None,
     force: bool = False,
     verify: bool = True,
+    device: str = "cpu",
+    how: ExportOptions | None = None,
     opset: int | None = None,
     preset: str | None = None,
     progress: Callable[[str], None] | None = None,
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "ExportReport":
-    """Write a model to `path` as ONNX or safetensors and prove that the file is right.
+    """Write a model to `path` and prove that the file is right.
 
-    format: `onnx` or `safetensors`, by default what the suffix of `path` says. force: replace a file
-    that is there. verify: whether to prove it.
+        nnkit.export("gcn", "graph.onnx", how=nnkit.ExportOptions(static=True))
+
+    format: `onnx`, `safetensors`, `pt2` or a plugin's, by default what the suffix of `path` says.
+    force: replace a file that is there. verify: whether to prove it. device: where the model is built,
+    traced and run. how: names, fixed dims and what else a format knows; `opset` is short for one of them.
 
     Raises VerificationFailed when the proof doesn't hold; then no file is left, and what was there
     before still is.
     """
     manager, path = manager or plugin_manager(), Path(path)
     spec, _ = _target(target, inputs, preset, manager, options)
-    format = format or path.suffix.removeprefix(".")
+    format = format or format_of(path, manager)
     _refuse_unsupported(spec, "export", format)
+    how = how or ExportOptions()
     request = ExportRequest(
-        spec=spec, host=manager, path=path, format=format, inputs=_tuple(inputs), force=force,
-        verify=verify, opset=opset, progress=progress or _ignore,
+        spec=spec, host=manager, path=path, format=format, inputs=_tuple(inputs), force=force, verify=verify,
+        device=device, options=how if opset is None else replace(how, opset=opset),
+        progress=progress or _ignore,
     )  # fmt: skip
     report: ExportReport = manager.hook.nnkit_export(request=request)
     return report
+
+
+def verify(
+    path: str | Path,
+    against: "str | ModelSpec | nn.Module | None" = None,
+    inputs: "Sequence[Tensor] | None" = None,
+    *,
+    named: bool | None = None,
+    preset: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "VerifyReport":
+    """Prove again that a file is the model, wherever it came from.
+
+        nnkit.verify("gcn.onnx")
+        nnkit.verify("theirs.onnx", against="resnet18", weights="theirs.safetensors")
+
+    against: the model that it should be; by default the one that a file of nnkit's names itself.
+    named: whether that says what its weights are, as it does where it is given; otherwise those that a
+    file was made from are taken from it, and held against their digest.
+    Raises VerificationFailed when the proof doesn't hold.
+    """
+    from nnkit.exporting.verifying import VerifyRequest, verify
+
+    manager, path = manager or plugin_manager(), Path(path)
+    spec, _ = _target(str(path) if against is None else against, inputs, preset, manager, options)
+    if named is None:
+        named = against is not None or "weights" in options
+    return verify(VerifyRequest(path, spec, manager, _tuple(inputs), named, progress or _ignore))
+
+
+def export_all(
+    target: "str | ModelSpec",
+    folder: str | Path,
+    *,
+    force: bool = False,
+    verify: bool = True,
+    device: str = "cpu",
+    how: ExportOptions | None = None,
+    preset: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "ExportsReport":
+    """Write a model to `folder` in every format there is; one that fails doesn't keep the others from it.
+
+    Left out are those that the architecture declares that it can't serve, and those that need a package
+    that isn't installed. Of `how`, each format heeds what concerns it.
+    """
+    from nnkit.exporting import formats
+    from nnkit.exporting.report import ExportReport, ExportsReport
+
+    manager, how = manager or plugin_manager(), how or ExportOptions()
+    spec, _ = _target(target, None, preset, manager, options)
+    reports: list[ExportReport] = []
+    failures: dict[str, NnkitError] = {}
+    for format in formats.names(manager):
+        path = Path(folder, spec.architecture.name + suffix_of(format, manager))
+        try:
+            reports.append(
+                export(
+                    spec, path, format=format, force=force, verify=verify, device=device,
+                    how=formats.heeded(how, format), progress=progress, manager=manager,
+                )
+            )  # fmt: skip
+        except NnkitError as error:
+            failures[format] = error
+    return ExportsReport(spec, tuple(reports), failures)
+
+
+def format_of(path: Path, manager: PluginManager) -> str:
+    """Return the format whose suffix a path has."""
+    suffixes = {each.suffix: each.name for each in manager.exporters()}
+    return suffixes.get(path.suffix, path.suffix.removeprefix("."))
+
+
+def suffix_of(format: str, manager: PluginManager) -> str:
+    """Return the suffix of the files of a format."""
+    suffixes = {each.name: each.suffix for each in manager.exporters()}
+    return suffixes.get(format, f".{format}")
 
 
 def smoke_run(

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from nnkit import __version__
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem
+from nnkit.errors import NnkitError, PluginProblem
 from nnkit.hookspecs import BuildRequest, Host
 from nnkit.loading import load
 from nnkit.spec import ModelSpec
@@ -27,10 +27,24 @@ def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu"
     """
     if torch.device(device).type == "meta":
         return build_without_weights(spec, host, limit=0)
-    module = _construct(spec, host).to(dtype=getattr(torch, spec.dtype))
-    if spec.weights is not None:
-        load_weights(module, Path(spec.weights))
+    if spec.weights is None:
+        module = _construct(spec, host).to(dtype=getattr(torch, spec.dtype))
+    else:
+        from nnkit.weights import load_weights
+
+        module = _to_be_loaded(spec, host)
+        load_weights(module, Path(spec.weights), spec.strict)
     return module.to(device).eval()
+
+
+def _to_be_loaded(spec: ModelSpec, host: Host) -> nn.Module:
+    """Return a module whose parameters a file will fill: not initialised, where that can be."""
+    if spec.strict:
+        try:
+            return build_without_weights(spec, host, limit=2**63)
+        except NnkitError:  # a constructor that computes with its weights
+            pass
+    return _construct(spec, host).to(dtype=getattr(torch, spec.dtype))
 
 
 @dataclass(frozen=True)
@@ -92,27 +106,6 @@ def build_default(request: BuildRequest) -> nn.Module:
     build = load(architecture.build) if isinstance(architecture.build, str) else architecture.build
     module: nn.Module = build(request.spec.config)
     return module
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a safetensors file into `module`, strictly: every key, every shape.
-
-    Raises UsageProblem when the file doesn't fit, NnkitError when it is damaged.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_model
-
-    if not path.is_file():
-        raise UsageProblem(f"there is no weights file {path}", "check the path")
-    try:
-        load_model(module, path)
-    except SafetensorError as error:
-        raise NnkitError(f"{path} is damaged: {error}", "export it again, or fetch it again") from error
-    except RuntimeError as error:
-        raise UsageProblem(
-            f"the weights in {path} don't fit: {' '.join(str(error).split())}",
-            "give the options that they were made with",
-        ) from error
 
 
 def _construct(spec: ModelSpec, host: Host) -> nn.Module:

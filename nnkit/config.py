@@ -14,9 +14,10 @@ from msgspec import inspect
 from nnkit.errors import UsageProblem, did_you_mean
 
 RESERVED = frozenset(
-    "batch_max check color columns compile contents depth device dtype exit_code external_data fix force "
-    "format full functional help input json left memory meta only onnx opset optimizer output preset pt2 "
-    "quiet right safetensors seed set spec static stats unfold verbose verify version weights".split()
+    "against all_formats batch_max check color columns compile contents depth device dtype exit_code "
+    "external_data fix float32_io force format full functional help input input_names json left "
+    "max_shard_size memory meta only onnx opset optimize optimizer output output_names preset pt2 quiet "
+    "right safetensors seed set spec static stats strict unfold verbose verify version weights".split()
 )
 """Names of core options, present and planned; a config field or dim with such a name would hide one."""
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nnkit.summary.report import SummaryReport
 
 PLUGIN_API = "1.0"
+CORE_FORMATS = ("onnx", "safetensors", "pt2")
 
 hookspec = pluggy.HookspecMarker("nnkit")
 hookimpl = pluggy.HookimplMarker("nnkit")
@@ -37,7 +38,7 @@ def _silent(line: str) -> None:
 
 
 class Host(Protocol):
-    """What a handler may ask of nnkit: to call a hook, and which checks and formulas the plugins add."""
+    """What a handler may ask of nnkit: to call a hook, and what the plugins add."""
 
     @property
     def hook(self) -> pluggy.HookRelay: ...
@@ -45,6 +46,8 @@ class Host(Protocol):
     def checks(self) -> "list[Check]": ...
 
     def formulas(self) -> "list[OperatorFormula]": ...
+
+    def exporters(self) -> "list[Exporter]": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +76,33 @@ class SummaryRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportRequest:
-    """Write `spec` to `path` as `format` (`onnx` or `safetensors`) and prove it.
+class ExportOptions:
+    """How a file is to be written; each format heeds those that concern it.
 
-    verify: whether the proof is made. opset: of the ONNX file, None for the exporter's own.
-    inputs: example inputs in the place of random ones; then no axis is dynamic.
+    opset: of ONNX, None for the exporter's own. fixed: dims that keep their one size. static: all do.
+    input_names, output_names: other names than the declared ones. float32_io: inputs and outputs of a
+    float16 model in float32. optimize: let ONNX Runtime fold and fuse what it can. external_data:
+    weights in a file beside it; None: where they take more than 1.5 GB. max_shard_size: of safetensors,
+    like `5GB`, several files where the weights take more.
+    """
+
+    opset: int | None = None
+    fixed: frozenset[str] = frozenset()
+    static: bool = False
+    input_names: tuple[str, ...] | None = None
+    output_names: tuple[str, ...] | None = None
+    float32_io: bool = False
+    optimize: bool = False
+    external_data: bool | None = None
+    max_shard_size: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """Write `spec` to `path` as `format` (`onnx`, `safetensors`, `pt2` or a plugin's) and prove it.
+
+    inputs: example inputs in the place of random ones; then no axis is dynamic. verify: whether the
+    proof is made. device: where the module is built, traced and run (as typed: `cpu`, `cuda:1`, `auto`).
     progress: called with a line that says what is being done.
     """
 
@@ -88,8 +113,47 @@ class ExportRequest:
     inputs: "tuple[Tensor, ...] | None" = None
     force: bool = False
     verify: bool = True
-    opset: int | None = None
+    device: str = "cpu"
+    options: ExportOptions = field(default_factory=ExportOptions)
     progress: Callable[[str], None] = _silent
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteRequest:
+    """Write `module`, which is in eval mode, to `path`.
+
+    inputs: example inputs in order. dynamic: for each of them, axis -> name of the dim that may take
+    other sizes; None where all stay. input_names, output_names: what the file calls them.
+    """
+
+    spec: ModelSpec
+    module: "nn.Module"
+    path: Path
+    inputs: "tuple[Tensor, ...]"
+    dynamic: "tuple[dict[int, str] | None, ...]"
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporter:
+    """A format to export to.
+
+    name: as in `--format NAME`. suffix: of its files, with the dot. write: `module:function`, called
+    with a WriteRequest. run: `module:function`, called with the path; returns a function of the inputs
+    (a tuple of tensors) to a list of tensors, and with it the file is proven: without it, nothing is.
+    weights: `module:function`, called with the path; returns the tensors in it by their names in the
+    module, which are then compared bit for bit. requires: packages that must be installed, each with the
+    command that installs it.
+    """
+
+    name: str
+    suffix: str
+    summary: str
+    write: str
+    run: str | None = None
+    weights: str | None = None
+    requires: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +218,16 @@ def nnkit_formulas() -> Iterable[OperatorFormula]:  # type: ignore[empty-body]
     @nnkit.hookimpl
     def nnkit_formulas():
         return [OperatorFormula(operator="yours::scan", macs="nnkit_yours.counting:scan_macs")]
+    """
+
+
+@hookspec
+def nnkit_exporters() -> Iterable[Exporter]:  # type: ignore[empty-body]
+    """Return further formats for `nnkit export`.
+
+    @nnkit.hookimpl
+    def nnkit_exporters():
+        return [Exporter(name="yours", suffix=".yrs", summary="...", write="nnkit_yours.writing:write")]
     """
 
 

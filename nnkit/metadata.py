@@ -1,12 +1,15 @@
 """The ModelSpec that nnkit writes into the files it exports: one key that holds JSON."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 from nnkit.errors import NnkitError, UsageProblem
 
 KEY = "nnkit"
+SUFFIXES = (".onnx", ".safetensors", ".pt2")
+INDEX = ".safetensors.index.json"
 
 
 def encode(content: dict[str, Any]) -> str:
@@ -15,11 +18,11 @@ def encode(content: dict[str, Any]) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what nnkit wrote into an `.onnx` or `.safetensors` file.
+    """Return what nnkit wrote into a file that it exported.
 
     Raises NnkitError for a damaged file, UsageProblem for one that isn't nnkit's.
     """
-    text = _read_onnx(path) if path.suffix == ".onnx" else _read_safetensors(path)
+    text = _text(path)
     if text is None:
         raise UsageProblem(
             f"{path} was not written by nnkit: it holds no ModelSpec", "name the architecture: nnkit list"
@@ -27,16 +30,45 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if not isinstance(content, dict) or "spec" not in content:
-        raise _damaged(path, ValueError("its ModelSpec is missing"))
+        raise damaged(path, ValueError("its ModelSpec is missing"))
     return content
 
 
 def is_ours(path: Path) -> bool:
     """Whether nnkit wrote a file. Raises NnkitError for a damaged one."""
-    text = _read_onnx(path) if path.suffix == ".onnx" else _read_safetensors(path)
-    return text is not None
+    return _text(path) is not None
+
+
+def is_model_file(text: str) -> bool:
+    """Whether a name ends as those of files that can hold a ModelSpec do."""
+    return text.endswith((*SUFFIXES, INDEX))
+
+
+def _text(path: Path) -> str | None:
+    if path.name.endswith(INDEX):
+        return _read_index(path)
+    readers = {".onnx": _read_onnx, ".safetensors": _read_safetensors, ".pt2": _read_archive}
+    return readers[path.suffix](path)
+
+
+def _read_index(path: Path) -> str | None:
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        found = (index.get("metadata") or {}).get(KEY)
+    except (ValueError, AttributeError) as error:
+        raise damaged(path, error) from error
+    return None if found is None else str(found)
+
+
+def _read_archive(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
+            return archive.read(names[0]).decode() if names else None
+    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise damaged(path, error) from error
 
 
 def _read_onnx(path: Path) -> str | None:
@@ -46,7 +78,7 @@ def _read_onnx(path: Path) -> str | None:
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     return next((entry.value for entry in model.metadata_props if entry.key == KEY), None)
 
 
@@ -57,8 +89,9 @@ def _read_safetensors(path: Path) -> str | None:
         with safe_open(path, framework="np") as file:
             return (file.metadata() or {}).get(KEY)
     except SafetensorError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> NnkitError:
+def damaged(path: Path, error: object) -> NnkitError:
+    """Return the error for a file that can't be read, or isn't what was written."""
     return NnkitError(f"{path} is damaged: {error}", "export it again, or fetch it again")

@@ -23,7 +23,7 @@ from nnkit.spec import ModelSpec
 
 GROUP = "nnkit"
 COMMANDS_GROUP = "nnkit.commands"
-COLLECTING = ("nnkit_architectures", "nnkit_checks", "nnkit_formulas")
+COLLECTING = ("nnkit_architectures", "nnkit_checks", "nnkit_formulas", "nnkit_exporters")
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Plugin:
     architectures: dict[str, Architecture] = field(default_factory=dict)
     checks: list[hookspecs.Check] = field(default_factory=list)
     formulas: list[hookspecs.OperatorFormula] = field(default_factory=list)
+    exporters: list[hookspecs.Exporter] = field(default_factory=list)
 
 
 class PluginManager:
@@ -97,6 +98,10 @@ class PluginManager:
     def formulas(self) -> list[hookspecs.OperatorFormula]:
         """Return how plugins count operators of their own."""
         return [formula for plugin in self.plugins.values() for formula in plugin.formulas]
+
+    def exporters(self) -> list[hookspecs.Exporter]:
+        """Return the formats that plugins add."""
+        return [exporter for plugin in self.plugins.values() for exporter in plugin.exporters]
 
     def find(self, name: str) -> tuple[str, Architecture]:
         """Return (plugin name, architecture) for `resnet18` or `vision/resnet18`.
@@ -192,6 +197,8 @@ class PluginManager:
             self._adopt(plugin, architecture)
         plugin.checks = self._collect(plugin, guarded, "nnkit_checks", hookspecs.Check)
         plugin.formulas = self._collect(plugin, guarded, "nnkit_formulas", hookspecs.OperatorFormula)
+        for exporter in self._collect(plugin, guarded, "nnkit_exporters", hookspecs.Exporter):
+            self._adopt_exporter(plugin, exporter)
 
     def _unknown_hooks(self, module: ModuleType) -> list[str]:
         return [
@@ -244,6 +251,16 @@ class PluginManager:
             self._fail(plugin, "registration", f"architecture {architecture.name!r}: {problem}")
         else:
             plugin.architectures[architecture.name] = architecture
+
+    def _adopt_exporter(self, plugin: Plugin, exporter: hookspecs.Exporter) -> None:
+        taken = {*hookspecs.CORE_FORMATS, *(each.name for each in self.exporters())}
+        if not NAME.fullmatch(exporter.name) or not exporter.suffix.startswith("."):
+            problem = "a name is lower-case words joined by hyphens, and a suffix starts with a dot"
+            self._fail(plugin, "registration", f"format {exporter.name!r}: {problem}")
+        elif exporter.name in taken:
+            self._fail(plugin, "registration", f"there is a format {exporter.name!r} already")
+        else:
+            plugin.exporters.append(exporter)
 
     def _attempt(self, plugin: Plugin, stage: str, action: Callable[[], Any]) -> Any:
         """Return what `action` returns; where it raises, record the failure and return None."""

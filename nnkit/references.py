@@ -1,7 +1,7 @@
 """What the user typed -> ModelSpec. Torch-free until a reference names code or an exported file.
 
 A reference is the name of an architecture (`resnet18`, `vision/resnet18`), a ModelSpec file
-(`net.yaml`), a file that nnkit exported (`gcn.onnx`, `gcn.safetensors`), or code of the user's own
+(`net.yaml`), a file that nnkit exported (`gcn.onnx`, `gcn.safetensors`, `gcn.pt2`), or code of the user's own
 (`file.py:Class`, `package.module:Class`).
 """
 
@@ -17,7 +17,6 @@ from nnkit.plugin_manager import PluginManager
 from nnkit.spec import ModelSpec, check_spec_data, make_spec, read_spec_file
 
 SPEC_SUFFIXES = (".yaml", ".yml")
-MODEL_SUFFIXES = (".onnx", ".safetensors")
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def look_up(text: str, manager: PluginManager, inputs: Sequence[str] = ()) -> Re
     Raises UsageProblem when there is no such thing.
     """
     path = Path(text)
-    if path.suffix in (*SPEC_SUFFIXES, *MODEL_SUFFIXES):
+    if names_a_file(text):
         if not path.is_file():
             raise UsageProblem(f"there is no file {text}", "check the path, or see the names: nnkit list")
         return _from_file(path, manager)
@@ -47,6 +46,11 @@ def look_up(text: str, manager: PluginManager, inputs: Sequence[str] = ()) -> Re
         return Reference(_of_code(text, inputs), "")
     plugin, architecture = manager.find(text)
     return Reference(architecture, plugin)
+
+
+def names_a_file(text: str) -> bool:
+    """Whether a reference is the path of a ModelSpec or of an exported file."""
+    return text.endswith(SPEC_SUFFIXES) or metadata.is_model_file(text)
 
 
 def _of_code(text: str, inputs: Sequence[str]) -> Architecture:
@@ -60,7 +64,15 @@ def _from_file(path: Path, manager: PluginManager) -> Reference:
         data = read_spec_file(path)
     else:
         data = check_spec_data(metadata.read(path)["spec"], str(path))
-    plugin, architecture = manager.find(data["architecture"])
-    if path.suffix == ".safetensors":
+    try:
+        plugin, architecture = manager.find(data["architecture"])
+    except UsageProblem as error:
+        if path.suffix in SPEC_SUFFIXES:
+            raise
+        raise UsageProblem(
+            f"{path} is a {data['architecture']}, which no plugin here declares",
+            "install its plugin; for a module of your own: nnkit verify FILE --against file.py:Class",
+        ) from error
+    if path.name.endswith((".safetensors", metadata.INDEX)):
         data = {**data, "weights": str(path)}
     return Reference(architecture, plugin, data)

@@ -10,7 +10,7 @@ from nnkit.config import config_values, make_config, options_of
 from nnkit.errors import UsageProblem, did_you_mean
 
 FORMAT = 1
-KEYS = ("nnkit", "architecture", "config", "sizes", "seed", "dtype", "weights")
+KEYS = ("nnkit", "architecture", "config", "sizes", "seed", "dtype", "weights", "strict")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
@@ -22,7 +22,8 @@ class ModelSpec:
     config: an instance of the architecture's config type.
     sizes: the size of every dim that the inputs use.
     seed: of the weights and of random inputs. dtype: of the weights, by name.
-    weights: path of the file that the weights come from, None for random ones.
+    weights: path of the file that the weights come from, None for random ones. strict: they must be
+    exactly those of the model; else those that are in both are taken.
     """
 
     architecture: Architecture
@@ -32,6 +33,7 @@ class ModelSpec:
     seed: int = 0
     dtype: str = "float32"
     weights: str | None = None
+    strict: bool = True
 
     @property
     def name(self) -> str:
@@ -73,6 +75,7 @@ class ModelSpec:
             "seed": self.seed,
             "dtype": self.dtype,
             "weights": self.weights,
+            "strict": self.strict,
         }
 
     def to_yaml(self) -> str:
@@ -92,19 +95,20 @@ def make_spec(
 ) -> ModelSpec:
     """Make every choice: the architecture's defaults, then `base`, then the preset, then the options.
 
-    base: a spec as plain data, as read from a file. options: config fields, dims, `seed`, `dtype` and
-    `weights`, by name. Raises UsageProblem for what can't be.
+    base: a spec as plain data, as read from a file. options: config fields, dims, `seed`, `dtype`,
+    `weights` and `strict`, by name. Raises UsageProblem for what can't be.
     """
     base, options = base or {}, dict(options or {})
     chosen = _preset(architecture, preset)
-    whole = {key: options.pop(key, base.get(key)) for key in ("seed", "dtype", "weights")}
+    whole = {key: options.pop(key, base.get(key)) for key in ("seed", "dtype", "weights", "strict")}
     config_part, sizes_part = _split(architecture, options)
     config = make_config(architecture.config, {**base.get("config", {}), **chosen.config, **config_part})
     sizes = _sizes(architecture, config, {**base.get("sizes", {}), **chosen.sizes}, sizes_part)
     dtype = whole["dtype"] or "float32"
     if dtype not in DTYPES:
         raise UsageProblem(f"unknown dtype {dtype!r}", f"one of: {', '.join(DTYPES)}")
-    return ModelSpec(architecture, plugin, config, sizes, whole["seed"] or 0, dtype, whole["weights"])
+    strict = whole["strict"] is not False
+    return ModelSpec(architecture, plugin, config, sizes, whole["seed"] or 0, dtype, whole["weights"], strict)
 
 
 def _sizes(
@@ -196,7 +200,7 @@ def check_spec_data(data: Any, origin: str) -> dict[str, Any]:
         )
     wanted: dict[str, tuple[type, ...]] = {
         "architecture": (str,), "config": (dict,), "sizes": (dict,), "seed": (int,), "dtype": (str,),
-        "weights": (str, type(None)),
+        "weights": (str, type(None)), "strict": (bool,),
     }  # fmt: skip
     for key, kinds in wanted.items():
         if key in data and not isinstance(data[key], kinds):

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+CORE = 10
+
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield the tensors of a value in order, however nested in tuples, lists and dicts."""
@@ -22,3 +24,18 @@ def spread_of(tensor: Tensor) -> float:
     """Return the standard deviation of a tensor's values, or the largest of them where that is zero."""
     values = tensor.detach().double()
     return float(values.std(correction=0)) or float(values.abs().max())
+
+
+def core_of(tensor: Tensor) -> Tensor:
+    """Return which elements of a floating-point tensor make up its body, as a mask.
+
+    Left out are those that are not finite, and those more than ten times as large as a quarter of the
+    others: scores that were masked with a large number say nothing of the scale of the rest.
+    """
+    sizes = tensor.detach().abs()
+    finite = sizes.isfinite()
+    told = sizes[finite & (sizes > 0)]
+    if told.numel() == 0:
+        return finite
+    quarter = told.double().kthvalue((told.numel() + 3) // 4).values
+    return finite & (sizes <= CORE * quarter.to(sizes))

@@ -1,6 +1,10 @@
 """`nnkit export ARCH`."""
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,34 +12,94 @@ from nnkit import api
 from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.core_handlers import plugin_manager
 from nnkit.errors import UsageProblem
-from nnkit.spec import ModelSpec
+from nnkit.hookspecs import ExportOptions
+from nnkit.spec import ModelSpec, make_spec
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name.strip() for name in value.split(","))
+
+
+def export_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add how the file is to be written; the function gets it as ExportOptions."""
+
+    @functools.wraps(function)
+    def with_options(
+        opset: int | None,
+        static: bool,
+        input_names: tuple[str, ...] | None,
+        output_names: tuple[str, ...] | None,
+        float32_io: bool,
+        optimize: bool,
+        external_data: bool | None,
+        max_shard_size: str | None,
+        **own: Any,
+    ) -> Any:
+        how = ExportOptions(
+            opset=opset, static=static, input_names=input_names, output_names=output_names,
+            float32_io=float32_io, optimize=optimize, external_data=external_data,
+            max_shard_size=max_shard_size,
+        )  # fmt: skip
+        return function(how=how, **own)
+
+    for decorate in (
+        click.option("--max-shard-size", metavar="SIZE",
+                     help="Of safetensors: several files where it is more than 5GB."),
+        click.option("--external-data/--no-external-data", default=None,
+                     help="Of ONNX: weights in FILE.data. [default: over 1.5 GB]"),
+        click.option("--optimize", is_flag=True,
+                     help="Of ONNX: fold and fuse by ONNX Runtime, and prove what comes out."),
+        click.option("--float32-io", is_flag=True,
+                     help="Of ONNX, with --dtype float16: inputs and outputs in float32."),
+        click.option("--output-names", callback=_names, metavar="A,B,…", help="Call the outputs so."),
+        click.option("--input-names", callback=_names, metavar="A,B,…", help="Call the inputs so."),
+        click.option("--static", is_flag=True, help="Fix every dim to its size."),
+        click.option("--opset", type=click.IntRange(min=1), help="Of ONNX; honoured or refused."),
+    ):  # fmt: skip
+        with_options = decorate(with_options)
+    return with_options
 
 
 @click.command("export", cls=ArchitectureCommand)
 @architecture_options
 @click.option("--onnx", "kind", flag_value="onnx", help="Write ONNX, every dim dynamic under its own name.")
 @click.option("--safetensors", "kind", flag_value="safetensors", help="Write the weights and the ModelSpec.")
+@click.option("--pt2", "kind", flag_value="pt2", help="Write a torch.export program.")
+@click.option("--format", "kind", metavar="NAME", help="Write one of these, or a plugin's: nnkit plugins.")
+@click.option("--all-formats", is_flag=True, help="Write every format there is; --output is then a folder.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to write. [default: ARCH.onnx or ARCH.safetensors, in this folder]",
+    help="Where to write. [default: ARCH.onnx, ARCH.safetensors, …, in this folder]",
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @click.option("--verify/--no-verify", default=True, help="Prove the file before it takes its place.")
-@click.option("--opset", type=click.IntRange(min=1), help="Of the ONNX file; honoured or refused.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    help="Where the model is traced.",
+)
+@click.option("--fix", multiple=True, metavar="DIM=SIZE", help="Fix one dim to a size; may be repeated.")
+@export_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context
 def command(
     ctx: click.Context,
     kind: str | None,
+    all_formats: bool,
     output: Path | None,
     force: bool,
     verify: bool,
-    opset: int | None,
+    device: str,
+    fix: tuple[str, ...],
+    how: ExportOptions,
     as_json: bool,
     spec: ModelSpec,
 ) -> None:
@@ -43,19 +107,49 @@ def command(
 
     \b
     nnkit export gcn --onnx
+    nnkit export resnet18 --weights resnet18.pt --onnx --fix batch=1 --optimize
     nnkit export resnet18 --preset imagenet --safetensors -o weights.safetensors
     """
-    from nnkit.render.export import as_text
+    from nnkit.render import export as render
 
     settings = ctx.ensure_object(Settings)
-    kind = kind or (output.suffix.removeprefix(".") if output else None)
+    spec, how = _fixed(spec, how, fix)
+    if all_formats:
+        every = api.export_all(
+            spec, output or Path(), force=force, verify=verify, device=device, how=how,
+            progress=settings.progress,
+        )  # fmt: skip
+        _print(every, render.all_as_text, as_json)
+        for format, failure in every.failures.items():
+            raise type(failure)(f"{format} was not written: {failure.message}", failure.hint)
+        return
+    kind = kind or (api.format_of(output, plugin_manager()) if output else None)
     if not kind:
-        raise UsageProblem("which format?", "say --onnx or --safetensors")
-    target = output or Path(f"{spec.architecture.name}.{kind}")
+        raise UsageProblem("which format?", "say --onnx, --safetensors, --pt2 or --format NAME")
+    target = output or Path(spec.architecture.name + api.suffix_of(kind, plugin_manager()))
     report = api.export(
-        spec, target, format=kind, force=force, verify=verify, opset=opset, progress=settings.progress
-    )
+        spec, target, format=kind, force=force, verify=verify, device=device, how=how,
+        progress=settings.progress,
+    )  # fmt: skip
+    _print(report, render.as_text, as_json)
+
+
+def _print(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict())
     else:
         click.echo(as_text(report))
+
+
+def _fixed(spec: ModelSpec, how: ExportOptions, fix: tuple[str, ...]) -> tuple[ModelSpec, ExportOptions]:
+    """Return the spec at the sizes of `--fix`, and the options with those dims."""
+    sizes = {}
+    for text in fix:
+        name, equals, size = text.partition("=")
+        if not equals or not name:
+            raise UsageProblem(f"can't read --fix {text!r}", "write it so: --fix batch=1")
+        sizes[name.strip().replace("-", "_")] = size.strip()
+    if not sizes:
+        return spec, how
+    sized = make_spec(spec.architecture, spec.plugin, base=spec.to_dict(), options=sizes)
+    return sized, replace(how, fixed=frozenset(sizes))

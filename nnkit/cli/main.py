@@ -18,12 +18,13 @@ COMMANDS = {
     "build": "build it, print its module tree; or write its spec as YAML",
     "compare": "models side by side, or layer by layer",
     "doctor": "versions and devices, in one block to paste",
-    "export": "write ONNX or safetensors, and prove the file",
+    "export": "write ONNX, safetensors or more, and prove the file",
     "info": "what it is, its paper, options, dims, handlers",
     "list": "the architectures that are installed",
     "plugins": "what is installed, from where, what failed and why",
     "smoke-run": "does it run, train and behave on this device?",
     "summary": "layers, shapes, parameters, multiply-adds",
+    "verify": "prove again that a file is the model",
 }
 
 

@@ -15,7 +15,7 @@ from nnkit.config import Option, options_of
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.plugin_manager import PluginManager
-from nnkit.references import MODEL_SUFFIXES, SPEC_SUFFIXES, Reference, look_up
+from nnkit.references import Reference, look_up, names_a_file
 from nnkit.spec import DTYPES, ModelSpec
 
 REFERENCE = "nnkit.reference"
@@ -96,15 +96,16 @@ class ArchitectureCommand(click.Command):
 
 
 def architecture_options(
-    function: Callable[..., Any] | None = None, *, find_largest: bool = False
+    function: Callable[..., Any] | None = None, *, find_largest: bool = False, argument: str = "ARCH"
 ) -> Callable[..., Any]:
     """Add the reference and what every verb takes; the function gets the resolved spec in their place.
 
     find_largest: a size may be `max`; the spec then has its default, and `ctx.meta[LARGEST]` the dim.
+    argument: what the help calls the reference.
     What a command takes in the place of a reference (`ctx.meta[FILE]`) leaves it without a spec.
     """
     if function is None:
-        return functools.partial(architecture_options, find_largest=find_largest)
+        return functools.partial(architecture_options, find_largest=find_largest, argument=argument)
 
     @functools.wraps(function)
     def with_spec(
@@ -112,26 +113,35 @@ def architecture_options(
         preset: str | None,
         seed: int | None,
         dtype: str | None,
+        weights: Path | None,
+        strict: bool | None,
         inputs: tuple[str, ...],
         **own: Any,
     ) -> Any:
-        is_file = FILE in click.get_current_context().meta
-        return function(spec=None if is_file else _resolve(preset, seed, dtype, find_largest), **own)
+        if FILE in click.get_current_context().meta:
+            return function(spec=None, **own)
+        whole = {"seed": seed, "dtype": dtype, "weights": weights and str(weights), "strict": strict}
+        given = {name: value for name, value in whole.items() if value is not None}
+        return function(spec=_resolve(preset, given, find_largest), **own)
 
     for decorate in (
         click.option("--input", "inputs", multiple=True, metavar="DECLARATION",
                      help='An input of your own module: "x: float32[batch, 3, 224, 224]".'),
+        click.option("--strict/--no-strict", default=None,
+                     help="Whether they must be all of the model's and no others. [default: strict]"),
+        click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
+                     help="Take them from safetensors (or its index), or from .pt by weights_only."),
         click.option("--dtype", type=click.Choice(DTYPES), help="Of weights and inputs."),
         click.option("--seed", type=int, help="Of weights and random inputs. [default: 0]"),
         click.option("--preset", metavar="NAME", help="Named values for options and sizes.",
                      shell_complete=_complete_preset),
-        click.argument("reference", metavar="ARCH", shell_complete=_complete_reference),
+        click.argument("reference", metavar=argument, shell_complete=_complete_reference),
     ):  # fmt: skip
         with_spec = decorate(with_spec)
     return with_spec
 
 
-def _resolve(preset: str | None, seed: int | None, dtype: str | None, find_largest: bool) -> ModelSpec:
+def _resolve(preset: str | None, whole: dict[str, Any], find_largest: bool) -> ModelSpec:
     """Return the spec that the command line stands for."""
     ctx = click.get_current_context()
     reference: Reference = ctx.meta[REFERENCE]
@@ -144,7 +154,6 @@ def _resolve(preset: str | None, seed: int | None, dtype: str | None, find_large
         for name in sought:
             ctx.meta[LARGEST] = name
             del options[name]
-    whole = {name: value for name, value in {"seed": seed, "dtype": dtype}.items() if value is not None}
     return reference.resolve(preset, {**options, **whole})
 
 
@@ -153,7 +162,7 @@ def _is_size(reference: Reference, name: str) -> bool:
 
 
 def _is_reference(word: str) -> bool:
-    if ":" in word or Path(word).suffix in (*SPEC_SUFFIXES, *MODEL_SUFFIXES):
+    if ":" in word or names_a_file(word):
         return True
     try:
         plugin_manager().find(word)

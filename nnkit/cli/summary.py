@@ -11,7 +11,6 @@ from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_o
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
-from nnkit.references import MODEL_SUFFIXES
 from nnkit.spec import ModelSpec
 from nnkit.summary.file_report import FileReport, is_model_file
 from nnkit.summary.report import OPTIMIZERS, ForwardFailed, SummaryReport
@@ -27,7 +26,7 @@ class SummaryCommand(ArchitectureCommand):
             super().take_reference(ctx, text, args)
             return
         wanted = not {"--contents", "--stats"}.isdisjoint(args)
-        if wanted or path.suffix not in MODEL_SUFFIXES or (path.is_file() and not metadata.is_ours(path)):
+        if wanted or not metadata.is_model_file(text) or (path.is_file() and not metadata.is_ours(path)):
             ctx.meta[FILE] = path
         else:
             super().take_reference(ctx, text, args)

@@ -23,12 +23,31 @@ def staged(target: Path, force: bool) -> Iterator[Path]:
         raise UsageProblem(f"{target} is there already", "replace it with --force, or name another: -o FILE")
     try:
         with tempfile.TemporaryDirectory(prefix=".nnkit-", dir=target.parent) as folder:
-            written = Path(folder, target.name)
-            yield written
-            # The file that names the others comes last, so that it never names what isn't there.
-            for file in sorted(Path(folder).iterdir(), key=lambda file: file == written):
-                file.replace(target.parent / file.name)
+            new, old = Path(folder, "new"), Path(folder, "old")
+            new.mkdir()
+            old.mkdir()
+            yield new / target.name
+            _take_place(new, old, target, force)
     except OSError as error:
         raise NnkitError(
             f"can't write {target}: {error.strerror or error}", "what was there before is unchanged"
         ) from error
+
+
+def _take_place(new: Path, old: Path, target: Path, force: bool) -> None:
+    """Move the new files to where they belong and what was there out of the way, or do nothing at all."""
+    # The file that names the others comes last, so that it never names what isn't there.
+    names = sorted((file.name for file in new.iterdir()), key=lambda name: (name == target.name, name))
+    for name in names:
+        if name != target.name and (target.parent / name).exists() and not force:
+            raise UsageProblem(f"{target.parent / name} is there already", "replace it with --force")
+    try:
+        for name in dict.fromkeys([*names, target.name]):
+            if (target.parent / name).exists():
+                (target.parent / name).replace(old / name)
+            if name in names:
+                (new / name).replace(target.parent / name)
+    except BaseException:
+        for file in old.iterdir():
+            file.replace(target.parent / file.name)
+        raise

@@ -1,82 +1,106 @@
 """ExportRequest -> ExportReport."""
 
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from nnkit.building import build_module
-from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.devices import find_device
+from nnkit.errors import UsageProblem, VerificationFailed
+from nnkit.exporting import formats
 from nnkit.exporting.files import staged
+from nnkit.exporting.plan import make_plan
 from nnkit.exporting.proof import prove
-from nnkit.exporting.report import Check, ExportReport
-from nnkit.exporting.sizes import other_sizes, traced_sizes
-from nnkit.hookspecs import ExportRequest
-from nnkit.sampling import Inputs, sample_inputs
-from nnkit.tensors import tensors_in
-
-FORMATS = ("onnx", "safetensors")
+from nnkit.exporting.report import ExportReport, Proof
+from nnkit.hookspecs import Exporter, ExportRequest
 
 
 def export(request: ExportRequest) -> ExportReport:
     """Write the file beside its target, prove it, and only then let it take its place."""
-    if request.format not in FORMATS:
-        raise UsageProblem(
-            f"unknown format {request.format!r}",
-            did_you_mean(request.format, FORMATS) or f"one of: {', '.join(FORMATS)}",
-        )
+    exporter = formats.find(request.format, request.host)
+    _check_options(request)
+    try:
+        return _export(request, exporter)
+    except VerificationFailed as failure:
+        hint = "; ".join(filter(None, ("no file was written", failure.hint)))
+        raise VerificationFailed(failure.message, hint) from failure
+
+
+def _export(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
+    device = find_device(request.device)
     with staged(request.path, request.force) as path:
         request.progress(f"building {request.spec.name}")
-        module = build_module(request.spec, request.host)
-        opset, checks = (_onnx if request.format == "onnx" else _safetensors)(request, module, path)
-        size = sum(file.stat().st_size for file in path.parent.iterdir())
-    verified = request.verify and bool(checks)
-    return ExportReport(request.spec, str(request.path), request.format, size, verified, checks, opset)
+        module = build_module(request.spec, request.host, device)
+        if request.format == "safetensors":
+            written, opset, proof = _safetensors(request, module, path)
+        elif exporter is None:
+            written, opset, proof = _onnx(request, module, path, device)
+        else:
+            written, opset, proof = _declared(request, exporter, module, path, device)
+        files = {file.name: file.stat().st_size for file in sorted(path.parent.iterdir())}
+    file = request.path.with_name(written.name)
+    return ExportReport(request.spec, str(file), request.format, files, proof, opset)
 
 
-def _safetensors(request: ExportRequest, module: nn.Module, path: Path) -> tuple[None, tuple[Check, ...]]:
+def _check_options(request: ExportRequest) -> None:
+    """Raise UsageProblem for an option that the format doesn't know, or that can't be."""
+    for name in formats.unheeded(request.options, request.format):
+        flag = "--fix" if name == "fixed" else f"--{name.replace('_', '-')}"
+        raise UsageProblem(f"{flag} doesn't concern {request.format}", "leave it out")
+    options = request.options
+    if options.float32_io and request.spec.dtype != "float16":
+        raise UsageProblem(
+            f"--float32-io is for float16 models, this one is {request.spec.dtype}", "add --dtype float16"
+        )
+    for name in (*(options.input_names or ()), *(options.output_names or ())):
+        if not name.isidentifier():
+            raise UsageProblem(f"{name!r} can't name an input or output", "letters, digits and _ alone")
+    if options.optimize and options.external_data:
+        raise UsageProblem("--optimize keeps the weights in the file", "leave --external-data out")
+
+
+def _safetensors(request: ExportRequest, module: nn.Module, path: Path) -> tuple[Path, None, Proof | None]:
     from nnkit.exporting.safetensors import prove_safetensors, write_safetensors
 
-    write_safetensors(module, request.spec, path)
+    written = write_safetensors(module, request.spec, path, request.options.max_shard_size)
     if not request.verify:
-        return None, ()
+        return written, None, None
     request.progress("reading the file back")
-    return None, prove_safetensors(path, module, request.spec, request.host)
+    return written, None, prove_safetensors(written, module, request.spec, request.host)
 
 
-def _onnx(request: ExportRequest, module: nn.Module, path: Path) -> tuple[int, tuple[Check, ...]]:
-    from nnkit.exporting.onnx import write_onnx
+def _onnx(
+    request: ExportRequest, module: nn.Module, path: Path, device: torch.device
+) -> tuple[Path, int, Proof | None]:
+    from nnkit.exporting.onnx import optimize_file, write_onnx
+    from nnkit.exporting.onnx_file import OnnxFile, OptimizedFile, stamp_onnx
 
-    spec = request.spec
-    if spec.dtype == "bfloat16":
-        raise UsageProblem(
-            "ONNX Runtime runs no bfloat16 on the CPU, so nothing could be proven",
-            "use --dtype float16 or float32",
-        )
-    runs = dict(_runs(request))
-    traced = next(iter(runs.values()))
-    with torch.inference_mode():
-        names = _output_names(request, len(list(tensors_in(module(*(each.clone() for each in traced))))))
+    plan = make_plan(request.spec, module, request.options, request.inputs, device)
+    options = request.options
     request.progress("exporting through torch.onnx")
-    opset = write_onnx(module, spec, traced, names, path, request.opset)
-    return opset, prove(path, module, names, runs, request.progress) if request.verify else ()
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, path.name) if options.optimize else path
+        opset = write_onnx(module, plan, options, plain)
+        candidate = OnnxFile(plain, module, plan)
+        if options.optimize:
+            optimize_file(plain, path)
+            candidate = OptimizedFile(path, module, plan, candidate)
+        proof = None
+        if request.verify:
+            candidate.check_signature(opset)
+            proof = prove(candidate, module, plan, request.progress)
+    stamp_onnx(path, plan, module, candidate, proof)
+    return path, opset, proof
 
 
-def _runs(request: ExportRequest) -> Iterator[tuple[tuple[tuple[str, int], ...], Inputs]]:
-    """Yield (sizes, inputs): first those to trace with, then the others to prove at."""
-    if request.inputs is not None:
-        yield (), request.inputs
-        return
-    spec = request.spec
-    dims = spec.architecture.dims_for(spec.config)
-    traced = traced_sizes(dims, spec.sizes)
-    for number, sizes in enumerate([traced, *other_sizes(dims, traced)]):
-        yield tuple(sizes.items()), sample_inputs(spec, sizes=sizes, seed=spec.seed + number)
-
-
-def _output_names(request: ExportRequest, count: int) -> list[str]:
-    declared = [tensor.name for tensor in request.spec.outputs]
-    if len(declared) == count:
-        return declared
-    return ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+def _declared(
+    request: ExportRequest, exporter: Exporter, module: nn.Module, path: Path, device: torch.device
+) -> tuple[Path, None, Proof | None]:
+    plan = make_plan(request.spec, module, request.options, request.inputs, device)
+    request.progress(f"writing {exporter.name}")
+    formats.write(exporter, module, plan, path)
+    if not request.verify or exporter.run is None:
+        return path, None, None
+    return path, None, prove(formats.DeclaredFile(exporter, path, plan), module, plan, request.progress)

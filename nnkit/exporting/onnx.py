@@ -1,130 +1,178 @@
-"""Module -> ONNX file, by way of torch.export, with every declared dim dynamic under its own name."""
+"""Module -> ONNX file, by way of torch.export, with every free dim dynamic under its own name.
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-from dataclasses import replace
+The graph is optimised while its weights are inputs, and they are put in afterwards. So the graph doesn't
+depend on their values, and each stands in the file under its own name, bit for bit: what is shown of the
+graph with other weights holds for these. (Folding them into each other is left to `--optimize`, and to
+the runtime that loads the file, which does the same.)
+"""
+
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from nnkit import __version__, metadata
+from nnkit import __version__
 from nnkit.errors import NnkitError
-from nnkit.sampling import Inputs
+from nnkit.exporting.capture import first_line, looped_recurrences, quiet
+from nnkit.exporting.plan import Plan
+from nnkit.hookspecs import ExportOptions
 from nnkit.spec import ModelSpec
 
 if TYPE_CHECKING:
+    import onnx_ir
     from torch.onnx import ONNXProgram
 
 DEFAULT_OPSET = 20
 
 
-def write_onnx(
-    module: nn.Module, spec: ModelSpec, inputs: Inputs, output_names: list[str], path: Path, opset: int | None
-) -> int:
-    """Write `module`, traced on `inputs`, to `path` and return the opset of the file.
+def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path) -> int:
+    """Write `module`, traced on the first run of the plan, to `path`; return the opset of the file.
 
-    Raises NnkitError when torch can't export it.
+    Raises NnkitError when torch can't export it, or not at the opset that was asked for.
     """
-    program = _trace(module, spec, inputs, output_names, opset or DEFAULT_OPSET)
+    program = _trace(module, plan, options.opset or DEFAULT_OPSET)
     got = program.model.opset_imports[""]
-    if opset is not None and got != opset:
+    if options.opset is not None and got != options.opset:
         raise NnkitError(
-            f"opset {opset} was asked for and torch wrote {got}", f"leave --opset out, or ask for {got}"
+            f"opset {options.opset} was asked for and torch wrote {got}",
+            f"leave --opset out, or ask for {got}",
         )
-    _describe(program, spec)
-    program.save(str(path))
+    _optimize_graph(program, names_in(module))
+    _name_axes(program.model, plan)
+    if options.float32_io:
+        _take_and_give_float32(program.model)
+    _describe(program.model, plan.spec)
+    program.save(str(path), external_data=options.external_data)
     return got
 
 
-def _trace(
-    module: nn.Module, spec: ModelSpec, inputs: Inputs, output_names: list[str], opset: int
-) -> "ONNXProgram":
+def names_in(module: nn.Module) -> set[str]:
+    """Return the names of all parameters and buffers, a tied one under each of its names."""
+    parameters = (name for name, _ in module.named_parameters(remove_duplicate=False))
+    buffers = (name for name, _ in module.named_buffers(remove_duplicate=False))
+    return {*parameters, *buffers}
+
+
+def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
     try:
-        with _quiet(), _decompositions(), torch.inference_mode():
+        with quiet(), looped_recurrences(), torch.inference_mode():
             program = torch.onnx.export(
                 module,
-                inputs,
+                plan.traced,
                 dynamo=True,
-                input_names=[tensor.name for tensor in spec.inputs],
-                output_names=output_names,
-                dynamic_shapes=_dynamic_shapes(spec),
+                optimize=False,
+                input_names=plan.input_names,
+                output_names=plan.output_names,
+                # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
+                dynamic_shapes=plan.dynamic,
                 opset_version=opset,
                 verbose=False,
             )
     except Exception as error:
         cause = error.__cause__ or error
         raise NnkitError(
-            f"torch can't export {spec.name}: {type(cause).__name__}: {str(cause).strip().splitlines()[0]}",
+            f"torch can't export {plan.spec.name}: {type(cause).__name__}: {first_line(cause)}",
             "see the whole story with -v; `nnkit export --safetensors` needs no export",
         ) from error
     if program is None:
-        raise NnkitError(f"torch exported nothing for {spec.name}", "see the whole story with -v")
+        raise NnkitError(f"torch exported nothing for {plan.spec.name}", "see the whole story with -v")
     return program
 
 
-def _dynamic_shapes(spec: ModelSpec) -> tuple[dict[int, str] | None, ...]:
-    """Return, for each input, the name of the dim on each axis that is one.
+def _optimize_graph(program: "ONNXProgram", names: set[str]) -> None:
+    """Fold constants and simplify, with the weights as inputs; then put back those that are read."""
+    graph = program.model.graph
+    weights = [value for name, value in graph.initializers.items() if name in names]
+    values = {}
+    for weight in weights:
+        values[weight.name], weight.const_value = weight.const_value, None
+        del graph.initializers[weight.name]  # type: ignore[arg-type]
+        graph.inputs.append(weight)
+    with quiet():
+        program.optimize()
+    graph = program.model.graph
+    for weight in weights:
+        graph.inputs.remove(weight)
+        if weight.uses() or weight.is_graph_output():
+            weight.const_value = values[weight.name]
+            graph.register_initializer(weight)
 
-    A plain name makes torch refuse a dim that it finds to be constant; `Dim.AUTO` would pass it over.
-    """
-    dims = spec.architecture.dims_for(spec.config)
-    return tuple(
-        {axis: name for axis, name in enumerate(tensor.shape) if isinstance(name, str) and name in dims}
-        or None
-        for tensor in spec.inputs
-    )
 
-
-def _describe(program: "ONNXProgram", spec: ModelSpec) -> None:
-    """Put the ModelSpec in; take stack traces and local paths out, which also makes bytes repeatable."""
+def _name_axes(model: "onnx_ir.Model", plan: Plan) -> None:
+    """Give the axes of the outputs their declared names, where torch knows them by an expression."""
     import onnx_ir
 
-    model = program.model
+    for declared, output in zip(plan.outputs, model.graph.outputs, strict=True):
+        if output.shape is None or len(declared.shape) != len(output.shape):
+            continue
+        for axis, name in enumerate(declared.shape):
+            if name in plan.dims and isinstance(output.shape[axis], onnx_ir.SymbolicDim):
+                output.shape[axis] = name
+
+
+def _take_and_give_float32(model: "onnx_ir.Model") -> None:
+    """Put a cast behind each float16 input and before each float16 output."""
+    import onnx_ir
+    from onnx_ir import DataType
+
+    graph = model.graph
+    for place, half in enumerate(list(graph.inputs)):
+        if half.dtype == DataType.FLOAT16:
+            whole = onnx_ir.Value(name=half.name, shape=half.shape, type=onnx_ir.TensorType(DataType.FLOAT))
+            half.name = f"{half.name}_float16"
+            graph.inputs[place] = whole
+            cast = onnx_ir.node("Cast", [whole], {"to": DataType.FLOAT16}, outputs=[half])
+            graph.insert_before(graph[0], cast)
+    for place, half in enumerate(list(graph.outputs)):
+        if half.dtype == DataType.FLOAT16:
+            whole = onnx_ir.Value(name=half.name, shape=half.shape, type=onnx_ir.TensorType(DataType.FLOAT))
+            half.name = f"{half.name}_float16"
+            graph.append(onnx_ir.node("Cast", [half], {"to": DataType.FLOAT}, outputs=[whole]))
+            graph.outputs[place] = whole
+
+
+def _describe(model: "onnx_ir.Model", spec: ModelSpec) -> None:
+    """Take stack traces and local paths out, which also makes bytes repeatable; say who wrote it."""
+    import onnx_ir
+
     for node in onnx_ir.traversal.RecursiveGraphIterator(model.graph):
         node.metadata_props.clear()
         node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.metadata_props.clear()
-    # Of the weights' place the name alone: a file says nothing of the machine that it was made on.
-    weights = spec.weights and Path(spec.weights).name
-    told = replace(spec, weights=weights).to_dict()
-    model.metadata_props[metadata.KEY] = metadata.encode({"nnkit": __version__, "spec": told})
     model.producer_name, model.producer_version = "nnkit", __version__
     model.graph.name, model.doc_string = spec.architecture.name, spec.architecture.summary
 
 
-@contextlib.contextmanager
-def _decompositions() -> Iterator[None]:
-    """Let recurrent layers be exported with a dynamic number of steps, as loops.
+def optimize_file(path: Path, target: Path) -> None:
+    """Write what ONNX Runtime makes of a file by folding constants and fusing, in standard operators.
 
-    torch registers these for capturing alone and not for what follows, which leaves a stale number of
-    steps in the outputs' shapes (pytorch#191855); registering them around the whole export mends it.
+    Raises NnkitError when it can't.
     """
-    with contextlib.ExitStack() as stack:
-        patches: Any = None
-        with contextlib.suppress(ImportError):
-            from torch.export import _patches as patches  # private: other versions may lack it
-        for name in ("register_lstm_while_loop_decomposition", "register_gru_while_loop_decomposition"):
-            if register := getattr(patches, name, None):
-                stack.enter_context(register())
-        yield
+    import onnx
+    import onnxruntime
 
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its wall of harmless warnings from the user."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        previous = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(previous)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    try:
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise NnkitError(
+            f"ONNX Runtime can't optimise {path.name}: {first_line(error)}", "leave --optimize out"
+        ) from error
+    model = onnx.load(target)
+    used = {node.domain for node in model.graph.node} | {""}
+    for entry in list(model.opset_import):
+        if entry.domain not in used:
+            model.opset_import.remove(entry)
+    original = onnx.load(path, load_external_data=False)
+    for entry in ("producer_name", "producer_version", "doc_string"):
+        setattr(model, entry, getattr(original, entry))
+    onnx.save(model, target)

@@ -1,101 +1,292 @@
-"""The proof of an ONNX file: run in ONNX Runtime beside the original module, at several sizes."""
+"""The proof that a file is the model: run beside the original module, at several sizes.
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+Exit code 0 is to mean something, so a proof that could not have failed doesn't count: outputs that are
+not numbers, are constant, or don't depend on the inputs prove nothing, and weights that the outputs
+don't feel are looked for (coverage.py), and proven by other means.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from nnkit.errors import VerificationFailed
-from nnkit.exporting.report import Check
+from nnkit.errors import NnkitError, VerificationFailed
+from nnkit.exporting.coverage import Effects, effects_of, perturbed
+from nnkit.exporting.plan import Plan, Run, run_module
+from nnkit.exporting.report import Check, Coverage, Proof, Weights
+from nnkit.exporting.runtimes import Refused
+from nnkit.exporting.tolerance import SHARE, allowed, same, scale_of, typical
 from nnkit.sampling import Inputs
-from nnkit.tensors import spread_of, tensors_in
+from nnkit.tensors import core_of
 
-# The largest difference allowed, as a share of the spread of the output. Rounding in float32 stays
-# below a tenth of it on every architecture of the zoo; a wrong graph or weight is far above.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2}
+TINY = 1e-300
+# Where a network makes more of its rounding, the module itself is run in float64 to see how much. A
+# difference may be so many times as much, but not more than this share of the spread, or twice the tolerance.
+ROUNDING, CLOSE = 4, 0.02
+NOT_FINITE = "is not finite in the module itself"
 
 
-def prove(
-    file: Path,
-    module: nn.Module,
-    output_names: list[str],
-    runs: Mapping[tuple[tuple[str, int], ...], Inputs],
-    progress: Callable[[str], None],
-) -> tuple[Check, ...]:
-    """Compare the file with the module on each of `runs` (sizes -> inputs) and return the checks.
+class Runner(Protocol):
+    """Runs a file; `name` is what ran it. Raises Refused when it can't."""
 
-    Raises VerificationFailed with the first run that shows a difference.
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, inputs: Inputs) -> list[Tensor]: ...
+
+
+class Candidate(Protocol):
+    """A file that claims to be a module.
+
+    name: of the file. replaceable: names of the tensors that `with_weights` can put others in the place
+    of; None for all.
     """
-    session = _session(file)
-    checks: list[Check] = []
-    for assignment, inputs in runs.items():
-        sizes = dict(assignment)
-        progress(f"proving at {_words(sizes)}")
-        checks += _compare(session, module, output_names, sizes, inputs)
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def replaceable(self) -> set[str] | None: ...
+
+    def equal(self, module: nn.Module) -> tuple[int, int] | None:
+        """Return how many of its tensors are the module's bit for bit, and of how many.
+
+        Raises VerificationFailed where one that should be isn't; returns None where it can't be told.
+        """
+
+    def runner(self) -> Runner:
+        """Return what runs the file."""
+
+    def with_weights(self, module: nn.Module) -> Runner | None:
+        """Return what runs the same graph with the weights of another module, if that can be."""
+
+    def shape_problem(self, run: Run, results: list[Tensor]) -> str:
+        """Say how shapes differ from what the file declares, or return an empty string."""
+
+
+class Reference:
+    """A module, with its outputs on each run of a plan."""
+
+    def __init__(self, module: nn.Module, plan: Plan) -> None:
+        self.module, self._plan = module, plan
+        self._outputs: dict[int, list[Tensor]] = {}
+
+    def outputs(self, place: int) -> list[Tensor]:
+        """Return what the module gives on the run in this place."""
+        if place not in self._outputs:
+            results = run_module(self.module, self._plan.runs[place].inputs)
+            self._outputs[place] = [each.cpu() for each in results]
+        return self._outputs[place]
+
+    def check_repeatable(self) -> None:
+        """Raise VerificationFailed when the module gives something else the second time."""
+        again = [each.cpu() for each in run_module(self.module, self._plan.traced)]
+        for name, first, second in zip(self._plan.output_names, self.outputs(0), again, strict=True):
+            check = compare(self._plan.runs[0], name, second, first, "own")
+            if not check.passed and not first.isnan().any():
+                raise VerificationFailed(
+                    f"{self._plan.spec.name} is random: output {name!r} of two runs of the module itself on "
+                    f"the same inputs differs by {check.max_abs_diff:.3g}, so nothing can be proven",
+                    "take the randomness out of forward in eval mode, or use --no-verify",
+                )
+
+    def rounding(self, place: int, index: int) -> float:
+        """Return how far an output may be off for the rounding that the module itself makes."""
+        if self._exact is None:
+            return 0.0
+        inputs = self._plan.runs[place].inputs
+        exact = tuple(each.double() if each.is_floating_point() else each for each in inputs)
+        try:
+            wanted = run_module(self._exact, exact)[index].cpu()
+        except NnkitError:  # a dtype that is written in its forward
+            return 0.0
+        given = self.outputs(place)[index]
+        core = core_of(given)
+        apart = (given.double() - wanted.double())[core].abs()
+        return ROUNDING * float(apart.max()) if apart.numel() else 0.0
+
+    @cached_property
+    def _exact(self) -> nn.Module | None:
+        kinds = {each.dtype for each in self.module.parameters()}
+        return None if torch.float64 in kinds else copy.deepcopy(self.module).double()
+
+    def effects(self, checks: list[Check]) -> Effects | None:
+        """Return the effect of each parameter, beside what was allowed in these checks of the outputs."""
+        limits = [typical(each) for each in self.outputs(0)]
         for check in checks:
+            place = self._plan.output_names.index(check.output)
+            if check.rounded:
+                limits[place] = max(limits[place] or 0.0, check.tolerance)
+        return effects_of(self.module, self._plan.traced, limits)
+
+    @cached_property
+    def uninformative(self) -> dict[str, str]:
+        """Why an output proves nothing, for those that don't."""
+        found = {}
+        pairs = zip(self._plan.output_names, self.outputs(0), self.outputs(1), strict=True)
+        for name, first, second in pairs:
+            if not first.is_floating_point() or first.numel() == 0:
+                continue
+            if not first.isfinite().any() or first.isnan().any():
+                found[name] = NOT_FINITE
+            elif first.shape == second.shape and same(second, first):
+                found[name] = "is the same for other inputs"
+        return found
+
+
+def prove(candidate: Candidate, module: nn.Module, plan: Plan, progress: Callable[[str], None]) -> Proof:
+    """Compare a file with a module at every run of the plan, and see that the comparison could have failed.
+
+    Raises VerificationFailed with the first thing that doesn't hold.
+    """
+    start = time.perf_counter()
+    equal = candidate.equal(module)
+    reference = Reference(module, plan)
+    reference.check_repeatable()
+    effects = reference.effects([])
+    vain = reference.uninformative
+    checks: list[Check] = []
+    others: set[str] = set()
+    if vain or effects is None or effects.unseen:
+        other = _other(candidate, module, plan)
+        if other is not None:
+            runner, stirred = other
+            checks += _run_all(candidate, runner, stirred, plan, "perturbed", progress)
+            others = _seen(stirred.effects(checks))
+            still = stirred.uninformative
+            vain = {name: why for name, why in vain.items() if name in still or why == NOT_FINITE}
+    for name, why in vain.items():
+        raise VerificationFailed(
+            f"output {name!r} {why}, which proves nothing",
+            "give it inputs and weights that show in it, or use --no-verify",
+        )
+    runner = _loaded(candidate.runner, candidate.name)
+    own = _run_all(candidate, runner, reference, plan, "own", progress)
+    coverage = _coverage(module, effects, _seen(reference.effects(own)), others)
+    return Proof(runner.name, (*checks, *own), coverage, equal, time.perf_counter() - start)
+
+
+def _seen(effects: Effects | None) -> set[str]:
+    return effects.seen if effects else set()
+
+
+def _other(candidate: Candidate, module: nn.Module, plan: Plan) -> tuple[Runner, Reference] | None:
+    """Return what runs the file's graph with perturbed weights, and the module that has them."""
+    samples = [run.inputs for run in plan.runs[:2]]
+    other = perturbed(module, samples, candidate.replaceable)
+    if other is None:
+        return None
+    runner = _loaded(lambda: candidate.with_weights(other), candidate.name)
+    return None if runner is None else (runner, Reference(other, plan))
+
+
+def _loaded(load: Callable[[], Runner | None], name: str) -> Runner:
+    try:
+        return load()  # type: ignore[return-value]
+    except Refused as error:
+        raise VerificationFailed(f"{name} can't be loaded: {error}") from error
+
+
+def _run_all(
+    candidate: Candidate,
+    runner: Runner,
+    reference: Reference,
+    plan: Plan,
+    weights: Weights,
+    progress: Callable[[str], None],
+) -> list[Check]:
+    checks: list[Check] = []
+    for place, run in enumerate(plan.runs):
+        with_others = " with perturbed weights" if weights == "perturbed" else ""
+        progress(f"proving at {words(run)}{with_others}")
+        found = _run(candidate, runner, reference, place, plan, weights)
+        for check in found:
             if not check.passed:
                 raise VerificationFailed(
-                    f"{file.name} is not the model: "
-                    f"at {_words(sizes)} output {check.output!r} {check.problem}",
-                    "no file was written; the fault is in the exporter or in how forward uses its sizes",
+                    f"{candidate.name} is not the model: at {words(run)}{with_others} "
+                    f"output {check.output!r} {check.problem}",
+                    "the fault is in the exporter or in how forward uses its sizes",
                 )
-    return tuple(checks)
+        checks += found
+    return checks
 
 
-def _session(file: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings about shapes come on stderr, and the proof sees them anyway
-    try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise VerificationFailed(
-            f"ONNX Runtime refuses {file.name}: {_first_line(error)}", "no file was written"
-        ) from error
-
-
-def _compare(
-    session: Any, module: nn.Module, names: list[str], sizes: dict[str, int], inputs: Inputs
+def _run(
+    candidate: Candidate, runner: Runner, reference: Reference, place: int, plan: Plan, weights: Weights
 ) -> list[Check]:
-    with torch.inference_mode():
-        expected = list(tensors_in(module(*(each.clone() for each in inputs))))
-    feeds = {node.name: tensor.numpy() for node, tensor in zip(session.get_inputs(), inputs, strict=True)}
+    run, names, expected = plan.runs[place], plan.output_names, reference.outputs(place)
     try:
-        results = session.run(None, feeds)
-    except Exception as error:
-        return [Check(sizes, names[0], float("inf"), 0.0, False, f"can't be computed: {_first_line(error)}")]
-    return [
-        _check(sizes, name, torch.from_numpy(result), reference)
-        for name, result, reference in zip(names, results, expected, strict=True)
-    ]
+        results = runner(run.inputs)
+    except Refused as error:
+        return [_failed(run, names[0], f"can't be computed: {error}", weights)]
+    if len(results) != len(expected):
+        problem = f"is one of {len(results)}, the module gives {len(expected)}"
+        return [_failed(run, names[0], problem, weights)]
+    checks = []
+    for index, (name, result, wanted) in enumerate(zip(names, results, expected, strict=True)):
+        check = compare(run, name, result, wanted, weights)
+        close = max(CLOSE, 2 * SHARE.get(wanted.dtype, 0.0)) * check.scale
+        if not check.passed and check.max_abs_diff < close:
+            rounding = min(reference.rounding(place, index), close)
+            check = compare(run, name, result, wanted, weights, rounding)
+        checks.append(check)
+    if all(check.passed for check in checks) and (problem := candidate.shape_problem(run, results)):
+        return [_failed(run, problem.partition(" ")[0], problem.partition(" ")[2], weights)]
+    return checks
 
 
-def _check(sizes: dict[str, int], name: str, result: Tensor, expected: Tensor) -> Check:
-    """Judge one output. Integers must be equal; floats may differ by rounding, seen at their scale."""
+def _failed(run: Run, output: str, problem: str, weights: Weights) -> Check:
+    return Check(run.sizes, output, float("inf"), 0.0, False, problem, weights=weights)
+
+
+def compare(
+    run: Run, name: str, result: Tensor, expected: Tensor, weights: Weights, rounding: float = 0.0
+) -> Check:
+    """Judge one output. Integers must be equal; floats may differ by rounding, seen at their scale.
+
+    rounding: what may differ in any case.
+    """
+    if expected.dtype == torch.float16 and result.dtype == torch.float32:
+        result = result.half()  # a float16 model behind float32 outputs
     if result.shape != expected.shape or result.dtype != expected.dtype:
         got, wanted = (f"{str(each.dtype)[6:]}{list(each.shape)}" for each in (result, expected))
-        return Check(sizes, name, float("inf"), 0.0, False, f"is {got} where the module gives {wanted}")
+        return _failed(run, name, f"is {got} where the module gives {wanted}", weights)
     if expected.numel() == 0:
-        return Check(sizes, name, 0.0, 0.0, True)
+        return Check(run.sizes, name, 0.0, 0.0, True, weights=weights)
     if not expected.is_floating_point():
         wrong = int((result != expected).sum())
-        return Check(sizes, name, float(wrong), 1.0, wrong == 0, f"differs in {wrong} elements")
-    scale = spread_of(expected)
-    diff = float((result.double() - expected.double()).abs().max())
-    if not torch.isfinite(expected).all():
-        return Check(
-            sizes, name, diff, scale, False, "is not finite in the module itself, which proves nothing"
-        )
-    passed = diff <= TOLERANCE[expected.dtype] * scale
-    return Check(sizes, name, diff, scale, passed, f"differs by {diff:.3g} where its spread is {scale:.3g}")
+        problem = f"differs in {wrong} elements" if wrong else ""
+        return Check(run.sizes, name, float(wrong), 1.0, not wrong, problem, weights=weights)
+    # Infinities may be meant (what is masked); they must stand in the same places.
+    apart = torch.where(result == expected, 0.0, (result.double() - expected.double()).abs())
+    limit = allowed(expected).clamp_min(rounding)
+    # By the share of what is allowed; NaN is more than anything.
+    place = int((apart / limit.clamp_min(TINY)).nan_to_num(float("inf"), posinf=float("inf")).argmax())
+    diff, scale = float(apart.flatten()[place]), scale_of(expected)
+    passed = bool((apart <= limit).all())
+    problem = "" if passed else f"differs by {diff:.3g} where its spread is {scale:.3g}"
+    where = tuple(int(each) for each in torch.unravel_index(torch.tensor(place), expected.shape))
+    tolerance, rounded = float(limit.flatten()[place]), bool(rounding)
+    return Check(run.sizes, name, diff, scale, passed, problem, tolerance, where, weights, rounded)
 
 
-def _words(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {size}" for name, size in sizes.items()) or "the given inputs"
+def _coverage(module: nn.Module, effects: Effects | None, own: set[str], others: set[str]) -> Coverage:
+    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
+    if effects is None:
+        return Coverage(sum(sizes.values()), None, None)
+
+    def count(names: Iterable[str]) -> int:
+        return sum(sizes[name] for name in names)
+
+    proven = (own | others) & set(effects.effects)
+    unproven = tuple(name for name in effects.effects if name not in proven)
+    return Coverage(count(effects.effects), count(own), count(proven), unproven, effects.unused)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def words(run: Run) -> str:
+    """Return the sizes of a run for a sentence."""
+    return ", ".join(f"{name} {size}" for name, size in run.sizes.items()) or "the given inputs"

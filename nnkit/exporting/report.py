@@ -1,18 +1,23 @@
-"""What an export says. Torch-free."""
+"""What an export says, and what proves it. Torch-free."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from nnkit.errors import NnkitError
 from nnkit.spec import ModelSpec
+
+Weights: TypeAlias = Literal["own", "perturbed"]
 
 
 @dataclass(frozen=True)
 class Check:
     """One output of the file against the module's, at one assignment of the sizes.
 
-    max_abs_diff: the largest difference of an element. scale: the spread of the module's output, by
-    which the difference is judged. problem: why it did not pass.
+    max_abs_diff: the largest difference of an element. where: the index of that element. scale: the
+    spread of the module's output, by which the difference is judged. tolerance: what it may be.
+    problem: why it did not pass. weights: `own`, or `perturbed` where those of the model can't show a
+    fault. rounded: whether more was allowed, because the module's own rounding is more.
     """
 
     sizes: Mapping[str, int]
@@ -21,21 +26,127 @@ class Check:
     scale: float
     passed: bool
     problem: str = ""
+    tolerance: float = 0.0
+    where: tuple[int, ...] = ()
+    weights: Weights = "own"
+    rounded: bool = False
+
+
+@dataclass(frozen=True)
+class OutputProof:
+    """What was found of one output over all sizes: its largest difference, where, and at which sizes."""
+
+    output: str
+    scale: float
+    max_abs_diff: float
+    tolerance: float
+    sizes: Mapping[str, int]
+    where: tuple[int, ...]
+    assignments: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the parameters could have made the proof fail, counted in elements.
+
+    parameters: those that the file needs. own: those whose change would show with the model's own
+    weights. proven: those with perturbed weights too. unproven: names of the tensors that remain.
+    unused: names of the parameters that forward never reads. None stands for what can't be measured,
+    because no output has a gradient.
+    """
+
+    parameters: int
+    own: int | None
+    proven: int | None
+    unproven: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float | None:
+        """The part of the parameters that is proven, from 0 to 1."""
+        if self.proven is None:
+            return None
+        return self.proven / self.parameters if self.parameters else 1.0
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What shows that a file is the model.
+
+    runner: what ran the file. checks: every comparison. equal: how many tensors in the file are the
+    module's own, bit for bit, and how many of them there are. seconds: how long the proof took.
+    """
+
+    runner: str
+    checks: tuple[Check, ...]
+    coverage: Coverage | None = None
+    equal: tuple[int, int] | None = None
+    seconds: float = 0.0
+
+    @property
+    def outputs(self) -> tuple[OutputProof, ...]:
+        """Each output with its largest difference, as a share of what is allowed."""
+        names = dict.fromkeys(check.output for check in self.checks)
+        return tuple(_worst([each for each in self.checks if each.output == name]) for name in names)
+
+    @property
+    def assignments(self) -> list[dict[str, int]]:
+        """The sizes at which the file was run, in order."""
+        return [dict(each) for each in dict.fromkeys(tuple(check.sizes.items()) for check in self.checks)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the file itself tells of its proof: nothing that the next run would change."""
+        return {
+            "runner": self.runner,
+            "sizes": self.assignments,
+            "outputs": [_rounded(asdict(each)) for each in self.outputs],
+            "coverage": self.coverage and {**asdict(self.coverage), "share": self.coverage.share},
+            "equal": self.equal,
+        }
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: float(f"{each:.3g}") if isinstance(each, float) else each for key, each in values.items()}
+
+
+def _worst(checks: list[Check]) -> OutputProof:
+    worst = max(checks, key=lambda check: check.max_abs_diff / (check.tolerance or 1.0))
+    tried = {tuple(check.sizes.items()) for check in checks}
+    return OutputProof(
+        worst.output, worst.scale, worst.max_abs_diff, worst.tolerance, worst.sizes, worst.where, len(tried)
+    )
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """The file that was written, and what proves it. `verified` is False when no proof was asked for."""
+    """A file that was written, and what proves it: None when no proof was asked for.
+
+    files: the file itself and those that come with it, with their bytes.
+    """
 
     SCHEMA = "nnkit.export/1"
 
     spec: ModelSpec
     file: str
     format: str
-    bytes: int
-    verified: bool
-    checks: tuple[Check, ...]
+    files: Mapping[str, int]
+    proof: Proof | None
     opset: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Of all files together."""
+        return sum(self.files.values())
+
+    @property
+    def verified(self) -> bool:
+        """Whether the file was proven."""
+        return self.proof is not None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every comparison that was made."""
+        return self.proof.checks if self.proof else ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, the form of `--json`."""
@@ -49,6 +160,38 @@ class ExportReport:
             "format": self.format,
             "opset": self.opset,
             "bytes": self.bytes,
+            "files": dict(self.files),
             "verified": self.verified,
+            "proof": self.proof and {**self.proof.to_dict(), "seconds": self.proof.seconds},
             "checks": [asdict(check) for check in self.checks],
+        }
+
+
+@dataclass(frozen=True)
+class VerifyReport(ExportReport):
+    """A file that was there already, and what proves it now."""
+
+    SCHEMA = "nnkit.verify/1"
+
+
+@dataclass(frozen=True)
+class ExportsReport:
+    """Several files of one model: those that were written and proven, and why the others were not."""
+
+    SCHEMA = "nnkit.exports/1"
+
+    spec: ModelSpec
+    reports: tuple[ExportReport, ...]
+    failures: Mapping[str, NnkitError]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, the form of `--json`."""
+        from nnkit import __version__
+
+        return {
+            "schema": self.SCHEMA,
+            "nnkit": __version__,
+            "spec": self.spec.to_dict(),
+            "exports": [report.to_dict() for report in self.reports],
+            "failures": {format: error.message for format, error in self.failures.items()},
         }

@@ -1,50 +1,144 @@
-"""Module -> safetensors file with the ModelSpec in its metadata; and the file read back."""
+"""Module -> safetensors, in one file or in shards, with the ModelSpec in it; and read back.
 
+The ModelSpec, the digest and whatever else is told stand under one key, because the format writes
+several in random order.
+"""
+
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_model
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nnkit import __version__, metadata
-from nnkit.building import build_without_weights, load_weights
-from nnkit.errors import NnkitError, VerificationFailed
-from nnkit.exporting.report import Check
+from nnkit import metadata
+from nnkit.building import build_without_weights
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed
+from nnkit.exporting.report import Check, Proof
+from nnkit.exporting.stamp import stamp
 from nnkit.hookspecs import Host
 from nnkit.spec import ModelSpec
+from nnkit.weights import digest, load_weights
+
+RESERVED = "__metadata__"
+INSTALL_HUB = "pip install 'nnkit[hub]'"
 
 
-def write_safetensors(module: nn.Module, spec: ModelSpec, path: Path) -> None:
-    """Write the state dict of `module`, tied tensors once."""
-    text = metadata.encode({"nnkit": __version__, "spec": _told(spec)})
+def write_safetensors(
+    module: nn.Module, spec: ModelSpec, path: Path, max_shard_size: str | None = None
+) -> Path:
+    """Write the state dict of `module`, tied tensors once; return the file that stands for all of it.
+
+    max_shard_size: like `5GB`: where the weights take more, they are written in several files
+    `NAME-00001-of-00002.safetensors` and an index, which is what is returned.
+
+    Raises UsageProblem for tensors that the format doesn't have.
+    """
+    tensors = _writable(module.state_dict(keep_vars=True))
+    shards = _split(tensors, path, max_shard_size) if max_shard_size else {path.name: list(tensors)}
+    if len(shards) == 1:
+        _write(tensors, spec, path)
+        return path
+    for name, members in shards.items():
+        _write({each: tensors[each] for each in members}, spec, path.with_name(name))
+    index = path.with_name(path.name.removesuffix(".safetensors") + metadata.INDEX)
+    content = {
+        "metadata": {
+            metadata.KEY: _told(spec, digest(tensors)),
+            "total_size": sum(each.nbytes for each in tensors.values()),
+        },
+        "weight_map": {each: name for name, members in shards.items() for each in members},
+    }
+    index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return index
+
+
+def _write(tensors: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
     try:
-        save_model(module, str(path), metadata={metadata.KEY: text})
+        save_file(dict(tensors), path, metadata={metadata.KEY: _told(spec, digest(tensors))})
     except SafetensorError as error:  # what it says of a full disk
         raise NnkitError(f"can't write {path.name}: {error}", "what was there before is unchanged") from error
 
 
-def _told(spec: ModelSpec) -> dict[str, Any]:
-    """Return the spec as the file tells it: the weights are its own, wherever they came from."""
-    return replace(spec, weights=None).to_dict()
+def _told(spec: ModelSpec, sha256: str) -> str:
+    # The weights are the file's own, wherever they came from.
+    return metadata.encode({**stamp(replace(spec, weights=None, strict=True)), "sha256": sha256})
 
 
-def prove_safetensors(path: Path, module: nn.Module, spec: ModelSpec, host: Host) -> tuple[Check, ...]:
-    """Read the file into a fresh module and compare every tensor, bit for bit."""
-    if metadata.read(path)["spec"] != _told(spec):
-        raise VerificationFailed(f"{path.name} lost its ModelSpec", "no file was written")
-    fresh = build_without_weights(spec, host, limit=2**63)
-    load_weights(fresh, path)
-    read = fresh.state_dict()
-    checks = tuple(_check(name, tensor, read[name]) for name, tensor in module.state_dict().items())
-    wrong = [check.output for check in checks if not check.passed]
-    if wrong:
-        raise VerificationFailed(
-            f"{path.name} has other values in {', '.join(wrong[:3])}", "no file was written"
+def _writable(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return each tensor once, contiguous, and with memory of its own."""
+    bad = [
+        name
+        for name, each in state.items()
+        if not isinstance(each, Tensor)
+        or each.is_sparse
+        or each.is_quantized
+        or each.is_meta
+        or name == RESERVED
+    ]
+    if bad:
+        raise UsageProblem(
+            f"safetensors has no place for {', '.join(bad[:5])}: a sparse, quantized or missing tensor, "
+            "or the reserved name __metadata__",
+            "make it a plain tensor, or leave it out of the state dict",
         )
-    return checks
+    once: dict[tuple[Any, ...], str] = {}
+    for name, each in state.items():
+        view = (each.data_ptr(), each.shape, each.stride(), each.dtype) if each.numel() else (name,)
+        once.setdefault(view, name)
+    places = [state[name].untyped_storage().data_ptr() for name in once.values()]
+    # Views that share part of a storage are copied: the format has no overlaps.
+    return {
+        name: state[name].detach().clone(memory_format=torch.contiguous_format)
+        if places.count(place) > 1 or not state[name].is_contiguous()
+        else state[name].detach()
+        for name, place in zip(once.values(), places, strict=True)
+    }
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and not (
+        value.layout != torch.strided or value.is_quantized or value.is_meta
+    )
+
+
+def _split(tensors: dict[str, Tensor], path: Path, max_shard_size: str) -> dict[str, list[str]]:
+    try:
+        from huggingface_hub import split_torch_state_dict_into_shards
+    except ImportError as error:
+        raise PluginProblem("--max-shard-size needs the package huggingface_hub", INSTALL_HUB) from error
+    pattern = path.name.removesuffix(".safetensors") + "{suffix}.safetensors"
+    try:
+        split = split_torch_state_dict_into_shards(
+            tensors, filename_pattern=pattern, max_shard_size=max_shard_size
+        )
+    except ValueError as error:
+        raise UsageProblem(f"{max_shard_size!r} is no size: {error}", "for example: 500MB, 5GB") from error
+    return dict(split.filename_to_tensors)
+
+
+def prove_safetensors(path: Path, module: nn.Module, spec: ModelSpec, host: Host) -> Proof:
+    """Read the file into a fresh module and compare every tensor, bit for bit."""
+    if metadata.read(path)["spec"] != replace(spec, weights=None, strict=True).to_dict():
+        raise VerificationFailed(f"{path.name} lost its ModelSpec")
+    fresh = build_without_weights(spec, host, limit=2**63)
+    try:
+        load_weights(fresh, path)
+    except NnkitError as error:
+        raise VerificationFailed(f"{path.name} can't be read back: {error.message}") from error
+    return compare_states(path.name, module.state_dict(), fresh.state_dict())
+
+
+def compare_states(name: str, expected: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> Proof:
+    """Return the proof that tensors are equal bit for bit; raises VerificationFailed where one isn't."""
+    checks = tuple(_check(key, tensor, read[key]) for key, tensor in expected.items())
+    if wrong := [check.output for check in checks if not check.passed]:
+        raise VerificationFailed(f"{name} has other values in {', '.join(wrong[:3])}")
+    return Proof("safetensors", checks, equal=(len(checks), len(checks)))
 
 
 def _check(name: str, tensor: Tensor, read: Tensor) -> Check:
@@ -55,4 +149,4 @@ def _check(name: str, tensor: Tensor, read: Tensor) -> Check:
 
 def _bits(tensor: Tensor) -> Tensor:
     """Return the bytes of a tensor, so that NaN equals itself."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

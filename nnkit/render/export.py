@@ -1,25 +1,106 @@
 """ExportReport -> text."""
 
-from nnkit.exporting.report import Check, ExportReport
+from collections.abc import Iterator, Mapping
+
+from nnkit.exporting.report import Coverage, ExportReport, ExportsReport, OutputProof, Proof, VerifyReport
 from nnkit.render import words
 from nnkit.render.table import Table, to_plain
+
+NAMED = 3
 
 
 def as_text(report: ExportReport) -> str:
     """Return the file and what proves it."""
     opset = f", opset {report.opset}" if report.opset else ""
     title = f"{report.file}  {words.size(report.bytes)}, {report.format}{opset}"
-    if not report.verified:
-        return f"{title}\nnot verified: nothing was proven"
-    if report.format == "safetensors":
-        return f"{title}\nverified: read back, {len(report.checks)} tensors equal bit for bit"
-    table = Table(
-        ("sizes", "output", "largest difference", "spread"),
-        [_cells(check) for check in report.checks],
-        frozenset({"largest difference", "spread"}),
-    )
-    return f"{title}\nverified against the module in ONNX Runtime:\n\n{to_plain(table)}"
+    others = [f"{name}  {words.size(size)}" for name, size in report.files.items() if len(report.files) > 1]
+    return "\n".join([title, *(f"  {line}" for line in others), *_proof(report)])
 
 
-def _cells(check: Check) -> tuple[str, ...]:
-    return (words.sizes(check.sizes), check.output, f"{check.max_abs_diff:.2g}", f"{check.scale:.2g}")
+def all_as_text(report: ExportsReport) -> str:
+    """Return every file and what proves it, and why the others weren't written."""
+    failed = [f"{name}: not written: {error.message}" for name, error in report.failures.items()]
+    return "\n\n".join([*(as_text(each) for each in report.reports), *failed])
+
+
+def _proof(report: ExportReport) -> Iterator[str]:
+    proof = report.proof
+    if proof is None:
+        yield "not verified: nothing was proven"
+    elif report.format == "safetensors":
+        against = "equal to the model" if isinstance(report, VerifyReport) else "read back"
+        yield f"verified: {against}, {len(proof.checks)} tensors equal bit for bit"
+    else:
+        times = _times(len(proof.assignments), "assignment")
+        yield f"verified against the module in {proof.runner} at {times} of sizes:"
+        yield ""
+        yield to_plain(_table(proof))
+        yield ""
+        yield from _weights(proof)
+
+
+def _table(proof: Proof) -> Table:
+    numbers = frozenset({"largest difference", "allowed", "spread"})
+    columns = ("output", "spread", "largest difference", "allowed", "at", "element")
+    return Table(columns, [_cells(each) for each in proof.outputs], numbers)
+
+
+def _cells(output: OutputProof) -> tuple[str, ...]:
+    place = ",".join(map(str, output.where))
+    return (
+        output.output, f"{output.scale:.2g}", f"{output.max_abs_diff:.2g}", f"{output.tolerance:.2g}",
+        words.sizes(output.sizes), f"[{place}]" if place else "",
+    )  # fmt: skip
+
+
+def _weights(proof: Proof) -> Iterator[str]:
+    yield f"sizes       {'; '.join(words.sizes(each) for each in proof.assignments)}"
+    if proof.equal:
+        equal, of = proof.equal
+        yield f"weights     {equal} of {of} tensors in the file are the module's, bit for bit"
+    if proof.coverage:
+        yield f"parameters  {_coverage(proof.coverage)}"
+    yield f"proof took  {proof.seconds:.1f} s"
+
+
+def _coverage(coverage: Coverage) -> str:
+    if coverage.own is None or coverage.share is None:
+        return f"{coverage.parameters:,}; no output has a gradient that would tell which of them it feels"
+    told = f"{_percent(coverage.share)} of {coverage.parameters:,} proven"
+    if coverage.proven != coverage.own:
+        own = coverage.own / coverage.parameters if coverage.parameters else 1.0
+        told += f", {_percent(own)} by the model's own weights, the others by perturbed ones"
+    if coverage.unproven:
+        told += f"; not proven: {_some(coverage.unproven)}"
+    if coverage.unused:
+        told += f"; never read: {_some(coverage.unused)}"
+    return told
+
+
+def _percent(share: float) -> str:
+    """Return a share rounded down, so that 100 % is all."""
+    return f"{int(share * 1000) / 10:g} %"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _times(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def stored_proof(told: Mapping[str, object] | None) -> str:
+    """Return what a file says of its own proof, in a line."""
+    if not told:
+        return "not proven when it was written"
+    sizes, outputs = told["sizes"], told["outputs"]
+    assert isinstance(sizes, list)
+    assert isinstance(outputs, list)
+    worst = max((each["max_abs_diff"] / (each["scale"] or 1) for each in outputs), default=0.0)
+    where = "; ".join(words.sizes(each) for each in sizes)
+    coverage = told["coverage"]
+    share = coverage["share"] if isinstance(coverage, dict) else None
+    parameters = "" if share is None else f", {_percent(share)} of the parameters"
+    return f"proven in {told['runner']} at {where}: differences up to {worst:.1g} of the spread{parameters}"

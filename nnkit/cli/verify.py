@@ -1,0 +1,47 @@
+"""`nnkit verify FILE`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from nnkit import api
+from nnkit.cli.options import ArchitectureCommand, architecture_options, values_of
+from nnkit.cli.output import print_json
+from nnkit.cli.settings import Settings, settings_options
+from nnkit.spec import ModelSpec
+
+
+class VerifyCommand(ArchitectureCommand):
+    """Its options are those of the model that the file is held against, or else says that it is."""
+
+    def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
+        """Look up the reference that the file is held against."""
+        against = values_of("--against", args)
+        super().take_reference(ctx, against[0] if against else text, args)
+
+
+@click.command("verify", cls=VerifyCommand)
+@architecture_options(argument="FILE")
+@click.option("--against", metavar="ARCH", help="The model that it should be. [default: what it says itself]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@settings_options
+@click.pass_context
+def command(ctx: click.Context, against: str | None, as_json: bool, spec: ModelSpec) -> None:
+    """Prove again that a file is the model, on this machine; or that a file of anybody's is.
+
+    \b
+    nnkit verify gcn.onnx
+    nnkit verify theirs.onnx --against resnet18 --num-classes 1000 --weights theirs.safetensors
+    nnkit verify mine.onnx --against file.py:Net --input "x: float32[batch, 3, 32, 32]"
+    """
+    from nnkit.render.export import as_text
+
+    settings = ctx.ensure_object(Settings)
+    file = Path(ctx.params["reference"])
+    named = against is not None or ctx.params["weights"] is not None
+    report = api.verify(file, spec, named=named, progress=settings.progress)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        click.echo(as_text(report))

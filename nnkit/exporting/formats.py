@@ -1,0 +1,152 @@
+"""Formats by name: ONNX and safetensors, which core knows inside out, and those that plugins declare.
+
+`pt2` is declared as a plugin's would be.
+"""
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from nnkit.errors import PluginProblem, UsageProblem, VerificationFailed, did_you_mean
+from nnkit.exporting.plan import Plan, Run
+from nnkit.exporting.proof import Runner
+from nnkit.exporting.runtimes import Refused
+from nnkit.exporting.safetensors import compare_states
+from nnkit.hookspecs import Exporter, ExportOptions, Host, WriteRequest
+from nnkit.loading import load
+from nnkit.sampling import Inputs
+
+PT2 = Exporter(
+    name="pt2",
+    suffix=".pt2",
+    summary="A torch.export program",
+    write="nnkit.exporting.pt2:write",
+    run="nnkit.exporting.pt2:run",
+    weights="nnkit.exporting.pt2:weights",
+)
+OWN = ("onnx", "safetensors")
+
+SIGNATURE = frozenset({"fixed", "static", "input_names", "output_names"})
+HEEDED: Mapping[str, frozenset[str]] = {
+    "onnx": SIGNATURE | {"opset", "float32_io", "optimize", "external_data"},
+    "safetensors": frozenset({"max_shard_size"}),
+}
+"""Which options concern which format; those that plugins declare know the signature alone."""
+
+
+def names(host: Host) -> list[str]:
+    """Return the names of all formats, core's first."""
+    return [*OWN, PT2.name, *(each.name for each in host.exporters())]
+
+
+def find(name: str, host: Host) -> Exporter | None:
+    """Return the declared format of that name; None for the two that core writes itself.
+
+    Raises UsageProblem for an unknown name, PluginProblem where a package that it needs is missing.
+    """
+    if name in OWN:
+        return None
+    offered = {each.name: each for each in (PT2, *host.exporters())}
+    if name not in offered:
+        every = names(host)
+        raise UsageProblem(
+            f"unknown format {name!r}", did_you_mean(name, every) or f"one of: {', '.join(every)}"
+        )
+    exporter = offered[name]
+    if lacking := missing(exporter):
+        raise PluginProblem(
+            f"format {name} needs the package {lacking}", f"install it: {exporter.requires[lacking]}"
+        )
+    return exporter
+
+
+def heeded(options: ExportOptions, format: str) -> ExportOptions:
+    """Return what of the options concerns a format."""
+    defaults = vars(ExportOptions())
+    return replace(options, **{name: defaults[name] for name in defaults if name not in _heeds(format)})
+
+
+def unheeded(options: ExportOptions, format: str) -> list[str]:
+    """Return the names of the options that were given and don't concern a format."""
+    given = vars(options).items() - vars(ExportOptions()).items()
+    return sorted(name for name, _ in given if name not in _heeds(format))
+
+
+def _heeds(format: str) -> frozenset[str]:
+    return HEEDED.get(format, SIGNATURE)
+
+
+def missing(exporter: Exporter) -> str:
+    """Return the first package that a format needs and that isn't installed, or an empty string."""
+    return next((name for name in exporter.requires if importlib.util.find_spec(name) is None), "")
+
+
+def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None:
+    """Let a declared format write its file."""
+    request = WriteRequest(
+        spec=plan.spec, module=module, path=path, inputs=plan.traced, dynamic=plan.dynamic,
+        input_names=plan.input_names, output_names=plan.output_names,
+    )  # fmt: skip
+    load(exporter.write)(request)
+    if not path.is_file():
+        raise PluginProblem(f"format {exporter.name} wrote no file", f"tell its author ({exporter.write})")
+
+
+class DeclaredFile:
+    """A file of a declared format as a candidate for a proof."""
+
+    replaceable = None
+
+    def __init__(self, exporter: Exporter, path: Path, plan: Plan) -> None:
+        self.name = path.name
+        self._exporter, self._path, self._plan = exporter, path, plan
+
+    def equal(self, module: nn.Module) -> tuple[int, int] | None:
+        """Compare the weights bit for bit, where the format lets them be read."""
+        if self._exporter.weights is None:
+            return None
+        stored: dict[str, Tensor] = load(self._exporter.weights)(self._path)
+        expected = {name: each for name, each in module.state_dict().items() if name in stored}
+        return compare_states(self.name, expected, stored).equal
+
+    def runner(self) -> Runner:
+        """Run the file."""
+        return self._run(self._path)
+
+    def with_weights(self, module: nn.Module) -> Runner:
+        """Write another file from the other module, in the same way, and run that."""
+        with tempfile.TemporaryDirectory() as folder:
+            other = Path(folder, self._path.name)
+            write(self._exporter, module, self._plan, other)
+            return self._run(other)
+
+    def shape_problem(self, run: Run, results: list[Tensor]) -> str:
+        """Such a file declares no shapes."""
+        return ""
+
+    def _run(self, path: Path) -> Runner:
+        if self._exporter.run is None:
+            raise VerificationFailed(f"format {self._exporter.name} can't be run to prove it")
+        try:
+            return DeclaredRunner(self._exporter, load(self._exporter.run)(path))
+        except Exception as error:
+            raise Refused(f"{type(error).__name__}: {error}") from error
+
+
+class DeclaredRunner:
+    """What runs a file of a declared format; whatever it raises, it can't run it."""
+
+    def __init__(self, exporter: Exporter, call: Callable[[Inputs], list[Tensor]]) -> None:
+        self.name, self._call = exporter.name, call
+
+    def __call__(self, inputs: Inputs) -> list[Tensor]:
+        try:
+            return [each.cpu() for each in self._call(tuple(each.clone() for each in inputs))]
+        except Exception as error:
+            raise Refused(
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            ) from error

@@ -1,0 +1,363 @@
+"""An ONNX file as a candidate for a proof: what it declares, which weights it holds, how its graph runs."""
+
+import ast
+import hashlib
+import operator
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from torch import Tensor, nn
+
+from nnkit import metadata
+from nnkit.errors import VerificationFailed
+from nnkit.exporting.coverage import is_constant
+from nnkit.exporting.plan import Plan, Run
+from nnkit.exporting.proof import Runner
+from nnkit.exporting.report import Proof
+from nnkit.exporting.runtimes import (
+    Array,
+    Evaluator,
+    OnnxRuntime,
+    Refused,
+    as_array,
+    as_tensor,
+    check_loadable,
+)
+from nnkit.exporting.stamp import signature, stamp
+from nnkit.weights import digest
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+
+
+FLOATS = frozenset(map(onnx.TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which tensor of the module an initializer is; `transposed` where its two axes are swapped."""
+
+    name: str
+    transposed: bool = False
+
+
+class OnnxFile:
+    """A file that says it is the module of a plan.
+
+    exact: whether every initializer that has the name of a parameter or buffer must be it, bit for bit,
+    as in files that nnkit wrote; in others the values are looked for under any name.
+    """
+
+    def __init__(self, path: Path, module: nn.Module, plan: Plan, exact: bool = True) -> None:
+        self.name, self._path, self._plan, self._exact = path.name, path, plan, exact
+        self._model = load(path)
+        self._tensors = tensors_of(module)
+
+    # What it declares
+
+    def check_signature(self, opset: int | None = None) -> None:
+        """Raise VerificationFailed for a lost or renamed input or output, a fixed axis or another opset."""
+        graph = self._model.graph
+        got = next((each.version for each in self._model.opset_import if not each.domain), None)
+        if opset is not None and got != opset:
+            raise self._wrong(f"it has opset {got}, and {opset} was asked for")
+        for kind, there, declared in (
+            ("input", ports_of(graph), self._plan.inputs),
+            ("output", graph.output, self._plan.outputs),
+        ):
+            if [each.name for each in there] != [each.name for each in declared]:
+                found, wanted = (", ".join(each.name for each in group) for group in (there, declared))
+                raise self._wrong(f"its {kind}s are {found or 'none'}, where {wanted} are declared")
+            for port, tensor in zip(there, declared, strict=True):
+                self._check_axes(kind, port, tensor.shape)
+
+    def _check_axes(self, kind: str, port: "ValueInfoProto", declared: tuple[int | str, ...]) -> None:
+        axes = axes_of(port)
+        if declared and len(axes) != len(declared):
+            raise self._wrong(f"{kind} {port.name!r} has {len(axes)} axes, {len(declared)} are declared")
+        for place, (axis, name) in enumerate(zip(axes, declared, strict=False)):
+            if name in self._plan.dims and axis != name:
+                raise self._wrong(f"axis {place} of {kind} {port.name!r} is {axis!r}, not the dim {name!r}")
+
+    def shape_problem(self, run: Run, results: list[Tensor]) -> str:
+        """Say where a result has another shape than the file declares."""
+        for port, result in zip(self._model.graph.output, results, strict=True):
+            for place, (axis, size) in enumerate(zip(axes_of(port), result.shape, strict=False)):
+                declared = evaluate(axis, run.sizes) if isinstance(axis, str) else axis
+                if declared is not None and declared != size:
+                    return f"{port.name} is declared with {axis} on axis {place} and has {size}"
+        return ""
+
+    def _wrong(self, problem: str) -> VerificationFailed:
+        return VerificationFailed(f"{self.name} is not the model: {problem}")
+
+    # Which weights it holds
+
+    def equal(self, module: nn.Module) -> tuple[int, int]:
+        """Return how many of the initializers that are weights equal the module's, and of how many."""
+        if not self._exact:
+            return len(self.sources), sum(1 for each in self._floats() if each.dims)
+        named = [each for each in self._model.graph.initializer if each.name in self._tensors]
+        for initializer in named:
+            stored, wanted = self._values(initializer), as_array(self._tensors[initializer.name])
+            if not _same(stored, wanted):
+                raise self._wrong(f"{initializer.name} has other values than the module")
+        return len(named), len(named)
+
+    @property
+    def replaceable(self) -> set[str]:
+        """The tensors of the module that other values can be given for."""
+        return {source.name for source in self.sources.values()}
+
+    @cached_property
+    def sources(self) -> Mapping[str, Source]:
+        """For each initializer that is a tensor of the module, which."""
+        initializers = {each.name: each for each in self._model.graph.initializer}
+        if self._exact:
+            return {name: Source(name) for name in initializers if name in self._tensors}
+        return dict(self._by_content(initializers))
+
+    def _by_content(self, initializers: Mapping[str, "TensorProto"]) -> Iterator[tuple[str, Source]]:
+        """Find the tensors by their bits; of several that are equal, the file may have one for all."""
+        stored: dict[bytes, list[str]] = {}
+        for each in self._floats():
+            stored.setdefault(_digest(self._values(each)), []).append(each.name)
+        groups: dict[bytes, list[str]] = {}
+        seen: set[int] = set()
+        for name, tensor in self._tensors.items():
+            if tensor.is_floating_point() and tensor.data_ptr() not in seen:
+                seen.add(tensor.data_ptr())
+                groups.setdefault(_digest(as_array(tensor)), []).append(name)
+        for bits, names in groups.items():
+            places = stored.get(bits, [])
+            if set(names) <= set(places):
+                yield from ((name, Source(name)) for name in names)
+            elif len(names) == len(places) == 1:
+                yield places[0], Source(names[0])
+            elif len(names) == 1 and not places and self._tensors[names[0]].ndim == 2:
+                yield from self._transposed(names[0], stored)
+
+    def _transposed(self, name: str, stored: Mapping[bytes, list[str]]) -> Iterator[tuple[str, Source]]:
+        turned = stored.get(_digest(as_array(self._tensors[name].t())), [])
+        if len(turned) == 1 and not is_constant(self._tensors[name]):
+            yield turned[0], Source(name, transposed=True)
+
+    def _floats(self) -> Iterator["TensorProto"]:
+        return (each for each in self._model.graph.initializer if each.data_type in FLOATS)
+
+    def _values(self, initializer: "TensorProto") -> Array:
+        return onnx.numpy_helper.to_array(initializer, base_dir=str(self._path.parent))
+
+    # How it runs
+
+    def runner(self) -> Runner:
+        """Run the file itself."""
+        return self._run(self._path)
+
+    def with_weights(self, module: nn.Module) -> Runner:
+        """Run its graph with the weights as inputs, and give it those of `module`."""
+        tensors = tensors_of(module)
+        weights = {}
+        for place, source in self.sources.items():
+            value = tensors[source.name]
+            weights[place] = as_array(value.t() if source.transposed else value)
+        return self._run(self._open_graph().SerializeToString(), weights)
+
+    def _open_graph(self) -> "ModelProto":
+        """Return the model without the weights that are known, which become inputs."""
+        opened = onnx.ModelProto()
+        opened.CopyFrom(self._model)
+        graph = opened.graph
+        constants = [each for each in graph.initializer if each.name not in self.sources]
+        already = {each.name for each in graph.input}
+        graph.input.extend(
+            onnx.helper.make_tensor_value_info(each.name, each.data_type, list(each.dims))
+            for each in graph.initializer
+            if each.name in self.sources and each.name not in already
+        )
+        for constant in constants:
+            if onnx.external_data_helper.uses_external_data(constant):
+                onnx.external_data_helper.load_external_data_for_tensor(constant, str(self._path.parent))
+                constant.data_location = onnx.TensorProto.DEFAULT
+                del constant.external_data[:]
+        del graph.initializer[:]
+        graph.initializer.extend(constants)
+        return opened
+
+    def filled(self, module: nn.Module) -> "ModelProto":
+        """Return the model with the weights of another module, in the file itself."""
+        tensors, model = tensors_of(module), onnx.ModelProto()
+        model.CopyFrom(self._model)
+        for place, initializer in enumerate(model.graph.initializer):
+            if source := self.sources.get(initializer.name):
+                value = as_array(tensors[source.name])
+                model.graph.initializer[place].CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
+        return model
+
+    def stored(self) -> dict[str, Tensor]:
+        """Return the weights in the file, by their names in the module."""
+        return {
+            each.name: as_tensor(self._values(each))
+            for each in self._model.graph.initializer
+            if each.name in self._tensors
+        }
+
+    def _run(self, model: Path | bytes, weights: Mapping[str, Array] | None = None) -> Runner:
+        """Run a model in ONNX Runtime; or where that lacks its dtype, in the reference evaluator."""
+        if self._may_crash:
+            check_loadable(self._path)
+        try:
+            return OnnxRuntime(model, weights)
+        except Refused as refused:
+            if self._plan.spec.dtype == "float32":
+                raise
+            try:
+                return Evaluator(model, weights)
+            except Refused as error:
+                raise Refused(f"{refused}; nor by the reference evaluator of onnx: {error}") from error
+
+    @cached_property
+    def _may_crash(self) -> bool:
+        """Whether it has a loop in float16, on which ONNX Runtime 1.32 takes the whole process down."""
+        return self._plan.spec.dtype == "float16" and any(
+            node.op_type in ("Loop", "Scan", "If") for node in self._model.graph.node
+        )
+
+
+class OptimizedFile(OnnxFile):
+    """A file that ONNX Runtime has optimised; `plain` is what it was made from.
+
+    The optimiser folds weights into each other, so they can't be compared one by one. It is proven on
+    other weights: what it makes of the plain file with them must be the same graph, and be right.
+    """
+
+    def __init__(self, path: Path, module: nn.Module, plan: Plan, plain: OnnxFile) -> None:
+        super().__init__(path, module, plan, exact=False)
+        self._plain = plain
+
+    def equal(self, module: nn.Module) -> tuple[int, int]:
+        """Compare the weights that the optimiser was given."""
+        return self._plain.equal(module)
+
+    @property
+    def replaceable(self) -> set[str]:
+        """All that the plain file has."""
+        return self._plain.replaceable
+
+    def with_weights(self, module: nn.Module) -> Runner:
+        """Optimise the plain file with other weights, and run what comes out."""
+        from nnkit.exporting.onnx import optimize_file
+
+        with tempfile.TemporaryDirectory() as folder:
+            other, optimized = Path(folder, "other.onnx"), Path(folder, self.name)
+            onnx.save(self._plain.filled(module), other)
+            optimize_file(other, optimized)
+            if _structure(load(optimized)) != _structure(self._model):
+                raise self._wrong("the optimiser makes another graph of it with other weights")
+            return self._run(optimized)
+
+
+def stamp_onnx(path: Path, plan: Plan, module: nn.Module, file: OnnxFile, proof: Proof | None) -> None:
+    """Append the ModelSpec, the versions, the digest of the weights and the proof to a file.
+
+    A protobuf message that follows another in a file is merged into it. So the bytes that were proven
+    stay as they are.
+    """
+    tensors = tensors_of(module)
+    content = {
+        **stamp(plan.spec),
+        "signature": signature(plan.input_names, plan.output_names, tuple(plan.dims)),
+        "sha256": digest({name: tensors[name] for name in file.replaceable}),
+        "optimized": isinstance(file, OptimizedFile),
+        "proof": proof and proof.to_dict(),
+    }
+    entry = onnx.StringStringEntryProto(key=metadata.KEY, value=metadata.encode(content))
+    with path.open("ab") as end:
+        end.write(onnx.ModelProto(metadata_props=[entry]).SerializeToString())
+
+
+def load(path: Path) -> "ModelProto":
+    """Return the model in a file, its external weights left where they are.
+
+    Raises VerificationFailed for what is no ONNX model.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError) as error:
+        raise VerificationFailed(f"{path.name} is no ONNX model: {error}", "export it again") from error
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by name, a tied one under each of its names."""
+    return {
+        **{name: each.detach() for name, each in module.named_parameters(remove_duplicate=False)},
+        **{name: each.detach() for name, each in module.named_buffers(remove_duplicate=False)},
+    }
+
+
+def ports_of(graph: "GraphProto") -> "list[ValueInfoProto]":
+    """Return the inputs of a graph that are no weights."""
+    weights = {each.name for each in graph.initializer}
+    return [each for each in graph.input if each.name not in weights]
+
+
+def axes_of(port: "ValueInfoProto") -> list[int | str]:
+    """Return, per axis, its size or the name of its dim."""
+    return [axis.dim_param or axis.dim_value for axis in port.type.tensor_type.shape.dim]
+
+
+OPERATORS: Mapping[type, Any] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
+}  # fmt: skip
+
+
+def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
+    """Return what `2*height - 1` is, or None for names and functions that aren't known."""
+
+    def value(node: ast.AST) -> int:
+        match node:
+            case ast.Constant(value=int(number)):
+                return number
+            case ast.Name(id=name):
+                return sizes[name]
+            case ast.BinOp(left=left, op=op, right=right):
+                result: int = OPERATORS[type(op)](value(left), value(right))
+                return result
+        raise KeyError(ast.dump(node))
+
+    try:
+        return value(ast.parse(expression, mode="eval").body)
+    except (SyntaxError, KeyError, ZeroDivisionError):
+        return None
+
+
+def _structure(model: "ModelProto") -> list[object]:
+    """Return what of a graph doesn't depend on the values of its weights."""
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    weights = [(each.name, each.data_type, tuple(each.dims)) for each in graph.initializer]
+    del graph.initializer[:]
+    return [weights, graph.SerializeToString(deterministic=True)]
+
+
+def _same(left: Array, right: Array) -> bool:
+    if left.shape != right.shape or left.dtype != right.dtype:
+        return False
+    return bool(np.array_equal(_bits(left), _bits(right)))
+
+
+def _bits(array: Array) -> Array:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _digest(array: Array) -> bytes:
+    told = f"{array.dtype}{array.shape}".encode()
+    return hashlib.sha256(told + np.ascontiguousarray(array).tobytes()).digest()

@@ -1,0 +1,162 @@
+"""What of a model is exported: its inputs and outputs by name, which dims stay free, and on what it runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from nnkit.architecture import Dim, TensorSpec
+from nnkit.errors import NnkitError, UsageProblem
+from nnkit.exporting.sizes import other_sizes, traced_sizes
+from nnkit.hookspecs import ExportOptions
+from nnkit.sampling import Inputs, sample_inputs
+from nnkit.spec import ModelSpec
+from nnkit.tensors import tensors_in
+
+
+@dataclass(frozen=True)
+class Run:
+    """Inputs, and the size that each dim has in them."""
+
+    sizes: Mapping[str, int]
+    inputs: Inputs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is exported, and the runs that prove it.
+
+    dims: those that stay free. runs: the first has the inputs to trace with; the second has the same
+    sizes and other values, if there are any; then come other sizes.
+    """
+
+    spec: ModelSpec
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    dims: Mapping[str, Dim]
+    runs: tuple[Run, ...]
+
+    @property
+    def traced(self) -> Inputs:
+        """The inputs to trace with."""
+        return self.runs[0].inputs
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(tensor.name for tensor in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(tensor.name for tensor in self.outputs)
+
+    @property
+    def dynamic(self) -> tuple[dict[int, str] | None, ...]:
+        """For each input, axis -> the name of the dim that stays free on it."""
+        return tuple(
+            {
+                axis: name
+                for axis, name in enumerate(tensor.shape)
+                if isinstance(name, str) and name in self.dims
+            }
+            or None
+            for tensor in self.inputs
+        )
+
+
+def make_plan(
+    spec: ModelSpec,
+    module: nn.Module,
+    options: ExportOptions,
+    given: Inputs | None = None,
+    device: str | torch.device = "cpu",
+) -> Plan:
+    """Return the plan for `module`, which is run once to see what it returns.
+
+    given: example inputs, in the place of random ones. Raises UsageProblem for names that can't be.
+    """
+    every = spec.architecture.dims_for(spec.config)
+    _check_fixed(spec, options, every)
+    free = {} if options.static else {name: dim for name, dim in every.items() if name not in options.fixed}
+    runs = _given_runs(given) if given is not None else _drawn_runs(spec, every, free, str(device))
+    runs = tuple(replace(run, inputs=tuple(each.to(device) for each in run.inputs)) for run in runs)
+    inputs = _renamed(spec.inputs, options.input_names, "input")
+    count = len(run_module(module, runs[0].inputs))
+    declared = spec.outputs if len(spec.outputs) == count else _undeclared(count)
+    outputs = _renamed(declared, options.output_names, "output")
+    _check_names([each.name for each in (*inputs, *outputs)])
+    return Plan(spec, inputs, outputs, free, runs)
+
+
+def run_module(module: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """Return the tensors that `module` gives; the inputs are copied, so that it can't change them.
+
+    Raises NnkitError when forward fails.
+    """
+    try:
+        with torch.inference_mode():
+            return list(tensors_in(module(*(each.clone() for each in inputs))))
+    except Exception as error:
+        first = str(error).strip().splitlines()[:1]
+        shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
+        raise NnkitError(
+            f"forward fails on inputs of {shapes}: {type(error).__name__}: {first[0] if first else ''}",
+            "see where it fails: nnkit summary; say which sizes are allowed in the declaration of the dims",
+        ) from error
+
+
+def _drawn_runs(
+    spec: ModelSpec, every: Mapping[str, Dim], free: Mapping[str, Dim], device: str
+) -> tuple[Run, ...]:
+    fixed = {name: spec.sizes[name] for name in every if name not in free}
+    traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
+    chosen = [{**fixed, **sizes} for sizes in (traced, traced, *other_sizes(free, traced))]
+    return tuple(
+        Run({name: sizes[name] for name in every}, sample_inputs(spec, sizes=sizes, seed=spec.seed + number))
+        for number, sizes in enumerate(chosen)
+    )
+
+
+def _given_runs(given: Inputs) -> tuple[Run, ...]:
+    """Return the given inputs, and the same values in another order: of other values nothing is known."""
+    generator = torch.Generator().manual_seed(0)
+
+    def shuffled(tensor: Tensor) -> Tensor:
+        order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
+        return tensor.flatten()[order].reshape(tensor.shape)
+
+    return Run({}, given), Run({}, tuple(map(shuffled, given)))
+
+
+def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, Dim]) -> None:
+    for name in sorted(options.fixed):
+        if name not in dims:
+            raise UsageProblem(
+                f"there is no dim {name!r} to fix", f"the dims of {spec.name}: {', '.join(dims) or 'none'}"
+            )
+
+
+def _undeclared(count: int) -> tuple[TensorSpec, ...]:
+    names = ["output"] if count == 1 else [f"output_{place}" for place in range(count)]
+    return tuple(TensorSpec(name, ()) for name in names)
+
+
+def _renamed(
+    declared: Sequence[TensorSpec], names: Sequence[str] | None, kind: str
+) -> tuple[TensorSpec, ...]:
+    if names is None:
+        return tuple(declared)
+    if len(names) != len(declared):
+        there = ", ".join(each.name for each in declared)
+        raise UsageProblem(
+            f"{len(names)} {kind} names for {len(declared)} {kind}s", f"one for each, in order: {there}"
+        )
+    return tuple(replace(each, name=name) for each, name in zip(declared, names, strict=True))
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageProblem(
+                f"{name!r} would name two of the inputs and outputs", "give each its own: --output-names"
+            )

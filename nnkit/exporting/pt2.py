@@ -1,0 +1,63 @@
+"""Module -> a torch.export program (`.pt2`), which torch runs without the code of the model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nnkit import metadata
+from nnkit.errors import NnkitError
+from nnkit.exporting.capture import first_line, looped_recurrences, quiet
+from nnkit.exporting.stamp import signature, stamp
+from nnkit.hookspecs import WriteRequest
+from nnkit.sampling import Inputs
+from nnkit.tensors import tensors_in
+
+
+def write(request: WriteRequest) -> None:
+    """Write the program, without stack traces; raises NnkitError when torch can't capture the module."""
+    dynamic = tuple(axes and dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in request.dynamic)
+    try:
+        with quiet(), looped_recurrences(), torch.inference_mode():
+            program = torch.export.export(
+                request.module, request.inputs, dynamic_shapes=dynamic, strict=False
+            )
+    except Exception as error:
+        raise NnkitError(
+            f"torch can't export {request.spec.name}: {type(error).__name__}: {first_line(error)}",
+            "see the whole story with -v; `nnkit export --safetensors` needs no export",
+        ) from error
+    for graph in program.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    dims = dict.fromkeys(name for axes in request.dynamic for name in (axes or {}).values())
+    told = {
+        **stamp(request.spec),
+        "signature": signature(request.input_names, request.output_names, tuple(dims)),
+    }
+    # By a handle, because the name of the file would become part of it.
+    with quiet(), request.path.open("wb") as file:
+        torch.export.save(program, file, extra_files={metadata.KEY: metadata.encode(told)})
+
+
+def run(path: Path) -> Callable[[Inputs], list[Tensor]]:
+    """Return what runs a program."""
+    with quiet():
+        module = torch.export.load(path).module()
+
+    def call(inputs: Inputs) -> list[Tensor]:
+        with torch.inference_mode():
+            return list(tensors_in(module(*inputs)))
+
+    return call
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a program by their names in the module."""
+    with quiet():
+        program = torch.export.load(path)
+    return {
+        **program.state_dict,
+        **{name: each for name, each in program.constants.items() if isinstance(each, Tensor)},
+    }

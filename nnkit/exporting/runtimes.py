@@ -1,0 +1,146 @@
+"""What runs an exported file: ONNX Runtime, and for what it can't run the reference evaluator of onnx."""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from nnkit.exporting.capture import first_line
+from nnkit.sampling import Inputs
+
+Array: TypeAlias = Any
+LOG = "nnkit-proof"
+WARNING = re.compile(rf"\[[WEF]:onnxruntime:{LOG}, [^\]]*\] (.*)")
+
+
+class Refused(Exception):
+    """The runtime can't load or run the file, or has warned of it."""
+
+
+class OnnxRuntime:
+    """A session of ONNX Runtime on the CPU; whatever it warns of makes the run fail.
+
+    model: a file, or the bytes of a model. weights: values of further inputs, by name.
+    """
+
+    def __init__(self, model: Path | bytes, weights: Mapping[str, Array] | None = None) -> None:
+        import onnxruntime
+
+        self.name = f"ONNX Runtime {version('onnxruntime')}"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.logid = 2, LOG
+        with _no_warnings():
+            try:
+                self._session = onnxruntime.InferenceSession(
+                    model, options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:
+                raise Refused(first_line(error)) from error
+        self._weights = dict(weights or {})
+        ports = [each for each in self._session.get_inputs() if each.name not in self._weights]
+        self._kinds = {each.name: each.type.removeprefix("tensor(").removesuffix(")") for each in ports}
+
+    def __call__(self, inputs: Inputs) -> list[Tensor]:
+        feeds = {
+            name: _as_array(tensor, kind)
+            for (name, kind), tensor in zip(self._kinds.items(), inputs, strict=True)
+        }
+        with _no_warnings():
+            try:
+                results = self._session.run(None, {**feeds, **self._weights})
+            except Exception as error:
+                raise Refused(first_line(error)) from error
+        return [torch.from_numpy(each) for each in results]
+
+
+def check_loadable(path: Path) -> None:
+    """Load a file in a process of its own; raise Refused where ONNX Runtime takes that process down."""
+    code = "import sys, onnxruntime as o; o.set_default_logger_severity(4); o.InferenceSession(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False)
+    if done.returncode < 0:
+        signal = -done.returncode
+        raise Refused(f"ONNX Runtime {version('onnxruntime')} crashes on loading it (signal {signal})")
+
+
+class Evaluator:
+    """The reference evaluator of onnx: slow, and it knows bfloat16."""
+
+    def __init__(self, model: Path | bytes, weights: Mapping[str, Array] | None = None) -> None:
+        from onnx.reference import ReferenceEvaluator
+
+        self.name = f"the reference evaluator of onnx {onnx.__version__}"
+        loaded = onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
+        try:
+            self._session = ReferenceEvaluator(loaded)
+        except Exception as error:
+            raise Refused(first_line(error)) from error
+        self._weights = dict(weights or {})
+        self._names = [each.name for each in loaded.graph.input if each.name not in self._weights]
+
+    def __call__(self, inputs: Inputs) -> list[Tensor]:
+        feeds = {name: as_array(tensor) for name, tensor in zip(self._names, inputs, strict=True)}
+        try:
+            results = self._session.run(None, {**feeds, **self._weights})
+        except Exception as error:
+            raise Refused(first_line(error)) from error
+        return [as_tensor(np.asarray(each)) for each in results]
+
+
+def as_array(tensor: Tensor) -> Array:
+    """Return a tensor as an array, bfloat16 as that of ml_dtypes."""
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+def _as_array(tensor: Tensor, kind: str) -> Array:
+    """Return a tensor as the kind that a file takes: float32 may stand before a float16 model."""
+    whole = kind == "float" and tensor.dtype == torch.float16
+    return as_array(tensor.float() if whole else tensor)
+
+
+def as_tensor(array: Array) -> Tensor:
+    """Return an array as a tensor."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Raise Refused for what ONNX Runtime warns of in the block.
+
+    It writes to the process's own stderr, from threads of its own too; what others write there while
+    the block runs is passed on.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as heard:
+        os.dup2(heard.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            heard.seek(0)
+            text = re.sub(r"\x1b\[[\d;]*m", "", heard.read().decode(errors="replace"))
+            others = "".join(line for line in text.splitlines(keepends=True) if not WARNING.search(line))
+            # What is printed before the first session is about the machine, not about a file.
+            if others.strip() and "onnxruntime" not in others:
+                sys.stderr.write(others)
+        if found := WARNING.search(text):
+            raise Refused(f"it warns: {found[1]}")

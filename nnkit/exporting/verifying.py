@@ -1,0 +1,162 @@
+"""A file that is there already -> VerifyReport: the proof made again, on this machine."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nnkit import metadata
+from nnkit.building import build_module
+from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_mean
+from nnkit.exporting import formats
+from nnkit.exporting.onnx_file import OnnxFile, axes_of, load, ports_of
+from nnkit.exporting.plan import Plan, make_plan
+from nnkit.exporting.proof import prove
+from nnkit.exporting.report import Proof, VerifyReport
+from nnkit.exporting.safetensors import compare_states
+from nnkit.hookspecs import Exporter, ExportOptions, Host
+from nnkit.sampling import Inputs
+from nnkit.spec import ModelSpec
+from nnkit.weights import digest, load_weights
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """Prove that the file at `path` is the model of `spec`.
+
+    named: whether the user said what its weights are. Otherwise those that a file of nnkit's was made
+    from are taken from it, and held against their digest.
+    """
+
+    path: Path
+    spec: ModelSpec
+    host: Host
+    inputs: Inputs | None
+    named: bool
+    progress: Callable[[str], None]
+
+
+def verify(request: VerifyRequest) -> VerifyReport:
+    """Make the proof again.
+
+    Raises VerificationFailed when the file is not the model, UsageProblem when it can't be told.
+    """
+    path = request.path
+    if not path.is_file():
+        raise UsageProblem(f"there is no file {path}", "check the path")
+    opset = None
+    if path.name.endswith((".safetensors", metadata.INDEX)):
+        format, proof = "safetensors", _safetensors(request)
+    elif path.suffix == ".onnx":
+        format, proof = "onnx", _onnx(request)
+        opset = next((each.version for each in load(path).opset_import if not each.domain), None)
+    else:
+        exporter = _exporter(request)
+        format, proof = exporter.name, _declared(request, exporter)
+    return VerifyReport(request.spec, str(path), format, {path.name: path.stat().st_size}, proof, opset)
+
+
+def _safetensors(request: VerifyRequest) -> Proof:
+    module = build_module(request.spec, request.host)
+    stored = copy.deepcopy(module)
+    try:
+        load_weights(stored, request.path)
+    except NnkitError as error:
+        raise VerificationFailed(
+            f"{request.path.name} is not the model: {error.message}", error.hint
+        ) from error
+    return compare_states(request.path.name, module.state_dict(), stored.state_dict())
+
+
+def _onnx(request: VerifyRequest) -> Proof:
+    told = metadata.read(request.path) if metadata.is_ours(request.path) else {}
+    spec, options = _as_in_the_file(request.path, request.spec, told.get("signature"))
+    from_file = spec.weights is not None and not request.named
+    module = build_module(replace(spec, weights=None) if from_file else spec, request.host)
+    plan = make_plan(spec, module, options, request.inputs)
+    exact = bool(told) and not told.get("optimized")
+    file = OnnxFile(request.path, module, plan, exact)
+    if from_file:
+        _take_weights(file, module, told)
+        file = OnnxFile(request.path, module, plan, exact)
+    if told:
+        file.check_signature()
+    return prove(file, module, plan, request.progress)
+
+
+def _take_weights(file: OnnxFile, module: nn.Module, told: Mapping[str, Any]) -> None:
+    """Put the weights of a file into the module, if they are those that were written."""
+    stored = file.stored()
+    if told.get("optimized"):
+        raise UsageProblem(
+            f"the weights of {file.name} are folded into each other",
+            "name the file that they came from: --weights",
+        )
+    if digest(stored) != told.get("sha256"):
+        raise VerificationFailed(
+            f"{file.name} is not the model: its weights are not those that were written (sha256)",
+            "fetch or export it again",
+        )
+    module.load_state_dict(stored, strict=False)
+
+
+def _as_in_the_file(
+    path: Path, spec: ModelSpec, signature: Mapping[str, Any] | None
+) -> tuple[ModelSpec, ExportOptions]:
+    """Return the spec at the sizes that are fixed in the file, and the names that it gives."""
+    graph = load(path).graph
+    inputs, outputs = ports_of(graph), list(graph.output)
+    if len(inputs) != len(spec.inputs):
+        there = ", ".join(each.name for each in inputs) or "none"
+        raise VerificationFailed(
+            f"{path.name} is not the model: its inputs are {there}, {spec.name} takes {len(spec.inputs)}",
+            "name another model: --against REF",
+        )
+    sizes: dict[str, int] = {}
+    dims = spec.architecture.dims_for(spec.config)
+    for port, tensor in zip(inputs, spec.inputs, strict=True):
+        for axis, name in zip(axes_of(port), tensor.shape, strict=False):
+            if isinstance(axis, int) and name in dims:
+                sizes[str(name)] = axis
+    names: Mapping[str, Sequence[str]] = signature or {
+        "inputs": [each.name for each in inputs],
+        "outputs": [each.name for each in outputs],
+    }
+    fixed = set(dims) - set(signature["dims"]) if signature else set(sizes)
+    options = ExportOptions(
+        fixed=frozenset(fixed), input_names=tuple(names["inputs"]), output_names=tuple(names["outputs"])
+    )
+    return spec.with_sizes({name: sizes[name] for name in fixed if name in sizes}), options
+
+
+def _exporter(request: VerifyRequest) -> Exporter:
+    offered = {each.suffix: each for each in (formats.PT2, *request.host.exporters())}
+    exporter = offered.get(request.path.suffix)
+    if exporter is None:
+        suffixes = [".onnx", ".safetensors", metadata.INDEX, *offered]
+        raise UsageProblem(
+            f"{request.path} has no known format by its name",
+            did_you_mean(request.path.suffix, suffixes) or f"one ends in {', '.join(suffixes)}",
+        )
+    formats.find(exporter.name, request.host)
+    if exporter.run is None:
+        raise UsageProblem(f"format {exporter.name} can't be run, so nothing can be proven", "ask its author")
+    return exporter
+
+
+def _declared(request: VerifyRequest, exporter: Exporter) -> Proof:
+    spec, options = request.spec, ExportOptions()
+    if exporter is formats.PT2 and metadata.is_ours(request.path):
+        signature = metadata.read(request.path)["signature"]
+        dims = spec.architecture.dims_for(spec.config)
+        options = ExportOptions(fixed=frozenset(set(dims) - set(signature["dims"])))
+    if spec.weights is not None and not request.named:
+        raise UsageProblem(
+            f"{request.path.name} was made with the weights {spec.weights}", "name the file: --weights FILE"
+        )
+    module = build_module(spec, request.host)
+    plan: Plan = make_plan(spec, module, options, request.inputs)
+    return prove(formats.DeclaredFile(exporter, request.path, plan), module, plan, request.progress)
