@@ -57,14 +57,14 @@ class TensorSpec:
         equal to it), `adjacency` (a symmetric 0/1 matrix with a zero diagonal, last two axes), or
         `module:function`, called as `function(shape, sizes, dtype, generator) -> Tensor` on the
         CPU, with the sizes of all dims and config integers by name.
-    index_of: for integers, the dim (or config field) that they index or count.
+    index_of: for integers, the dim (or config field, or number) that they index or count.
     """
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str = "float"
     sample: str = "normal"
-    index_of: str | None = None
+    index_of: str | int | None = None
     description: str = ""
 
 

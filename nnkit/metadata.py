@@ -14,7 +14,7 @@ INDEX = ".safetensors.index.json"
 
 def encode(content: dict[str, Any]) -> str:
     """Return the text that stands under the key; the same content always gives the same text."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return json.dumps(content, separators=(",", ":"))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -25,7 +25,8 @@ def read(path: Path) -> dict[str, Any]:
     text = _text(path)
     if text is None:
         raise UsageProblem(
-            f"{path} was not written by nnkit: it holds no ModelSpec", "name the architecture: nnkit list"
+            f"{path} was not written by nnkit: it holds no ModelSpec",
+            "name the architecture: nnkit list; to prove the file: nnkit verify FILE --against ARCH",
         )
     try:
         content = json.loads(text)

@@ -23,8 +23,11 @@ from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 if TYPE_CHECKING:
     from torch import nn
 
-INPUT = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*:\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\]]*)\]\s*")
-AXIS = re.compile(r"(?P<name>[A-Za-z_]\w*)(=(?P<size>\d+))?")
+INPUT = re.compile(
+    r"\s*(?P<name>[A-Za-z_]\w*)\s*:\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\]]*)\]\s*(<\s*(?P<limit>\w+)\s*)?"
+)
+AXIS = re.compile(r"(?P<name>[A-Za-z_]\w*)(=(?P<size>\d+))?(?P<bounds>(\s+(min|max|multiple_of)=\d+)*)")
+BOUND = re.compile(r"(min|max|multiple_of)=(\d+)")
 INPUT_HINT = 'write it so: --input "x: float32[batch, 3, 224, 224]"'
 
 
@@ -37,8 +40,7 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
     """Return the architecture for `file.py:Class` or `package.module:Class`.
 
     Its options are the parameters of the class that have a default and a type of a config field.
-    inputs: what `forward` takes, in order, each like `x: float32[batch, 3, 224, 224]`; a dim may
-    state its default size, `time=32`.
+    inputs: what `forward` takes, in order, each like `x: float32[batch, 3, 224, 224]`; see parse_inputs.
     """
     factory = _load(reference)
     specs, dims = parse_inputs(inputs)
@@ -81,7 +83,11 @@ def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Archit
 
 
 def parse_inputs(texts: Sequence[str]) -> tuple[tuple[TensorSpec, ...], dict[str, Dim]]:
-    """Read declarations like `x: float32[batch, 3, time=32]` into tensor specs and dims."""
+    """Read declarations like `x: float32[batch, 3, time=32]` into tensor specs and dims.
+
+    A dim may state its default size and which sizes it takes: `height=64 min=32 multiple_of=32`.
+    Integers may state what they are below, a number or a dim: `tokens: int64[batch, time] < 32000`.
+    """
     specs: list[TensorSpec] = []
     dims: dict[str, Dim] = {}
     for text in texts:
@@ -94,12 +100,26 @@ def parse_inputs(texts: Sequence[str]) -> tuple[tuple[TensorSpec, ...], dict[str
                 shape.append(int(axis))
             elif named := AXIS.fullmatch(axis):
                 shape.append(named["name"])
-                default = named["size"] or (1 if named["name"] == "batch" else 8)
-                dims.setdefault(named["name"], Dim(default=int(default)))
+                dims.setdefault(named["name"], _dim(named["name"], named["size"], named["bounds"], text))
             else:
                 raise UsageProblem(f"can't read the axis {axis!r} in {text!r}", INPUT_HINT)
-        specs.append(TensorSpec(match["name"], tuple(shape), match["dtype"], _sampling_of(match["dtype"])))
+        limit = match["limit"]
+        sample = "index" if limit else _sampling_of(match["dtype"])
+        index_of = int(limit) if limit and limit.isdecimal() else limit
+        specs.append(TensorSpec(match["name"], tuple(shape), match["dtype"], sample, index_of))
     return tuple(specs), dims
+
+
+def _dim(name: str, size: str | None, bounds: str, text: str) -> Dim:
+    """Return a dim as it is declared; by default a batch of 1, or a multiple of what it must be near 8."""
+    given = {key: int(value) for key, value in BOUND.findall(bounds)}
+    step, least = given.get("multiple_of", 1), given.get("min", 1)
+    usual = 1 if name == "batch" else 8
+    default = int(size) if size else max(-(-max(usual, least) // step) * step, least)
+    try:
+        return Dim(default=default, min=least, max=given.get("max"), multiple_of=step)
+    except ValueError as error:
+        raise UsageProblem(f"{name} in {text!r}: {error}", INPUT_HINT) from error
 
 
 def _sampling_of(dtype: str) -> str:

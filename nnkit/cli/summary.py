@@ -25,11 +25,13 @@ class SummaryCommand(ArchitectureCommand):
         if not is_model_file(path):
             super().take_reference(ctx, text, args)
             return
-        wanted = not {"--contents", "--stats"}.isdisjoint(args)
-        if wanted or not metadata.is_model_file(text) or (path.is_file() and not metadata.is_ours(path)):
+        if not {"--contents", "--stats"}.isdisjoint(args):
             ctx.meta[FILE] = path
-        else:
+            return
+        try:
             super().take_reference(ctx, text, args)
+        except UsageProblem:  # not of nnkit, or of a model that no plugin here declares
+            ctx.meta[FILE] = path
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,9 @@ def command(
         return
     if contents or stats:
         raise UsageProblem("--contents and --stats are for model files", "name one: model.safetensors")
+    from nnkit.render import stamp
     from nnkit.render.summary import TRAINING, check_columns
+    from nnkit.render.table import paragraph
 
     chosen = check_columns(columns.split(",")) if columns else None
     if not {*TRAINING}.isdisjoint(chosen or ()):
@@ -105,6 +109,10 @@ def command(
         show(settings, failed.report, shown)
         raise
     show(settings, report, shown)
+    if format == "text" and metadata.is_model_file(ctx.params["reference"]):
+        told = metadata.read(Path(ctx.params["reference"]))
+        for label, text in stamp.lines(told):
+            click.echo(paragraph(label, text, settings.on_terminal))
 
 
 def _report(

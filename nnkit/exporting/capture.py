@@ -3,9 +3,15 @@
 import contextlib
 import io
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from nnkit.architecture import TensorSpec
+from nnkit.errors import NnkitError, VerificationFailed
+
+STATIC = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]\.shape\[(\d+)\]")
 
 
 @contextlib.contextmanager
@@ -36,6 +42,24 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(previous)
+
+
+def export_failure(error: Exception, name: str, inputs: Sequence[TensorSpec]) -> NnkitError:
+    """Return what torch's failure to export means: a dim that has one size alone, or anything else."""
+    cause = error.__cause__ or error
+    if found := STATIC.search(str(cause)):
+        size, tensor, axis = found[1], found[2], int(found[3])
+        shapes = {each.name: each.shape for each in inputs}
+        dim = shapes[tensor][axis] if tensor in shapes else f"axis {axis} of {tensor}"
+        return VerificationFailed(
+            f"{name} works with {dim} {size} alone, though {dim} is declared as a dim: "
+            "forward makes a constant of it",
+            f"compute with its shape, not in a Python loop over it; or keep it: --fix {dim}={size}",
+        )
+    return NnkitError(
+        f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}",
+        "see the whole story with -v; `nnkit export --safetensors` needs no export",
+    )
 
 
 def first_line(error: BaseException) -> str:

@@ -117,6 +117,8 @@ def perturbed(
     then what a comparison still can't see gets noise as well, and more of it.
     names: of the parameters and buffers that may change, None for all.
     """
+    if not any(True for _ in module.parameters()):
+        return None
     constant = {name for name, each in module.named_parameters() if is_constant(each)}
     best = _stirred(module, constant, NOISE, samples, names) or _stirred(
         module, constant, NOISE / 10, samples, names

@@ -12,7 +12,7 @@ from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.exporting import formats
 from nnkit.exporting.files import staged
 from nnkit.exporting.plan import make_plan
-from nnkit.exporting.proof import prove
+from nnkit.exporting.proof import Prover
 from nnkit.exporting.report import ExportReport, Proof
 from nnkit.hookspecs import Exporter, ExportRequest
 
@@ -90,7 +90,7 @@ def _onnx(
         proof = None
         if request.verify:
             candidate.check_signature(opset)
-            proof = prove(candidate, module, plan, request.progress)
+            proof = Prover(module, plan, request.progress).prove(candidate)
     stamp_onnx(path, plan, module, candidate, proof)
     return path, opset, proof
 
@@ -103,4 +103,5 @@ def _declared(
     formats.write(exporter, module, plan, path)
     if not request.verify or exporter.run is None:
         return path, None, None
-    return path, None, prove(formats.DeclaredFile(exporter, path, plan), module, plan, request.progress)
+    file = formats.DeclaredFile(exporter, path, plan)
+    return path, None, Prover(module, plan, request.progress).prove(file)

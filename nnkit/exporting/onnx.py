@@ -14,7 +14,7 @@ from torch import nn
 
 from nnkit import __version__
 from nnkit.errors import NnkitError
-from nnkit.exporting.capture import first_line, looped_recurrences, quiet
+from nnkit.exporting.capture import export_failure, first_line, looped_recurrences, quiet
 from nnkit.exporting.plan import Plan
 from nnkit.hookspecs import ExportOptions
 from nnkit.spec import ModelSpec
@@ -70,11 +70,7 @@ def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
                 verbose=False,
             )
     except Exception as error:
-        cause = error.__cause__ or error
-        raise NnkitError(
-            f"torch can't export {plan.spec.name}: {type(cause).__name__}: {first_line(cause)}",
-            "see the whole story with -v; `nnkit export --safetensors` needs no export",
-        ) from error
+        raise export_failure(error, plan.spec.name, plan.inputs) from error
     if program is None:
         raise NnkitError(f"torch exported nothing for {plan.spec.name}", "see the whole story with -v")
     return program

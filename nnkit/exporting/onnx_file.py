@@ -111,9 +111,9 @@ class OnnxFile:
         return len(named), len(named)
 
     @property
-    def replaceable(self) -> set[str]:
-        """The tensors of the module that other values can be given for."""
-        return {source.name for source in self.sources.values()}
+    def replaceable(self) -> set[str] | None:
+        """The tensors of the module that other values can be given for; all, where all are to be there."""
+        return None if self._exact else {source.name for source in self.sources.values()}
 
     @cached_property
     def sources(self) -> Mapping[str, Source]:
@@ -200,6 +200,11 @@ class OnnxFile:
                 model.graph.initializer[place].CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
         return model
 
+    @property
+    def weights(self) -> set[str]:
+        """The names in the module of the tensors that the file was made from."""
+        return {source.name for source in self.sources.values()}
+
     def stored(self) -> dict[str, Tensor]:
         """Return the weights in the file, by their names in the module."""
         return {
@@ -218,7 +223,7 @@ class OnnxFile:
             if self._plan.spec.dtype == "float32":
                 raise
             try:
-                return Evaluator(model, weights)
+                return Evaluator(model, weights, f"ONNX Runtime has no {self._plan.spec.dtype} for it")
             except Refused as error:
                 raise Refused(f"{refused}; nor by the reference evaluator of onnx: {error}") from error
 
@@ -246,9 +251,14 @@ class OptimizedFile(OnnxFile):
         return self._plain.equal(module)
 
     @property
-    def replaceable(self) -> set[str]:
+    def replaceable(self) -> set[str] | None:
         """All that the plain file has."""
         return self._plain.replaceable
+
+    @property
+    def weights(self) -> set[str]:
+        """The names of the tensors in the plain file."""
+        return self._plain.weights
 
     def with_weights(self, module: nn.Module) -> Runner:
         """Optimise the plain file with other weights, and run what comes out."""
@@ -273,7 +283,7 @@ def stamp_onnx(path: Path, plan: Plan, module: nn.Module, file: OnnxFile, proof:
     content = {
         **stamp(plan.spec),
         "signature": signature(plan.input_names, plan.output_names, tuple(plan.dims)),
-        "sha256": digest({name: tensors[name] for name in file.replaceable}),
+        "sha256": digest({name: tensors[name] for name in file.weights}),
         "optimized": isinstance(file, OptimizedFile),
         "proof": proof and proof.to_dict(),
     }

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nnkit.architecture import Dim, TensorSpec
 from nnkit.errors import NnkitError, UsageProblem
+from nnkit.exporting.capture import first_line
 from nnkit.exporting.sizes import other_sizes, traced_sizes
 from nnkit.hookspecs import ExportOptions
 from nnkit.sampling import Inputs, sample_inputs
@@ -97,11 +98,10 @@ def run_module(module: nn.Module, inputs: Inputs) -> list[Tensor]:
         with torch.inference_mode():
             return list(tensors_in(module(*(each.clone() for each in inputs))))
     except Exception as error:
-        first = str(error).strip().splitlines()[:1]
         shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
         raise NnkitError(
-            f"forward fails on inputs of {shapes}: {type(error).__name__}: {first[0] if first else ''}",
-            "see where it fails: nnkit summary; say which sizes are allowed in the declaration of the dims",
+            f"forward fails on inputs of {shapes}: {type(error).__name__}: {first_line(error)}",
+            "see where it fails: nnkit summary",
         ) from error
 
 

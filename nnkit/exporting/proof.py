@@ -8,7 +8,7 @@ don't feel are looked for (coverage.py), and proven by other means.
 import copy
 import time
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
@@ -28,6 +28,10 @@ TINY = 1e-300
 # difference may be so many times as much, but not more than this share of the spread, or twice the tolerance.
 ROUNDING, CLOSE = 4, 0.02
 NOT_FINITE = "is not finite in the module itself"
+
+
+def _silent(line: str) -> None:
+    """Report progress to nobody."""
 
 
 class Runner(Protocol):
@@ -61,8 +65,8 @@ class Candidate(Protocol):
     def runner(self) -> Runner:
         """Return what runs the file."""
 
-    def with_weights(self, module: nn.Module) -> Runner | None:
-        """Return what runs the same graph with the weights of another module, if that can be."""
+    def with_weights(self, module: nn.Module) -> Runner:
+        """Return what runs the same graph with the weights of another module."""
 
     def shape_problem(self, run: Run, results: list[Tensor]) -> str:
         """Say how shapes differ from what the file declares, or return an empty string."""
@@ -78,7 +82,15 @@ class Reference:
     def outputs(self, place: int) -> list[Tensor]:
         """Return what the module gives on the run in this place."""
         if place not in self._outputs:
-            results = run_module(self.module, self._plan.runs[place].inputs)
+            run = self._plan.runs[place]
+            try:
+                results = run_module(self.module, run.inputs)
+            except NnkitError as error:
+                name = self._plan.spec.name
+                raise VerificationFailed(
+                    f"{name} doesn't run at {words(run)}, which its dims allow: {error.message}",
+                    "declare which sizes they take (min, max, multiple_of), or keep them: --static, --fix",
+                ) from error
             self._outputs[place] = [each.cpu() for each in results]
         return self._outputs[place]
 
@@ -138,81 +150,82 @@ class Reference:
         return found
 
 
-def prove(candidate: Candidate, module: nn.Module, plan: Plan, progress: Callable[[str], None]) -> Proof:
-    """Compare a file with a module at every run of the plan, and see that the comparison could have failed.
+class Prover:
+    """Proves files of one module, whose own results are computed once."""
 
-    Raises VerificationFailed with the first thing that doesn't hold.
-    """
-    start = time.perf_counter()
-    equal = candidate.equal(module)
-    reference = Reference(module, plan)
-    reference.check_repeatable()
-    effects = reference.effects([])
-    vain = reference.uninformative
-    checks: list[Check] = []
-    others: set[str] = set()
-    if vain or effects is None or effects.unseen:
-        other = _other(candidate, module, plan)
-        if other is not None:
-            runner, stirred = other
-            checks += _run_all(candidate, runner, stirred, plan, "perturbed", progress)
-            others = _seen(stirred.effects(checks))
-            still = stirred.uninformative
-            vain = {name: why for name, why in vain.items() if name in still or why == NOT_FINITE}
-    for name, why in vain.items():
-        raise VerificationFailed(
-            f"output {name!r} {why}, which proves nothing",
-            "give it inputs and weights that show in it, or use --no-verify",
-        )
-    runner = _loaded(candidate.runner, candidate.name)
-    own = _run_all(candidate, runner, reference, plan, "own", progress)
-    coverage = _coverage(module, effects, _seen(reference.effects(own)), others)
-    return Proof(runner.name, (*checks, *own), coverage, equal, time.perf_counter() - start)
+    def __init__(self, module: nn.Module, plan: Plan, progress: Callable[[str], None] = _silent) -> None:
+        self._plan, self._progress = plan, progress
+        self._own = Reference(module, plan)
+        self._perturbed: dict[frozenset[str] | None, Reference | None] = {}
+
+    def prove(self, candidate: Candidate) -> Proof:
+        """Compare a file with the module at every run of the plan, and see that it could have failed.
+
+        Raises VerificationFailed with the first thing that doesn't hold.
+        """
+        start, own = time.perf_counter(), self._own
+        equal = candidate.equal(own.module)
+        own.check_repeatable()
+        effects, vain = own.effects([]), dict(own.uninformative)
+        checks: list[Check] = []
+        others: set[str] = set()
+        if vain or effects is None or effects.unseen:
+            other = self._other(candidate.replaceable)
+            runner = other and _loaded(partial(candidate.with_weights, other.module), candidate.name)
+            if other and runner:
+                checks += self._run_all(candidate, runner, other, "perturbed")
+                others = _seen(other.effects(checks))
+                still = other.uninformative
+                vain = {name: why for name, why in vain.items() if name in still or why == NOT_FINITE}
+        for name, why in vain.items():
+            raise VerificationFailed(
+                f"output {name!r} {why}, which proves nothing",
+                "give it inputs that show in it (integers are 0 unless declared: tokens: int64[batch, time] "
+                "< 32000), or use --no-verify",
+            )
+        runner = _loaded(candidate.runner, candidate.name)
+        found = self._run_all(candidate, runner, own, "own")
+        coverage = _coverage(own.module, effects, _seen(own.effects(found)), others)
+        seconds = time.perf_counter() - start
+        return Proof(runner.name, (*checks, *found), coverage, equal, seconds)
+
+    def _other(self, replaceable: set[str] | None) -> Reference | None:
+        """Return the module with perturbed weights, where there are any that its outputs feel."""
+        key = None if replaceable is None else frozenset(replaceable)
+        if key not in self._perturbed:
+            samples = [run.inputs for run in self._plan.runs[:2]]
+            module = perturbed(self._own.module, samples, replaceable)
+            self._perturbed[key] = None if module is None else Reference(module, self._plan)
+        return self._perturbed[key]
+
+    def _run_all(
+        self, candidate: Candidate, runner: Runner, reference: Reference, weights: Weights
+    ) -> list[Check]:
+        checks: list[Check] = []
+        for place, run in enumerate(self._plan.runs):
+            with_others = " with perturbed weights" if weights == "perturbed" else ""
+            self._progress(f"proving at {words(run)}{with_others}")
+            found = _run(candidate, runner, reference, place, self._plan, weights)
+            for check in found:
+                if not check.passed:
+                    raise VerificationFailed(
+                        f"{candidate.name} is not the model: at {words(run)}{with_others} "
+                        f"output {check.output!r} {check.problem}",
+                        "the fault is in the exporter or in how forward uses its sizes",
+                    )
+            checks += found
+        return checks
 
 
 def _seen(effects: Effects | None) -> set[str]:
     return effects.seen if effects else set()
 
 
-def _other(candidate: Candidate, module: nn.Module, plan: Plan) -> tuple[Runner, Reference] | None:
-    """Return what runs the file's graph with perturbed weights, and the module that has them."""
-    samples = [run.inputs for run in plan.runs[:2]]
-    other = perturbed(module, samples, candidate.replaceable)
-    if other is None:
-        return None
-    runner = _loaded(lambda: candidate.with_weights(other), candidate.name)
-    return None if runner is None else (runner, Reference(other, plan))
-
-
-def _loaded(load: Callable[[], Runner | None], name: str) -> Runner:
+def _loaded(load: Callable[[], Runner], name: str) -> Runner:
     try:
-        return load()  # type: ignore[return-value]
+        return load()
     except Refused as error:
         raise VerificationFailed(f"{name} can't be loaded: {error}") from error
-
-
-def _run_all(
-    candidate: Candidate,
-    runner: Runner,
-    reference: Reference,
-    plan: Plan,
-    weights: Weights,
-    progress: Callable[[str], None],
-) -> list[Check]:
-    checks: list[Check] = []
-    for place, run in enumerate(plan.runs):
-        with_others = " with perturbed weights" if weights == "perturbed" else ""
-        progress(f"proving at {words(run)}{with_others}")
-        found = _run(candidate, runner, reference, place, plan, weights)
-        for check in found:
-            if not check.passed:
-                raise VerificationFailed(
-                    f"{candidate.name} is not the model: at {words(run)}{with_others} "
-                    f"output {check.output!r} {check.problem}",
-                    "the fault is in the exporter or in how forward uses its sizes",
-                )
-        checks += found
-    return checks
 
 
 def _run(

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from nnkit import metadata
-from nnkit.errors import NnkitError
-from nnkit.exporting.capture import first_line, looped_recurrences, quiet
+from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
 from nnkit.exporting.stamp import signature, stamp
 from nnkit.hookspecs import WriteRequest
 from nnkit.sampling import Inputs
@@ -24,10 +23,7 @@ def write(request: WriteRequest) -> None:
                 request.module, request.inputs, dynamic_shapes=dynamic, strict=False
             )
     except Exception as error:
-        raise NnkitError(
-            f"torch can't export {request.spec.name}: {type(error).__name__}: {first_line(error)}",
-            "see the whole story with -v; `nnkit export --safetensors` needs no export",
-        ) from error
+        raise export_failure(error, request.spec.name, request.spec.inputs) from error
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -74,12 +75,14 @@ def check_loadable(path: Path) -> None:
 
 
 class Evaluator:
-    """The reference evaluator of onnx: slow, and it knows bfloat16."""
+    """The reference evaluator of onnx: slow, and it knows bfloat16. why: for what reason it is used."""
 
-    def __init__(self, model: Path | bytes, weights: Mapping[str, Array] | None = None) -> None:
+    def __init__(
+        self, model: Path | bytes, weights: Mapping[str, Array] | None = None, why: str = ""
+    ) -> None:
         from onnx.reference import ReferenceEvaluator
 
-        self.name = f"the reference evaluator of onnx {onnx.__version__}"
+        self.name = f"the reference evaluator of onnx {version('onnx')}{why and f' ({why})'}"
         loaded = onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
         try:
             self._session = ReferenceEvaluator(loaded)
@@ -91,7 +94,9 @@ class Evaluator:
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         feeds = {name: as_array(tensor) for name, tensor in zip(self._names, inputs, strict=True)}
         try:
-            results = self._session.run(None, {**feeds, **self._weights})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # numpy's, of infinities that are meant
+                results = self._session.run(None, {**feeds, **self._weights})
         except Exception as error:
             raise Refused(first_line(error)) from error
         return [as_tensor(np.asarray(each)) for each in results]

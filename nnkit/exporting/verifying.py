@@ -14,7 +14,7 @@ from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_m
 from nnkit.exporting import formats
 from nnkit.exporting.onnx_file import OnnxFile, axes_of, load, ports_of
 from nnkit.exporting.plan import Plan, make_plan
-from nnkit.exporting.proof import prove
+from nnkit.exporting.proof import Prover
 from nnkit.exporting.report import Proof, VerifyReport
 from nnkit.exporting.safetensors import compare_states
 from nnkit.hookspecs import Exporter, ExportOptions, Host
@@ -84,7 +84,7 @@ def _onnx(request: VerifyRequest) -> Proof:
         file = OnnxFile(request.path, module, plan, exact)
     if told:
         file.check_signature()
-    return prove(file, module, plan, request.progress)
+    return Prover(module, plan, request.progress).prove(file)
 
 
 def _take_weights(file: OnnxFile, module: nn.Module, told: Mapping[str, Any]) -> None:
@@ -159,4 +159,5 @@ def _declared(request: VerifyRequest, exporter: Exporter) -> Proof:
         )
     module = build_module(spec, request.host)
     plan: Plan = make_plan(spec, module, options, request.inputs)
-    return prove(formats.DeclaredFile(exporter, request.path, plan), module, plan, request.progress)
+    file = formats.DeclaredFile(exporter, request.path, plan)
+    return Prover(module, plan, request.progress).prove(file)

@@ -1,6 +1,6 @@
 """ExportReport -> text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from nnkit.exporting.report import Coverage, ExportReport, ExportsReport, OutputProof, Proof, VerifyReport
 from nnkit.render import words
@@ -66,20 +66,15 @@ def _weights(proof: Proof) -> Iterator[str]:
 def _coverage(coverage: Coverage) -> str:
     if coverage.own is None or coverage.share is None:
         return f"{coverage.parameters:,}; no output has a gradient that would tell which of them it feels"
-    told = f"{_percent(coverage.share)} of {coverage.parameters:,} proven"
+    told = f"{words.percent(coverage.share)} of {coverage.parameters:,} proven"
     if coverage.proven != coverage.own:
         own = coverage.own / coverage.parameters if coverage.parameters else 1.0
-        told += f", {_percent(own)} by the model's own weights, the others by perturbed ones"
+        told += f", {words.percent(own)} by the model's own weights, the others by perturbed ones"
     if coverage.unproven:
         told += f"; not proven: {_some(coverage.unproven)}"
     if coverage.unused:
         told += f"; never read: {_some(coverage.unused)}"
     return told
-
-
-def _percent(share: float) -> str:
-    """Return a share rounded down, so that 100 % is all."""
-    return f"{int(share * 1000) / 10:g} %"
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -89,18 +84,3 @@ def _some(names: tuple[str, ...]) -> str:
 
 def _times(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
-
-
-def stored_proof(told: Mapping[str, object] | None) -> str:
-    """Return what a file says of its own proof, in a line."""
-    if not told:
-        return "not proven when it was written"
-    sizes, outputs = told["sizes"], told["outputs"]
-    assert isinstance(sizes, list)
-    assert isinstance(outputs, list)
-    worst = max((each["max_abs_diff"] / (each["scale"] or 1) for each in outputs), default=0.0)
-    where = "; ".join(words.sizes(each) for each in sizes)
-    coverage = told["coverage"]
-    share = coverage["share"] if isinstance(coverage, dict) else None
-    parameters = "" if share is None else f", {_percent(share)} of the parameters"
-    return f"proven in {told['runner']} at {where}: differences up to {worst:.1g} of the spread{parameters}"

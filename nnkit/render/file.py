@@ -1,8 +1,10 @@
 """FileReport -> text, CSV, Markdown, LaTeX, HTML."""
 
+import json
 from collections.abc import Iterator
 
-from nnkit.render import words
+from nnkit import metadata
+from nnkit.render import stamp, words
 from nnkit.render.table import Table, paragraph, to_csv, to_html, to_latex, to_markdown, to_plain, to_terminal
 from nnkit.summary.file_report import FileReport, FileTensor, Port
 
@@ -92,7 +94,10 @@ def _about(report: FileReport) -> Iterator[tuple[str, str]]:
     for name, size in report.files.items():
         yield "file", f"{name} ({words.size(size)})"
     for name, text in report.metadata.items():
-        yield "metadata", f"{name}: {text}"
+        if name == metadata.KEY:
+            yield from stamp.lines(json.loads(text))
+        else:
+            yield "metadata", f"{name}: {text}"
 
 
 def _port(port: Port) -> str:

@@ -41,3 +41,8 @@ def gathered(several: Sequence[str]) -> str:
 def sizes(assignment: Mapping[str, int]) -> str:
     """Return `nodes=7 edges=0`."""
     return " ".join(f"{name}={value}" for name, value in assignment.items()) or "no dims"
+
+
+def percent(share: float) -> str:
+    """Return a share as `99.9 %`, rounded down, so that 100 % is all."""
+    return f"{int(share * 1000) / 10:g} %"

@@ -1,0 +1,30 @@
+"""What nnkit wrote into a file about itself -> lines of text."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nnkit.render import words
+
+
+def lines(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (what, text): who made the file, of which model, and what proved it."""
+    versions = ", ".join(f"{name} {version}" for name, version in told.get("versions", {}).items())
+    yield "made by", f"nnkit {told['nnkit']}{versions and f' with {versions}'}"
+    spec = told["spec"]
+    options = " ".join(f"{name}={value}" for name, value in spec["config"].items())
+    weights = spec["weights"] or f"seed {spec['seed']}"
+    yield "model", f"{spec['architecture']} {options}".rstrip() + f", {spec['dtype']}, weights from {weights}"
+    if "sha256" in told:
+        yield "sha256", f"{told['sha256']} (of the weights)"
+    if "proof" in told:
+        yield "proof", _proof(told["proof"])
+
+
+def _proof(told: Mapping[str, Any] | None) -> str:
+    if not told:
+        return "none: it was not proven when it was written"
+    worst = max((each["max_abs_diff"] / (each["scale"] or 1) for each in told["outputs"]), default=0.0)
+    where = "; ".join(words.sizes(each) for each in told["sizes"])
+    share = (told["coverage"] or {}).get("share")
+    parameters = "" if share is None else f", {words.percent(share)} of the parameters"
+    return f"in {told['runner']} at {where}: differences up to {worst:.1g} of the spread{parameters}"
