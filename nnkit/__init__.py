@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nnkit.api import build as build
     from nnkit.api import compare as compare
     from nnkit.api import export as export
+    from nnkit.api import export_all as export_all
     from nnkit.api import fit as fit
     from nnkit.api import inspect_file as inspect_file
     from nnkit.api import resolve as resolve
@@ -44,6 +45,7 @@ _HOMES = {
     "build": "nnkit.api",
     "compare": "nnkit.api",
     "export": "nnkit.api",
+    "export_all": "nnkit.api",
     "fit": "nnkit.api",
     "hookimpl": "nnkit.hookspecs",
     "inspect_file": "nnkit.api",

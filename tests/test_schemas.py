@@ -81,3 +81,18 @@ def test_a_key_that_the_schema_lacks_is_found():
     data["totals"]["more"] = 1
     with pytest.raises(jsonschema.ValidationError, match="more"):
         jsonschema.validate(data, SCHEMAS["summary"])
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
+def test_exports_and_verifications(tmp_path, suffix):
+    file = tmp_path / f"m.{suffix}"
+    data = check(nnkit.export("gcn", file))
+    assert data["proof"]["equal"] == [4, 4]
+    assert check(nnkit.verify(file))["verified"]
+
+
+def test_an_export_without_a_proof_and_several_formats(tmp_path):
+    assert check(nnkit.export("simple-cnn", tmp_path / "m.onnx", verify=False))["proof"] is None
+    data = check(nnkit.export_all("simple-cnn", tmp_path, how=nnkit.ExportOptions(opset=3)))
+    assert list(data["failures"]) == ["onnx"]
+    assert {each["format"] for each in data["exports"]} >= {"safetensors", "pt2"}

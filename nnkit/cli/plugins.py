@@ -34,6 +34,7 @@ def _data(manager: PluginManager) -> dict[str, object]:
                 "module": plugin.module,
                 "enabled": plugin.enabled,
                 "architectures": list(plugin.architectures),
+                "formats": [exporter.name for exporter in plugin.exporters],
                 "failures": [
                     {"stage": each.stage, "message": each.message} for each in _failures(manager, plugin)
                 ],
@@ -70,6 +71,7 @@ def _failures(manager: PluginManager, plugin: Plugin) -> list[Failure]:
 def _state(plugin: Plugin, failures: list[Failure]) -> str:
     if not plugin.enabled:
         return "switched off"
-    count = len(plugin.architectures)
-    what = f"{count} architecture{'' if count == 1 else 's'}"
-    return f"{what}, failed: {failures[0].stage}" if failures else what
+    count, formats = len(plugin.architectures), [exporter.name for exporter in plugin.exporters]
+    what = [f"{count} architecture{'' if count == 1 else 's'}"] if count or not formats else []
+    what += [f"format {name}" for name in formats]
+    return ", ".join([*what, *(f"failed: {each.stage}" for each in failures[:1])])

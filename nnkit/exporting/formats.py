@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from nnkit.errors import PluginProblem, UsageProblem, VerificationFailed, did_you_mean
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean
+from nnkit.exporting.capture import first_line, quiet
 from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.proof import Runner
 from nnkit.exporting.runtimes import Refused
@@ -91,7 +92,16 @@ def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None
         spec=plan.spec, module=module, path=path, inputs=plan.traced, dynamic=plan.dynamic,
         input_names=plan.input_names, output_names=plan.output_names,
     )  # fmt: skip
-    load(exporter.write)(request)
+    try:
+        with quiet():
+            load(exporter.write)(request)
+    except NnkitError:
+        raise
+    except Exception as error:
+        raise PluginProblem(
+            f"format {exporter.name} failed to write: {type(error).__name__}: {first_line(error)}",
+            "see where: repeat with -v",
+        ) from error
     if not path.is_file():
         raise PluginProblem(f"format {exporter.name} wrote no file", f"tell its author ({exporter.write})")
 
@@ -147,6 +157,4 @@ class DeclaredRunner:
         try:
             return [each.cpu() for each in self._call(tuple(each.clone() for each in inputs))]
         except Exception as error:
-            raise Refused(
-                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            ) from error
+            raise Refused(f"{type(error).__name__}: {first_line(error)}") from error

@@ -122,7 +122,7 @@ def as_tensor(array: Array) -> Tensor:
     """Return an array as a tensor."""
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 @contextlib.contextmanager
