@@ -3,12 +3,14 @@
 `pt2` is declared as a plugin's would be.
 """
 
+import copy
 import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean
@@ -88,8 +90,9 @@ def missing(exporter: Exporter) -> str:
 
 def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None:
     """Let a declared format write its file."""
+    # It gets a copy, so that whatever it does to the module is found by the comparison.
     request = WriteRequest(
-        spec=plan.spec, module=module, path=path, inputs=plan.traced, dynamic=plan.dynamic,
+        spec=plan.spec, module=copy.deepcopy(module), path=path, inputs=plan.traced, dynamic=plan.dynamic,
         input_names=plan.input_names, output_names=plan.output_names,
     )  # fmt: skip
     try:
@@ -155,6 +158,8 @@ class DeclaredRunner:
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         try:
-            return [each.cpu() for each in self._call(tuple(each.clone() for each in inputs))]
+            with torch.inference_mode():
+                results = self._call(tuple(each.clone() for each in inputs))
+                return [each.detach().cpu() for each in results]
         except Exception as error:
             raise Refused(f"{type(error).__name__}: {first_line(error)}") from error

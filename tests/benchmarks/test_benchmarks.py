@@ -5,6 +5,7 @@ from conftest import ROOT, python
 
 BENCHMARKS = {
     "bench_startup.py": ["--rounds", "1"],
+    "bench_export.py": ["--quick"],
     "bench_summary.py": ["--quick"],
     "bench_memory.py": ["--quick"],
     "bench_vision.py": ["--quick"],
