@@ -143,8 +143,9 @@ class Exporter:
     with a WriteRequest. run: `module:function`, called with the path; returns a function of the inputs
     (a tuple of tensors) to a list of tensors, and with it the file is proven: without it, nothing is.
     weights: `module:function`, called with the path; returns the tensors in it by their names in the
-    module, which are then compared bit for bit. requires: packages that must be installed, each with the
-    command that installs it.
+    module, which are then compared bit for bit. stamp: `module:function`, called with the path and a
+    text, the ModelSpec and the proof as JSON, to put it into the file. requires: packages that must be
+    installed, each with the command that installs it.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Exporter:
     write: str
     run: str | None = None
     weights: str | None = None
+    stamp: str | None = None
     requires: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -13,12 +13,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nnkit import metadata
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean
 from nnkit.exporting.capture import first_line, quiet
 from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.proof import Runner
+from nnkit.exporting.report import Proof
 from nnkit.exporting.runtimes import Refused
 from nnkit.exporting.safetensors import compare_states
+from nnkit.exporting.stamp import signature, stamp
 from nnkit.hookspecs import Exporter, ExportOptions, Host, WriteRequest
 from nnkit.loading import load
 from nnkit.sampling import Inputs
@@ -30,6 +33,7 @@ PT2 = Exporter(
     write="nnkit.exporting.pt2:write",
     run="nnkit.exporting.pt2:run",
     weights="nnkit.exporting.pt2:weights",
+    stamp="nnkit.exporting.pt2:stamp",
 )
 OWN = ("onnx", "safetensors")
 
@@ -107,6 +111,17 @@ def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None
         ) from error
     if not path.is_file():
         raise PluginProblem(f"format {exporter.name} wrote no file", f"tell its author ({exporter.write})")
+
+
+def put_stamp(exporter: Exporter, plan: Plan, path: Path, proof: Proof | None) -> None:
+    """Put into a file what it tells of itself, where its format has a place for it."""
+    if exporter.stamp is not None:
+        told = {
+            **stamp(plan.spec),
+            "signature": signature(plan.input_names, plan.output_names, tuple(plan.dims)),
+            "proof": proof and proof.to_dict(),
+        }
+        load(exporter.stamp)(path, metadata.encode(told))
 
 
 class DeclaredFile:

@@ -64,7 +64,7 @@ def _check_options(request: ExportRequest) -> None:
 def _safetensors(request: ExportRequest, module: nn.Module, path: Path) -> tuple[Path, None, Proof | None]:
     from nnkit.exporting.safetensors import prove_safetensors, write_safetensors
 
-    written = write_safetensors(module, request.spec, path, request.options.max_shard_size)
+    written = write_safetensors(module, request.spec, path, request.verify, request.options.max_shard_size)
     if not request.verify:
         return written, None, None
     request.progress("reading the file back")
@@ -101,7 +101,9 @@ def _declared(
     plan = make_plan(request.spec, module, request.options, request.inputs, device)
     request.progress(f"writing {exporter.name}")
     formats.write(exporter, module, plan, path)
-    if not request.verify or exporter.run is None:
-        return path, None, None
-    file = formats.DeclaredFile(exporter, path, plan)
-    return path, None, Prover(module, plan, request.progress).prove(file)
+    proof = None
+    if request.verify and exporter.run is not None:
+        file = formats.DeclaredFile(exporter, path, plan)
+        proof = Prover(module, plan, request.progress).prove(file)
+    formats.put_stamp(exporter, plan, path, proof)
+    return path, None, proof

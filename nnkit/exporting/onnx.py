@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from nnkit import __version__
-from nnkit.errors import NnkitError
+from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.exporting.capture import export_failure, first_line, looped_recurrences, quiet
 from nnkit.exporting.plan import Plan
 from nnkit.hookspecs import ExportOptions
@@ -29,12 +29,12 @@ DEFAULT_OPSET = 20
 def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path) -> int:
     """Write `module`, traced on the first run of the plan, to `path`; return the opset of the file.
 
-    Raises NnkitError when torch can't export it, or not at the opset that was asked for.
+    Raises NnkitError when torch can't export it, VerificationFailed when it writes another opset.
     """
     program = _trace(module, plan, options.opset or DEFAULT_OPSET)
     got = program.model.opset_imports[""]
     if options.opset is not None and got != options.opset:
-        raise NnkitError(
+        raise VerificationFailed(
             f"opset {options.opset} was asked for and torch wrote {got}",
             f"leave --opset out, or ask for {got}",
         )

@@ -1,5 +1,6 @@
 """Module -> a torch.export program (`.pt2`), which torch runs without the code of the model."""
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +9,11 @@ from torch import Tensor
 
 from nnkit import metadata
 from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
-from nnkit.exporting.stamp import signature, stamp
 from nnkit.hookspecs import WriteRequest
 from nnkit.sampling import Inputs
 from nnkit.tensors import tensors_in
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date that torch gives the other members
 
 
 def write(request: WriteRequest) -> None:
@@ -27,14 +29,16 @@ def write(request: WriteRequest) -> None:
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
-    dims = dict.fromkeys(name for axes in request.dynamic for name in (axes or {}).values())
-    told = {
-        **stamp(request.spec),
-        "signature": signature(request.input_names, request.output_names, tuple(dims)),
-    }
     # By a handle, because the name of the file would become part of it.
     with quiet(), request.path.open("wb") as file:
-        torch.export.save(program, file, extra_files={metadata.KEY: metadata.encode(told)})
+        torch.export.save(program, file)
+
+
+def stamp(path: Path, text: str) -> None:
+    """Add to the archive what it tells of itself; the members that were proven stay as they are."""
+    with zipfile.ZipFile(path, "a") as archive:
+        folder = archive.namelist()[0].partition("/")[0]
+        archive.writestr(zipfile.ZipInfo(f"{folder}/extra/{metadata.KEY}", EPOCH), text)
 
 
 def run(path: Path) -> Callable[[Inputs], list[Tensor]]:

@@ -29,26 +29,27 @@ INSTALL_HUB = "pip install 'nnkit[hub]'"
 
 
 def write_safetensors(
-    module: nn.Module, spec: ModelSpec, path: Path, max_shard_size: str | None = None
+    module: nn.Module, spec: ModelSpec, path: Path, verify: bool = True, max_shard_size: str | None = None
 ) -> Path:
     """Write the state dict of `module`, tied tensors once; return the file that stands for all of it.
 
-    max_shard_size: like `5GB`: where the weights take more, they are written in several files
-    `NAME-00001-of-00002.safetensors` and an index, which is what is returned.
+    verify: whether it will be read back; the file says so. max_shard_size: like `5GB`: where the weights
+    take more, they are written in several files `NAME-00001-of-00002.safetensors` and an index, which is
+    what is returned.
 
     Raises UsageProblem for tensors that the format doesn't have.
     """
     tensors = _writable(module.state_dict(keep_vars=True))
     shards = _split(tensors, path, max_shard_size) if max_shard_size else {path.name: list(tensors)}
     if len(shards) == 1:
-        _write(tensors, spec, path)
+        _write(tensors, spec, path, verify)
         return path
     for name, members in shards.items():
-        _write({each: tensors[each] for each in members}, spec, path.with_name(name))
+        _write({each: tensors[each] for each in members}, spec, path.with_name(name), verify)
     index = path.with_name(path.name.removesuffix(".safetensors") + metadata.INDEX)
     content = {
         "metadata": {
-            metadata.KEY: _told(spec, digest(tensors)),
+            metadata.KEY: _told(spec, tensors, verify),
             "total_size": sum(each.nbytes for each in tensors.values()),
         },
         "weight_map": {each: name for name, members in shards.items() for each in members},
@@ -57,16 +58,19 @@ def write_safetensors(
     return index
 
 
-def _write(tensors: Mapping[str, Tensor], spec: ModelSpec, path: Path) -> None:
+def _write(tensors: Mapping[str, Tensor], spec: ModelSpec, path: Path, verify: bool) -> None:
     try:
-        save_file(dict(tensors), path, metadata={metadata.KEY: _told(spec, digest(tensors))})
+        save_file(dict(tensors), path, metadata={metadata.KEY: _told(spec, tensors, verify)})
     except SafetensorError as error:  # what it says of a full disk
         raise NnkitError(f"can't write {path.name}: {error}", "what was there before is unchanged") from error
 
 
-def _told(spec: ModelSpec, sha256: str) -> str:
-    # The weights are the file's own, wherever they came from.
-    return metadata.encode({**stamp(replace(spec, weights=None, strict=True)), "sha256": sha256})
+def _told(spec: ModelSpec, tensors: Mapping[str, Tensor], verify: bool) -> str:
+    # The weights are the file's own, wherever they came from. The proof is told before it is made, because
+    # it is of the whole file: one that doesn't hold leaves none.
+    proof = Proof("reading back", (), equal=(len(tensors), len(tensors))).to_dict() if verify else None
+    told = stamp(replace(spec, weights=None, strict=True))
+    return metadata.encode({**told, "sha256": digest(tensors), "proof": proof})
 
 
 def _writable(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -188,6 +188,7 @@ def test_heads_of_2014_fix_the_size():
     assert list(architecture.dims_for(architecture.config(aux_logits=True))) == ["batch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["googlenet", "googlenet-2014"])
 def test_exports_with_every_dim_free(name):
     """The pools that round up included."""

@@ -218,6 +218,7 @@ def test_is_sound(name, options):
     ("name", "options"),
     [("resnet18", {}), ("resnet18", {"stem": "cifar"}), ("resnet50", {"variant": "v1"}), ("resnet20", {})],
 )
+@pytest.mark.slow
 def test_exports_with_every_dim_free(name, options):
     architecture = ARCHITECTURES[name]
     sizes = [(1, 1, 1), (3, 33, 50), (1, 64, 40)]

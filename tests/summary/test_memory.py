@@ -36,8 +36,11 @@ CASES = {
 }
 
 
+HEAVY = ("vit_b_16", "vgg11", "densenet121")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "vit_b_16" else ()) for name in CASES]
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in HEAVY else ()) for name in CASES]
 )
 def test_peaks_are_within_two_percent_of_the_allocators(name):
     make, shape = CASES[name]
