@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +50,34 @@ def is_model_file(text: str) -> bool:
 
 def _text(path: Path) -> str | None:
     if path.name.endswith(INDEX):
-        return _read_index(path)
+        found = read_index(path)[1].get(KEY)
+        return None if found is None else str(found)
     readers = {".onnx": _read_onnx, ".safetensors": _read_safetensors, ".pt2": _read_archive}
     return readers[path.suffix](path)
 
 
-def _read_index(path: Path) -> str | None:
+def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return, of the index of a model in several files, tensor -> shard, and what it tells beside that.
+
+    Raises NnkitError when it is damaged, or a shard isn't beside it.
+    """
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-        found = (index.get("metadata") or {}).get(KEY)
-    except (ValueError, AttributeError) as error:
-        raise damaged(path, error) from error
-    return None if found is None else str(found)
+        where, told = dict(index["weight_map"]), dict(index.get("metadata") or {})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, "it is no index: it has no weight_map") from error
+    for shard in dict.fromkeys(where.values()):
+        if Path(shard).name != shard:
+            raise damaged(path, f"it names {shard!r}, which is in another folder")
+        if not (path.parent / shard).is_file():
+            raise NnkitError(f"{path} names {shard}, which isn't there", "fetch it too, beside the index")
+    return where, told
+
+
+def check_found(path: Path, where: Mapping[str, str], found: Collection[str]) -> None:
+    """Raise NnkitError when a tensor that an index names isn't in the shards."""
+    if lacking := [name for name in where if name not in found]:
+        raise damaged(path, f"{', '.join(lacking[:3])} should be in {where[lacking[0]]} and isn't")
 
 
 def _read_archive(path: Path) -> str | None:

@@ -1,7 +1,6 @@
 """Weights in files: safetensors, whole or in shards, and `.pt` by `weights_only`; no code in them runs."""
 
 import hashlib
-import json
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -58,7 +57,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLED:
-        return _read_pickled(path)
+        return _state_dict(path)
     kinds = ", ".join((".safetensors", metadata.INDEX, *PICKLED))
     raise UsageProblem(f"{path} is no file of weights by its name", f"one ends in {kinds}")
 
@@ -90,34 +89,41 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_shards(path: Path) -> dict[str, Tensor]:
-    try:
-        where = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise metadata.damaged(path, "it is no index: it has no weight_map") from error
+    where, _ = metadata.read_index(path)
     tensors: dict[str, Tensor] = {}
     for shard in dict.fromkeys(where.values()):
-        if Path(shard).name != shard:
-            raise metadata.damaged(path, f"it names {shard!r}, which is in another folder")
-        if not (path.parent / shard).is_file():
-            raise NnkitError(f"{path} names {shard}, which isn't there", "fetch it too, beside the index")
         tensors |= _read_safetensors(path.parent / shard)
-    if lacking := [name for name in where if name not in tensors]:
-        raise metadata.damaged(path, f"{', '.join(lacking[:3])} should be in {where[lacking[0]]} and isn't")
+    metadata.check_found(path, where, tensors)
     return tensors
 
 
-def _read_pickled(path: Path) -> dict[str, Tensor]:
+def read_pickled(path: Path, device: str = "cpu") -> object:
+    """Return what is in a file of torch.save: tensors and plain data. No code in it runs.
+
+    Raises NnkitError for anything else, and for a damaged file.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of TorchScript archives
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise NnkitError(
-            f"{path} holds more than tensors and plain data, and was not run",
+            f"{path} holds more than tensors and plain data, and was not run: {_reason(error)}",
             "save the state dict alone: torch.save(model.state_dict(), file), or convert it to safetensors",
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError, AttributeError, KeyError) as error:
-        raise metadata.damaged(path, str(error).splitlines()[0] if str(error) else error) from error
+        raise metadata.damaged(path, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what torch says in a line, without its advice to trust the file."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "GLOBAL" in line or "Unsupported" in line or "TorchScript" in line]
+    return (told or lines or [type(error).__name__])[0]
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    content = read_pickled(path)
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

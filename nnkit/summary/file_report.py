@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-INDEX = ".safetensors.index.json"
+from nnkit.metadata import INDEX
+
 SUFFIXES = (".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 

@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnkit.errors import NnkitError, UsageProblem, did_you_mean
-from nnkit.summary.file_report import INDEX, SUFFIXES, FileReport, FileTensor, TensorStats
+from nnkit import metadata
+from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.metadata import INDEX
+from nnkit.summary.file_report import SUFFIXES, FileReport, FileTensor, TensorStats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +38,8 @@ def inspect_file(path: Path, stats: bool = False) -> FileReport:
         return _sharded(path, stats)
     match path.suffix:
         case ".safetensors":
-            metadata, tensors = _safetensors(path, stats)
-            return _report(path, "safetensors", tensors, metadata=metadata)
+            texts, tensors = _safetensors(path, stats)
+            return _report(path, "safetensors", tensors, metadata=texts)
         case ".onnx":
             from nnkit.summary.onnx_files import inspect_onnx
 
@@ -48,11 +50,6 @@ def inspect_file(path: Path, stats: bool = False) -> FileReport:
     raise UsageProblem(
         f"{path} is no model file by its name", did_you_mean(path.suffix, SUFFIXES) or f"one ends in {kinds}"
     )
-
-
-def damaged(path: Path, problem: object) -> NnkitError:
-    """Return the error for a file that can't be read."""
-    return NnkitError(f"{path} is damaged: {problem}", "export it again, or fetch it again")
 
 
 def _report(path: Path, format: Any, tensors: list[FileTensor], **more: Any) -> FileReport:
@@ -69,13 +66,13 @@ def _report(path: Path, format: Any, tensors: list[FileTensor], **more: Any) -> 
 def _safetensors(path: Path, stats: bool, shard: str = "") -> tuple[dict[str, str], list[FileTensor]]:
     """Return the metadata and the tensors of one file."""
     header, space = _header(path)
-    metadata = header.pop("__metadata__", {})
+    texts = header.pop("__metadata__", {})
     tensors, places = [], []
     for name, entry in header.items():
         try:
             dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         except (KeyError, TypeError, ValueError) as error:
-            raise damaged(path, f"what its header says of {name!r} can't be read") from error
+            raise metadata.damaged(path, f"what its header says of {name!r} can't be read") from error
         places.append((begin, end, name))
         elements = math.prod(shape)
         known = DTYPES.get(dtype, dtype.lower())
@@ -84,7 +81,7 @@ def _safetensors(path: Path, stats: bool, shard: str = "") -> tuple[dict[str, st
     if stats:
         values = _stats_of_safetensors(path, [each.name for each in tensors])
         tensors = [_with_stats(each, values[each.name]) for each in tensors]
-    return metadata, tensors
+    return texts, tensors
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -93,13 +90,13 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, LARGEST_HEADER):
-            raise damaged(path, f"its header claims {length:,} bytes, the file has {size:,}")
+            raise metadata.damaged(path, f"its header claims {length:,} bytes, the file has {size:,}")
         try:
             header = json.loads(file.read(length))
         except ValueError as error:
-            raise damaged(path, "its header is not JSON") from error
+            raise metadata.damaged(path, "its header is not JSON") from error
     if not isinstance(header, dict):
-        raise damaged(path, "its header is not a mapping")
+        raise metadata.damaged(path, "its header is not a mapping")
     return header, size - 8 - length
 
 
@@ -108,10 +105,10 @@ def _check_places(path: Path, places: list[tuple[int, int, str]], space: int) ->
     reached = 0
     for begin, end, name in places:
         if begin != reached or end < begin:
-            raise damaged(path, f"{name!r} doesn't begin where the tensor before it ends")
+            raise metadata.damaged(path, f"{name!r} doesn't begin where the tensor before it ends")
         reached = end
     if reached != space:
-        raise damaged(path, f"its tensors take {reached:,} bytes, and {space:,} follow the header")
+        raise metadata.damaged(path, f"its tensors take {reached:,} bytes, and {space:,} follow the header")
 
 
 def _stats_of_safetensors(path: Path, names: list[str]) -> dict[str, TensorStats | None]:
@@ -121,31 +118,20 @@ def _stats_of_safetensors(path: Path, names: list[str]) -> dict[str, TensorStats
         with safe_open(path, framework="pt") as file:
             return {name: stats_of(file.get_tensor(name)) for name in names}
     except SafetensorError as error:
-        raise damaged(path, error) from error
+        raise metadata.damaged(path, error) from error
 
 
 def _sharded(path: Path, stats: bool) -> FileReport:
     """Read the index of a model in several files, and the header of each of them."""
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        where: dict[str, str] = dict(index["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged(path, "it is no index: it has no weight_map") from error
+    where, told = metadata.read_index(path)
     files: dict[str, int] = {}
     tensors: list[FileTensor] = []
     for shard in dict.fromkeys(where.values()):
-        place = path.parent / shard
-        if Path(shard).name != shard:
-            raise damaged(path, f"it names {shard!r}, which is in another folder")
-        if not place.is_file():
-            raise NnkitError(f"{path} names {shard}, which isn't there", "fetch it too, beside the index")
-        files[shard] = place.stat().st_size
-        tensors += _safetensors(place, stats, shard)[1]
-    found = {each.name for each in tensors}
-    if missing := [name for name in where if name not in found]:
-        raise damaged(path, f"{', '.join(missing[:3])} should be in {where[missing[0]]} and isn't")
-    metadata = {name: str(value) for name, value in (index.get("metadata") or {}).items()}
-    report = _report(path, "safetensors", tensors, files=files, metadata=metadata)
+        files[shard] = (path.parent / shard).stat().st_size
+        tensors += _safetensors(path.parent / shard, stats, shard)[1]
+    metadata.check_found(path, where, {each.name for each in tensors})
+    texts = {name: str(value) for name, value in told.items()}
+    report = _report(path, "safetensors", tensors, files=files, metadata=texts)
     return replace(report, bytes=report.bytes + sum(files.values()))
 
 
@@ -153,39 +139,20 @@ def _sharded(path: Path, stats: bool) -> FileReport:
 
 
 def _pickled(path: Path, stats: bool) -> FileReport:
-    import pickle
-    import warnings
-
     import torch
 
-    place = "cpu" if stats else "meta"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's, of TorchScript archives
-            content = torch.load(path, map_location=place, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise NnkitError(
-            f"{path} holds more than tensors and plain data, and was not run: {_reason(error)}",
-            "save the state dict alone: torch.save(model.state_dict(), file), or convert it to safetensors",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, AttributeError, KeyError) as error:
-        raise damaged(path, _reason(error)) from error
-    tensors, metadata, storages = [], {}, {}
+    from nnkit.weights import read_pickled
+
+    content = read_pickled(path, "cpu" if stats else "meta")
+    tensors, texts, storages = [], {}, {}
     for name, value in _flat(content):
         if isinstance(value, torch.Tensor):
             tensors.append(_of_torch(name, value, stats))
             storages[value.untyped_storage()._cdata if value.layout == torch.strided else name] = tensors[-1]
         else:
-            metadata[name] = str(value) if len(str(value)) <= 60 else f"{str(value)[:59]}…"
-    report = _report(path, "torch", tensors, metadata=metadata)
+            texts[name] = str(value) if len(str(value)) <= 60 else f"{str(value)[:59]}…"
+    report = _report(path, "torch", tensors, metadata=texts)
     return replace(report, tensor_bytes=sum(each.bytes for each in storages.values()))
-
-
-def _reason(error: Exception) -> str:
-    """Return what torch says in a line, without its advice to trust the file."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "GLOBAL" in line or "Unsupported" in line or "TorchScript" in line]
-    return (told or lines or [type(error).__name__])[0]
 
 
 def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,8 +11,9 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.external_data_helper import uses_external_data
 
 from nnkit.errors import NnkitError
+from nnkit.metadata import damaged
 from nnkit.summary.file_report import Axis, FileReport, FileTensor, Graph, Port, TensorStats
-from nnkit.summary.files import damaged, stats_of
+from nnkit.summary.files import stats_of
 
 
 def inspect_onnx(path: Path, stats: bool) -> FileReport:
