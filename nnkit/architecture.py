@@ -99,6 +99,7 @@ class Architecture:
         reader may expect, a sentence each.
     handlers: `module:function` for a verb that this architecture serves itself.
     unsupported: why a verb, an export format or a smoke check can't serve it: `{"onnx": "…"}`.
+    causal: the dim along which no output sees an input that comes later, where there is one.
     requires: packages that must be installed, each with the command that installs it.
     """
 
@@ -116,6 +117,7 @@ class Architecture:
     notes: Sequence[str] = ()
     handlers: Mapping[Verb, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
+    causal: str = ""
     requires: Mapping[str, str] = field(default_factory=dict)
 
     def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:

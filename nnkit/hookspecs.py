@@ -162,8 +162,8 @@ class Exporter:
 class SmokeRequest:
     """Run the checks on `spec` on `device` (as typed: `cpu`, `cuda:1`, `auto`).
 
-    checks: the names of those to run, None for all. inputs: example inputs in the place of random
-    ones. progress: called with a check's name.
+    checks: the names of those to run, None for all. full: those that take long, too. inputs: example
+    inputs in the place of random ones. progress: called with a check's name.
     """
 
     spec: ModelSpec
@@ -171,6 +171,7 @@ class SmokeRequest:
     device: str = "cpu"
     inputs: "tuple[Tensor, ...] | None" = None
     checks: tuple[str, ...] | None = None
+    full: bool = False
     progress: Callable[[str], None] = _silent
 
 
@@ -179,11 +180,13 @@ class Check:
     """A smoke check: `run` is called with a `nnkit.smoke.checks.Subject`.
 
     It returns what it found, or raises `nnkit.smoke.checks.Failed` (or `Warned`) with the fault.
+    full: it takes long, and is left to `--full`.
     """
 
     name: str
     summary: str
     run: str
+    full: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

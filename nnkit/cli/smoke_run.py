@@ -22,10 +22,13 @@ from nnkit.spec import ModelSpec
 @click.option(
     "--check", "checks", multiple=True, metavar="NAME", help="Run this check alone; may be repeated."
 )
+@click.option("--full", is_flag=True, help="Run the checks that take long, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context
-def command(ctx: click.Context, device: str, checks: tuple[str, ...], as_json: bool, spec: ModelSpec) -> None:
+def command(
+    ctx: click.Context, device: str, checks: tuple[str, ...], full: bool, as_json: bool, spec: ModelSpec
+) -> None:
     """Run a model on a device, forward, backward and one optimiser step, and check how it behaves.
 
     \b
@@ -35,7 +38,7 @@ def command(ctx: click.Context, device: str, checks: tuple[str, ...], as_json: b
     from nnkit.render.smoke import as_text
 
     settings = ctx.ensure_object(Settings)
-    report = api.smoke_run(spec, device=device, checks=checks or None, progress=settings.progress)
+    report = api.smoke_run(spec, device=device, checks=checks or None, full=full, progress=settings.progress)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from nnkit.hookspecs import Check
 from nnkit.smoke.subject import (
-    TOLERANCE,
     Failed,
     Outputs,
     Skipped,
@@ -15,6 +13,7 @@ from nnkit.smoke.subject import (
     difference,
     projection,
     row,
+    tolerance_of,
 )
 
 STEPS = 3  # a gate that starts at zero lets gradients through from the second on
@@ -22,17 +21,21 @@ SEEDS = 3  # a unit may be dead for one input by chance, hardly for three
 
 
 def shapes(subject: Subject) -> str:
-    """Outputs have the shapes, and the device, that are declared."""
-    with torch.inference_mode():
-        outputs = subject.outputs(subject.fresh(), subject.inputs())
-    seen = []
-    for declared, tensor in outputs:
-        wanted = subject.spec.shape(declared, subject.sizes)
-        if tuple(tensor.shape) != wanted:
-            raise Failed(f"output {declared.name} is {_words(tensor.shape)}, declared {_words(wanted)}")
-        if tensor.device.type != subject.device.type:
-            raise Failed(f"output {declared.name} is on {tensor.device}, not on {subject.device}")
-        seen.append(f"{declared.name} {_words(wanted)}")
+    """Outputs have the shapes, and the device, that are declared, at two assignments of the sizes."""
+    module, seen = subject.fresh(), []
+    for sizes in filter(None, (subject.sizes, subject.other_sizes)):
+        with torch.inference_mode():
+            outputs = subject.outputs(module, subject.inputs(sizes=sizes))
+        for declared, tensor in outputs:
+            wanted = subject.spec.shape(declared, sizes)
+            if subject.spec.outputs and tuple(tensor.shape) != wanted:
+                at = " ".join(f"{name}={size}" for name, size in sizes.items())
+                raise Failed(
+                    f"output {declared.name} is {_words(tensor.shape)}, declared {_words(wanted)}, at {at}"
+                )
+            if tensor.device.type != subject.device.type:
+                raise Failed(f"output {declared.name} is on {tensor.device}, not on {subject.device}")
+            seen.append(f"{declared.name} {_words(tensor.shape)}")
     return ", ".join(seen)
 
 
@@ -58,7 +61,7 @@ def gradients(subject: Subject) -> str:
     blocked = len(waiting)
     if waiting:
         # Gates and heads that start at zero hold back what lies behind them until the first step.
-        waiting = _unreached(subject, _perturbed(module), waiting)
+        waiting = _unreached(subject, subject.stirred().train(), waiting)
     if waiting:
         raise Failed(f"none reaches {_some(sorted(waiting))}, of {len(trainable)} parameters")
     aside = f", {blocked} of them once weights that start at zero have moved" if blocked else ""
@@ -78,20 +81,6 @@ def _unreached(subject: Subject, module: nn.Module, names: set[str]) -> set[str]
         if not waiting:
             break
     return waiting
-
-
-def _moves(parameter: nn.Parameter) -> bool:
-    return parameter.grad is not None and bool(parameter.grad.any())
-
-
-def _perturbed(module: nn.Module) -> nn.Module:
-    """Return the module with a little noise on every parameter."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            parameter.add_(noise, alpha=0.02)
-    return module
 
 
 def updates(subject: Subject) -> str:
@@ -138,7 +127,7 @@ def _same_row(together: Outputs, single: Outputs, index: int) -> None:
         if axis is None:
             continue
         apart = difference(row(whole, axis, index), one)
-        if apart > _tolerance(whole):
+        if apart > tolerance_of(whole):
             name = declared.name
             raise Failed(f"sample {index} of output {name} differs alone by {apart:.2g} of its spread")
 
@@ -151,31 +140,13 @@ def determinism(subject: Subject) -> str:
         second = subject.outputs(module, tuple(each.clone() for each in inputs))
     for (declared, one), (_, other) in zip(first, second, strict=True):
         apart = difference(one, other)
-        if apart > _tolerance(one):
+        if apart > tolerance_of(one):
             raise Failed(f"output {declared.name} differs from run to run by {apart:.2g} of its spread")
         if apart > 0:
             raise Warned(
                 f"output {declared.name} differs from run to run by rounding, {apart:.2g} of its spread"
             )
     return "two eval runs, equal bit for bit"
-
-
-CHECKS = (
-    Check(name="shapes", summary=shapes.__doc__ or "", run="nnkit.smoke.checks:shapes"),
-    Check(name="finite", summary=finite.__doc__ or "", run="nnkit.smoke.checks:finite"),
-    Check(name="gradients", summary=gradients.__doc__ or "", run="nnkit.smoke.checks:gradients"),
-    Check(name="updates", summary=updates.__doc__ or "", run="nnkit.smoke.checks:updates"),
-    Check(
-        name="batch-independence",
-        summary=batch_independence.__doc__ or "",
-        run="nnkit.smoke.checks:batch_independence",
-    ),
-    Check(name="determinism", summary=determinism.__doc__ or "", run="nnkit.smoke.checks:determinism"),
-)
-
-
-def _tolerance(tensor: Tensor) -> float:
-    return TOLERANCE.get(tensor.dtype, 0.0)
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -1,20 +1,24 @@
 """What a check works on: one model on one device, its inputs, and how to judge its outputs."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from nnkit.architecture import TensorSpec
+from nnkit.architecture import Dim, TensorSpec
 from nnkit.building import build_module
+from nnkit.exporting.sizes import other_sizes
 from nnkit.hookspecs import Host
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
 from nnkit.tensors import spread_of, tensors_in
 
 BATCH = 4
+SMALL = 64  # what a default size is cut to: a check needs no more
+NOISE = 0.02
 
 Outputs = list[tuple[TensorSpec, Tensor]]
 """The tensors that forward returned, each beside its declaration."""
@@ -43,6 +47,22 @@ class Subject:
     host: Host
     device: torch.device
     given: Inputs | None = None
+    shift: int = 0  # of the seed of the inputs
+
+    def another(self) -> "Subject":
+        """Return the same model with other weights and inputs, to see whether a fault was chance."""
+        spec = replace(self.spec, seed=self.spec.seed + 1000)
+        return Subject(spec, self.host, self.device, self.given, self.shift + 1000)
+
+    def stirred(self) -> nn.Module:
+        """Return a copy with a little noise on every parameter, so that nothing hides behind a zero."""
+        module = self.fresh()
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+                parameter.add_(noise, alpha=NOISE)
+        return module
 
     def fresh(self) -> nn.Module:
         """Return a copy of the model as first built, on the device, in eval mode, for one check."""
@@ -54,24 +74,34 @@ class Subject:
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The sizes of the checks: the spec's, with a batch large enough to tell rows apart."""
+        """The sizes of the checks: the spec's, small where they are defaults, with rows to tell apart."""
         dims = self.spec.architecture.dims_for(self.spec.config)
-        sizes = dict(self.spec.sizes)
+        sizes = {name: _small(dims[name], size) for name, size in self.spec.sizes.items()}
         if "batch" in sizes and not dims["batch"].problem_with(max(BATCH, sizes["batch"])):
             sizes["batch"] = max(BATCH, sizes["batch"])
         return sizes
 
-    def inputs(self, seed: int = 0) -> Inputs:
+    @cached_property
+    def other_sizes(self) -> dict[str, int] | None:
+        """Other sizes that the dims allow, primes where they may be; None where there are none."""
+        dims = self.spec.architecture.dims_for(self.spec.config)
+        others = other_sizes(dims, self.sizes) if self.given is None else []
+        return others[-1] if others else None
+
+    def inputs(self, seed: int = 0, sizes: Mapping[str, int] | None = None) -> Inputs:
         """Return inputs on the device; another `seed` gives others, unless they were given."""
         if self.given is not None:
             return tuple(each.to(self.device) for each in self.given)
-        return sample_inputs(self.spec, sizes=self.sizes, seed=self.spec.seed + seed, device=str(self.device))
+        return sample_inputs(
+            self.spec, sizes=sizes or self.sizes, seed=self.spec.seed + self.shift + seed,
+            device=str(self.device),
+        )  # fmt: skip
 
     def outputs(self, module: nn.Module, inputs: Inputs) -> Outputs:
         """Run `module` and return its tensors beside their declarations.
 
         Where the architecture declares none, or where more follow in training (auxiliary heads), they
-        get a name and the shape that they have, with the batch where their first axis suggests it.
+        get a name and the shape that they have, with a dim where its size suggests it, the batch in front.
         """
         tensors = list(tensors_in(module(*inputs)))
         declared = self.spec.outputs
@@ -84,9 +114,20 @@ class Subject:
         return list(zip(declared, tensors, strict=True))
 
     def _undeclared(self, place: int, tensor: Tensor) -> TensorSpec:
-        leads = "batch" in self.sizes and tensor.shape[:1] == (self.sizes["batch"],)
-        axes: tuple[int | str, ...] = tuple(tensor.shape)
-        return TensorSpec(f"output_{place}", ("batch", *axes[1:]) if leads else axes)
+        dims = {size: name for name, size in self.sizes.items()}
+        alone = {size for size in dims if list(self.sizes.values()).count(size) == 1}
+        axes = tuple(
+            dims[size] if size in alone and (dims[size] != "batch" or not axis) else size
+            for axis, size in enumerate(tensor.shape)
+        )
+        return TensorSpec(f"output_{place}", axes)
+
+
+def _small(dim: Dim, size: int) -> int:
+    """Return a size cut to what the checks need, unless the user chose it."""
+    if size != dim.default or size <= SMALL:
+        return size
+    return max(dim.min, SMALL - SMALL % dim.multiple_of)
 
 
 def batch_axis(tensor: TensorSpec) -> int | None:
@@ -111,11 +152,16 @@ def difference(left: Tensor, right: Tensor) -> float:
     return float(apart) / (spread_of(left) or 1.0)
 
 
-def projection(outputs: Outputs) -> Tensor:
+def tolerance_of(tensor: Tensor) -> float:
+    """Return how far two computations of a tensor may lie apart, as a share of its spread."""
+    return TOLERANCE.get(tensor.dtype, 0.0)
+
+
+def projection(outputs: Outputs, needs_gradient: bool = True) -> Tensor:
     """Return a loss that every element of every differentiable output has a share in."""
     loss = None
     for place, (_, tensor) in enumerate(outputs):
-        if tensor.requires_grad and tensor.is_floating_point():
+        if tensor.is_floating_point() and (tensor.requires_grad or not needs_gradient):
             generator = torch.Generator().manual_seed(place)
             weights = torch.randn(tensor.shape, generator=generator).to(tensor)
             share = (tensor * weights).mean()

@@ -1,0 +1,197 @@
+"""Checks that take longer: `nnkit smoke-run --full`."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from nnkit.exporting.capture import looped_recurrences, quiet
+from nnkit.smoke.subject import (
+    Failed,
+    Outputs,
+    Skipped,
+    Subject,
+    Warned,
+    difference,
+    projection,
+    tolerance_of,
+)
+from nnkit.tensors import tensors_in
+
+LESSONS = 40  # steps of Adam; the loss must fall to this part of what it was
+LEARNT = 0.5
+ALIKE, FAR = 0.99, 0.9  # cosines of outputs in half precision and in full
+
+
+def overfit(subject: Subject) -> str:
+    """It learns one batch by heart: some steps of Adam bring the loss down."""
+    module = subject.stirred().train()
+    inputs = subject.inputs()
+    parameters = [each for each in module.parameters() if each.requires_grad]
+    if not parameters:
+        raise Skipped("it has no parameters")
+    optimiser = torch.optim.Adam(parameters, lr=1e-2)
+    targets = [tensor.detach().roll(1, 0) for _, tensor in subject.outputs(module, inputs)]
+    losses = []
+    for _ in range(LESSONS):
+        optimiser.zero_grad()
+        loss = _distance(subject.outputs(module, inputs), targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    least = min(losses[1:])
+    if not least < losses[0]:
+        raise Failed(f"the loss on one batch never fell below its first value, {losses[0]:.3g}")
+    if least > LEARNT * losses[0]:
+        raise Warned(f"the loss on one batch fell from {losses[0]:.3g} to {least:.3g} in {LESSONS} steps")
+    return f"loss from {losses[0]:.3g} to {least:.3g} in {LESSONS} steps"
+
+
+def _distance(outputs: Outputs, targets: list[torch.Tensor]) -> torch.Tensor:
+    """Return how far the outputs are from the targets: what they were at first, by one sample on."""
+    total = None
+    for (_, tensor), target in zip(outputs, targets, strict=True):
+        if tensor.requires_grad and tensor.is_floating_point():
+            finite = tensor.isfinite() & target.isfinite()
+            part = nn.functional.mse_loss(tensor[finite], target[finite])
+            total = part if total is None else total + part
+    if total is None:
+        raise Failed("no output depends on a parameter: there is nothing to train")
+    return total
+
+
+def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has for it
+    """torch.compile captures it and gives the same outputs; breaks in the graph are told."""
+    module, inputs = subject.stirred(), subject.inputs()
+    with torch.inference_mode():
+        expected = list(tensors_in(module(*inputs)))
+    torch._dynamo.reset()
+    breaks = torch._dynamo.utils.counters["graph_break"]
+    breaks.clear()
+    try:
+        with _silent(), quiet(), torch.no_grad():
+            found = list(tensors_in(torch.compile(module, backend="aot_eager")(*inputs)))
+    except Exception as error:
+        raise Failed(f"torch.compile fails: {type(error).__name__}: {_first(error)}") from error
+    _same(subject, expected, found, "compiled")
+    if breaks:
+        raise Warned(f"{sum(breaks.values())} breaks in the graph: {_first(next(iter(breaks)))}")
+    return "one graph, the same outputs"
+
+
+def export(subject: Subject) -> str:
+    """torch.export captures it and the program gives the same outputs."""
+    module, inputs = subject.stirred(), subject.inputs()
+    try:
+        with _silent(), quiet(), looped_recurrences(), torch.inference_mode():
+            expected = list(tensors_in(module(*inputs)))
+            program = torch.export.export(module, inputs, strict=False)
+            found = list(tensors_in(program.module()(*inputs)))
+    except Exception as error:
+        raise Failed(f"torch.export fails: {type(error).__name__}: {_first(error)}") from error
+    _same(subject, expected, found, "exported")
+    return "the same outputs"
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what torch logs of a capture that fails from the user: the check says it in a line."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _same(subject: Subject, expected: list[torch.Tensor], found: list[torch.Tensor], how: str) -> None:
+    for place, (one, two) in enumerate(zip(expected, found, strict=True)):
+        apart = difference(one, two)
+        if apart > 10 * tolerance_of(one):
+            raise Failed(f"output {place} differs by {apart:.2g} of its spread when {how}")
+
+
+def autocast(subject: Subject) -> str:
+    """Under autocast to bfloat16 the outputs point where they did."""
+    return _alike(subject, torch.bfloat16, casting=True)
+
+
+def half(subject: Subject) -> str:
+    """In float16 the outputs point where they did."""
+    return _alike(subject, torch.float16, casting=False)
+
+
+def _alike(subject: Subject, kind: torch.dtype, casting: bool) -> str:
+    module, inputs = subject.stirred(), subject.inputs()
+    with torch.inference_mode():
+        expected = subject.outputs(module, inputs)
+        try:
+            if casting:
+                with torch.autocast(subject.device.type, kind):
+                    found = subject.outputs(module, inputs)
+            else:
+                halves = tuple(each.to(kind) if each.is_floating_point() else each for each in inputs)
+                found = subject.outputs(module.to(kind), halves)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise Failed(f"fails in {str(kind)[6:]}: {_first(error)}") from error
+    worst = 1.0
+    for (declared, one), (_, two) in zip(expected, found, strict=True):
+        if not one.is_floating_point() or one.numel() < 2:
+            continue
+        if not two.isfinite().all() and one.isfinite().all():
+            raise Failed(f"output {declared.name} is not finite in {str(kind)[6:]}")
+        worst = min(worst, _cosine(one, two))
+    if worst < FAR:
+        raise Failed(f"the cosine with float32 is {worst:.3f}")
+    if worst < ALIKE:
+        raise Warned(f"the cosine with float32 is {worst:.3f}")
+    return f"cosine with float32 {worst:.4f}"
+
+
+def _cosine(one: torch.Tensor, two: torch.Tensor) -> float:
+    left, right = one.double().flatten(), two.double().flatten()
+    if not left.any() and not right.any():
+        return 1.0
+    return float(nn.functional.cosine_similarity(left, right, dim=0))
+
+
+def train_determinism(subject: Subject) -> str:
+    """Two training steps from one seed give the same gradients."""
+    gradients = []
+    for _ in range(2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = subject.fresh().train()
+            projection(subject.outputs(module, subject.inputs())).backward()  # type: ignore[no-untyped-call]
+        gradients.append({name: each.grad for name, each in module.named_parameters()})
+    for name, first in gradients[0].items():
+        second = gradients[1][name]
+        if first is not None and second is not None and difference(first, second) > tolerance_of(first):
+            raise Failed(f"the gradient of {name} differs from one run to the next under the same seed")
+    return f"{len(gradients[0])} gradients"
+
+
+def channels_last(subject: Subject) -> str:
+    """In the memory format channels_last the outputs are the same."""
+    inputs = subject.inputs()
+    if not any(each.ndim == 4 for each in inputs):
+        raise Skipped("no input has four axes")
+    module = subject.stirred()
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = list(tensors_in(module(*inputs)))
+        turned = [each.to(memory_format=torch.channels_last) if each.ndim == 4 else each for each in inputs]
+        found = list(tensors_in(module.to(memory_format=torch.channels_last)(*turned)))  # type: ignore[call-overload]
+    _same(subject, expected, found, "in channels_last")
+    return "the same outputs"
+
+
+def _first(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,67 @@
+"""The check of the gradient: against finite differences, in float64."""
+
+import torch
+from torch import Tensor, nn
+
+from nnkit.smoke.subject import Failed, Skipped, Subject, projection
+
+# A step that is too long meets kinks and curvature, one too short meets rounding: the best of them counts.
+STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+CLOSE = 2e-2  # kinks of ReLU6 and hardswish reach 9e-3 on sound models
+NEAR = 1e-3  # where no further step need be tried
+
+
+def derivative(subject: Subject) -> str:
+    """The gradient along a random direction is what finite differences say, in float64."""
+    module = subject.stirred().double()
+    inputs = tuple(each.double() if each.is_floating_point() else each for each in subject.inputs())
+    parameters = [each for each in module.parameters() if each.requires_grad]
+    if not parameters:
+        raise Skipped("it has no parameters")
+    try:
+        value = projection(subject.outputs(module, inputs))
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+    except (RuntimeError, TypeError) as error:
+        raise Failed(f"fails in float64: {str(error).strip().splitlines()[0]}") from error
+    directions = _directions(parameters)
+    slope = sum(
+        float((gradient * direction).sum())
+        for gradient, direction in zip(gradients, directions, strict=True)
+        if gradient is not None
+    )
+    best = float("inf")
+    for step in STEPS:
+        measured = _slope(subject, module, inputs, directions, step)
+        apart = abs(measured - slope) / max(abs(measured), abs(slope), 1e-12)
+        best = min(best, apart)
+        if best < NEAR:
+            break
+    if not best <= CLOSE:
+        raise Failed(f"the gradient is off by {best:.2g} of what finite differences give")
+    return f"within {best:.1g} of finite differences"
+
+
+def _directions(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return a random direction, in each parameter by its own size."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(each.shape, generator=generator).to(each) * (each.detach().abs().mean() + 1e-3)
+        for each in parameters
+    ]
+
+
+def _slope(
+    subject: Subject, module: nn.Module, inputs: tuple[Tensor, ...], directions: list[Tensor], step: float
+) -> float:
+    """Return the central difference of the loss along the direction."""
+    parameters = [each for each in module.parameters() if each.requires_grad]
+    values = []
+    with torch.no_grad():
+        before = [each.clone() for each in parameters]
+        for side in (step, -step):
+            for parameter, kept, direction in zip(parameters, before, directions, strict=True):
+                parameter.copy_(kept + side * direction)
+            values.append(float(projection(subject.outputs(module, inputs), needs_gradient=False)))
+        for parameter, kept in zip(parameters, before, strict=True):
+            parameter.copy_(kept)
+    return (values[0] - values[1]) / (2 * step)

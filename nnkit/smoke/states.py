@@ -1,0 +1,102 @@
+"""Checks of what a model holds: that nothing hides from the registry, and that all of it moves along."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnkit.building import build_module
+from nnkit.smoke.subject import Failed, Skipped, Subject, Warned, difference, tolerance_of
+
+DEEP = 3  # containers within containers that are looked into
+
+
+def registry(subject: Subject) -> str:
+    """No tensor or module hides in a plain attribute, where `.to()` and `state_dict()` pass it over."""
+    module = subject.fresh()
+    known = {id(each) for each in (*module.parameters(), *module.buffers(), *module.modules())}
+    for path, each in module.named_modules():
+        for name, value in vars(each).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            for place, hidden in _hidden(value, name):
+                if id(hidden) not in known:
+                    told = "module" if isinstance(hidden, nn.Module) else "tensor"
+                    way = "nn.ModuleList" if told == "module" else "register_buffer or nn.ParameterList"
+                    raise Failed(f"{path + '.' if path else ''}{place} is a {told} out of sight; use {way}")
+    return f"{len(known)} tensors and modules, all registered"
+
+
+def _hidden(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, object]]:
+    if isinstance(value, (Tensor, nn.Module)):
+        yield name, value
+    elif depth < DEEP and isinstance(value, (list, tuple)):
+        for place, each in enumerate(value):
+            yield from _hidden(each, f"{name}[{place}]", depth + 1)
+    elif depth < DEEP and isinstance(value, dict):
+        for key, each in value.items():
+            yield from _hidden(each, f"{name}[{key!r}]", depth + 1)
+
+
+def round_trip(subject: Subject) -> str:
+    """A model of another seed gives the same outputs once it has this one's state dict."""
+    module = subject.stirred()
+    state = module.state_dict()
+    other_seed = replace(subject.spec, seed=subject.spec.seed + 1, weights=None)
+    other = build_module(other_seed, subject.host, subject.device)
+    try:
+        other.load_state_dict(state)
+    except RuntimeError as error:
+        raise Failed(f"its own state dict doesn't fit: {' '.join(str(error).split())[:200]}") from error
+    inputs = subject.inputs()
+    with torch.inference_mode():
+        first = subject.outputs(module, tuple(each.clone() for each in inputs))
+        second = subject.outputs(other, tuple(each.clone() for each in inputs))
+    for (declared, one), (_, two) in zip(first, second, strict=True):
+        apart = difference(one, two)
+        if apart > tolerance_of(one):
+            name = declared.name
+            raise Failed(
+                f"output {name} differs by {apart:.2g} of its spread: it isn't all in the state dict"
+            )
+    return f"{len(state)} tensors carry all that the outputs depend on"
+
+
+def cast(subject: Subject) -> str:
+    """It runs in bfloat16 after `.to(torch.bfloat16)`, and gives bfloat16 back."""
+    kind = torch.bfloat16
+    module = subject.fresh().to(kind)
+    inputs = tuple(each.to(kind) if each.is_floating_point() else each for each in subject.inputs())
+    try:
+        with torch.inference_mode():
+            outputs = subject.outputs(module, inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise Failed(f"fails in bfloat16: {str(error).strip().splitlines()[0]}") from error
+    for declared, tensor in outputs:
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise Failed(f"output {declared.name} is not finite in bfloat16")
+    others = [f"{each.name} is {str(tensor.dtype)[6:]}" for each, tensor in outputs if _stays(tensor, kind)]
+    if others:
+        raise Warned(f"in a bfloat16 model output {', '.join(others)}")
+    return f"{len(outputs)} outputs"
+
+
+def _stays(tensor: Tensor, kind: torch.dtype) -> bool:
+    return tensor.is_floating_point() and tensor.dtype != kind
+
+
+def placement(subject: Subject) -> str:
+    """Forward and backward on the device, with nothing left behind or brought along from the CPU."""
+    if subject.device.type == "cpu":
+        raise Skipped("on the CPU everything is in its place")
+    module = subject.fresh().train()
+    outputs = subject.outputs(module, subject.inputs())
+    for name, each in (*module.named_parameters(), *module.named_buffers()):
+        if each.device.type != subject.device.type:
+            raise Failed(f"{name} is on {each.device}")
+    for declared, tensor in outputs:
+        if tensor.device.type != subject.device.type:
+            raise Failed(f"output {declared.name} is on {tensor.device}")
+    return f"everything on {subject.device}"

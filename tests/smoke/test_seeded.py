@@ -1,0 +1,30 @@
+"""Seeded faults: each is caught by the check that is for it, and named."""
+
+from dataclasses import replace
+
+import pytest
+import seeded
+
+import nnkit
+from nnkit.references import Reference
+from nnkit.user_modules import architecture_of_code
+
+FULL = {"half", "compile", "export", "overfit"}
+
+
+def report_of(kind, full=False, checks=None):
+    """Run the checks on a seeded module."""
+    architecture = architecture_of_code(f"seeded:{kind.__name__}", kind.INPUTS)
+    architecture = replace(architecture, causal=getattr(kind, "CAUSAL", ""))
+    return nnkit.smoke_run(Reference(architecture, "").resolve(), full=full, checks=checks)
+
+
+def failed(kind, full=False, checks=None):
+    """Return what fails, check by check."""
+    report = report_of(kind, full, checks)
+    return {check.name: check.message for check in report.checks if check.status == "failed"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in seeded.ALL if kind.CATCH], ids=lambda kind: kind.__name__)
+def test_it_is_caught_by_the_check_that_is_for_it(kind):
+    assert kind.CATCH in failed(kind, checks=[kind.CATCH])
