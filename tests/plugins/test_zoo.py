@@ -66,9 +66,19 @@ def test_device_and_dtype_follow_the_inputs(name, dtype):
             assert tensor.dtype == kind or not tensor.is_floating_point()
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name not in SAME_CODE])
+LARGE = ("vision/vgg11", "vision/vgg11-bn", "vision/alexnet", "vision/alexnet-2012", "vision/resnet50")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
+        for name in EVERY
+        if name not in SAME_CODE
+    ],
+)
 def test_it_passes_the_smoke_run(name):
-    report = nnkit.smoke_run(small(name))
+    report = nnkit.smoke_run(nnkit.resolve(name))
     assert {check.name: check.message for check in report.checks if check.status == "failed"} == {}
     assert {check.name for check in report.checks if check.status == "warned"} == set()
 
