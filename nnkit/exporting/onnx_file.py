@@ -320,8 +320,9 @@ def ports_of(graph: "GraphProto") -> "list[ValueInfoProto]":
 
 
 def axes_of(port: "ValueInfoProto") -> list[int | str]:
-    """Return, per axis, its size or the name of its dim."""
-    return [axis.dim_param or axis.dim_value for axis in port.type.tensor_type.shape.dim]
+    """Return, per axis, its size or the name of its dim, `?` where it has neither."""
+    shape = port.type.tensor_type.shape.dim
+    return [axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in shape]
 
 
 OPERATORS: Mapping[type, Any] = {

@@ -1,11 +1,12 @@
 """What the proof is made of: which weights are felt, by how much an output may be off, what a dim is called."""
 
+import onnx
 import pytest
 import torch
 from torch import nn
 
 from nnkit.exporting.coverage import effects_of, perturbed
-from nnkit.exporting.onnx_file import evaluate
+from nnkit.exporting.onnx_file import axes_of, evaluate
 from nnkit.exporting.tolerance import allowed, same, scale_of, typical
 
 
@@ -103,6 +104,11 @@ def test_what_is_allowed_follows_spread_and_dtype(dtype):
     assert float(allowed(far).max()) >= 16 * 100 * torch.finfo(dtype).eps
     assert same(far + 0, far)
     assert not same(small.flip(0), small)
+
+
+def test_an_axis_without_a_size_and_a_name_is_free():
+    port = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, "n", 3, 0])
+    assert axes_of(port) == ["?", "n", 3, 0]
 
 
 @pytest.mark.parametrize(
