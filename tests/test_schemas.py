@@ -96,3 +96,8 @@ def test_an_export_without_a_proof_and_several_formats(tmp_path):
     data = check(nnkit.export_all("simple-cnn", tmp_path, how=nnkit.ExportOptions(opset=3)))
     assert list(data["failures"]) == ["onnx"]
     assert {each["format"] for each in data["exports"]} >= {"safetensors", "pt2"}
+
+
+def test_smoke_runs():
+    data = check(nnkit.smoke_run("gcn", checks=["shapes", "causality"]))
+    assert [each["status"] for each in data["checks"]] == ["passed", "skipped"]

@@ -1,5 +1,7 @@
 """`nnkit smoke-run ARCH`."""
 
+from pathlib import Path
+
 import click
 
 from nnkit import api
@@ -22,12 +24,21 @@ from nnkit.spec import ModelSpec
 @click.option(
     "--check", "checks", multiple=True, metavar="NAME", help="Run this check alone; may be repeated."
 )
+@click.option(
+    "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the results for a CI system, too."
+)
 @click.option("--full", is_flag=True, help="Run the checks that take long, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context
 def command(
-    ctx: click.Context, device: str, checks: tuple[str, ...], full: bool, as_json: bool, spec: ModelSpec
+    ctx: click.Context,
+    device: str,
+    checks: tuple[str, ...],
+    junit: Path | None,
+    full: bool,
+    as_json: bool,
+    spec: ModelSpec,
 ) -> None:
     """Run a model on a device, forward, backward and one optimiser step, and check how it behaves.
 
@@ -35,10 +46,15 @@ def command(
     nnkit smoke-run resnet18 --device cuda
     nnkit smoke-run gcn --preset karate --check gradients
     """
+    from nnkit.exporting.files import staged
+    from nnkit.render.junit import as_junit
     from nnkit.render.smoke import as_text
 
     settings = ctx.ensure_object(Settings)
     report = api.smoke_run(spec, device=device, checks=checks or None, full=full, progress=settings.progress)
+    if junit is not None:
+        with staged(junit, force=True) as file:
+            file.write_text(as_junit(report), encoding="utf-8")
     if as_json:
         print_json(report.to_dict())
     else:

@@ -276,3 +276,17 @@ def test_json_has_what_scripts_rely_on():
     assert data["passed"] is False
     assert data["device"] == "cpu"
     assert set(data["checks"][0]) == {"name", "status", "message"}
+
+
+def test_results_for_a_ci_system(nnkit_command, tmp_path):
+    from xml.etree import ElementTree
+
+    reference = [f"{__name__}:MixesTheBatch", "--input", "x: float32[batch, 6]"]
+    done = nnkit_command("smoke-run", *reference, "--junit", "out.xml", "--full")
+    assert done.code == 4
+    suite = ElementTree.parse(tmp_path / "out.xml").getroot()
+    assert (suite.tag, suite.get("failures")) == ("testsuite", "1")
+    (failure,) = suite.iter("failure")
+    assert "differs alone" in failure.get("message")
+    assert int(suite.get("tests")) == len(list(suite.iter("testcase"))) == 23
+    assert nnkit_command("smoke-run", *reference, "--junit", "no/out.xml").code == 2
