@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
-from nnkit.hookspecs import ExportOptions, ExportRequest, SmokeRequest, SummaryRequest
+from nnkit.hookspecs import CORE_FORMATS, ExportOptions, ExportRequest, SmokeRequest, SummaryRequest
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import look_up
 from nnkit.spec import ModelSpec, make_spec
@@ -191,6 +191,10 @@ def export(
     manager, path = manager or plugin_manager(), Path(path)
     spec, _ = _target(target, inputs, preset, manager, options)
     format = format or format_of(path, manager)
+    suffix = suffix_of(format, manager)
+    if format in formats_of(manager) and path.suffix != suffix:
+        # A file is known by its name wherever it is read again.
+        raise UsageProblem(f"a file of {format} ends in {suffix}", f"call it {path.stem}{suffix}")
     _refuse_unsupported(spec, "export", format)
     how = how or ExportOptions()
     request = ExportRequest(
@@ -250,25 +254,30 @@ def export_all(
     Left out are those that the architecture declares that it can't serve, and those that need a package
     that isn't installed. Of `how`, each format heeds what concerns it.
     """
-    from nnkit.exporting import formats
+    from nnkit.exporting.formats import heeded
     from nnkit.exporting.report import ExportReport, ExportsReport
 
     manager, how = manager or plugin_manager(), how or ExportOptions()
     spec, _ = _target(target, None, preset, manager, options)
     reports: list[ExportReport] = []
     failures: dict[str, NnkitError] = {}
-    for format in formats.names(manager):
+    for format in formats_of(manager):
         path = Path(folder, spec.architecture.name + suffix_of(format, manager))
         try:
             reports.append(
                 export(
                     spec, path, format=format, force=force, verify=verify, device=device,
-                    how=formats.heeded(how, format), progress=progress, manager=manager,
+                    how=heeded(how, format), progress=progress, manager=manager,
                 )
             )  # fmt: skip
         except NnkitError as error:
             failures[format] = error
     return ExportsReport(spec, tuple(reports), failures)
+
+
+def formats_of(manager: PluginManager) -> list[str]:
+    """Return the names of all formats, core's first."""
+    return [*CORE_FORMATS, *(each.name for each in manager.exporters())]
 
 
 def format_of(path: Path, manager: PluginManager) -> str:

@@ -42,3 +42,9 @@ def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
 
     near = get_close_matches(word, sorted(set(possibilities)), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def first_line(error: object) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,9 +1,9 @@
-"""The tensors in whatever a module takes and gives, and how far their values lie apart."""
+"""The tensors that a module has, takes and gives, and how far their values lie apart."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 CORE = 10
 
@@ -18,6 +18,14 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for each in value:
             yield from tensors_in(each)
+
+
+def registered(module: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by name, a tied one under each of its names."""
+    return {
+        **{name: each.detach() for name, each in module.named_parameters(remove_duplicate=False)},
+        **{name: each.detach() for name, each in module.named_buffers(remove_duplicate=False)},
+    }
 
 
 def spread_of(tensor: Tensor) -> float:

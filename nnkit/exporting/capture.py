@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nnkit.architecture import TensorSpec
-from nnkit.errors import NnkitError, VerificationFailed
+from nnkit.errors import NnkitError, VerificationFailed, first_line
 
 STATIC = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]\.shape\[(\d+)\]")
 
@@ -33,11 +33,12 @@ def looped_recurrences() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its wall of harmless warnings from the user."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """Keep torch's progress, its wall of harmless warnings and what it logs of a failure from the user."""
+    aside = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
         warnings.simplefilter("ignore")
         previous = logging.root.manager.disable
-        logging.disable(logging.WARNING)
+        logging.disable(logging.CRITICAL)  # of a capture that fails the error says it in a line
         try:
             yield
         finally:
@@ -60,8 +61,3 @@ def export_failure(error: Exception, name: str, inputs: Sequence[TensorSpec]) ->
         f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}",
         "see the whole story with -v; `nnkit export --safetensors` needs no export",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nnkit import metadata
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean
-from nnkit.exporting.capture import first_line, quiet
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean, first_line
+from nnkit.exporting.capture import quiet
 from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.proof import Runner
 from nnkit.exporting.report import Proof
@@ -45,11 +45,6 @@ HEEDED: Mapping[str, frozenset[str]] = {
 """Which options concern which format; those that plugins declare know the signature alone."""
 
 
-def names(host: Host) -> list[str]:
-    """Return the names of all formats, core's first."""
-    return [*OWN, PT2.name, *(each.name for each in host.exporters())]
-
-
 def find(name: str, host: Host) -> Exporter | None:
     """Return the declared format of that name; None for the two that core writes itself.
 
@@ -59,7 +54,7 @@ def find(name: str, host: Host) -> Exporter | None:
         return None
     offered = {each.name: each for each in (PT2, *host.exporters())}
     if name not in offered:
-        every = names(host)
+        every = [*OWN, *offered]
         raise UsageProblem(
             f"unknown format {name!r}", did_you_mean(name, every) or f"one of: {', '.join(every)}"
         )
@@ -152,9 +147,8 @@ class DeclaredFile:
             write(self._exporter, module, self._plan, other)
             return self._run(other)
 
-    def shape_problem(self, run: Run, results: list[Tensor]) -> str:
+    def shape_problem(self, run: Run, results: list[Tensor]) -> None:
         """Such a file declares no shapes."""
-        return ""
 
     def _run(self, path: Path) -> Runner:
         if self._exporter.run is None:

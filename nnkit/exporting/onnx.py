@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from nnkit import __version__
-from nnkit.errors import NnkitError, VerificationFailed
-from nnkit.exporting.capture import export_failure, first_line, looped_recurrences, quiet
+from nnkit.errors import NnkitError, VerificationFailed, first_line
+from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
 from nnkit.exporting.plan import Plan
 from nnkit.hookspecs import ExportOptions
 from nnkit.spec import ModelSpec
+from nnkit.tensors import registered
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -38,20 +39,13 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
             f"opset {options.opset} was asked for and torch wrote {got}",
             f"leave --opset out, or ask for {got}",
         )
-    _optimize_graph(program, names_in(module))
+    _optimize_graph(program, set(registered(module)))
     _name_axes(program.model, plan)
     if options.float32_io:
         _take_and_give_float32(program.model)
     _describe(program.model, plan.spec)
     program.save(str(path), external_data=options.external_data)
     return got
-
-
-def names_in(module: nn.Module) -> set[str]:
-    """Return the names of all parameters and buffers, a tied one under each of its names."""
-    parameters = (name for name, _ in module.named_parameters(remove_duplicate=False))
-    buffers = (name for name, _ in module.named_buffers(remove_duplicate=False))
-    return {*parameters, *buffers}
 
 
 def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":

@@ -30,6 +30,7 @@ from nnkit.exporting.runtimes import (
     check_loadable,
 )
 from nnkit.exporting.stamp import signature, stamp
+from nnkit.tensors import registered
 from nnkit.weights import digest
 
 if TYPE_CHECKING:
@@ -57,16 +58,20 @@ class OnnxFile:
     def __init__(self, path: Path, module: nn.Module, plan: Plan, exact: bool = True) -> None:
         self.name, self._path, self._plan, self._exact = path.name, path, plan, exact
         self._model = load(path)
-        self._tensors = tensors_of(module)
+        self._tensors = registered(module)
 
     # What it declares
+
+    @property
+    def opset(self) -> int | None:
+        """Of the standard operators."""
+        return next((each.version for each in self._model.opset_import if not each.domain), None)
 
     def check_signature(self, opset: int | None = None) -> None:
         """Raise VerificationFailed for a lost or renamed input or output, a fixed axis or another opset."""
         graph = self._model.graph
-        got = next((each.version for each in self._model.opset_import if not each.domain), None)
-        if opset is not None and got != opset:
-            raise self._wrong(f"it has opset {got}, and {opset} was asked for")
+        if opset is not None and self.opset != opset:
+            raise self._wrong(f"it has opset {self.opset}, and {opset} was asked for")
         for kind, there, declared in (
             ("input", ports_of(graph), self._plan.inputs),
             ("output", graph.output, self._plan.outputs),
@@ -85,14 +90,14 @@ class OnnxFile:
             if name in self._plan.dims and axis != name:
                 raise self._wrong(f"axis {place} of {kind} {port.name!r} is {axis!r}, not the dim {name!r}")
 
-    def shape_problem(self, run: Run, results: list[Tensor]) -> str:
-        """Say where a result has another shape than the file declares."""
+    def shape_problem(self, run: Run, results: list[Tensor]) -> tuple[str, str] | None:
+        """Return the output that has another shape than the file declares, and how."""
         for port, result in zip(self._model.graph.output, results, strict=True):
             for place, (axis, size) in enumerate(zip(axes_of(port), result.shape, strict=False)):
                 declared = evaluate(axis, run.sizes) if isinstance(axis, str) else axis
                 if declared is not None and declared != size:
-                    return f"{port.name} is declared with {axis} on axis {place} and has {size}"
-        return ""
+                    return port.name, f"is declared with {axis} on axis {place} and has {size}"
+        return None
 
     def _wrong(self, problem: str) -> VerificationFailed:
         return VerificationFailed(f"{self.name} is not the model: {problem}")
@@ -113,7 +118,7 @@ class OnnxFile:
     @property
     def replaceable(self) -> set[str] | None:
         """The tensors of the module that other values can be given for; all, where all are to be there."""
-        return None if self._exact else {source.name for source in self.sources.values()}
+        return None if self._exact else self.weights
 
     @cached_property
     def sources(self) -> Mapping[str, Source]:
@@ -162,7 +167,7 @@ class OnnxFile:
 
     def with_weights(self, module: nn.Module) -> Runner:
         """Run its graph with the weights as inputs, and give it those of `module`."""
-        tensors = tensors_of(module)
+        tensors = registered(module)
         weights = {}
         for place, source in self.sources.items():
             value = tensors[source.name]
@@ -192,7 +197,7 @@ class OnnxFile:
 
     def filled(self, module: nn.Module) -> "ModelProto":
         """Return the model with the weights of another module, in the file itself."""
-        tensors, model = tensors_of(module), onnx.ModelProto()
+        tensors, model = registered(module), onnx.ModelProto()
         model.CopyFrom(self._model)
         for place, initializer in enumerate(model.graph.initializer):
             if source := self.sources.get(initializer.name):
@@ -279,7 +284,7 @@ def stamp_onnx(path: Path, plan: Plan, module: nn.Module, file: OnnxFile, proof:
     A protobuf message that follows another in a file is merged into it. So the bytes that were proven
     stay as they are.
     """
-    tensors = tensors_of(module)
+    tensors = registered(module)
     content = {
         **stamp(plan.spec),
         "signature": signature(plan.input_names, plan.output_names, tuple(plan.dims)),
@@ -303,14 +308,6 @@ def load(path: Path) -> "ModelProto":
         return onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise VerificationFailed(f"{path.name} is no ONNX model: {error}", "export it again") from error
-
-
-def tensors_of(module: nn.Module) -> dict[str, Tensor]:
-    """Return all parameters and buffers by name, a tied one under each of its names."""
-    return {
-        **{name: each.detach() for name, each in module.named_parameters(remove_duplicate=False)},
-        **{name: each.detach() for name, each in module.named_buffers(remove_duplicate=False)},
-    }
 
 
 def ports_of(graph: "GraphProto") -> "list[ValueInfoProto]":

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.architecture import Dim, TensorSpec
-from nnkit.errors import NnkitError, UsageProblem
-from nnkit.exporting.capture import first_line
+from nnkit.errors import NnkitError, UsageProblem, first_line
 from nnkit.exporting.sizes import other_sizes, traced_sizes
 from nnkit.hookspecs import ExportOptions
 from nnkit.sampling import Inputs, sample_inputs
@@ -79,7 +78,7 @@ def make_plan(
     every = spec.architecture.dims_for(spec.config)
     _check_fixed(spec, options, every)
     free = {} if options.static else {name: dim for name, dim in every.items() if name not in options.fixed}
-    runs = _given_runs(given) if given is not None else _drawn_runs(spec, every, free, str(device))
+    runs = _given_runs(given) if given is not None else _drawn_runs(spec, every, free)
     runs = tuple(replace(run, inputs=tuple(each.to(device) for each in run.inputs)) for run in runs)
     inputs = _renamed(spec.inputs, options.input_names, "input")
     count = len(run_module(module, runs[0].inputs))
@@ -105,9 +104,7 @@ def run_module(module: nn.Module, inputs: Inputs) -> list[Tensor]:
         ) from error
 
 
-def _drawn_runs(
-    spec: ModelSpec, every: Mapping[str, Dim], free: Mapping[str, Dim], device: str
-) -> tuple[Run, ...]:
+def _drawn_runs(spec: ModelSpec, every: Mapping[str, Dim], free: Mapping[str, Dim]) -> tuple[Run, ...]:
     fixed = {name: spec.sizes[name] for name in every if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
     chosen = [{**fixed, **sizes} for sizes in (traced, traced, *other_sizes(free, traced))]

@@ -69,8 +69,8 @@ class Candidate(Protocol):
     def with_weights(self, module: nn.Module) -> Runner:
         """Return what runs the same graph with the weights of another module."""
 
-    def shape_problem(self, run: Run, results: list[Tensor]) -> str:
-        """Say how shapes differ from what the file declares, or return an empty string."""
+    def shape_problem(self, run: Run, results: list[Tensor]) -> tuple[str, str] | None:
+        """Return the output that has another shape than the file declares, and how; None where all agree."""
 
 
 class Reference:
@@ -254,9 +254,8 @@ def _run(
             rounding = min(reference.rounding(place, index), close)
             check = compare(run, name, result, wanted, weights, rounding)
         checks.append(check)
-    if all(check.passed for check in checks) and (problem := candidate.shape_problem(run, results)):
-        return [_failed(run, problem.partition(" ")[0], problem.partition(" ")[2], weights)]
-    return checks
+    misdeclared = candidate.shape_problem(run, results) if all(each.passed for each in checks) else None
+    return [_failed(run, *misdeclared, weights)] if misdeclared else checks
 
 
 def _failed(run: Run, output: str, problem: str, weights: Weights) -> Check:

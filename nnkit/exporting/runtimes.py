@@ -17,7 +17,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from nnkit.exporting.capture import first_line
+from nnkit.errors import first_line
 from nnkit.sampling import Inputs
 
 Array: TypeAlias = Any

@@ -51,8 +51,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
     if path.name.endswith((".safetensors", metadata.INDEX)):
         format, proof = "safetensors", _safetensors(request)
     elif path.suffix == ".onnx":
-        format, proof = "onnx", _onnx(request)
-        opset = next((each.version for each in load(path).opset_import if not each.domain), None)
+        format, (proof, opset) = "onnx", _onnx(request)
     else:
         exporter = _exporter(request)
         format, proof = exporter.name, _declared(request, exporter)
@@ -71,20 +70,24 @@ def _safetensors(request: VerifyRequest) -> Proof:
     return compare_states(request.path.name, module.state_dict(), stored.state_dict())
 
 
-def _onnx(request: VerifyRequest) -> Proof:
+def _onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
     told = metadata.read(request.path) if metadata.is_ours(request.path) else {}
     spec, options = _as_in_the_file(request.path, request.spec, told.get("signature"))
     from_file = spec.weights is not None and not request.named
     module = build_module(replace(spec, weights=None) if from_file else spec, request.host)
-    plan = make_plan(spec, module, options, request.inputs)
+    try:
+        plan = make_plan(spec, module, options, request.inputs)
+    except UsageProblem as problem:  # the names are the file's, one for each of its inputs and outputs
+        raise VerificationFailed(
+            f"{request.path.name} is not the model: it has {problem.message}", "name another: --against ARCH"
+        ) from problem
     exact = bool(told) and not told.get("optimized")
     file = OnnxFile(request.path, module, plan, exact)
     if from_file:
         _take_weights(file, module, told)
-        file = OnnxFile(request.path, module, plan, exact)
     if told:
         file.check_signature()
-    return Prover(module, plan, request.progress).prove(file)
+    return Prover(module, plan, request.progress).prove(file), file.opset
 
 
 def _take_weights(file: OnnxFile, module: nn.Module, told: Mapping[str, Any]) -> None:
@@ -113,7 +116,7 @@ def _as_in_the_file(
         there = ", ".join(each.name for each in inputs) or "none"
         raise VerificationFailed(
             f"{path.name} is not the model: its inputs are {there}, {spec.name} takes {len(spec.inputs)}",
-            "name another model: --against REF",
+            "name another model: --against ARCH",
         )
     sizes: dict[str, int] = {}
     dims = spec.architecture.dims_for(spec.config)

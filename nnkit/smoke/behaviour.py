@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnkit.errors import first_line
 from nnkit.smoke.subject import Failed, Outputs, Skipped, Subject, Warned, difference, tolerance_of
+from nnkit.tensors import registered
 
 BATCHES = (1, 3)  # alone, and a number that no power of two divides
 Snapshot = dict[str, Any]
@@ -31,7 +33,7 @@ def batch_sizes(subject: Subject) -> str:
             with torch.inference_mode():
                 outputs = subject.outputs(module, subject.inputs(sizes=sizes))
         except (RuntimeError, ValueError, IndexError) as error:
-            raise Failed(f"fails with a batch of {size}: {str(error).strip().splitlines()[0]}") from error
+            raise Failed(f"fails with a batch of {size}: {first_line(error)}") from error
         for declared, tensor in outputs:
             place = declared.shape.index("batch") if "batch" in declared.shape else None
             if place is not None and tensor.shape[place] != size:
@@ -55,9 +57,7 @@ def eval_state(subject: Subject) -> str:
 
 
 def _tensors(module: nn.Module) -> Snapshot:
-    """Return copies of everything registered, buffers that aren't persistent too."""
-    both = (*module.named_parameters(), *module.named_buffers())
-    return {name: each.detach().clone() for name, each in both}
+    return {name: each.clone() for name, each in registered(module).items()}
 
 
 def _attributes(module: nn.Module) -> Snapshot:

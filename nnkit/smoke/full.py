@@ -1,14 +1,11 @@
 """Checks that take longer: `nnkit smoke-run --full`."""
 
-import contextlib
-import io
-import logging
 import warnings
-from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+from nnkit.errors import first_line
 from nnkit.exporting.capture import looped_recurrences, quiet
 from nnkit.smoke.subject import (
     Failed,
@@ -73,13 +70,13 @@ def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has fo
     breaks = torch._dynamo.utils.counters["graph_break"]
     breaks.clear()
     try:
-        with _silent(), quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             found = list(tensors_in(torch.compile(module, backend="aot_eager")(*inputs)))
     except Exception as error:
-        raise Failed(f"torch.compile fails: {type(error).__name__}: {_first(error)}") from error
-    _same(subject, expected, found, "compiled")
+        raise Failed(f"torch.compile fails: {type(error).__name__}: {first_line(error)}") from error
+    _same(expected, found, "compiled")
     if breaks:
-        raise Warned(f"{sum(breaks.values())} breaks in the graph: {_first(next(iter(breaks)))}")
+        raise Warned(f"the graph breaks {sum(breaks.values())} times: {first_line(next(iter(breaks)))}")
     return "one graph, the same outputs"
 
 
@@ -87,30 +84,17 @@ def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
     module, inputs = subject.stirred(), subject.inputs()
     try:
-        with _silent(), quiet(), looped_recurrences(), torch.inference_mode():
+        with quiet(), looped_recurrences(), torch.inference_mode():
             expected = list(tensors_in(module(*inputs)))
             program = torch.export.export(module, inputs, strict=False)
             found = list(tensors_in(program.module()(*inputs)))
     except Exception as error:
-        raise Failed(f"torch.export fails: {type(error).__name__}: {_first(error)}") from error
-    _same(subject, expected, found, "exported")
+        raise Failed(f"torch.export fails: {type(error).__name__}: {first_line(error)}") from error
+    _same(expected, found, "exported")
     return "the same outputs"
 
 
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep what torch logs of a capture that fails from the user: the check says it in a line."""
-    logger = logging.getLogger("torch")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _same(subject: Subject, expected: list[torch.Tensor], found: list[torch.Tensor], how: str) -> None:
+def _same(expected: list[torch.Tensor], found: list[torch.Tensor], how: str) -> None:
     for place, (one, two) in enumerate(zip(expected, found, strict=True)):
         apart = difference(one, two)
         if apart > 10 * tolerance_of(one):
@@ -139,7 +123,7 @@ def _alike(subject: Subject, kind: torch.dtype, casting: bool) -> str:
                 halves = tuple(each.to(kind) if each.is_floating_point() else each for each in inputs)
                 found = subject.outputs(module.to(kind), halves)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise Failed(f"fails in {str(kind)[6:]}: {_first(error)}") from error
+            raise Failed(f"fails in {str(kind)[6:]}: {first_line(error)}") from error
     worst = 1.0
     for (declared, one), (_, two) in zip(expected, found, strict=True):
         if not one.is_floating_point() or one.numel() < 2:
@@ -188,10 +172,5 @@ def channels_last(subject: Subject) -> str:
         expected = list(tensors_in(module(*inputs)))
         turned = [each.to(memory_format=torch.channels_last) if each.ndim == 4 else each for each in inputs]
         found = list(tensors_in(module.to(memory_format=torch.channels_last)(*turned)))  # type: ignore[call-overload]
-    _same(subject, expected, found, "in channels_last")
+    _same(expected, found, "in channels_last")
     return "the same outputs"
-
-
-def _first(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from nnkit.devices import find_device
-from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.errors import UsageProblem, did_you_mean, first_line
 from nnkit.hookspecs import Check, SmokeRequest
 from nnkit.loading import load
 from nnkit.smoke.checklist import CHECKS
@@ -59,5 +59,4 @@ def _once(check: Check, subject: Subject) -> CheckResult:
     except Skipped as reason_not:
         return CheckResult(check.name, "skipped", str(reason_not))
     except Exception as error:
-        first = str(error).strip().splitlines()[:1]
-        return CheckResult(check.name, "failed", f"{type(error).__name__}: {first[0] if first else ''}")
+        return CheckResult(check.name, "failed", f"{type(error).__name__}: {first_line(error)}")

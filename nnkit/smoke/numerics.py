@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from nnkit.errors import first_line
 from nnkit.smoke.subject import Failed, Skipped, Subject, projection
 
 # A step that is too long meets kinks and curvature, one too short meets rounding: the best of them counts.
@@ -22,7 +23,7 @@ def derivative(subject: Subject) -> str:
         value = projection(subject.outputs(module, inputs))
         gradients = torch.autograd.grad(value, parameters, allow_unused=True)
     except (RuntimeError, TypeError) as error:
-        raise Failed(f"fails in float64: {str(error).strip().splitlines()[0]}") from error
+        raise Failed(f"fails in float64: {first_line(error)}") from error
     directions = _directions(parameters)
     slope = sum(
         float((gradient * direction).sum())

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.building import build_module
-from nnkit.smoke.subject import Failed, Skipped, Subject, Warned, difference, tolerance_of
+from nnkit.errors import first_line
+from nnkit.smoke.subject import Failed, Skipped, Subject, Warned, largest_difference
 
 DEEP = 3  # containers within containers that are looked into
 
@@ -54,13 +55,9 @@ def round_trip(subject: Subject) -> str:
     with torch.inference_mode():
         first = subject.outputs(module, tuple(each.clone() for each in inputs))
         second = subject.outputs(other, tuple(each.clone() for each in inputs))
-    for (declared, one), (_, two) in zip(first, second, strict=True):
-        apart = difference(one, two)
-        if apart > tolerance_of(one):
-            name = declared.name
-            raise Failed(
-                f"output {name} differs by {apart:.2g} of its spread: it isn't all in the state dict"
-            )
+    apart, name, rounding = largest_difference(first, second)
+    if not rounding:
+        raise Failed(f"output {name} differs by {apart:.2g} of its spread: it isn't all in the state dict")
     return f"{len(state)} tensors carry all that the outputs depend on"
 
 
@@ -73,7 +70,7 @@ def cast(subject: Subject) -> str:
         with torch.inference_mode():
             outputs = subject.outputs(module, inputs)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise Failed(f"fails in bfloat16: {str(error).strip().splitlines()[0]}") from error
+        raise Failed(f"fails in bfloat16: {first_line(error)}") from error
     for declared, tensor in outputs:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise Failed(f"output {declared.name} is not finite in bfloat16")

@@ -47,12 +47,11 @@ class Subject:
     host: Host
     device: torch.device
     given: Inputs | None = None
-    shift: int = 0  # of the seed of the inputs
 
     def another(self) -> "Subject":
         """Return the same model with other weights and inputs, to see whether a fault was chance."""
         spec = replace(self.spec, seed=self.spec.seed + 1000)
-        return Subject(spec, self.host, self.device, self.given, self.shift + 1000)
+        return Subject(spec, self.host, self.device, self.given)
 
     def stirred(self) -> nn.Module:
         """Return a copy with a little noise on every parameter, so that nothing hides behind a zero."""
@@ -93,7 +92,7 @@ class Subject:
         if self.given is not None:
             return tuple(each.to(self.device) for each in self.given)
         return sample_inputs(
-            self.spec, sizes=sizes or self.sizes, seed=self.spec.seed + self.shift + seed,
+            self.spec, sizes=sizes or self.sizes, seed=self.spec.seed + seed,
             device=str(self.device),
         )  # fmt: skip
 
@@ -155,6 +154,16 @@ def difference(left: Tensor, right: Tensor) -> float:
 def tolerance_of(tensor: Tensor) -> float:
     """Return how far two computations of a tensor may lie apart, as a share of its spread."""
     return TOLERANCE.get(tensor.dtype, 0.0)
+
+
+def largest_difference(first: Outputs, second: Outputs) -> tuple[float, str, bool]:
+    """Return the largest difference of two runs, the output that has it, and whether rounding explains it."""
+    found = [
+        (difference(one, other), declared.name, tolerance_of(one))
+        for (declared, one), (_, other) in zip(first, second, strict=True)
+    ]
+    apart, name, allowed = max(found, key=lambda each: each[0] - each[2])
+    return apart, name, apart <= allowed
 
 
 def projection(outputs: Outputs, needs_gradient: bool = True) -> Tensor:

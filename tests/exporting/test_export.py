@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from conftest import python
 from safetensors import safe_open
 from torch import nn
 
@@ -315,6 +316,36 @@ def test_safetensors_that_lost_a_bit_is_refused(tmp_path, monkeypatch):
     with pytest.raises(VerificationFailed, match=r"values are not those that were written \(sha256\)"):
         nnkit.export("simple-cnn", tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "format"), [("a.pt2", "onnx"), ("a.model", "safetensors"), ("a", "pt2")])
+def test_a_name_that_does_not_say_the_format_is_refused(tmp_path, name, format):
+    with pytest.raises(UsageProblem, match=rf"a file of {format} ends in \.{format}") as raised:
+        nnkit.export("simple-cnn", tmp_path / name, format=format)
+    assert raised.value.hint == f"call it a.{format}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_torch_can_not_export_leaves_no_wall_of_text(tmp_path):
+    """In a process of its own, where nothing else has silenced torch's loggers."""
+    (tmp_path / "net.py").write_text(BY_VALUE)
+    for kind in ("--onnx", "--pt2"):
+        command = ["export", "net.py:Net", "--input", "x: float32[batch, 4]", kind]
+        done = python("-m", "nnkit", *command, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 2
+
+
+BY_VALUE = """
+from torch import nn
+class Net(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 4)
+    def forward(self, x):
+        y = super().forward(x)
+        return y if y.sum() > 0 else -y
+"""
 
 
 def test_what_torch_can_not_export_is_told_in_a_line(tmp_path):

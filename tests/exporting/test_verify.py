@@ -118,6 +118,13 @@ def test_a_file_that_names_no_model_and_one_whose_model_is_not_here(tmp_path, nn
     assert nnkit_command("verify", str(tmp_path / "missing.onnx")).code == 2
 
 
+def test_another_model_of_other_outputs_is_no_wrong_usage(tmp_path, nnkit_command):
+    nnkit.export("lstm", tmp_path / "lstm.onnx", verify=False)
+    done = nnkit_command("verify", str(tmp_path / "lstm.onnx"), "--against", "gru")
+    assert done.code == 4
+    assert "is not the model: it has 3 output names for 2 outputs" in done.err
+
+
 def test_a_module_in_python_is_verified_with_its_inputs(tmp_path):
     module, x = Mine().eval(), torch.randn(2, 3, 9, 9)
     nnkit.export(module, tmp_path / "mine.onnx", [x])
