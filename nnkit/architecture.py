@@ -101,6 +101,7 @@ class Architecture:
     unsupported: why a verb, an export format or a smoke check can't serve it: `{"onnx": "…"}`.
     causal: the dim along which no output sees an input that comes later, where there is one.
     requires: packages that must be installed, each with the command that installs it.
+    typed: the words that name it on a command line, where no plugin declares it.
     """
 
     name: str
@@ -119,6 +120,7 @@ class Architecture:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     causal: str = ""
     requires: Mapping[str, str] = field(default_factory=dict)
+    typed: tuple[str, ...] = ()
 
     def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:
         """Return the inputs under `config`."""

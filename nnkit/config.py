@@ -14,10 +14,11 @@ from msgspec import inspect
 from nnkit.errors import UsageProblem, did_you_mean
 
 RESERVED = frozenset(
-    "against all_formats batch_max check color columns compile contents depth device dtype exit_code "
-    "external_data fix float32_io force format full functional help input input_names json left "
-    "max_shard_size memory meta only onnx opset optimize optimizer output output_names preset pt2 quiet "
-    "right safetensors seed set spec static stats strict unfold verbose verify version weights".split()
+    "against all all_formats batch_max check color columns compile contents csv depth device dtype executor "
+    "exit_code external_data fix float32_io force format fsdp full functional google_benchmark help input "
+    "input_names json junit left max_shard_size memory memory_limit meta nproc only onnx opset optimize "
+    "optimizer output output_names parallel preset pt2 quiet results right rounds safetensors seed set shard "
+    "simulate spec static stats strict time_limit training unfold verbose verify version weights".split()
 )
 """Names of core options, present and planned; a config field or dim with such a name would hide one."""
 
@@ -130,6 +131,27 @@ def _convert(config_type: type, option: Option, value: Any) -> Any:
             f"option {option.flag} takes {wanted}, got {given!r}",
             option.description and f"{option.flag}: {option.description}",
         ) from error
+
+
+def typed_words(config: Any) -> list[str]:
+    """Return the words of a command line that give a config its values, where they aren't the defaults."""
+    words = []
+    for option in options_of(type(config)):
+        value = getattr(config, option.name)
+        if value == option.default:
+            continue
+        if option.is_flag:
+            words.append(option.flag if value else f"--no-{option.flag[2:]}")
+        else:
+            words += [option.flag, as_text(value)]
+    return words
+
+
+def as_text(value: Any) -> str:
+    """Return the value of an option as it is typed: `16`, `16,32`, `none`."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value)
 
 
 def config_values(config: Any) -> dict[str, Any]:

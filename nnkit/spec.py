@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nnkit.architecture import Architecture, Preset, TensorSpec
-from nnkit.config import config_values, make_config, options_of
+from nnkit.config import config_values, make_config, options_of, typed_words
 from nnkit.errors import UsageProblem, did_you_mean
 
 FORMAT = 1
@@ -49,6 +49,25 @@ class ModelSpec:
     def outputs(self) -> tuple[TensorSpec, ...]:
         """What `forward` returns under this config."""
         return self.architecture.outputs_for(self.config)
+
+    @property
+    def typed(self) -> tuple[str, ...]:
+        """The words that stand for it on a command line, complete; none for a module that Python gave."""
+        reference = (self.name,) if self.plugin else self.architecture.typed
+        if not reference:
+            return ()
+        words = [*reference, *typed_words(self.config)]
+        dims = self.architecture.dims_for(self.config)
+        for name, size in self.sizes.items():
+            if size != dims[name].default:
+                words += [f"--{name.replace('_', '-')}", str(size)]
+        if self.seed:
+            words += ["--seed", str(self.seed)]
+        if self.dtype != "float32":
+            words += ["--dtype", self.dtype]
+        if self.weights is not None:
+            words += ["--weights", self.weights]
+        return (*words, *(() if self.strict else ("--no-strict",)))
 
     def with_sizes(self, sizes: Mapping[str, int]) -> "ModelSpec":
         """Return the same model for inputs of other sizes."""

@@ -57,6 +57,7 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
         outputs=(),
         dims=dims,
         family="your own",
+        typed=(reference, *(word for text in inputs for word in ("--input", text))),
     )
 
 

@@ -1,5 +1,6 @@
 """architecture.py, config.py and spec.py: what is declared, what is typed, and what comes of both."""
 
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ import click
 import pytest
 import yaml
 
+import nnkit
 from nnkit import Architecture, Dim, Meta, Preset, TensorSpec
 from nnkit.cli import main as cli_main
 from nnkit.config import RESERVED, make_config, options_of
@@ -173,3 +175,29 @@ def test_every_spec_survives_yaml_exactly(name, tmp_path):
         file.write_text(spec.to_yaml())
         assert look_up(str(file), plugin_manager()).resolve() == spec
         assert yaml.safe_load(spec.to_yaml())["architecture"] == name
+
+
+@pytest.mark.parametrize(
+    ("reference", "options"),
+    [
+        ("resnet18", {}),
+        ("vision/resnet18", {"num_classes": 7, "batch": 3, "seed": 5, "dtype": "bfloat16"}),
+        ("lstm", {"bidirectional": True, "weights": "a file.pt", "strict": False}),
+    ],
+)
+def test_a_spec_is_found_again_by_the_words_that_stand_for_it(reference, options, monkeypatch):
+    spec = nnkit.resolve(reference, **options)
+    found = []
+    monkeypatch.setattr("nnkit.api.smoke_run", lambda spec, **_: found.append(spec) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        cli_main.main(["smoke-run", *spec.typed])
+    assert found == [spec]
+
+
+def test_code_of_the_users_own_is_found_again_by_its_words(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text("import torch\n\ndef net(width: int = 3):\n    return torch.nn.Linear(width, 2)\n")
+    architecture = look_up(f"{file}:net", plugin_manager(), ["x: float32[batch, 3]"])
+    spec = architecture.resolve(None, {"width": "4", "batch": 2})
+    words = (f"{file}:net", "--input", "x: float32[batch, 3]", "--width", "4", "--batch", "2")
+    assert spec.typed == words

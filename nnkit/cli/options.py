@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from nnkit.architecture import Architecture
 from nnkit.cli.settings import Settings
-from nnkit.config import Option, options_of
+from nnkit.config import Option, as_text, options_of
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.plugin_manager import PluginManager
@@ -233,14 +233,8 @@ def _option_line(option: Option) -> tuple[str, str]:
         typed = f"{option.flag} / --no-{option.flag[2:]}"
         default = "yes" if option.default else "no"
     else:
-        typed, default = f"{option.flag} {option.kind}", _plain(option.default)
+        typed, default = f"{option.flag} {option.kind}", as_text(option.default)
     return typed, f"{option.description}  [default: {default}]".lstrip()
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return "none" if value is None else str(value)
 
 
 def size_lines(architecture: Architecture) -> list[tuple[str, str]]:
@@ -261,7 +255,8 @@ def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:
     """Return each preset as (how it is typed, the values it stands for)."""
     lines = []
     for name, preset in architecture.presets.items():
-        values = [f"{_flag(key)} {_plain(value)}" for key, value in {**preset.config, **preset.sizes}.items()]
+        given = {**preset.config, **preset.sizes}
+        values = [f"{_flag(key)} {as_text(value)}" for key, value in given.items()]
         about = f"{preset.description}: " if preset.description else ""
         lines.append((f"--preset {name}", about + " ".join(values)))
     return lines

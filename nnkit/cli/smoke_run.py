@@ -59,9 +59,10 @@ def command(
         print_json(report.to_dict())
     else:
         click.echo(as_text(report, settings.use_color), color=settings.use_color)
-    failed = [check.name for check in report.checks if check.status == "failed"]
+    failed = [check for check in report.checks if check.status == "failed"]
     if failed:
+        names = ", ".join(check.name for check in failed)
         raise VerificationFailed(
-            f"{len(failed)} of {len(report.checks)} checks failed: {', '.join(failed)}",
-            f"repeat one alone: {ctx.command_path} {ctx.params['reference']} --check {failed[0]}",
+            f"{len(failed)} of {len(report.checks)} checks failed: {names}",
+            f"repeat one alone: {failed[0].repeat}",
         )

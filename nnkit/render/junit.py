@@ -19,7 +19,9 @@ def as_junit(report: SmokeReport) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname=report.spec.name, name=check.name)
         if check.status in ("failed", "skipped"):
             kind = "failure" if check.status == "failed" else "skipped"
-            ElementTree.SubElement(case, kind, message=check.message)
+            entry = ElementTree.SubElement(case, kind, message=check.message)
+            if kind == "failure":
+                entry.text = f"again: {check.repeat}"
         else:
             ElementTree.SubElement(case, "system-out").text = f"{check.status}: {check.message}"
     ElementTree.indent(suite)

@@ -9,7 +9,7 @@ COLORS = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "br
 
 
 def as_text(report: SmokeReport, color: bool = False) -> str:
-    """Return the checklist, a line each."""
+    """Return the checklist, a line each, and below what failed the command that runs it alone."""
     width = max(len(check.name) for check in report.checks)
     title = f"{report.spec.name} on {report.device} · {words.sizes(report.spec.sizes)} · {report.spec.dtype}"
     lines = [title, ""]
@@ -17,4 +17,6 @@ def as_text(report: SmokeReport, color: bool = False) -> str:
         status = f"{check.status:7}"
         shown = click.style(status, fg=COLORS[check.status]) if color else status
         lines.append(f"{shown}  {check.name:{width}}  {check.message}")
+        if check.status in ("failed", "warned"):
+            lines.append(f"{'':7}  {'':{width}}  again: {check.repeat}")
     return "\n".join(lines)

@@ -1,6 +1,8 @@
 """SmokeRequest -> SmokeReport."""
 
+import shlex
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nnkit.devices import find_device
 from nnkit.errors import UsageProblem, did_you_mean, first_line
@@ -20,7 +22,7 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     results = []
     for check in chosen:
         request.progress(f"checking {check.name}")
-        results.append(_run(check, subject))
+        results.append(replace(_run(check, subject), repeat=_repeat(request, check)))
     return SmokeReport(request.spec.with_sizes(subject.sizes), str(device), tuple(results))
 
 
@@ -34,6 +36,14 @@ def _choose(request: SmokeRequest) -> Iterable[Check]:
                 f"there is no check {name!r}", did_you_mean(name, offered) or f"one of: {', '.join(offered)}"
             )
     return [offered[name] for name in request.checks]
+
+
+def _repeat(request: SmokeRequest, check: Check) -> str:
+    """Return the command that runs a check alone; for a module that Python gave, the call."""
+    if not request.spec.typed:
+        return f"nnkit.smoke_run(module, inputs, checks=[{check.name!r}], device={request.device!r})"
+    device = () if request.device == "cpu" else ("--device", request.device)
+    return shlex.join(["nnkit", "smoke-run", *request.spec.typed, *device, "--check", check.name])
 
 
 def _run(check: Check, subject: Subject) -> CheckResult:

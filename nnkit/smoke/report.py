@@ -10,11 +10,12 @@ Status = Literal["passed", "warned", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found: what it looked at, or what is wrong and where."""
+    """What one check found: what it looked at, or what is wrong and where; and what repeats it alone."""
 
     name: str
     status: Status
     message: str
+    repeat: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -190,7 +191,20 @@ def test_a_failed_verification_exits_with_4_and_says_how_to_repeat_it(nnkit_comm
     assert "failed   batch-independence  sample 0" in done.out
     error, hint = done.err.splitlines()
     assert error == "Error: 1 of 16 checks failed: batch-independence"
-    assert hint == "hint: repeat one alone: nnkit smoke-run net.py:Net --check batch-independence"
+    command = shlex.split(hint.removeprefix("hint: repeat one alone: "))
+    assert command == [
+        "nnkit",
+        "smoke-run",
+        "net.py:Net",
+        *declaration,
+        "--width",
+        "5",
+        "--check",
+        "batch-independence",
+    ]
+    assert f"again: {shlex.join(command)}" in done.out
+    again = nnkit_command(*command[1:])
+    assert (again.code, again.err.splitlines()[0]) == (4, "Error: 1 of 1 checks failed: batch-independence")
 
 
 def test_a_missing_extra_exits_with_3_and_the_command_that_installs_it(

@@ -275,7 +275,15 @@ def test_json_has_what_scripts_rely_on():
     assert data["schema"] == "nnkit.smoke-run/1"
     assert data["passed"] is False
     assert data["device"] == "cpu"
-    assert set(data["checks"][0]) == {"name", "status", "message"}
+    assert set(data["checks"][0]) == {"name", "status", "message", "repeat"}
+    assert data["checks"][0]["repeat"].endswith("--check batch-independence")
+
+
+def test_a_module_from_python_is_checked_again_from_python():
+    module, inputs = nn.Linear(3, 2), [torch.randn(4, 3)]
+    (check,) = nnkit.smoke_run(module, inputs, checks=["finite"]).checks
+    (again,) = eval(check.repeat, {"nnkit": nnkit, "module": module, "inputs": inputs}).checks
+    assert (again.name, again.status) == ("finite", "passed")
 
 
 def test_results_for_a_ci_system(nnkit_command, tmp_path):
