@@ -63,7 +63,7 @@ class ArchitectureCommand(click.Command):
     def find_reference(self, ctx: click.Context, args: Sequence[str]) -> str | None:
         """Return the word that names the architecture."""
         sure, doubtful = self.words(args)
-        known = [word for word in (*sure, *doubtful) if self.is_reference(word)]
+        known = [word for word in (*sure, *doubtful) if _is_reference(word)]
         return next(iter([*known, *sure]), None)
 
     def words(self, args: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -82,17 +82,6 @@ class ArchitectureCommand(click.Command):
             unknown = before.startswith("--") and before not in flags and "=" not in before
             (doubtful if unknown else sure).append(word)
         return sure, doubtful
-
-    @staticmethod
-    def is_reference(word: str) -> bool:
-        """Whether a word is the name of an architecture, a file or code."""
-        if ":" in word or names_a_file(word):
-            return True
-        try:
-            plugin_manager().find(word)
-        except NnkitError:
-            return False
-        return True
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         own = super().get_params(ctx)
@@ -175,6 +164,16 @@ def _resolve(preset: str | None, whole: dict[str, Any], find_largest: bool) -> M
 
 def _is_size(reference: Reference, name: str) -> bool:
     return name in reference.architecture.dims
+
+
+def _is_reference(word: str) -> bool:
+    if ":" in word or names_a_file(word):
+        return True
+    try:
+        plugin_manager().find(word)
+    except NnkitError:
+        return False
+    return True
 
 
 def values_of(flag: str, args: Sequence[str]) -> list[str]:

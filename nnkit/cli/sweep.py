@@ -27,8 +27,7 @@ class SweepCommand(ArchitectureCommand):
     def find_reference(self, ctx: click.Context, args: Sequence[str]) -> str | None:
         """Return the one reference; None where there are many, and say so in the context."""
         sure, doubtful = self.words(args)
-        several = sum(self.is_reference(word) for word in sure) > 1
-        if "--all" in args or several or any(map(is_pattern, (*sure, *doubtful))):
+        if "--all" in args or len(sure) > 1 or any(map(is_pattern, (*sure, *doubtful))):
             ctx.meta[FILE] = "many models"
             return None
         return super().find_reference(ctx, args)

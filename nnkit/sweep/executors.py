@@ -25,7 +25,8 @@ def find(name: str, manager: PluginManager) -> Callable[[ExecuteRequest], Execut
     offered = {each.name: each for each in (LOCAL, *manager.executors())}
     if name not in offered:
         raise UsageProblem(
-            f"unknown executor {name!r}", did_you_mean(name, offered) or f"there are: {', '.join(offered)}"
+            f"unknown executor {name!r}",
+            did_you_mean(name, offered) or f"there are: {', '.join(offered)}; plugins add others",
         )
     executor = offered[name]
     if lacking := missing(executor.requires):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
-from nnkit.hookspecs import CORE_EXECUTOR, ExecuteRequest, Plain
+from nnkit.hookspecs import CORE_EXECUTOR, Executed, ExecuteRequest, Plain
 from nnkit.plugin_manager import PluginManager
 from nnkit.sweep import executors
 from nnkit.sweep.report import STATUSES, ModelResult, SweepReport, SweepStopped
@@ -60,20 +60,26 @@ def sweep(request: SweepRequest) -> SweepReport:
     tasks, skipped = _tasks(request, names)
     with results_in(request.results) as results:
         state = _State(request, names, tasks, skipped, results)
-        with closing(run(state.to_execute())) as executed:
-            try:
-                for task, outcome in executed:
-                    state.take(task, outcome)
-            except KeyboardInterrupt:
-                raise state.interrupted() from None
-            except NnkitError as error:
-                raise SweepStopped(state.report(), error.message, error.hint, error.exit_code) from error
-            except Exception as error:
-                told = f"executor {request.executor} failed: {type(error).__name__}: {first_line(error)}"
-                code = PluginProblem.exit_code
-                raise SweepStopped(state.report(), told, "see where: repeat with -v", code) from error
-        state.give_up_the_rest()
+        if state.unfinished:
+            _execute(run, state)
         return state.report()
+
+
+def _execute(run: Callable[[ExecuteRequest], Executed], state: "_State") -> None:
+    """Let an executor run what is unfinished."""
+    with closing(run(state.to_execute())) as executed:
+        try:
+            for task, outcome in executed:
+                state.take(task, outcome)
+        except KeyboardInterrupt:
+            raise state.interrupted() from None
+        except NnkitError as error:
+            raise SweepStopped(state.report(), error.message, error.hint, error.exit_code) from error
+        except Exception as error:
+            told = f"executor {state.executor} failed: {type(error).__name__}: {first_line(error)}"
+            code = PluginProblem.exit_code
+            raise SweepStopped(state.report(), told, "see where: repeat with -v", code) from error
+    state.give_up_the_rest()
 
 
 def _tasks(request: SweepRequest, names: list[str]) -> tuple[dict[str, Task], dict[str, ModelResult]]:
@@ -121,22 +127,23 @@ class _State:
         results: Results,
     ) -> None:
         self._request, self._names, self._results = request, names, results
+        self.executor = request.executor
         before = results.finished(tasks.values())
         self._resumed = len(before)
         self._found = {**skipped, **before}
-        self._waiting = {name: task for name, task in tasks.items() if name not in before}
+        self.unfinished = {name: task for name, task in tasks.items() if name not in before}
 
     def to_execute(self) -> ExecuteRequest:
         """Return what the executor is to do."""
         request = self._request
         return ExecuteRequest(
-            function=run_task, tasks=tuple(task.to_dict() for task in self._waiting.values()),
+            function=run_task, tasks=tuple(task.to_dict() for task in self.unfinished.values()),
             jobs=request.jobs, time_limit=request.time_limit, memory_limit=request.memory_limit,
         )  # fmt: skip
 
     def take(self, told: Plain, outcome: Plain | Exception) -> None:
         """Take the outcome of a task; raises UsageProblem where no model can be run in this way."""
-        task = self._waiting[told["spec"]["architecture"]]
+        task = self.unfinished[told["spec"]["architecture"]]
         if isinstance(outcome, Exception):
             self._lose(task, f"{type(outcome).__name__}: {first_line(outcome)}")
             return
@@ -149,7 +156,7 @@ class _State:
 
     def give_up_the_rest(self) -> None:
         """Give a result to the tasks that the executor has said nothing of."""
-        for task in list(self._waiting.values()):
+        for task in list(self.unfinished.values()):
             self._lose(task, "it ended without a word of it")
 
     def report(self) -> SweepReport:
@@ -170,11 +177,11 @@ class _State:
 
     def _lose(self, task: Task, message: str) -> None:
         """Give a result that isn't kept, so that a rerun tries again."""
-        told = f"executor {self._request.executor}: {message}"
+        told = f"executor {self.executor}: {message}"
         self._keep(ModelResult(name=task.name, status="error", message=told, command=task.command))
 
     def _keep(self, result: ModelResult) -> None:
         self._found[result.name] = result
-        del self._waiting[result.name]
+        del self.unfinished[result.name]
         if self._request.finished:
             self._request.finished(result, len(self._found), len(self._names))
