@@ -299,6 +299,7 @@ def smoke_run(
     device: str = "cpu",
     checks: Sequence[str] | None = None,
     full: bool = False,
+    compile: bool = False,  # noqa: A002 - the name that torch has for it
     preset: str | None = None,
     progress: Callable[[str], None] | None = None,
     manager: PluginManager | None = None,
@@ -306,16 +307,17 @@ def smoke_run(
 ) -> "SmokeReport":
     """Run the checks on a model on `device` and return what each of them found.
 
-    checks: the names of those to run alone. full: run those that take long, too. A module is checked on a
-    copy, so it stays as it is. Raises UsageProblem for a device that isn't
-    there or a check that isn't known.
+    checks: the names of those to run alone. full: run those that take long, too. compile: check what
+    torch.compile makes of the model. A module is checked on a copy, so it stays as it is.
+    Raises UsageProblem for a device that isn't there or a check that isn't known.
     """
     manager = manager or plugin_manager()
     spec, _ = _target(target, inputs, preset, manager, options)
     _refuse_unsupported(spec, "smoke-run")
     request = SmokeRequest(
         spec=spec, host=manager, device=device, inputs=_tuple(inputs),
-        checks=None if checks is None else tuple(checks), full=full, progress=progress or _ignore,
+        checks=None if checks is None else tuple(checks), full=full, compile=compile,
+        progress=progress or _ignore,
     )  # fmt: skip
     report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report

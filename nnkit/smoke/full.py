@@ -1,8 +1,11 @@
 """Checks that take longer: `nnkit smoke-run --full`."""
 
 import warnings
+from dataclasses import replace
+from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 from nnkit.errors import first_line
@@ -14,6 +17,7 @@ from nnkit.smoke.subject import (
     Subject,
     Warned,
     difference,
+    largest_difference,
     projection,
     tolerance_of,
 )
@@ -63,7 +67,7 @@ def _distance(outputs: Outputs, targets: list[torch.Tensor]) -> torch.Tensor:
 
 def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has for it
     """torch.compile captures it and gives the same outputs; breaks in the graph are told."""
-    module, inputs = subject.stirred(), subject.inputs()
+    module, inputs = replace(subject, compiled=False).stirred(), subject.inputs()
     with torch.inference_mode():
         expected = list(tensors_in(module(*inputs)))
     torch._dynamo.reset()
@@ -82,7 +86,7 @@ def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has fo
 
 def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
-    module, inputs = subject.stirred(), subject.inputs()
+    module, inputs = replace(subject, compiled=False).stirred(), subject.inputs()
     try:
         with quiet(), looped_recurrences(), torch.inference_mode():
             expected = list(tensors_in(module(*inputs)))
@@ -103,16 +107,20 @@ def _same(expected: list[torch.Tensor], found: list[torch.Tensor], how: str) -> 
 
 def autocast(subject: Subject) -> str:
     """Under autocast to bfloat16 the outputs point where they did."""
-    return _alike(subject, torch.bfloat16, casting=True)
+    return _alike(subject, subject.stirred(), torch.bfloat16, casting=True)
 
 
 def half(subject: Subject) -> str:
     """In float16 the outputs point where they did."""
-    return _alike(subject, torch.float16, casting=False)
+    try:
+        return _alike(subject, subject.stirred(), torch.float16, casting=False)
+    except Failed:
+        # A deep network without statistics of its own may blow the noise up beyond what half precision holds.
+        return _alike(subject, subject.fresh(), torch.float16, casting=False)
 
 
-def _alike(subject: Subject, kind: torch.dtype, casting: bool) -> str:
-    module, inputs = subject.stirred(), subject.inputs()
+def _alike(subject: Subject, module: nn.Module, kind: torch.dtype, casting: bool) -> str:
+    inputs = subject.inputs()
     with torch.inference_mode():
         expected = subject.outputs(module, inputs)
         try:
@@ -159,6 +167,55 @@ def train_determinism(subject: Subject) -> str:
         if first is not None and second is not None and difference(first, second) > tolerance_of(first):
             raise Failed(f"the gradient of {name} differs from one run to the next under the same seed")
     return f"{len(gradients[0])} gradients"
+
+
+def gradient_checkpointing(subject: Subject) -> str:
+    """With its activations computed again in backward, outputs and gradients are the same."""
+    outputs, gradients = _seeded_step(subject, subject.stirred())
+    ways = [_Recomputed(subject.stirred()), *_switched_on(subject.stirred())]
+    for module in ways:
+        try:
+            found, others = _seeded_step(subject, module)
+        except torch.utils.checkpoint.CheckpointError as error:
+            raise Failed("its forward does other things when it runs again in backward") from error
+        apart, name, rounding = largest_difference(outputs, found)
+        if not rounding:
+            raise Failed(f"output {name} differs by {apart:.2g} of its spread")
+        for name, gradient in gradients.items():
+            if difference(gradient, others[name]) > 10 * tolerance_of(gradient):
+                raise Failed(f"the gradient of {name} is another when forward runs again in backward")
+    own = " and by its own switch" if len(ways) > 1 else ""
+    return f"{len(gradients)} gradients, recomputed as a whole{own}"
+
+
+def _seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict[str, torch.Tensor]]:
+    """Return the outputs and the gradients of one run in training mode, under one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        outputs = subject.outputs(module.train(), subject.inputs())
+        projection(outputs).backward()  # type: ignore[no-untyped-call]
+    named = {name.removeprefix("module."): each.grad for name, each in module.named_parameters()}
+    return outputs, {name: gradient for name, gradient in named.items() if gradient is not None}
+
+
+class _Recomputed(nn.Module):
+    """A module that keeps no activation for backward."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return torch.utils.checkpoint.checkpoint(self.module, *inputs, use_reentrant=False)
+
+
+def _switched_on(module: nn.Module) -> list[nn.Module]:
+    """Return the module with its own checkpointing switched on, where it has a switch that we know."""
+    for name in ("set_grad_checkpointing", "gradient_checkpointing_enable"):  # timm's, transformers'
+        if switch := getattr(module, name, None):
+            switch()
+            return [module]
+    return []
 
 
 def channels_last(subject: Subject) -> str:
