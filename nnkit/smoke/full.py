@@ -231,7 +231,10 @@ def _switched_on(module: nn.Module) -> list[nn.Module]:
     """Return the module with its own checkpointing switched on, where it has a switch that we know."""
     for name in ("set_grad_checkpointing", "gradient_checkpointing_enable"):  # timm's, transformers'
         if switch := getattr(module, name, None):
-            switch()
+            try:
+                switch()
+            except (AssertionError, NotImplementedError, ValueError):  # it is there and says no
+                return []
             return [module]
     return []
 

@@ -300,6 +300,32 @@ def test_results_for_a_ci_system(nnkit_command, tmp_path):
     assert nnkit_command("smoke-run", *reference, "--junit", "no/out.xml").code == 2
 
 
+class WrongSwitch(Faulty):
+    """Its own checkpointing leaves the bias out."""
+
+    def __init__(self):
+        super().__init__()
+        self.saving = False
+
+    def set_grad_checkpointing(self, enable=True):
+        self.saving = enable
+
+    def forward(self, x):
+        return F.linear(x, self.linear.weight) if self.saving else self.linear(x)
+
+
+class NoSwitch(Faulty):
+    def set_grad_checkpointing(self, enable=True):
+        assert not enable, "gradient checkpointing not supported"
+
+
+def test_a_switch_of_its_own_for_checkpointing_is_tried():
+    (check,) = run(WrongSwitch, checks=["gradient-checkpointing"]).checks
+    assert (check.status, check.message.partition(" by ")[0]) == ("failed", "output output_0 differs")
+    (check,) = run(NoSwitch, checks=["gradient-checkpointing"]).checks
+    assert (check.status, check.message) == ("passed", "2 gradients, recomputed as a whole")
+
+
 class Remembers(Faulty):
     """Keeps what it computed in the first run, and uses it in the next ones."""
 
