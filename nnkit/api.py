@@ -307,6 +307,7 @@ def smoke_run(
     device: str = "cpu",
     checks: Sequence[str] | None = None,
     full: bool = False,
+    compile: bool = False,  # noqa: A002 - the name that torch has for it
     preset: str | None = None,
     progress: Callable[[str], None] | None = None,
     manager: PluginManager | None = None,
@@ -314,16 +315,17 @@ def smoke_run(
 ) -> "SmokeReport":
     """Run the checks on a model on `device` and return what each of them found.
 
-    checks: the names of those to run alone. full: run those that take long, too. A module is checked on a
-    copy, so it stays as it is. Raises UsageProblem for a device that isn't
-    there or a check that isn't known.
+    checks: the names of those to run alone. full: run those that take long, too. compile: check what
+    torch.compile makes of the model. A module is checked on a copy, so it stays as it is.
+    Raises UsageProblem for a device that isn't there or a check that isn't known.
     """
     manager = manager or plugin_manager()
     spec, _ = _target(target, inputs, preset, manager, options)
     _refuse_unsupported(spec, "smoke-run")
     request = SmokeRequest(
         spec=spec, host=manager, device=device, inputs=_tuple(inputs),
-        checks=None if checks is None else tuple(checks), full=full, progress=progress or _ignore,
+        checks=None if checks is None else tuple(checks), full=full, compile=compile,
+        progress=progress or _ignore,
     )  # fmt: skip
     report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report
@@ -334,6 +336,7 @@ def smoke_sweep(
     device: str = "cpu",
     checks: Sequence[str] | None = None,
     full: bool = False,
+    compile: bool = False,  # noqa: A002 - as above
     seed: int = 0,
     dtype: str = "float32",
     sizes: Mapping[str, int] | None = None,
@@ -350,11 +353,11 @@ def smoke_sweep(
 
         nnkit.smoke_sweep("res*", "graph/*", results="zoo.jsonl", memory_limit="8GB").counts
 
-    patterns: names, or patterns of names; without any, all architectures. sizes: hold for those that have
-    such a dim. results: the file that each result is added to; what is in it already isn't run again.
-    shard: (i, n), part i of n. time_limit: in seconds, memory_limit: in bytes or like `8GB`, for each.
-    jobs: how many at once. executor: `local` or a plugin's. finished: called with each result, its number
-    and how many are planned.
+    patterns: names, or patterns of names; without any, all architectures. device, checks, full, compile: as
+    in `smoke_run`. sizes: hold for those that have such a dim. results: the file that each result is added
+    to; what is in it already isn't run again. shard: (i, n), part i of n. time_limit: in seconds,
+    memory_limit: in bytes or like `8GB`, for each. jobs: how many at once. executor: `local` or a plugin's.
+    finished: called with each result, its number and how many are planned.
 
     Raises UsageProblem before anything runs, and SweepStopped, whose `report` has what was finished, on
     Ctrl-C and where nothing more can be run.
@@ -364,7 +367,7 @@ def smoke_sweep(
 
     request = SweepRequest(
         manager=manager or plugin_manager(), patterns=patterns, device=device,
-        checks=None if checks is None else tuple(checks), full=full, seed=seed, dtype=dtype,
+        checks=None if checks is None else tuple(checks), full=full, compile=compile, seed=seed, dtype=dtype,
         sizes=sizes or {}, results=None if results is None else Path(results), shard=shard,
         time_limit=time_limit,
         memory_limit=parse_size(memory_limit) if isinstance(memory_limit, str) else memory_limit,

@@ -163,8 +163,9 @@ class Exporter:
 class SmokeRequest:
     """Run the checks on `spec` on `device` (as typed: `cpu`, `cuda:1`, `auto`).
 
-    checks: the names of those to run, None for all. full: those that take long, too. inputs: example
-    inputs in the place of random ones. progress: called with a check's name.
+    checks: the names of those to run, None for all. full: those that take long, too. compile: on the
+    model as torch.compile makes it. inputs: example inputs in the place of random ones. progress: called
+    with a check's name.
     """
 
     spec: ModelSpec
@@ -173,6 +174,7 @@ class SmokeRequest:
     inputs: "tuple[Tensor, ...] | None" = None
     checks: tuple[str, ...] | None = None
     full: bool = False
+    compile: bool = False
     progress: Callable[[str], None] = _silent
 
 

@@ -3,21 +3,24 @@
 import click
 
 from nnkit.cli.output import print_json
-from nnkit.cli.settings import settings_options
+from nnkit.cli.settings import Settings, settings_options
 
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @settings_options
-def command(as_json: bool) -> None:
-    """Print versions and devices, in one block to paste into an issue."""
-    from nnkit.diagnosis import diagnose
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Print versions, devices, memory, threads and what is broken, in one block to paste into an issue.
 
-    facts = diagnose()
+    Optional packages are tried, each in a process of its own, which takes some seconds.
+    """
+    from nnkit.diagnosis import diagnose
+    from nnkit.render.doctor import as_text
+
+    ctx.ensure_object(Settings).progress("trying the optional packages")
+    diagnosis = diagnose()
     if as_json:
-        print_json(facts)
-        return
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        click.echo(f"{name:{width}}  {shown}")
+        print_json(diagnosis.to_dict())
+    else:
+        click.echo(as_text(diagnosis))

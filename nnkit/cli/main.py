@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from nnkit import __version__
+from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import NnkitError, did_you_mean
 
@@ -38,8 +39,8 @@ class Interrupted(NnkitError):
 PLUGIN_COMMANDS = "nnkit.commands"  # the entry-point group
 
 
-class LazyGroup(click.Group):
-    """Imports a subcommand only when it is called, and plugins' commands only when core has none."""
+class TopGroup(LazyGroup):
+    """Core's commands, and where core has none of a name, those of plugins."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,28 +48,8 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt as interrupt:  # click would print an empty line of its own
             raise Interrupted from interrupt
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return _plugin_command(cmd_name)
-        from importlib import import_module
-
-        module = import_module(f"nnkit.cli.{cmd_name.replace('-', '_')}")
-        command: click.Command = module.command
-        return command
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            hint = did_you_mean(name, COMMANDS) or "see the commands: nnkit --help"
-            raise click.UsageError(f"no such command {name!r}\n{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+        return super().get_command(ctx, cmd_name) or _plugin_command(cmd_name)
 
 
 def _plugin_command(name: str) -> click.Command | None:
@@ -90,7 +71,9 @@ def _plugin_command(name: str) -> click.Command | None:
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=TopGroup,
+    commands=COMMANDS,
+    package="nnkit.cli",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Plugins may add commands: nnkit plugins lists them.",

@@ -30,6 +30,7 @@ from nnkit.spec import ModelSpec
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the results for a CI system, too."
 )
 @click.option("--full", is_flag=True, help="Run the checks that take long, too.")
+@click.option("--compile", "compiled", is_flag=True, help="Check what torch.compile makes of the model.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context
@@ -39,6 +40,7 @@ def command(
     checks: tuple[str, ...],
     junit: Path | None,
     full: bool,
+    compiled: bool,
     as_json: bool,
     many: SweepOptions,
     spec: ModelSpec | None,
@@ -54,7 +56,10 @@ def command(
     nnkit smoke-run "res*" "graph/*" --batch 2 --shard 1/3
     """
     if spec is None:
-        run_many(ctx, many, device=device, checks=checks, full=full, junit=junit, as_json=as_json)
+        run_many(
+            ctx, many, device=device, checks=checks, full=full, compiled=compiled, junit=junit,
+            as_json=as_json,
+        )  # fmt: skip
         return
     many.refuse()
     from nnkit.exporting.files import staged
@@ -62,7 +67,9 @@ def command(
     from nnkit.render.smoke import as_text
 
     settings = ctx.ensure_object(Settings)
-    report = api.smoke_run(spec, device=device, checks=checks or None, full=full, progress=settings.progress)
+    report = api.smoke_run(
+        spec, device=device, checks=checks or None, full=full, compile=compiled, progress=settings.progress
+    )
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")

@@ -18,7 +18,7 @@ from nnkit.hookspecs import CORE_EXECUTOR
 from nnkit.sweep.report import NOT_RUN, ModelResult, SweepReport, SweepStopped
 from nnkit.sweep.tasks import is_pattern
 
-OF_ONE_MODEL = ("preset", "weights", "strict", "inputs")
+OF_ONE_MODEL = {"preset": "--preset", "weights": "--weights", "strict": "--strict", "inputs": "--input"}
 
 
 class SweepCommand(ArchitectureCommand):
@@ -37,13 +37,9 @@ class SweepCommand(ArchitectureCommand):
         if FILE not in ctx.meta:
             return params
         many = click.Argument(["reference"], nargs=-1, metavar="[ARCH|PATTERN] …")
-        sizes = {
-            name: dim for each in plugin_manager().architectures().values() for name, dim in each.dims.items()
-        }
-        return [
-            *(many if each.name == many.name else each for each in params),
-            *size_options(sizes, kind=int),
-        ]
+        sizes = {name for each in plugin_manager().architectures().values() for name in each.dims}
+        params = [many if each.name == many.name else each for each in params]
+        return [*params, *size_options(sorted(sizes), kind=int)]
 
 
 @dataclass(frozen=True)
@@ -129,6 +125,7 @@ def run_many(
     device: str,
     checks: tuple[str, ...],
     full: bool,
+    compiled: bool,
     junit: Path | None,
     as_json: bool,
 ) -> None:
@@ -146,25 +143,25 @@ def run_many(
     patterns: tuple[str, ...] = ctx.params["reference"]
     if many.everything and patterns:
         raise UsageProblem(f"--all and {patterns[0]} can't both be", "leave one of them out")
-    for name in OF_ONE_MODEL:
+    for name, flag in OF_ONE_MODEL.items():
         if ctx.params[name] not in (None, ()):
-            raise UsageProblem(
-                f"--{name.removesuffix('s') if name == 'inputs' else name} is for one model", "name one alone"
-            )
+            raise UsageProblem(f"{flag} is for one model", "name one alone")
 
     def tell(result: ModelResult, number: int, planned: int) -> None:
         settings.note(as_line(result, number, planned))
 
     try:
         report = api.smoke_sweep(
-            *patterns, device=device, checks=checks or None, full=full, seed=ctx.params["seed"] or 0,
-            dtype=ctx.params["dtype"] or "float32", sizes=ctx.meta[OPTIONS], results=many.results,
+            *patterns, device=device, checks=checks or None, full=full, compile=compiled,
+            seed=ctx.params["seed"] or 0, dtype=ctx.params["dtype"] or "float32", sizes=ctx.meta[OPTIONS],
+            results=many.results,
             shard=many.shard or (1, 1), time_limit=many.time_limit or TIME_LIMIT,
             memory_limit=many.memory_limit, jobs=many.jobs, executor=many.executor or CORE_EXECUTOR,
             finished=tell,
         )  # fmt: skip
     except SweepStopped as stopped:
-        _show(settings, stopped.report, junit, as_json)
+        if stopped.report.models:
+            _show(settings, stopped.report, junit, as_json)
         raise
     _show(settings, report, junit, as_json)
     _raise_for(report)
@@ -175,8 +172,6 @@ def _show(settings: Settings, report: SweepReport, junit: Path | None, as_json: 
     from nnkit.render.junit import sweep_as_junit
     from nnkit.render.sweep import as_text
 
-    if not report.models:
-        return
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(sweep_as_junit(report), encoding="utf-8")

@@ -11,8 +11,9 @@ COLORS = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "br
 def as_text(report: SmokeReport, color: bool = False) -> str:
     """Return the checklist, a line each, and below what failed the command that runs it alone."""
     width = max(len(check.name) for check in report.checks)
-    title = f"{report.spec.name} on {report.device} · {words.sizes(report.spec.sizes)} · {report.spec.dtype}"
-    lines = [title, ""]
+    how = "compiled · " if report.compiled else ""
+    sizes = words.sizes(report.spec.sizes)
+    lines = [f"{report.spec.name} on {report.device} · {how}{sizes} · {report.spec.dtype}", ""]
     for check in report.checks:
         status = f"{check.status:7}"
         shown = click.style(status, fg=COLORS[check.status]) if color else status

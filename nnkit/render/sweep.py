@@ -47,4 +47,4 @@ def _totals(report: SweepReport) -> str:
     more = [f"{missing} not run"] if missing else []
     if report.resumed:
         more.append(f"{report.resumed} from an earlier run")
-    return "; ".join([f"{models}: {counts}", *more])
+    return "; ".join([f"{models}: {counts}" if counts else models, *more])

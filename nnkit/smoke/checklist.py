@@ -23,6 +23,6 @@ DEFAULT = (
     states.placement, numerics.derivative,
 )  # fmt: skip
 FULL = (full.overfit, full.compile, full.export, full.autocast, full.half, full.train_determinism,
-        full.channels_last)  # fmt: skip
+        full.gradient_checkpointing, full.channels_last)  # fmt: skip
 
 CHECKS = (*map(_check, DEFAULT), *(_check(run, full=True) for run in FULL))

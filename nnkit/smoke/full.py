@@ -1,12 +1,17 @@
 """Checks that take longer: `nnkit smoke-run --full`."""
 
+import math
 import warnings
+from dataclasses import replace
+from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 from nnkit.errors import first_line
 from nnkit.exporting.capture import looped_recurrences, quiet
+from nnkit.exporting.coverage import perturbed
 from nnkit.smoke.subject import (
     Failed,
     Outputs,
@@ -14,6 +19,7 @@ from nnkit.smoke.subject import (
     Subject,
     Warned,
     difference,
+    largest_difference,
     projection,
     tolerance_of,
 )
@@ -21,17 +27,35 @@ from nnkit.tensors import tensors_in
 
 LESSONS = 40  # steps of Adam; the loss must fall to this part of what it was
 LEARNT = 0.5
+RATES = (1e-2, 1e-3, 1e-4)  # the first that it learns with counts
 ALIKE, FAR = 0.99, 0.9  # cosines of outputs in half precision and in full
 
 
 def overfit(subject: Subject) -> str:
     """It learns one batch by heart: some steps of Adam bring the loss down."""
+    first, least = _learn(subject, RATES[0])
+    for rate in RATES[1:]:
+        if least <= LEARNT * first:
+            break
+        first, least = min((first, least), _learn(subject, rate), key=lambda pair: pair[1] / pair[0])
+    if not least < first:
+        raise Failed(f"the loss on one batch never fell below its first value, {first:.3g}")
+    if least > LEARNT * first:
+        raise Warned(f"the loss on one batch fell from {first:.3g} to {least:.3g} in {LESSONS} steps")
+    return f"loss from {first:.3g} to {least:.3g} in {LESSONS} steps"
+
+
+def _learn(subject: Subject, rate: float) -> tuple[float, float]:
+    """Return the first and the least loss of some steps on one batch; nothing is dropped out in them."""
     module = subject.stirred().train()
+    for each in module.modules():
+        if isinstance(each, nn.modules.dropout._DropoutNd):
+            each.p = 0
     inputs = subject.inputs()
     parameters = [each for each in module.parameters() if each.requires_grad]
     if not parameters:
         raise Skipped("it has no parameters")
-    optimiser = torch.optim.Adam(parameters, lr=1e-2)
+    optimiser = torch.optim.Adam(parameters, lr=rate)
     targets = [tensor.detach().roll(1, 0) for _, tensor in subject.outputs(module, inputs)]
     losses = []
     for _ in range(LESSONS):
@@ -40,12 +64,7 @@ def overfit(subject: Subject) -> str:
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(float(loss.detach()))
-    least = min(losses[1:])
-    if not least < losses[0]:
-        raise Failed(f"the loss on one batch never fell below its first value, {losses[0]:.3g}")
-    if least > LEARNT * losses[0]:
-        raise Warned(f"the loss on one batch fell from {losses[0]:.3g} to {least:.3g} in {LESSONS} steps")
-    return f"loss from {losses[0]:.3g} to {least:.3g} in {LESSONS} steps"
+    return losses[0], min(filter(math.isfinite, losses[1:]), default=math.inf)
 
 
 def _distance(outputs: Outputs, targets: list[torch.Tensor]) -> torch.Tensor:
@@ -63,7 +82,7 @@ def _distance(outputs: Outputs, targets: list[torch.Tensor]) -> torch.Tensor:
 
 def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has for it
     """torch.compile captures it and gives the same outputs; breaks in the graph are told."""
-    module, inputs = subject.stirred(), subject.inputs()
+    module, inputs = replace(subject, compiled=False).stirred(), subject.inputs()
     with torch.inference_mode():
         expected = list(tensors_in(module(*inputs)))
     torch._dynamo.reset()
@@ -82,7 +101,7 @@ def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has fo
 
 def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
-    module, inputs = subject.stirred(), subject.inputs()
+    module, inputs = replace(subject, compiled=False).stirred(), subject.inputs()
     try:
         with quiet(), looped_recurrences(), torch.inference_mode():
             expected = list(tensors_in(module(*inputs)))
@@ -103,16 +122,23 @@ def _same(expected: list[torch.Tensor], found: list[torch.Tensor], how: str) -> 
 
 def autocast(subject: Subject) -> str:
     """Under autocast to bfloat16 the outputs point where they did."""
-    return _alike(subject, torch.bfloat16, casting=True)
+    return _alike(subject, subject.stirred(), torch.bfloat16, casting=True)
 
 
 def half(subject: Subject) -> str:
     """In float16 the outputs point where they did."""
-    return _alike(subject, torch.float16, casting=False)
+    try:
+        return _alike(subject, subject.stirred(), torch.float16, casting=False)
+    except Failed:
+        # Before it has measured statistics, a deep network may grow its signals beyond what float16 holds.
+        measured = perturbed(subject.fresh(), [subject.inputs()])
+        if measured is None:
+            raise
+        return _alike(subject, measured, torch.float16, casting=False)
 
 
-def _alike(subject: Subject, kind: torch.dtype, casting: bool) -> str:
-    module, inputs = subject.stirred(), subject.inputs()
+def _alike(subject: Subject, module: nn.Module, kind: torch.dtype, casting: bool) -> str:
+    inputs = subject.inputs()
     with torch.inference_mode():
         expected = subject.outputs(module, inputs)
         try:
@@ -159,6 +185,58 @@ def train_determinism(subject: Subject) -> str:
         if first is not None and second is not None and difference(first, second) > tolerance_of(first):
             raise Failed(f"the gradient of {name} differs from one run to the next under the same seed")
     return f"{len(gradients[0])} gradients"
+
+
+def gradient_checkpointing(subject: Subject) -> str:
+    """With its activations computed again in backward, outputs and gradients are the same."""
+    outputs, gradients = _seeded_step(subject, subject.stirred())
+    ways = [_Recomputed(subject.stirred()), *_switched_on(subject.stirred())]
+    for module in ways:
+        try:
+            found, others = _seeded_step(subject, module)
+        except torch.utils.checkpoint.CheckpointError as error:
+            raise Failed("its forward does other things when it runs again in backward") from error
+        apart, name, rounding = largest_difference(outputs, found)
+        if not rounding:
+            raise Failed(f"output {name} differs by {apart:.2g} of its spread")
+        for name, gradient in gradients.items():
+            if difference(gradient, others[name]) > 10 * tolerance_of(gradient):
+                raise Failed(f"the gradient of {name} is another when forward runs again in backward")
+    own = " and by its own switch" if len(ways) > 1 else ""
+    return f"{len(gradients)} gradients, recomputed as a whole{own}"
+
+
+def _seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict[str, torch.Tensor]]:
+    """Return the outputs and the gradients of one run in training mode, under one seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        outputs = subject.outputs(module.train(), subject.inputs())
+        projection(outputs).backward()  # type: ignore[no-untyped-call]
+    named = {name.removeprefix("module."): each.grad for name, each in module.named_parameters()}
+    return outputs, {name: gradient for name, gradient in named.items() if gradient is not None}
+
+
+class _Recomputed(nn.Module):
+    """A module that keeps no activation for backward."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return torch.utils.checkpoint.checkpoint(self.module, *inputs, use_reentrant=False)
+
+
+def _switched_on(module: nn.Module) -> list[nn.Module]:
+    """Return the module with its own checkpointing switched on, where it has a switch that we know."""
+    for name in ("set_grad_checkpointing", "gradient_checkpointing_enable"):  # timm's, transformers'
+        if switch := getattr(module, name, None):
+            try:
+                switch()
+            except (AssertionError, NotImplementedError, ValueError):  # it is there and says no
+                return []
+            return [module]
+    return []
 
 
 def channels_last(subject: Subject) -> str:

@@ -4,8 +4,10 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
+import torch
+
 from nnkit.devices import find_device
-from nnkit.errors import UsageProblem, did_you_mean, first_line
+from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.hookspecs import Check, Host, SmokeRequest
 from nnkit.loading import load
 from nnkit.smoke.checklist import CHECKS
@@ -16,14 +18,28 @@ from nnkit.smoke.subject import Failed, Skipped, Subject, Warned
 def smoke_run(request: SmokeRequest) -> SmokeReport:
     """Run the checks one after the other; a model that can't even be built raises its own error."""
     device = find_device(request.device)
-    subject = Subject(request.spec, request.host, device, request.inputs)
     chosen = choose(request.checks, request.full, request.host)
+    subject = Subject(request.spec, request.host, device, request.inputs, request.compile)
+    if request.compile:
+        _try_compiler(device)
     subject.fresh()
     results = []
     for check in chosen:
         request.progress(f"checking {check.name}")
         results.append(replace(_run(check, subject), repeat=_repeat(request, check)))
-    return SmokeReport(request.spec.with_sizes(subject.sizes), str(device), tuple(results))
+    spec = request.spec.with_sizes(subject.sizes)
+    return SmokeReport(spec, str(device), tuple(results), request.compile)
+
+
+def _try_compiler(device: torch.device) -> None:
+    """Raise where torch.compile doesn't work at all, so that no model is blamed for it."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
+    except Exception as error:
+        raise NnkitError(
+            f"torch.compile doesn't work here: {first_line(error)}",
+            "install a C++ compiler, or leave --compile out",
+        ) from error
 
 
 def choose(names: Iterable[str] | None, full: bool, host: Host) -> Iterable[Check]:
@@ -42,9 +58,11 @@ def choose(names: Iterable[str] | None, full: bool, host: Host) -> Iterable[Chec
 def _repeat(request: SmokeRequest, check: Check) -> str:
     """Return the command that runs a check alone; for a module that Python gave, the call."""
     if not request.spec.typed:
-        return f"nnkit.smoke_run(module, inputs, checks=[{check.name!r}], device={request.device!r})"
+        more = ", compile=True" if request.compile else ""
+        return f"nnkit.smoke_run(module, inputs, checks=[{check.name!r}], device={request.device!r}{more})"
     device = () if request.device == "cpu" else ("--device", request.device)
-    return shlex.join(["nnkit", "smoke-run", *request.spec.typed, *device, "--check", check.name])
+    how = ("--compile",) if request.compile else ()
+    return shlex.join(["nnkit", "smoke-run", *request.spec.typed, *device, *how, "--check", check.name])
 
 
 def _run(check: Check, subject: Subject) -> CheckResult:

@@ -20,13 +20,17 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class SmokeReport:
-    """The checklist, line by line, and the device and sizes (those of `spec`) that it ran with."""
+    """The checklist, line by line, and the device and sizes (those of `spec`) that it ran with.
+
+    compiled: whether what torch.compile made of the model was checked.
+    """
 
     SCHEMA = "nnkit.smoke-run/1"
 
     spec: ModelSpec
     device: str
     checks: tuple[CheckResult, ...]
+    compiled: bool = False
 
     @property
     def passed(self) -> bool:
@@ -43,5 +47,6 @@ class SmokeReport:
             "spec": self.spec.to_dict(),
             "passed": self.passed,
             "device": self.device,
+            "compiled": self.compiled,
             "checks": [asdict(check) for check in self.checks],
         }

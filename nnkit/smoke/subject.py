@@ -41,17 +41,18 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to check. `given` are example inputs in the place of random ones."""
+    """A model to check, `compiled` or as it is. `given` are example inputs in the place of random ones."""
 
     spec: ModelSpec
     host: Host
     device: torch.device
     given: Inputs | None = None
+    compiled: bool = False
 
     def another(self) -> "Subject":
         """Return the same model with other weights and inputs, to see whether a fault was chance."""
         spec = replace(self.spec, seed=self.spec.seed + 1000)
-        return Subject(spec, self.host, self.device, self.given)
+        return replace(self, spec=spec)
 
     def stirred(self) -> nn.Module:
         """Return a copy with a little noise on every parameter, so that nothing hides behind a zero."""
@@ -65,7 +66,11 @@ class Subject:
 
     def fresh(self) -> nn.Module:
         """Return a copy of the model as first built, on the device, in eval mode, for one check."""
-        return copy.deepcopy(self._first)
+        module = copy.deepcopy(self._first)
+        if self.compiled:
+            torch._dynamo.reset()  # else the copies of one class run into the limit of recompilations
+            module.compile()
+        return module
 
     @cached_property
     def _first(self) -> nn.Module:

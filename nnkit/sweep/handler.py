@@ -8,11 +8,12 @@ from pathlib import Path
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 from nnkit.hookspecs import CORE_EXECUTOR, Executed, ExecuteRequest, Plain
 from nnkit.plugin_manager import PluginManager
+from nnkit.references import Reference
 from nnkit.sweep import executors
 from nnkit.sweep.report import STATUSES, ModelResult, SweepReport, SweepStopped
 from nnkit.sweep.results import Results, results_in
 from nnkit.sweep.running import can_limit_memory, run_task
-from nnkit.sweep.tasks import Task, make_spec_of, reason_to_skip, select, shard_of, versions_for
+from nnkit.sweep.tasks import Task, reason_to_skip, select, shard_of, versions_for
 
 TIME_LIMIT = 600.0  # seconds; the largest of the zoo take a tenth of it on two cores
 
@@ -21,7 +22,8 @@ TIME_LIMIT = 600.0  # seconds; the largest of the zoo take a tenth of it on two 
 class SweepRequest:
     """Smoke-run the architectures that `patterns` stand for, all for none, each in a process of its own.
 
-    device, checks, full, seed, dtype, sizes: as of one smoke-run; a size holds for the models that have it.
+    device, checks, full, compile, seed, dtype, sizes: as of one smoke-run; a size holds for those that
+    have it.
     results: the file that results are added to and that a rerun goes on from. shard: (i, n), part i of n.
     time_limit: in seconds, for each model. memory_limit: in bytes, likewise. jobs: how many at once, None
     for what the executor chooses. finished: called with each result, its number, and how many are planned.
@@ -32,6 +34,7 @@ class SweepRequest:
     device: str = "cpu"
     checks: tuple[str, ...] | None = None
     full: bool = False
+    compile: bool = False
     seed: int = 0
     dtype: str = "float32"
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -56,10 +59,10 @@ def sweep(request: SweepRequest) -> SweepReport:
             "leave it out: the peak of each model is told all the same",
         )
     run = executors.find(request.executor, request.manager)
-    names = shard_of(select(request.patterns, request.manager), request.shard)
-    tasks, skipped = _tasks(request, names)
+    names = select(request.patterns, request.manager)
+    _check_sizes(request, names)
     with results_in(request.results) as results:
-        state = _State(request, names, tasks, skipped, results)
+        state = _State(request, shard_of(names, request.shard), results)
         if state.unfinished:
             _execute(run, state)
         return state.report()
@@ -82,54 +85,48 @@ def _execute(run: Callable[[ExecuteRequest], Executed], state: "_State") -> None
     state.give_up_the_rest()
 
 
-def _tasks(request: SweepRequest, names: list[str]) -> tuple[dict[str, Task], dict[str, ModelResult]]:
-    """Return a task for each model that can be run, and a result for each of the others, by name."""
-    tasks: dict[str, Task] = {}
-    skipped: dict[str, ModelResult] = {}
-    dims: set[str] = set()
-    whole = {"seed": request.seed, "dtype": request.dtype}
-    for name in names:
-        dims.update(request.manager.find(name)[1].dims)
-        try:
-            spec = make_spec_of(name, request.manager, whole, request.sizes)
-            reason = reason_to_skip(spec)
-        except UsageProblem as problem:  # its dims can't have such a size
-            skipped[name] = ModelResult(name=name, status="skipped", message=problem.message)
-            continue
-        task = Task(
-            spec=spec, device=request.device, checks=request.checks, full=request.full,
-            versions=versions_for(spec, request.manager), time_limit=request.time_limit,
-            memory_limit=request.memory_limit,
-        )  # fmt: skip
-        if reason:
-            skipped[name] = ModelResult(name=name, status="skipped", message=reason, command=task.command)
-        else:
-            tasks[name] = task
+def _check_sizes(request: SweepRequest, names: list[str]) -> None:
+    """Raise UsageProblem for a size that none of the models has."""
+    dims = {dim for name in names for dim in request.manager.find(name)[1].dims}
     for size in request.sizes:
         if size not in dims:
-            flag = f"--{size.replace('_', '-')}"
             raise UsageProblem(
-                f"none of these models has a size {flag}",
+                f"none of these models has a size --{size.replace('_', '-')}",
                 did_you_mean(size, dims) or f"their sizes: {', '.join(sorted(dims)) or 'none'}",
             )
-    return tasks, skipped
+
+
+def _plan(request: SweepRequest, name: str) -> Task | ModelResult:
+    """Return the task that runs a model; or the result of one that can't be run."""
+    plugin, architecture = request.manager.find(name)
+    reference, whole = Reference(architecture, plugin), {"seed": request.seed, "dtype": request.dtype}
+    dims = reference.resolve(None, whole).sizes
+    own = {dim: size for dim, size in request.sizes.items() if dim in dims}
+    try:
+        spec = reference.resolve(None, {**whole, **own})
+    except UsageProblem as problem:  # one of its dims can't have such a size
+        return ModelResult(name=name, status="skipped", message=problem.message)
+    task = Task(
+        spec=spec, device=request.device, checks=request.checks, full=request.full,
+        compile=request.compile, versions=versions_for(spec, request.manager),
+        time_limit=request.time_limit, memory_limit=request.memory_limit,
+    )  # fmt: skip
+    if reason := reason_to_skip(spec):
+        return ModelResult(name=name, status="skipped", message=reason, command=task.command)
+    return task
 
 
 class _State:
     """The results so far, and the tasks that have none."""
 
-    def __init__(
-        self,
-        request: SweepRequest,
-        names: list[str],
-        tasks: dict[str, Task],
-        skipped: dict[str, ModelResult],
-        results: Results,
-    ) -> None:
+    def __init__(self, request: SweepRequest, names: list[str], results: Results) -> None:
         self._request, self._names, self._results = request, names, results
         self.executor = request.executor
+        planned = {name: _plan(request, name) for name in names}
+        tasks = {name: each for name, each in planned.items() if isinstance(each, Task)}
         before = results.finished(tasks.values())
         self._resumed = len(before)
+        skipped = {name: each for name, each in planned.items() if isinstance(each, ModelResult)}
         self._found = {**skipped, **before}
         self.unfinished = {name: task for name, task in tasks.items() if name not in before}
 

@@ -11,7 +11,7 @@ from nnkit import __version__
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.loading import missing
 from nnkit.plugin_manager import PluginManager
-from nnkit.references import Reference, names_a_file
+from nnkit.references import names_a_file
 from nnkit.spec import ModelSpec
 
 
@@ -27,6 +27,7 @@ class Task:
     device: str
     checks: tuple[str, ...] | None
     full: bool
+    compile: bool
     versions: Mapping[str, str]
     time_limit: float
     memory_limit: int | None
@@ -44,7 +45,8 @@ class Task:
             words += ["--device", self.device]
         for check in self.checks or ():
             words += ["--check", check]
-        return shlex.join([*words, *(["--full"] if self.full else [])])
+        words += [flag for flag, given in (("--full", self.full), ("--compile", self.compile)) if given]
+        return shlex.join(words)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the task as plain data, as the process gets it that runs it."""
@@ -53,6 +55,7 @@ class Task:
             "device": self.device,
             "checks": None if self.checks is None else list(self.checks),
             "full": self.full,
+            "compile": self.compile,
             "versions": dict(self.versions),
             "time_limit": self.time_limit,
             "memory_limit": self.memory_limit,
@@ -102,20 +105,6 @@ def shard_of(names: Sequence[str], shard: tuple[int, int]) -> list[str]:
     """Return part i of n, for (i, n) with i from 1: every n-th name, so that families are spread."""
     part, parts = shard
     return list(names[part - 1 :: parts])
-
-
-def make_spec_of(
-    name: str, manager: PluginManager, whole: Mapping[str, Any], sizes: Mapping[str, int]
-) -> ModelSpec:
-    """Return the spec of an architecture; of `sizes`, those of its dims in use hold.
-
-    whole: `seed` and `dtype`. Raises UsageProblem for a size that one of the dims can't have.
-    """
-    plugin, architecture = manager.find(name)
-    reference = Reference(architecture, plugin)
-    plain = reference.resolve(None, whole)
-    own = {dim: size for dim, size in sizes.items() if dim in plain.sizes}
-    return reference.resolve(None, {**whole, **own}) if own else plain
 
 
 def reason_to_skip(spec: ModelSpec) -> str:

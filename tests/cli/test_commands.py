@@ -208,13 +208,12 @@ def test_a_plugin_that_fails_is_told_and_the_rest_goes_on(
     assert "Traceback" not in nnkit_command("plugins").out
 
 
-def test_doctor_prints_versions_and_devices(nnkit_command):
+def test_doctor_prints_versions_and_devices(nnkit_command, monkeypatch):
+    monkeypatch.setattr("nnkit.diagnosis.OPTIONAL", {})  # tests/test_diagnosis.py has them
     out = nnkit_command("doctor").out
     assert re.search(rf"^nnkit +{nnkit.__version__}$", out, re.MULTILINE)
-    assert re.search(r"^devices +\S*cpu$", out, re.MULTILINE)
-    data = json.loads(nnkit_command("doctor", "--json").out)
-    assert data["torch"].startswith("2.")
-    assert data["schema"] == "nnkit.doctor/1"
+    assert re.search(r"^cpu +.* GiB, .* free$", out, re.MULTILINE)
+    assert re.search(r"^threads +\d+ in an operator, \d+ between them$", out, re.MULTILINE)
 
 
 def test_code_of_one_s_own_needs_no_plugin(nnkit_command):

@@ -139,6 +139,23 @@ class StraightThrough(Base):
         return self.two(y + (torch.round(y) - y).detach())
 
 
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+class LearnsBackwards(Base):
+    CATCH = "overfit"
+
+    def forward(self, x):
+        return Reversed.apply(super().forward(x))
+
+
 class GradientScaled(Base):
     CATCH = "derivative"
 
@@ -362,6 +379,21 @@ class PythonRandom(Base):
         return super().forward(x) * (1 + random.random())
 
 
+class SkipsAtRandom(Base):
+    """Leaves a layer out by a chance that torch's seed doesn't rule: a second run is another."""
+
+    CATCH = "gradient-checkpointing"
+
+    def __init__(self):
+        super().__init__()
+        self.dice = random.Random(0)
+
+    def forward(self, x):
+        if self.training and self.dice.random() < 0.8:
+            return self.two(x)
+        return super().forward(x)
+
+
 class EvalCounter(Base):
     CATCH = "determinism"
 
@@ -506,6 +538,15 @@ class RangeOnCpu(Base):
     def forward(self, x):
         return super().forward(x)[torch.arange(len(x), device="cpu")]
 
+
+MEASURED = (
+    DeadParameter, SoftmaxOverBatch, AttentionAcrossBatch, ViewForTranspose, BatchStatistics,
+    InPlaceBreaksBackward, ChangesItsInput, ZerosOnCpu, RangeOnCpu, PlainTensor, ListOfLayers, MovedToCpu,
+    RootOfZero, DetachedBranch, NoGradient, DropoutInEval, HardCodedBatch, EvalCounter, Float32HardCoded,
+    MaskIgnored, DeadRelu, ThroughNumpy, ValueBranch, CustomBackward, Overflow, SoftmaxOverWrongAxis,
+    SeesTheFuture, NoiseInEval, PythonRandom,
+)  # fmt: skip
+"""The 29 kinds of fault on which other tools were measured: timm's tests catch 7, torchtest2 18."""
 
 ALL = [
     each

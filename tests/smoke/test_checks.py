@@ -296,5 +296,80 @@ def test_results_for_a_ci_system(nnkit_command, tmp_path):
     assert (suite.tag, suite.get("failures")) == ("testsuite", "1")
     (failure,) = suite.iter("failure")
     assert "differs alone" in failure.get("message")
-    assert int(suite.get("tests")) == len(list(suite.iter("testcase"))) == 23
+    assert int(suite.get("tests")) == len(list(suite.iter("testcase"))) == 24
     assert nnkit_command("smoke-run", *reference, "--junit", "no/out.xml").code == 2
+
+
+class WrongSwitch(Faulty):
+    """Its own checkpointing leaves the bias out."""
+
+    def __init__(self):
+        super().__init__()
+        self.saving = False
+
+    def set_grad_checkpointing(self, enable=True):
+        self.saving = enable
+
+    def forward(self, x):
+        return F.linear(x, self.linear.weight) if self.saving else self.linear(x)
+
+
+class NoSwitch(Faulty):
+    def set_grad_checkpointing(self, enable=True):
+        assert not enable, "gradient checkpointing not supported"
+
+
+def test_a_switch_of_its_own_for_checkpointing_is_tried():
+    (check,) = run(WrongSwitch, checks=["gradient-checkpointing"]).checks
+    assert (check.status, check.message.partition(" by ")[0]) == ("failed", "output output_0 differs")
+    (check,) = run(NoSwitch, checks=["gradient-checkpointing"]).checks
+    assert (check.status, check.message) == ("passed", "2 gradients, recomputed as a whole")
+
+
+class Remembers(Faulty):
+    """Keeps what it computed in the first run, and uses it in the next ones."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("positions", torch.zeros(0))
+
+    def forward(self, x):
+        if not len(self.positions):
+            self.positions = torch.linspace(0, 1, 3)
+        return self.linear(x) + self.positions
+
+
+def test_what_the_first_run_sets_for_good_is_a_warning():
+    (check,) = run(Remembers, checks=["eval-state"]).checks
+    assert (check.status, check.message) == (
+        "warned",
+        "positions is set by the first run in eval mode, and stays",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own
+def test_what_torch_compile_makes_of_a_model_is_checked(nnkit_command):
+    reference = [
+        f"{__name__}:MixesTheBatch",
+        "--input",
+        "x: float32[batch, 6]",
+        "--compile",
+        "--check",
+        "shapes",
+    ]
+    done = nnkit_command("smoke-run", *reference, "--check", "batch-independence", "--json")
+    report = json.loads(done.out)
+    assert report["compiled"]
+    assert [check["status"] for check in report["checks"]] == ["passed", "failed"]
+    assert "--compile --check batch-independence" in done.err
+    assert nnkit.smoke_run("simple-cnn", compile=True, checks=["updates", "round-trip"]).passed
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_without_a_compiler_no_model_is_blamed(nnkit_command, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-compiler"))
+    done = nnkit_command("smoke-run", "simple-cnn", "--compile", "--check", "shapes")
+    assert done.code == 1
+    assert done.err.startswith("Error: torch.compile doesn't work here: InvalidCxxCompiler")
+    assert "leave --compile out" in done.err

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
+import referencing
 import sweep_executors
 from conftest import ROOT, python
 
@@ -33,8 +34,11 @@ def seeds(tmp_path, monkeypatch, fresh_plugins):
 def held(data):
     """Hold data against the schema that it names; return it."""
     name = data["schema"].removeprefix("nnkit.").partition("/")[0]
-    schema = json.loads((SCHEMAS / f"{name}.json").read_text())
-    jsonschema.validate(data, schema, cls=jsonschema.Draft202012Validator)
+    schema, of_one = (json.loads((SCHEMAS / f"{each}.json").read_text()) for each in (name, "smoke-run"))
+    registry = referencing.Registry().with_resource(
+        "smoke-run.json", referencing.Resource.from_contents(of_one)
+    )
+    jsonschema.Draft202012Validator(schema, registry=registry).validate(data)
     return data
 
 
@@ -138,12 +142,14 @@ def test_shards_are_all_of_it_and_no_model_is_in_two(nnkit_command, seeds):
     assert sorted(name for _, called in parts for name in called) == sorted([*EIGHT, "slow"])
     planned = [done.out.splitlines()[-1].partition(" models")[0] for done, _ in parts]
     assert planned == ["4", "4", "3"]
+    done, called = run(nnkit_command, "sound", "fails", "--shard", "3/3", "--batch", "3")
+    assert (done.code, called, done.out.splitlines()[-1]) == (0, [], "0 models on cpu")
 
 
 def test_what_is_asked_of_each_model(nnkit_command, seeds):
     run(
         nnkit_command, "sound", "slow", "--dtype", "float64", "--seed", "7", "--batch", "3", "--check", "finite",
-        "--full", "--device", "cuda", "--results", "out.jsonl", "--memory-limit", "3GB", "--time-limit", "9",
+        "--full", "--compile", "--device", "cuda", "--results", "out.jsonl", "--memory-limit", "3GB", "--time-limit", "9",
     )  # fmt: skip
     line = json.loads(Path("out.jsonl").read_text().splitlines()[0])
     task = line["task"]
@@ -152,11 +158,11 @@ def test_what_is_asked_of_each_model(nnkit_command, seeds):
         7,
         {"batch": 3},
     )
-    assert (task["device"], task["checks"], task["full"]) == ("cuda", ["finite"], True)
+    assert (task["device"], task["checks"], task["full"], task["compile"]) == ("cuda", ["finite"], True, True)
     assert (task["memory_limit"], task["time_limit"]) == (3 * 10**9, 9)
     assert set(task["versions"]) == {"nnkit", "torch", "nnkit-seeds"}
     assert line["command"] == (
-        "nnkit smoke-run seeds/sound --batch 3 --seed 7 --dtype float64 --device cuda --check finite --full"
+        "nnkit smoke-run seeds/sound --batch 3 --seed 7 --dtype float64 --device cuda --check finite --full --compile"
     )
 
 
@@ -175,7 +181,7 @@ def test_a_rerun_does_what_is_left(nnkit_command, seeds):
     assert len(Path("out.jsonl").read_text().splitlines()) == 9
 
 
-@pytest.mark.parametrize("other", [["--seed", "1"], ["--batch", "2"], ["--check", "finite"], ["--full"],
+@pytest.mark.parametrize("other", [["--seed", "1"], ["--batch", "2"], ["--check", "finite"], ["--full"], ["--compile"],
                                    ["--dtype", "float64"], ["--device", "cuda"]])  # fmt: skip
 def test_results_of_other_options_do_not_count(nnkit_command, seeds, other):
     run(nnkit_command, "s*", "--results", "out.jsonl")
@@ -340,6 +346,40 @@ def test_nnkit_plugins_lists_executors(nnkit_command, seeds):
     assert {each["name"]: each["executors"] for each in plugins if each["executors"]} == {
         "instant": [*sweep_executors.NAMES, "far"]
     }
+
+
+def test_from_python(seeds):
+    import nnkit
+    from nnkit.errors import UsageProblem
+    from nnkit.sweep.report import SweepStopped
+
+    told = []
+    report = nnkit.smoke_sweep("s*", executor="instant", finished=lambda *each: told.append(each))
+    assert report.passed
+    assert [(result.name, number, planned) for result, number, planned in told] == [
+        ("seeds/sound", 1, 3), ("seeds/silent-end", 2, 3), ("seeds/slow", 3, 3)
+    ]  # fmt: skip
+    with pytest.raises(SweepStopped) as stopped:
+        nnkit.smoke_sweep("s*", executor="two-then-stop", sizes={"batch": 2}, memory_limit="1GB")
+    assert stopped.value.report.counts["passed"] == 2
+    assert not stopped.value.report.passed
+    with pytest.raises(UsageProblem, match="unknown dtype 'float8'"):
+        nnkit.smoke_sweep("s*", dtype="float8")
+
+
+def test_an_executor_that_is_declared_wrongly_is_told(plugins_from):
+    source = (
+        "from nnkit import Executor, hookimpl\nNNKIT_PLUGIN_API = '1.0'\n"
+        "@hookimpl\ndef nnkit_executors():\n"
+        "    return [Executor(name=name, summary='', run='a:b') for name in ('My One', 'local', 'far', 'far')]\n"
+    )
+    manager = plugins_from(bad=source)
+    assert [each.name for each in manager.executors()] == ["far"]
+    assert [failure.message for failure in manager.failures] == [
+        "executor 'My One': a name is lower-case words joined by hyphens",
+        "there is an executor 'local' already",
+        "there is an executor 'far' already",
+    ]
 
 
 def test_out_of_memory_is_told_wherever_it_was_noticed():

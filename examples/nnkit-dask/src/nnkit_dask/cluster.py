@@ -1,5 +1,6 @@
 """A sweep on the workers of a Dask cluster. https://distributed.dask.org"""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,17 +30,18 @@ def run(request: ExecuteRequest) -> Iterator[tuple[Mapping[str, Any], Any]]:
 def _client(jobs: int | None) -> Iterator[Client]:
     """Give a client of the scheduler that the environment names, or of workers on this machine."""
     if address := os.environ.get(ADDRESS):
-        try:
-            with Client(address, timeout=TIMEOUT) as client:
-                yield client
-        except OSError as error:
-            raise NnkitError(f"no Dask scheduler answers at {address}", f"look at {ADDRESS}") from error
+        with _connected(address) as client:
+            yield client
         return
     # A worker's memory isn't limited: the models run in processes of their own.
-    with (
-        LocalCluster(
-            n_workers=jobs or 1, threads_per_worker=1, memory_limit=0, dashboard_address=None
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    alone = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    workers = LocalCluster(n_workers=jobs or 1, silence_logs=logging.ERROR, **alone)
+    with workers as cluster, Client(cluster) as client:
         yield client
+
+
+def _connected(address: str) -> Client:
+    try:
+        return Client(address, timeout=TIMEOUT)
+    except OSError as error:
+        raise NnkitError(f"no Dask scheduler answers at {address}", f"look at {ADDRESS}") from error

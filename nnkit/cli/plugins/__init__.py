@@ -1,20 +1,25 @@
-"""`nnkit plugins`."""
+"""`nnkit plugins`: what is installed; its subcommands are the modules beside this one."""
 
 import click
 
 from nnkit import __version__
+from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.core_handlers import plugin_manager
 from nnkit.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
 
+COMMANDS: dict[str, str] = {}
 
-@click.command("plugins")
+
+@click.group("plugins", cls=LazyGroup, commands=COMMANDS, package=__name__, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
     """Show the installed plugins: from where, what each gives, what failed and why."""
+    if ctx.invoked_subcommand is not None:
+        return
     manager = plugin_manager()
     if as_json:
         print_json(_data(manager))

@@ -1,0 +1,42 @@
+"""Groups of commands that import a command only when it is called."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from nnkit.errors import did_you_mean
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are modules, each with a `command` in it.
+
+    commands: a line about each, by name. package: the module of `smoke-run` is `package.smoke_run`.
+    """
+
+    def __init__(self, *args: Any, commands: Mapping[str, str], package: str, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.lines = commands
+        self.package = package
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.lines)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lines:
+            return None
+        command: click.Command = import_module(f"{self.package}.{cmd_name.replace('-', '_')}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            hint = did_you_mean(name, self.lines) or f"see the commands: {ctx.command_path} --help"
+            raise click.UsageError(f"no such command {name!r}\n{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.lines:
+            with formatter.section("Commands"):
+                formatter.write_dl(sorted(self.lines.items()))

@@ -1,0 +1,36 @@
+"""Diagnosis -> text."""
+
+from nnkit import __version__
+from nnkit.diagnosis import Device, Diagnosis
+from nnkit.render import words
+
+
+def as_text(diagnosis: Diagnosis) -> str:
+    """Return one block to paste into an issue, a fact in each line."""
+    facts = {
+        "nnkit": __version__,
+        "python": diagnosis.python,
+        "platform": diagnosis.platform,
+        "processors": str(diagnosis.processors),
+        "threads": "{} in an operator, {} between them".format(*diagnosis.threads or ("?", "?")),
+        **diagnosis.variables,
+        **{name: _package(diagnosis, name) for name in diagnosis.packages},
+        **{each.device: _device(each) for each in diagnosis.devices},
+        "plugins": ", ".join(diagnosis.plugins) or "none",
+        "failures": ", ".join(diagnosis.failures) or "none",
+    }
+    width = max(map(len, facts))
+    return "\n".join(f"{name:{width}}  {fact}" for name, fact in facts.items())
+
+
+def _package(diagnosis: Diagnosis, name: str) -> str:
+    fault = diagnosis.broken.get(name)
+    version = diagnosis.packages[name] or "not installed"
+    return f"{version}, BROKEN: {fault}" if fault else version
+
+
+def _device(device: Device) -> str:
+    if device.memory is None:
+        return device.name
+    free = "" if device.free is None else f", {words.size(device.free)} free"
+    return f"{device.name}, {words.size(device.memory)}{free}"
