@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nnkit.api import inspect_file as inspect_file
     from nnkit.api import resolve as resolve
     from nnkit.api import smoke_run as smoke_run
+    from nnkit.api import smoke_sweep as smoke_sweep
     from nnkit.api import summarize as summarize
     from nnkit.api import verify as verify
     from nnkit.architecture import Architecture as Architecture
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from nnkit.architecture import Preset as Preset
     from nnkit.architecture import TensorSpec as TensorSpec
     from nnkit.errors import NnkitError as NnkitError
+    from nnkit.hookspecs import ExecuteRequest as ExecuteRequest
+    from nnkit.hookspecs import Executor as Executor
     from nnkit.hookspecs import Exporter as Exporter
     from nnkit.hookspecs import ExportOptions as ExportOptions
     from nnkit.hookspecs import OperatorFormula as OperatorFormula
@@ -35,6 +38,8 @@ _HOMES = {
     "Architecture": "nnkit.architecture",
     "Dim": "nnkit.architecture",
     "ExportOptions": "nnkit.hookspecs",
+    "ExecuteRequest": "nnkit.hookspecs",
+    "Executor": "nnkit.hookspecs",
     "Exporter": "nnkit.hookspecs",
     "Meta": "msgspec",
     "NnkitError": "nnkit.errors",
@@ -51,6 +56,7 @@ _HOMES = {
     "inspect_file": "nnkit.api",
     "resolve": "nnkit.api",
     "smoke_run": "nnkit.api",
+    "smoke_sweep": "nnkit.api",
     "summarize": "nnkit.api",
     "verify": "nnkit.api",
 }

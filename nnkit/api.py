@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
-from nnkit.hookspecs import CORE_FORMATS, ExportOptions, ExportRequest, SmokeRequest, SummaryRequest
+from nnkit.hookspecs import (
+    CORE_EXECUTOR,
+    CORE_FORMATS,
+    ExportOptions,
+    ExportRequest,
+    SmokeRequest,
+    SummaryRequest,
+)
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import look_up
 from nnkit.spec import ModelSpec, make_spec
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from nnkit.summary.comparison import CompareReport
     from nnkit.summary.file_report import FileReport
     from nnkit.summary.report import SummaryReport
+    from nnkit.sweep.report import ModelResult, SweepReport
 
     Inputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any] | None
 
@@ -321,6 +329,51 @@ def smoke_run(
     )  # fmt: skip
     report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report
+
+
+def smoke_sweep(
+    *patterns: str,
+    device: str = "cpu",
+    checks: Sequence[str] | None = None,
+    full: bool = False,
+    compile: bool = False,  # noqa: A002 - as above
+    seed: int = 0,
+    dtype: str = "float32",
+    sizes: Mapping[str, int] | None = None,
+    results: str | Path | None = None,
+    shard: tuple[int, int] = (1, 1),
+    time_limit: float = 600.0,
+    memory_limit: str | int | None = None,
+    jobs: int | None = None,
+    executor: str = CORE_EXECUTOR,
+    finished: "Callable[[ModelResult, int, int], None] | None" = None,
+    manager: PluginManager | None = None,
+) -> "SweepReport":
+    """Smoke-run many models, each in a process of its own, and return what became of them, worst first.
+
+        nnkit.smoke_sweep("res*", "graph/*", results="zoo.jsonl", memory_limit="8GB").counts
+
+    patterns: names, or patterns of names; without any, all architectures. device, checks, full, compile: as
+    in `smoke_run`. sizes: hold for those that have such a dim. results: the file that each result is added
+    to; what is in it already isn't run again. shard: (i, n), part i of n. time_limit: in seconds,
+    memory_limit: in bytes or like `8GB`, for each. jobs: how many at once. executor: `local` or a plugin's.
+    finished: called with each result, its number and how many are planned.
+
+    Raises UsageProblem before anything runs, and SweepStopped, whose `report` has what was finished, on
+    Ctrl-C and where nothing more can be run.
+    """
+    from nnkit.summary.fitting import parse_size
+    from nnkit.sweep.handler import SweepRequest, sweep
+
+    request = SweepRequest(
+        manager=manager or plugin_manager(), patterns=patterns, device=device,
+        checks=None if checks is None else tuple(checks), full=full, compile=compile, seed=seed, dtype=dtype,
+        sizes=sizes or {}, results=None if results is None else Path(results), shard=shard,
+        time_limit=time_limit,
+        memory_limit=parse_size(memory_limit) if isinstance(memory_limit, str) else memory_limit,
+        jobs=jobs, executor=executor, finished=finished,
+    )  # fmt: skip
+    return sweep(request)
 
 
 def _target(

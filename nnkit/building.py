@@ -1,6 +1,5 @@
 """ModelSpec -> nn.Module, on any device or on none."""
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from nnkit import __version__
 from nnkit.errors import NnkitError, PluginProblem
 from nnkit.hookspecs import BuildRequest, Host
-from nnkit.loading import load
+from nnkit.loading import load, missing
 from nnkit.spec import ModelSpec
 
 
@@ -100,9 +99,11 @@ def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
 def build_default(request: BuildRequest) -> nn.Module:
     """Call the builder that the architecture names."""
     architecture = request.spec.architecture
-    for package, command in architecture.requires.items():
-        if importlib.util.find_spec(package) is None:
-            raise PluginProblem(f"{architecture.name} needs the package {package}", f"install it: {command}")
+    if package := missing(architecture.requires):
+        raise PluginProblem(
+            f"{architecture.name} needs the package {package}",
+            f"install it: {architecture.requires[package]}",
+        )
     build = load(architecture.build) if isinstance(architecture.build, str) else architecture.build
     module: nn.Module = build(request.spec.config)
     return module

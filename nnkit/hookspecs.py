@@ -9,10 +9,10 @@ handler that the architecture names itself, then the plugins', then core's. A ho
 `wrapper=True` surrounds all of them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pluggy
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PLUGIN_API = "1.0"
 CORE_FORMATS = ("onnx", "safetensors", "pt2")
+CORE_EXECUTOR = "local"
 
 hookspec = pluggy.HookspecMarker("nnkit")
 hookimpl = pluggy.HookimplMarker("nnkit")
@@ -203,6 +204,48 @@ class OperatorFormula:
     macs: str
 
 
+Plain: TypeAlias = Mapping[str, Any]
+"""Numbers, text, lists and mappings of them: what JSON can tell and every pickle can carry."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecuteRequest:
+    """Call `function` with each of `tasks`, wherever that may be.
+
+    function: takes a task and returns what became of it; a module's own function, so it is pickled by its
+    name. It starts a process for the model, watches it, and returns within `time_limit` seconds and a
+    moment. jobs: how many tasks at once, None for as many as suits. memory_limit: in bytes, that a task may
+    take, None for no limit.
+    """
+
+    function: Callable[[Plain], Plain]
+    tasks: tuple[Plain, ...]
+    jobs: int | None
+    time_limit: float
+    memory_limit: int | None
+
+
+Executed: TypeAlias = Generator[tuple[Plain, Plain | Exception], None, None]
+"""Tasks in the order in which they end, each with what the function returned, or with the error that kept it
+from returning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Where the models of a sweep run.
+
+    name: as in `--executor NAME`. run: `module:generator function`, called with an ExecuteRequest, yields
+    what `Executed` says. When it is closed, or Ctrl-C interrupts it, it cancels what hasn't ended: that is
+    what its `finally` is for. requires: packages that must be installed, each with the command that
+    installs it.
+    """
+
+    name: str
+    summary: str
+    run: str
+    requires: Mapping[str, str] = field(default_factory=dict)
+
+
 @hookspec
 def nnkit_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body]
     """Return the architectures that the plugin declares.
@@ -235,6 +278,25 @@ def nnkit_exporters() -> Iterable[Exporter]:  # type: ignore[empty-body]
     @nnkit.hookimpl
     def nnkit_exporters():
         return [Exporter(name="yours", suffix=".yrs", summary="...", write="nnkit_yours.writing:write")]
+    """
+
+
+@hookspec
+def nnkit_executors() -> Iterable[Executor]:  # type: ignore[empty-body]
+    """Return further places for the models of a sweep to run: `nnkit smoke-run --all --executor NAME`.
+
+    @nnkit.hookimpl
+    def nnkit_executors():
+        return [Executor(name="threads", summary="...", run="nnkit_yours.running:run")]
+
+    def run(request):
+        with ThreadPoolExecutor(request.jobs) as pool:
+            futures = {pool.submit(request.function, task): task for task in request.tasks}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.exception() or future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
     """
 
 

@@ -1,7 +1,8 @@
 """`module:name` -> the object that it names; plugins name their code so, to be imported when needed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from nnkit.errors import PluginProblem
@@ -17,3 +18,8 @@ def load(reference: str) -> Callable[..., Any]:
             f"can't load {reference}: {error}", "see the plugins: nnkit plugins -v"
         ) from error
     return found
+
+
+def missing(packages: Iterable[str]) -> str:
+    """Return the first of some packages that isn't installed, or an empty string."""
+    return next((name for name in packages if find_spec(name) is None), "")

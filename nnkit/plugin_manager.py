@@ -23,7 +23,7 @@ from nnkit.spec import ModelSpec
 
 GROUP = "nnkit"
 COMMANDS_GROUP = "nnkit.commands"
-COLLECTING = ("nnkit_architectures", "nnkit_checks", "nnkit_formulas", "nnkit_exporters")
+COLLECTING = ("nnkit_architectures", "nnkit_checks", "nnkit_formulas", "nnkit_exporters", "nnkit_executors")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Plugin:
     checks: list[hookspecs.Check] = field(default_factory=list)
     formulas: list[hookspecs.OperatorFormula] = field(default_factory=list)
     exporters: list[hookspecs.Exporter] = field(default_factory=list)
+    executors: list[hookspecs.Executor] = field(default_factory=list)
 
 
 class PluginManager:
@@ -102,6 +103,10 @@ class PluginManager:
     def exporters(self) -> list[hookspecs.Exporter]:
         """Return the formats that plugins add."""
         return [exporter for plugin in self.plugins.values() for exporter in plugin.exporters]
+
+    def executors(self) -> list[hookspecs.Executor]:
+        """Return the executors that plugins add."""
+        return [executor for plugin in self.plugins.values() for executor in plugin.executors]
 
     def find(self, name: str) -> tuple[str, Architecture]:
         """Return (plugin name, architecture) for `resnet18` or `vision/resnet18`.
@@ -199,6 +204,8 @@ class PluginManager:
         plugin.formulas = self._collect(plugin, guarded, "nnkit_formulas", hookspecs.OperatorFormula)
         for exporter in self._collect(plugin, guarded, "nnkit_exporters", hookspecs.Exporter):
             self._adopt_exporter(plugin, exporter)
+        for executor in self._collect(plugin, guarded, "nnkit_executors", hookspecs.Executor):
+            self._adopt_executor(plugin, executor)
 
     def _unknown_hooks(self, module: ModuleType) -> list[str]:
         return [
@@ -261,6 +268,16 @@ class PluginManager:
             self._fail(plugin, "registration", f"there is a format {exporter.name!r} already")
         else:
             plugin.exporters.append(exporter)
+
+    def _adopt_executor(self, plugin: Plugin, executor: hookspecs.Executor) -> None:
+        taken = {hookspecs.CORE_EXECUTOR, *(each.name for each in self.executors())}
+        if not NAME.fullmatch(executor.name):
+            problem = "a name is lower-case words joined by hyphens"
+            self._fail(plugin, "registration", f"executor {executor.name!r}: {problem}")
+        elif executor.name in taken:
+            self._fail(plugin, "registration", f"there is an executor {executor.name!r} already")
+        else:
+            plugin.executors.append(executor)
 
     def _attempt(self, plugin: Plugin, stage: str, action: Callable[[], Any]) -> Any:
         """Return what `action` returns; where it raises, record the failure and return None."""

@@ -1,7 +1,7 @@
 """Commands that take an architecture: its config fields, dims and presets become their options."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class ArchitectureCommand(click.Command):
         settings = ctx.ensure_object(Settings)
         settings.verbose |= not {"-v", "--verbose"}.isdisjoint(args)  # the look-up may fail before parsing
         settings.quiet |= not {"-q", "--quiet"}.isdisjoint(args)
-        text = self._find_reference(ctx, args)
+        text = self.find_reference(ctx, args)
         if text is not None:
             try:
                 self.take_reference(ctx, text, args)
@@ -60,23 +60,28 @@ class ArchitectureCommand(click.Command):
         """Look up what `text` refers to and keep it for the parser and the command."""
         ctx.meta[REFERENCE] = look_up(text, plugin_manager(), values_of("--input", args))
 
-    def _find_reference(self, ctx: click.Context, args: list[str]) -> str | None:
-        """Return the word that names the architecture: not an option, nor the value of one."""
+    def find_reference(self, ctx: click.Context, args: Sequence[str]) -> str | None:
+        """Return the word that names the architecture."""
+        sure, doubtful = self.words(args)
+        known = [word for word in (*sure, *doubtful) if _is_reference(word)]
+        return next(iter([*known, *sure]), None)
+
+    def words(self, args: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the words that are neither an option nor its value, and those that may be a value."""
         takes_value = {
             flag for parameter in self.params if isinstance(parameter, click.Option) and not parameter.is_flag
             for flag in parameter.opts
         }  # fmt: skip
         flags = {flag for parameter in self.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-        free: list[str] = []
-        maybe_values: list[str] = []
+        sure: list[str] = []
+        doubtful: list[str] = []
         for before, word in zip(["", *args], args, strict=False):
             if word.startswith("-") or before in takes_value:
                 continue
             # After an option that only the architecture knows, a word may be that option's value.
-            doubtful = before.startswith("--") and before not in flags and "=" not in before
-            (maybe_values if doubtful else free).append(word)
-        known = [word for word in (*free, *maybe_values) if _is_reference(word)]
-        return next(iter([*known, *free]), None)
+            unknown = before.startswith("--") and before not in flags and "=" not in before
+            (doubtful if unknown else sure).append(word)
+        return sure, doubtful
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         own = super().get_params(ctx)
@@ -180,28 +185,33 @@ def values_of(flag: str, args: Sequence[str]) -> list[str]:
 def _typed_options(architecture: Architecture) -> list[click.Parameter]:
     """Return the config fields and dims of an architecture as options; config.py checks their values."""
 
-    def remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-        def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-            if value is not None:
-                ctx.meta[OPTIONS][name] = value
-
-        return callback
-
     fields = [
         click.Option(
             [f"{option.flag}/--no-{option.flag[2:]}" if option.is_flag else option.flag],
             default=None,
             type=click.Choice(option.choices) if option.choices else None,
             expose_value=False,
-            callback=remember(option.name),
+            callback=_remember(option.name),
         )
         for option in options_of(architecture.config)
     ]
-    sizes = [
-        click.Option([_flag(name)], default=None, expose_value=False, callback=remember(name))
-        for name in architecture.dims
+    return [*fields, *size_options(architecture.dims)]
+
+
+def size_options(dims: Iterable[str], kind: type | None = None) -> list[click.Parameter]:
+    """Return an option for each dim; its value is kept in the context."""
+    return [
+        click.Option([_flag(name)], type=kind, default=None, expose_value=False, callback=_remember(name))
+        for name in dims
     ]
-    return [*fields, *sizes]
+
+
+def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if value is not None:
+            ctx.meta[OPTIONS][name] = value
+
+    return callback
 
 
 def _flag(name: str) -> str:

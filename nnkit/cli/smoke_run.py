@@ -5,15 +5,17 @@ from pathlib import Path
 import click
 
 from nnkit import api
-from nnkit.cli.options import ArchitectureCommand, architecture_options
+from nnkit.cli.options import architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.cli.sweep import SweepCommand, SweepOptions, run_many, sweep_options
 from nnkit.errors import VerificationFailed
 from nnkit.spec import ModelSpec
 
 
-@click.command("smoke-run", cls=ArchitectureCommand)
+@click.command("smoke-run", cls=SweepCommand)
 @architecture_options
+@sweep_options
 @click.option(
     "--device",
     default="cpu",
@@ -40,14 +42,26 @@ def command(
     full: bool,
     compiled: bool,
     as_json: bool,
-    spec: ModelSpec,
+    many: SweepOptions,
+    spec: ModelSpec | None,
 ) -> None:
     """Run a model on a device, forward, backward and one optimiser step, and check how it behaves.
+
+    Of many models, each runs in a process of its own.
 
     \b
     nnkit smoke-run resnet18 --device cuda
     nnkit smoke-run gcn --preset karate --check gradients
+    nnkit smoke-run --all --results zoo.jsonl --memory-limit 8GB
+    nnkit smoke-run "res*" "graph/*" --batch 2 --shard 1/3
     """
+    if spec is None:
+        run_many(
+            ctx, many, device=device, checks=checks, full=full, compiled=compiled, junit=junit,
+            as_json=as_json,
+        )  # fmt: skip
+        return
+    many.refuse()
     from nnkit.exporting.files import staged
     from nnkit.render.junit import as_junit
     from nnkit.render.smoke import as_text

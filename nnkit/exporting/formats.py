@@ -4,7 +4,6 @@
 """
 
 import copy
-import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,7 +22,7 @@ from nnkit.exporting.runtimes import Refused
 from nnkit.exporting.safetensors import compare_states
 from nnkit.exporting.stamp import signature, stamp
 from nnkit.hookspecs import Exporter, ExportOptions, Host, WriteRequest
-from nnkit.loading import load
+from nnkit.loading import load, missing
 from nnkit.sampling import Inputs
 
 PT2 = Exporter(
@@ -59,7 +58,7 @@ def find(name: str, host: Host) -> Exporter | None:
             f"unknown format {name!r}", did_you_mean(name, every) or f"one of: {', '.join(every)}"
         )
     exporter = offered[name]
-    if lacking := missing(exporter):
+    if lacking := missing(exporter.requires):
         raise PluginProblem(
             f"format {name} needs the package {lacking}", f"install it: {exporter.requires[lacking]}"
         )
@@ -80,11 +79,6 @@ def unheeded(options: ExportOptions, format: str) -> list[str]:
 
 def _heeds(format: str) -> frozenset[str]:
     return HEEDED.get(format, SIGNATURE)
-
-
-def missing(exporter: Exporter) -> str:
-    """Return the first package that a format needs and that isn't installed, or an empty string."""
-    return next((name for name in exporter.requires if importlib.util.find_spec(name) is None), "")
 
 
 def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None:

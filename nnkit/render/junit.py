@@ -1,22 +1,49 @@
-"""SmokeReport -> JUnit XML, which CI systems read. https://github.com/testmoapp/junitxml"""
+"""SmokeReport, SweepReport -> JUnit XML, which CI systems read. https://github.com/testmoapp/junitxml"""
 
+from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from nnkit.smoke.report import SmokeReport
+from nnkit.smoke.report import CheckResult, SmokeReport
+from nnkit.sweep.report import NOT_RUN, ModelResult, SweepReport
 
 
 def as_junit(report: SmokeReport) -> str:
     """Return a test suite with a case for each check; a warning is a case that passed, with its text."""
-    statuses = [check.status for check in report.checks]
+    return _text(_suite(report.spec.name, report.device, report.checks))
+
+
+def sweep_as_junit(report: SweepReport) -> str:
+    """Return a test suite for each model; one that could not be run has a single case, which is an error."""
+    suites = ElementTree.Element("testsuites", name=f"nnkit smoke-run on {report.device}")
+    for model in report.models:
+        suite = _suite(model.name, report.device, model.checks)
+        if model.status in (*NOT_RUN, "skipped") and not model.checks:
+            _add_run(suite, model)
+        suites.append(suite)
+    return _text(suites)
+
+
+def _add_run(suite: ElementTree.Element, model: ModelResult) -> None:
+    """Add a case that stands for the run of the model as a whole."""
+    kind, count = ("skipped", "skipped") if model.status == "skipped" else ("error", "errors")
+    suite.set("tests", "1")
+    suite.set(count, "1")
+    case = ElementTree.SubElement(suite, "testcase", classname=model.name, name="run")
+    told = model.message if kind == "skipped" else f"{model.status}: {model.message}"
+    ElementTree.SubElement(case, kind, message=told).text = f"again: {model.command}"
+
+
+def _suite(name: str, device: str, checks: Sequence[CheckResult]) -> ElementTree.Element:
+    statuses = [check.status for check in checks]
     suite = ElementTree.Element(
         "testsuite",
-        name=f"nnkit smoke-run {report.spec.name} on {report.device}",
+        name=f"nnkit smoke-run {name} on {device}",
         tests=str(len(statuses)),
         failures=str(statuses.count("failed")),
         skipped=str(statuses.count("skipped")),
     )
-    for check in report.checks:
-        case = ElementTree.SubElement(suite, "testcase", classname=report.spec.name, name=check.name)
+    for check in checks:
+        case = ElementTree.SubElement(suite, "testcase", classname=name, name=check.name)
         if check.status in ("failed", "skipped"):
             kind = "failure" if check.status == "failed" else "skipped"
             entry = ElementTree.SubElement(case, kind, message=check.message)
@@ -24,5 +51,9 @@ def as_junit(report: SmokeReport) -> str:
                 entry.text = f"again: {check.repeat}"
         else:
             ElementTree.SubElement(case, "system-out").text = f"{check.status}: {check.message}"
-    ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+    return suite
+
+
+def _text(element: ElementTree.Element) -> str:
+    ElementTree.indent(element)
+    return ElementTree.tostring(element, encoding="unicode", xml_declaration=True) + "\n"

@@ -8,7 +8,7 @@ import torch
 
 from nnkit.devices import find_device
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
-from nnkit.hookspecs import Check, SmokeRequest
+from nnkit.hookspecs import Check, Host, SmokeRequest
 from nnkit.loading import load
 from nnkit.smoke.checklist import CHECKS
 from nnkit.smoke.report import CheckResult, SmokeReport
@@ -18,7 +18,7 @@ from nnkit.smoke.subject import Failed, Skipped, Subject, Warned
 def smoke_run(request: SmokeRequest) -> SmokeReport:
     """Run the checks one after the other; a model that can't even be built raises its own error."""
     device = find_device(request.device)
-    chosen = _choose(request)
+    chosen = choose(request.checks, request.full, request.host)
     subject = Subject(request.spec, request.host, device, request.inputs, request.compile)
     if request.compile:
         _try_compiler(device)
@@ -42,16 +42,17 @@ def _try_compiler(device: torch.device) -> None:
         ) from error
 
 
-def _choose(request: SmokeRequest) -> Iterable[Check]:
-    offered = {check.name: check for check in (*CHECKS, *request.host.checks())}
-    if request.checks is None:
-        return [check for check in offered.values() if request.full or not check.full]
-    for name in request.checks:
+def choose(names: Iterable[str] | None, full: bool, host: Host) -> Iterable[Check]:
+    """Return the checks of these names, or all for None; raises UsageProblem for one that isn't there."""
+    offered = {check.name: check for check in (*CHECKS, *host.checks())}
+    if names is None:
+        return [check for check in offered.values() if full or not check.full]
+    for name in names:
         if name not in offered:
             raise UsageProblem(
                 f"there is no check {name!r}", did_you_mean(name, offered) or f"one of: {', '.join(offered)}"
             )
-    return [offered[name] for name in request.checks]
+    return [offered[name] for name in names]
 
 
 def _repeat(request: SmokeRequest, check: Check) -> str:

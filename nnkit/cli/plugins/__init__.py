@@ -40,6 +40,7 @@ def _data(manager: PluginManager) -> dict[str, object]:
                 "enabled": plugin.enabled,
                 "architectures": list(plugin.architectures),
                 "formats": [exporter.name for exporter in plugin.exporters],
+                "executors": [executor.name for executor in plugin.executors],
                 "failures": [
                     {"stage": each.stage, "message": each.message} for each in _failures(manager, plugin)
                 ],
@@ -76,7 +77,8 @@ def _failures(manager: PluginManager, plugin: Plugin) -> list[Failure]:
 def _state(plugin: Plugin, failures: list[Failure]) -> str:
     if not plugin.enabled:
         return "switched off"
-    count, formats = len(plugin.architectures), [exporter.name for exporter in plugin.exporters]
-    what = [f"{count} architecture{'' if count == 1 else 's'}"] if count or not formats else []
-    what += [f"format {name}" for name in formats]
+    count = len(plugin.architectures)
+    others = [f"format {exporter.name}" for exporter in plugin.exporters]
+    others += [f"executor {executor.name}" for executor in plugin.executors]
+    what = [f"{count} architecture{'' if count == 1 else 's'}", *others] if count or not others else others
     return ", ".join([*what, *(f"failed: {each.stage}" for each in failures[:1])])

@@ -1,0 +1,117 @@
+"""The results of a sweep on disk: a line of JSON for each finished model; a rerun goes on from there.
+
+A line says all that it depends on, so the files of several shards are joined by `cat`.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nnkit.errors import NnkitError, UsageProblem
+from nnkit.sweep.report import ModelResult
+from nnkit.sweep.tasks import Task
+
+SCHEMA = "nnkit.smoke-sweep-model/1"
+BEGINNING = b'{"schema": "nnkit.smoke-sweep-model/'
+LIMITS = ("time_limit", "memory_limit")
+
+
+class Results:
+    """The results that are there already, and where further ones go; without a file, nowhere."""
+
+    def __init__(self, descriptor: int | None, lines: list[dict[str, Any]]) -> None:
+        self._descriptor, self._lines = descriptor, lines
+
+    def finished(self, tasks: Iterable[Task]) -> dict[str, ModelResult]:
+        """Return the results of those of the tasks that are finished, by name.
+
+        What a model has failed on holds whatever the limits; what a limit has ended, only under the same.
+        """
+        known = {_key(line["task"], line["status"]): line for line in self._lines}
+        found = {}
+        for task in tasks:
+            for status in ("any", "timed out", "out of memory"):
+                if line := known.get(_key(task.to_dict(), status)):
+                    fields = {name: value for name, value in line.items() if name not in ("schema", "task")}
+                    found[task.name] = ModelResult(**fields)
+        return found
+
+    def append(self, task: Task, result: ModelResult) -> None:
+        """Add a result; when this returns, it is on the disk. Raises NnkitError where that can't be."""
+        if self._descriptor is None:
+            return
+        line = {"schema": SCHEMA, "task": task.to_dict(), **result.to_dict()}
+        try:
+            # In one write, so that Ctrl-C comes before or after it.
+            os.write(self._descriptor, json.dumps(line, ensure_ascii=False).encode() + b"\n")
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise NnkitError(f"can't write the result of {task.name}: {error.strerror}") from error
+
+
+def _key(task: dict[str, Any], status: str) -> str:
+    """Return what must be the same for a result to hold."""
+    limited = status in ("timed out", "out of memory")
+    held = {name: value for name, value in task.items() if limited or name not in LIMITS}
+    return json.dumps([held, status if limited else "any"], sort_keys=True)
+
+
+@contextmanager
+def results_in(path: Path | None) -> Iterator[Results]:
+    """Give the results in a file, which is made where it isn't there.
+
+    A last line that a crash has cut short is taken off. Raises UsageProblem for a file that holds anything
+    else, that another run is writing, or that can't be written.
+    """
+    if path is None:
+        yield Results(None, [])
+        return
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UsageProblem(f"can't write {path}: {error.strerror}", "name another: --results FILE") from error
+    try:
+        _lock(descriptor, path)
+        yield Results(descriptor, _read(descriptor, path))
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageProblem(
+            f"another run is writing {path}", "wait for it, or give this one a file of its own"
+        ) from error
+
+
+def _read(descriptor: int, path: Path) -> list[dict[str, Any]]:
+    whole, newline, torn = path.read_bytes().rpartition(b"\n")
+    lines = [_parse(line, number, path) for number, line in enumerate(whole.splitlines(), 1)]
+    if torn:
+        if torn[: len(BEGINNING)] != BEGINNING[: len(torn)]:
+            raise _foreign(path, len(lines) + 1)
+        os.ftruncate(descriptor, len(whole) + len(newline))
+    return lines
+
+
+def _parse(text: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        raise _foreign(path, number) from None
+    if not isinstance(line, dict) or line.get("schema") != SCHEMA:
+        raise _foreign(path, number)
+    return line
+
+
+def _foreign(path: Path, number: int) -> UsageProblem:
+    return UsageProblem(
+        f"{path} holds something else than results of a sweep, at line {number}",
+        "name another: --results FILE",
+    )
