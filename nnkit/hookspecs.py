@@ -287,10 +287,10 @@ def nnkit_executors() -> Iterable[Executor]:  # type: ignore[empty-body]
 
     @nnkit.hookimpl
     def nnkit_executors():
-        return [Executor(name="threads", summary="...", run="nnkit_yours.running:run")]
+        return [Executor(name="pool", summary="...", run="nnkit_yours.running:run")]
 
     def run(request):
-        with ThreadPoolExecutor(request.jobs) as pool:
+        with ProcessPoolExecutor(request.jobs) as pool:
             futures = {pool.submit(request.function, task): task for task in request.tasks}
             try:
                 for future in as_completed(futures):

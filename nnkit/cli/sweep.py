@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from nnkit.cli.options import FILE, OPTIONS, ArchitectureCommand, size_options
+from nnkit.cli.options import FILE, OPTIONS, ArchitectureCommand, installed_plugins, size_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings
 from nnkit.core_handlers import plugin_manager
@@ -134,7 +134,7 @@ def run_many(
     Raises VerificationFailed where a check failed, and NnkitError where a model couldn't be run.
     """
     from nnkit import api
-    from nnkit.cli.options import installed_plugins
+    from nnkit.exporting.files import check_folder
     from nnkit.render.sweep import as_line
     from nnkit.sweep.handler import TIME_LIMIT
 
@@ -143,6 +143,8 @@ def run_many(
     patterns: tuple[str, ...] = ctx.params["reference"]
     if many.everything and patterns:
         raise UsageProblem(f"--all and {patterns[0]} can't both be", "leave one of them out")
+    if junit is not None:
+        check_folder(junit)  # not after an hour
     for name, flag in OF_ONE_MODEL.items():
         if ctx.params[name] not in (None, ()):
             raise UsageProblem(f"{flag} is for one model", "name one alone")
@@ -172,13 +174,13 @@ def _show(settings: Settings, report: SweepReport, junit: Path | None, as_json: 
     from nnkit.render.junit import sweep_as_junit
     from nnkit.render.sweep import as_text
 
-    if junit is not None:
-        with staged(junit, force=True) as file:
-            file.write_text(sweep_as_junit(report), encoding="utf-8")
     if as_json:
         print_json(report.to_dict())
     else:
         click.echo(as_text(report, settings.on_terminal, settings.use_color), color=settings.use_color)
+    if junit is not None:
+        with staged(junit, force=True) as file:
+            file.write_text(sweep_as_junit(report), encoding="utf-8")
 
 
 def _raise_for(report: SweepReport) -> None:

@@ -8,6 +8,12 @@ from pathlib import Path
 from nnkit.errors import NnkitError, UsageProblem
 
 
+def check_folder(target: Path) -> None:
+    """Raise UsageProblem when the folder of a file isn't there."""
+    if not target.parent.is_dir():
+        raise UsageProblem(f"there is no folder {target.parent}", f"make it: mkdir -p {target.parent}")
+
+
 @contextmanager
 def staged(target: Path, force: bool) -> Iterator[Path]:
     """Give a path to write to; when the block ends well, what stands there takes the target's place.
@@ -17,8 +23,7 @@ def staged(target: Path, force: bool) -> Iterator[Path]:
 
     Raises UsageProblem when the folder isn't there or the file is, NnkitError when writing fails.
     """
-    if not target.parent.is_dir():
-        raise UsageProblem(f"there is no folder {target.parent}", f"make it: mkdir -p {target.parent}")
+    check_folder(target)
     if target.exists() and not force:
         raise UsageProblem(f"{target} is there already", "replace it with --force, or name another: -o FILE")
     try:

@@ -296,6 +296,7 @@ ERRORS = {
     "an executor": (["--all", "--executor", "instnt"], 2, "unknown executor 'instnt'", "did you mean instant?"),
     "no such executor": (["--all", "--executor", "x"], 2, "unknown executor 'x'", "there are: local, instant"),
     "an executor's package": (["--all", "--executor", "far"], 3, "far needs the package not_there", "pip install x"),
+    "a folder for JUnit": (["--all", "--junit", "no/out.xml"], 2, "there is no folder no", "mkdir -p no"),
     "a folder": (["--all", "--results", "no/out.jsonl"], 2, "can't write no/out.jsonl: No such file", "--results"),
     "jobs of one model": (["sound", "--jobs", "2"], 2, "--jobs is for many models", "--all"),
     "results of one model": (["sound", "--results", "out.jsonl"], 2, "--results is for many models", "--all"),
@@ -365,6 +366,31 @@ def test_from_python(seeds):
     assert not stopped.value.report.passed
     with pytest.raises(UsageProblem, match="unknown dtype 'float8'"):
         nnkit.smoke_sweep("s*", dtype="float8")
+
+
+def test_the_example_of_the_hook_runs():
+    """The code beneath its first line, on threads, which have the same interface."""
+    import inspect
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    import nnkit
+    from nnkit.hookspecs import nnkit_executors
+
+    code = inspect.cleandoc(nnkit_executors.__doc__).partition("\n\n")[2]
+    names = {"nnkit": nnkit, "Executor": nnkit.Executor, "ProcessPoolExecutor": ThreadPoolExecutor,
+             "as_completed": as_completed}  # fmt: skip
+    exec(code, names)
+    assert [each.name for each in names["nnkit_executors"]()] == ["pool"]
+    request = nnkit.ExecuteRequest(
+        function=lambda task: {"y": 1 / task["x"]},
+        tasks=({"x": 2}, {"x": 0}),
+        jobs=1,
+        time_limit=1,
+        memory_limit=None,
+    )
+    found = {task["x"]: outcome for task, outcome in names["run"](request)}
+    assert found[2] == {"y": 0.5}
+    assert isinstance(found[0], ZeroDivisionError)
 
 
 def test_an_executor_that_is_declared_wrongly_is_told(plugins_from):
