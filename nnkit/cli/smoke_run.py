@@ -8,7 +8,7 @@ from nnkit import api
 from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.errors import VerificationFailed
+from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.spec import ModelSpec
 
 
@@ -16,11 +16,11 @@ from nnkit.spec import ModelSpec
 @architecture_options
 @click.option(
     "--device",
-    default="cpu",
-    show_default=True,
+    show_default="cpu",
     metavar="DEVICE",
     help="cpu, cuda, cuda:1, mps, xpu, or auto for the best there is.",
 )
+@click.option("--simulate", metavar="KIND", help="Check the placement alone, on a fake cuda, xpu or mps.")
 @click.option(
     "--check", "checks", multiple=True, metavar="NAME", help="Run this check alone; may be repeated."
 )
@@ -33,7 +33,8 @@ from nnkit.spec import ModelSpec
 @click.pass_context
 def command(
     ctx: click.Context,
-    device: str,
+    device: str | None,
+    simulate: str | None,
     checks: tuple[str, ...],
     junit: Path | None,
     full: bool,
@@ -45,13 +46,19 @@ def command(
     \b
     nnkit smoke-run resnet18 --device cuda
     nnkit smoke-run gcn --preset karate --check gradients
+    nnkit smoke-run resnet18 --simulate cuda
     """
     from nnkit.exporting.files import staged
     from nnkit.render.junit import as_junit
     from nnkit.render.smoke import as_text
 
     settings = ctx.ensure_object(Settings)
-    report = api.smoke_run(spec, device=device, checks=checks or None, full=full, progress=settings.progress)
+    if simulate and device:
+        raise UsageProblem("--device and --simulate don't go together", "give one of them")
+    report = api.smoke_run(
+        spec, device=device or "cpu", simulate=simulate, checks=checks or None, full=full,
+        progress=settings.progress,
+    )  # fmt: skip
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")
