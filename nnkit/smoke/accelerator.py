@@ -4,6 +4,8 @@ Fake tensors have shapes, types and devices and no values, and torch refuses to 
 would on a real one. Set up before the first backward of a process: autograd then makes its queues.
 """
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,11 +23,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from nnkit.sampling import Inputs
-from nnkit.smoke.origins import Origins, current_line, tensor_words
+from nnkit.smoke.origins import Origins, current_line, words_for
 from nnkit.smoke.states import hidden
 from nnkit.smoke.subject import Failed, Skipped
 
+NO_VALUES = "a tensor's values are needed, which aren't simulated"
 BACKEND = "simulated"  # torch doesn't let it have the name of a device that it knows
+
+NO_KERNEL = re.compile(r"Could not run '([\w:.]+)'")
 
 NeedsValues = (DataDependentOutputException, DynamicOutputShapeException)
 
@@ -71,6 +76,8 @@ class Accelerator:
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)  # a tensor that nobody moved is on the CPU
         self._libraries = self._kernels()
         self.origins = Origins(kind, {})
+        # It logs a traceback of its own for what is raised anyway.
+        logging.getLogger("torch._subclasses.fake_tensor").disabled = True
 
     def _kernels(self) -> list[torch.library.Library]:
         """Serve what torch calls past every mode: `torch.tensor(…, device=…)`, lists as indices."""
@@ -87,12 +94,13 @@ class Accelerator:
         def copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
             return target
 
-        own = torch.library.Library("aten", "IMPL")
+        library: Any = torch.library.Library
+        own = library("aten", "IMPL")
         own.impl("empty.memory_format", empty, "PrivateUse1")
         own.impl("empty_strided", empty_strided, "PrivateUse1")
         own.impl("_copy_from", copy_from, "PrivateUse1")
         # Under autocast types stay as they are.
-        autocast = torch.library.Library("_", "IMPL")
+        autocast = library("_", "IMPL")
         autocast.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
         return [own, autocast]
 
@@ -129,6 +137,8 @@ class Accelerator:
 
     def in_words(self, text: str) -> str:
         """Return an error's text with the name by which the user knows the device."""
+        if missing := NO_KERNEL.match(text):
+            return f"it has no {missing[1]} of this kind"
         return text.replace(f"{BACKEND}:0", self.kind).replace(BACKEND, self.kind)
 
 
@@ -166,9 +176,10 @@ class _Names(TorchFunctionMode):
         return self.accelerator.device if named and str(value).startswith(self.accelerator.kind) else value
 
     def _leaves(self, tensor: Tensor) -> None:
-        line, words = current_line(), tensor_words(tensor)
+        line, words = current_line(), words_for(tensor)
+        kind = self.accelerator.kind
         if tensor.device.type == BACKEND:
-            raise Failed(f"{line}: .numpy() of {words} on {self.accelerator.kind}")
+            raise Failed(f"{line}: {words} on {kind} can't be turned into a numpy array")
         if tensor.is_floating_point() and self.accelerator.origins.of(tensor).left:
-            raise Failed(f"{line}: {words} leaves {self.accelerator.kind} and its gradient for numpy")
-        raise Skipped(f"it needs the values of a tensor, of which there are none, at {line}")
+            raise Failed(f"{line}: {words} leaves {kind} for numpy, and its gradient ends there")
+        raise Skipped(f"{NO_VALUES}, at {line}")

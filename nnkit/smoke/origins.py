@@ -3,7 +3,7 @@
 import linecache
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -18,10 +19,14 @@ import nnkit
 from nnkit.smoke.subject import Failed
 from nnkit.tensors import tensors_in
 
-LIBRARIES = tuple(str(Path(str(package.__file__)).parent) for package in (torch, nnkit))
+PYTHON = Path(linecache.__file__).parent
+LIBRARIES = tuple(Path(str(package.__file__)).parent for package in (torch, nnkit))
 
-# FakeTensorMode doesn't look at the devices of a convolution's arguments.
-UNCHECKED = frozenset({torch.ops.aten.convolution.default})
+# Of these FakeTensorMode doesn't compare the devices of the arguments.
+UNCHECKED = frozenset(
+    {torch.ops.aten.convolution.default, torch.ops.aten._embedding_bag.default,
+     torch.ops.aten._embedding_bag_forward_only.default}
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,15 @@ def current_line() -> Line | None:
 
 def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Line | None:
     for frame, number in frames:
-        file = frame.f_code.co_filename
-        if not file.startswith((*LIBRARIES, "<")):
-            return Line(file, number, frame.f_code.co_name)
+        if _is_users(frame.f_code.co_filename):
+            return Line(frame.f_code.co_filename, number, frame.f_code.co_name)
     return None
+
+
+def _is_users(file: str) -> bool:
+    """Whether code is not Python's, torch's or nnkit's own, nor made up on the fly."""
+    path = Path(file)
+    return not (file.startswith("<") or path.parent == PYTHON or any(map(path.is_relative_to, LIBRARIES)))
 
 
 def _short(file: str) -> str:
@@ -74,7 +84,11 @@ class Origin:
     left: bool = False
 
 
-class Origins(TorchDispatchMode):
+class Misplaced(Failed, RuntimeError):
+    """A tensor on the CPU met one on the accelerator; code that expects torch's own error may catch it."""
+
+
+class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Remembers for each tensor on the CPU where it came from, and tells it when one meets the accelerator.
 
     kind: what the user calls the accelerator. hidden: tensors by identity that the module holds and
@@ -82,35 +96,36 @@ class Origins(TorchDispatchMode):
     """
 
     def __init__(self, kind: str, hidden: Mapping[int, str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kind = kind
         self.hidden = hidden
-        self._known = WeakTensorKeyDictionary()
+        self._known: MutableMapping[Tensor, Origin] = WeakTensorKeyDictionary()
 
     def of(self, tensor: Tensor) -> Origin:
         """Return where a tensor on the CPU came from."""
-        known: Origin | None = self._known.get(tensor)
-        return known or Origin(self.hidden.get(id(tensor)))
+        return self._known.get(tensor) or Origin(self.hidden.get(id(tensor)))
 
     def since(self, tensor: Tensor) -> str:
-        """Return the words for where a tensor on the CPU came from, none where it isn't known."""
-        place = self.of(tensor).place
-        if isinstance(place, str):
-            return f": it is {place}, which .to() doesn't move"
-        return f" since {place}" if place else ""
+        """Return words for where a tensor on the CPU came from, none where it isn't known."""
+        origin = self.of(tensor)
+        if isinstance(origin.place, str):
+            return f"; it is {origin.place}, which .to() doesn't move"
+        if origin.place is not None:
+            return f"; {'moved' if origin.left else 'made'} there at {origin.place}"
+        return "" if isinstance(tensor, FakeTensor) else "; made before forward, and .to() doesn't move it"
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         taken = list(tensors_in([args, kwargs]))
-        stray = next((each for each in taken if _on_cpu(each) and each.dim()), None)
-        mixed = stray is not None and not all(map(_on_cpu, taken))
+        strays = [each for each in taken if _on_cpu(each) and each.dim()]
+        mixed = strays and not all(map(_on_cpu, taken))
         if mixed and func in UNCHECKED:
-            raise Failed(self._meeting(stray))
+            raise Misplaced(self._meeting(strays[0]))
         try:
             result = func(*args, **kwargs)
         except RuntimeError as error:
             if mixed and "device" in str(error):
-                raise Failed(self._meeting(stray)) from error
+                raise Misplaced(self._meeting(strays[0])) from error
             raise
         self._remember(taken, list(tensors_in(result)))
         return result
@@ -120,19 +135,18 @@ class Origins(TorchDispatchMode):
         if not new:
             return
         origins = [self.of(each) for each in taken if _on_cpu(each)]
-        place = next(filter(None, (each.place for each in origins)), None) or current_line()
+        place = next((each.place for each in origins if each.place), None) or current_line()
         left = any(each.left for each in origins) or not all(map(_on_cpu, taken))
         for each in new:
             self._known[each] = Origin(place, left)
 
     def _meeting(self, stray: Tensor) -> str:
         here = current_line()
-        told = f"{tensor_words(stray)} on cpu beside a tensor on {self.kind}"
         since = "" if here and self.of(stray).place == here else self.since(stray)
-        return f"{here}: {told}{since}" if here else f"in backward {told}{since}"
+        return f"{here or 'somewhere'}: {words_for(stray)} on cpu beside a tensor on {self.kind}{since}"
 
 
-def tensor_words(tensor: Tensor) -> str:
+def words_for(tensor: Tensor) -> str:
     """Return `float32 4×6`."""
     return f"{str(tensor.dtype)[6:]} {'×'.join(map(str, tensor.shape)) or '1'}"
 

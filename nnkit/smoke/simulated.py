@@ -11,7 +11,7 @@ from torch import nn
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, first_line
 from nnkit.references import look_up
-from nnkit.smoke.accelerator import Accelerator, NeedsValues
+from nnkit.smoke.accelerator import BACKEND, NO_VALUES, Accelerator, NeedsValues
 from nnkit.smoke.origins import failing_line
 from nnkit.smoke.subject import Failed, Outputs, Skipped, Subject
 from nnkit.spec import make_spec
@@ -67,10 +67,13 @@ def placement(subject: Subject, accelerator: Accelerator) -> str:
     except (Failed, Skipped):
         raise
     except NeedsValues as error:
-        raise Skipped(f"it needs the values of a tensor, of which there are none{_at(error)}") from error
+        raise Skipped(f"{NO_VALUES}{_at(error)}") from error
     except Exception as error:
-        _run_on_cpu(subject)
         told = accelerator.in_words(first_line(error))
+        if isinstance(error, RuntimeError) and BACKEND in str(error) and "cpu" in str(error):
+            # Some functions compare devices before they call an operator.
+            raise Failed(f"{failing_line(error) or 'somewhere'}: {told}") from error
+        _run_on_cpu(subject)
         raise Skipped(f"the simulation can't run it: {told}{_at(error)}") from error
     return f"forward, backward and a step of SGD, everything on {accelerator.kind}"
 
@@ -87,7 +90,7 @@ def _all_there(module: nn.Module, outputs: Outputs, accelerator: Accelerator) ->
 
 def _train(module: nn.Module, outputs: Outputs) -> None:
     losses = [tensor.sum() for _, tensor in outputs if tensor.is_floating_point() and tensor.requires_grad]
-    if losses:
+    if losses and any(True for _ in module.parameters()):
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9).step()
 

@@ -25,7 +25,7 @@ def registry(subject: Subject) -> str:
 
 
 def hidden(module: nn.Module) -> Iterator[tuple[str, Tensor | nn.Module]]:
-    """Yield the tensors and modules that hide in plain attributes and containers in them, with their paths."""
+    """Yield the tensors and modules in plain attributes and containers there, with their paths."""
     known = _known(module)
     for path, each in module.named_modules():
         for name, value in vars(each).items():
