@@ -138,7 +138,7 @@ class Accelerator:
     def in_words(self, text: str) -> str:
         """Return an error's text with the name by which the user knows the device."""
         if missing := NO_KERNEL.match(text):
-            return f"it has no {missing[1]} of this kind"
+            return f"it has no kernel of {missing[1]} for this kind of tensor"
         return text.replace(f"{BACKEND}:0", self.kind).replace(BACKEND, self.kind)
 
 

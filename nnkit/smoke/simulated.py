@@ -3,11 +3,13 @@
 import json
 import os
 import sys
+import traceback
 from typing import Any
 
 import torch
 from torch import nn
 
+from nnkit import errors
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, first_line
 from nnkit.references import look_up
@@ -35,7 +37,11 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         subject = Subject(spec, host, torch.device("cpu"))
         subject.fresh()
     except NnkitError as error:
-        return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+        # A plugin may have made a kind of its own, which the other process needn't know.
+        kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
+        return {
+            "error": kind, "message": error.message, "hint": error.hint, "traceback": traceback.format_exc(),
+        }  # fmt: skip
     status, message = check(subject, accelerator)
     return {"status": status, "message": message, "sizes": subject.sizes}
 

@@ -20,6 +20,21 @@ CHECK = "placement"
 TIME_LIMIT = 600  # seconds
 
 
+# The process has this one's search path before it imports anything, so that it finds the same code; and
+# Ctrl-C, which reaches both, ends it without a word.
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.path[:] = {path!r}
+from nnkit.smoke.simulated import main
+main()
+"""
+
+
+class _InSimulation(Exception):
+    """An error of the other process; its text is the traceback."""
+
+
 def simulate(request: SmokeRequest) -> SmokeReport:
     """Run the placement check on fake tensors of a fake `request.simulate`.
 
@@ -31,7 +46,7 @@ def simulate(request: SmokeRequest) -> SmokeReport:
     told = _ask(_task(request))
     if "error" in told:
         kind: type[NnkitError] = getattr(errors, told["error"])
-        raise kind(told["message"], told["hint"])
+        raise kind(told["message"], told["hint"]) from _InSimulation(told["traceback"])
     result = CheckResult(CHECK, told["status"], told["message"], _repeat(request))
     return SmokeReport(request.spec.with_sizes(told["sizes"]), request.device, (result,))
 
@@ -69,13 +84,10 @@ def _task(request: SmokeRequest) -> dict[str, Any]:
 
 def _ask(task: dict[str, Any]) -> dict[str, Any]:
     """Return what the process of the simulation says; what the user's code prints goes to stderr."""
-    # It has this process's search path before it imports anything, so it finds the same code.
-    program = f"import sys; sys.path[:] = {sys.path!r}; from nnkit.smoke.simulated import main; main()"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", PROGRAM.format(path=sys.path)],
             input=json.dumps(task), stdout=subprocess.PIPE, encoding="utf-8", timeout=TIME_LIMIT, check=False,
-            start_new_session=True,  # Ctrl-C is for this process, which then ends that one
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise NnkitError(
