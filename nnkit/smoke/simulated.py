@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def run(task: dict[str, Any]) -> dict[str, Any]:
-    """Return status, message and sizes of the check, or the error that kept the model from being built."""
+    """Return status, message and sizes of the check, or the error that kept the check from being made."""
     accelerator = Accelerator(task["kind"])  # before the first backward of the process
     try:
         host = plugin_manager()
@@ -36,14 +36,14 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         spec = make_spec(found.architecture, found.plugin, base=task["spec"])
         subject = Subject(spec, host, torch.device("cpu"))
         subject.fresh()
+        status, message = check(subject, accelerator)
+        return {"status": status, "message": message, "sizes": subject.sizes}
     except NnkitError as error:
         # A plugin may have made a kind of its own, which the other process needn't know.
         kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
         return {
             "error": kind, "message": error.message, "hint": error.hint, "traceback": traceback.format_exc(),
         }  # fmt: skip
-    status, message = check(subject, accelerator)
-    return {"status": status, "message": message, "sizes": subject.sizes}
 
 
 def check(subject: Subject, accelerator: Accelerator) -> tuple[str, str]:

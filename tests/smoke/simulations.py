@@ -3,6 +3,7 @@
 import json
 import sys
 
+import conftest  # noqa: F401, declares the operators that torchvision lacks here
 import torch
 
 from nnkit.core_handlers import plugin_manager
