@@ -122,12 +122,13 @@ class FailsEverywhere(Base):
 
 
 class IndexedFromCpu(Base):
-    """Allowed on an accelerator, too: indices, scalars, and copying into a tensor."""
+    """Allowed on an accelerator, too: indices, scalars, copies into a tensor, to the CPU and back."""
 
     def forward(self, x):
         y = super().forward(x)[torch.arange(len(x))][:, [0, 2, 4]] * torch.tensor(2.0)
         z = torch.zeros_like(y)
         z[:] = torch.ones(3)
+        y = (y.cpu() + 1).to(y.device)
         return y + z + torch.tensor([1.0, 2.0, 3.0], device=x.device) + x.new_tensor([1, 2, 3])
 
 
