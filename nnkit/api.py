@@ -305,6 +305,7 @@ def smoke_run(
     inputs: "Sequence[Tensor] | None" = None,
     *,
     device: str = "cpu",
+    simulate: str | None = None,
     checks: Sequence[str] | None = None,
     full: bool = False,
     compile: bool = False,  # noqa: A002 - the name that torch has for it
@@ -315,15 +316,21 @@ def smoke_run(
 ) -> "SmokeReport":
     """Run the checks on a model on `device` and return what each of them found.
 
+    simulate: `cuda`, `xpu` or `mps`: check the placement alone, on a fake one of these, in the place of
+    `device`; then `target` must be named, and is built in another process.
     checks: the names of those to run alone. full: run those that take long, too. compile: check what
     torch.compile makes of the model. A module is checked on a copy, so it stays as it is.
     Raises UsageProblem for a device that isn't there or a check that isn't known.
     """
+    if simulate is not None:
+        if device != "cpu":
+            raise UsageProblem("a device that is there isn't simulated", "give device or simulate")
+        device = f"{simulate} (simulated)"  # no handler that doesn't know simulations finds it
     manager = manager or plugin_manager()
     spec, _ = _target(target, inputs, preset, manager, options)
     _refuse_unsupported(spec, "smoke-run")
     request = SmokeRequest(
-        spec=spec, host=manager, device=device, inputs=_tuple(inputs),
+        spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
         checks=None if checks is None else tuple(checks), full=full, compile=compile,
         progress=progress or _ignore,
     )  # fmt: skip

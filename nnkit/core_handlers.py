@@ -71,6 +71,10 @@ class CoreHandlers:
 
     @hookimpl(trylast=True)
     def nnkit_smoke_run(self, request: SmokeRequest) -> "SmokeReport":
+        if request.simulate is not None:
+            from nnkit.smoke.simulation import simulate
+
+            return simulate(request)
         from nnkit.smoke.handler import smoke_run
 
         return smoke_run(request)

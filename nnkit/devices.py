@@ -1,14 +1,22 @@
-"""The device that the user names -> one that is there, or a clear error. Never another one."""
+"""The device that the user names -> one that is there, or a clear error. Never another one.
 
-import torch
+Torch-free until one is looked for.
+"""
+
+from typing import TYPE_CHECKING
 
 from nnkit.errors import UsageProblem
+
+if TYPE_CHECKING:
+    import torch
 
 ACCELERATORS = ("cuda", "xpu", "mps")
 
 
 def available_devices() -> list[str]:
     """Return the devices of this machine, best first: `["cuda:0", "cuda:1", "cpu"]`."""
+    import torch
+
     found = []
     for kind in ACCELERATORS:
         backend = getattr(torch, kind, None)
@@ -17,11 +25,14 @@ def available_devices() -> list[str]:
     return [*found, "cpu"]
 
 
-def find_device(text: str) -> torch.device:
+def find_device(text: str, can_simulate: bool = False) -> "torch.device":
     """Return the device for `cpu`, `cuda`, `cuda:1`, `mps`, `xpu` or `auto` (the best there is).
 
-    Raises UsageProblem, which names the devices that are there.
+    Raises UsageProblem, which names the devices that are there; and `--simulate`, where the caller
+    can simulate one that isn't.
     """
+    import torch
+
     there = available_devices()
     if text == "auto":
         return torch.device(there[0])
@@ -32,4 +43,6 @@ def find_device(text: str) -> torch.device:
     problem = (
         "is not on this machine" if known else "is no device; one is cpu, cuda, cuda:1, mps, xpu or auto"
     )
-    raise UsageProblem(f"device {text!r} {problem}", f"this machine has: {', '.join(there)}")
+    way = f"; or try the placement alone: --simulate {kind}"
+    offered = way if can_simulate and known and kind in ACCELERATORS else ""
+    raise UsageProblem(f"device {text!r} {problem}", f"this machine has: {', '.join(there)}{offered}")

@@ -163,6 +163,8 @@ class Exporter:
 class SmokeRequest:
     """Run the checks on `spec` on `device` (as typed: `cpu`, `cuda:1`, `auto`).
 
+    simulate: `cuda`, `xpu` or `mps`: the placement alone, on a fake one of these; then no device of the
+    machine is meant, and `device` is no name of one.
     checks: the names of those to run, None for all. full: those that take long, too. compile: on the
     model as torch.compile makes it. inputs: example inputs in the place of random ones. progress: called
     with a check's name.
@@ -171,6 +173,7 @@ class SmokeRequest:
     spec: ModelSpec
     host: "Host"
     device: str = "cpu"
+    simulate: str | None = None
     inputs: "tuple[Tensor, ...] | None" = None
     checks: tuple[str, ...] | None = None
     full: bool = False

@@ -9,7 +9,7 @@ from nnkit.cli.options import architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.sweep import SweepCommand, SweepOptions, run_many, sweep_options
-from nnkit.errors import VerificationFailed
+from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.spec import ModelSpec
 
 
@@ -18,11 +18,11 @@ from nnkit.spec import ModelSpec
 @sweep_options
 @click.option(
     "--device",
-    default="cpu",
-    show_default=True,
+    show_default="cpu",
     metavar="DEVICE",
     help="cpu, cuda, cuda:1, mps, xpu, or auto for the best there is.",
 )
+@click.option("--simulate", metavar="KIND", help="Check the placement alone, on a fake cuda, xpu or mps.")
 @click.option(
     "--check", "checks", multiple=True, metavar="NAME", help="Run this check alone; may be repeated."
 )
@@ -36,7 +36,8 @@ from nnkit.spec import ModelSpec
 @click.pass_context
 def command(
     ctx: click.Context,
-    device: str,
+    device: str | None,
+    simulate: str | None,
     checks: tuple[str, ...],
     junit: Path | None,
     full: bool,
@@ -52,10 +53,16 @@ def command(
     \b
     nnkit smoke-run resnet18 --device cuda
     nnkit smoke-run gcn --preset karate --check gradients
+    nnkit smoke-run resnet18 --simulate cuda
     nnkit smoke-run --all --results zoo.jsonl --memory-limit 8GB
     nnkit smoke-run "res*" "graph/*" --batch 2 --shard 1/3
     """
+    if simulate and device:
+        raise UsageProblem("--device and --simulate don't go together", "give one of them")
+    device = device or "cpu"
     if spec is None:
+        if simulate:
+            raise UsageProblem("--simulate is for one model", "name one alone")
         run_many(
             ctx, many, device=device, checks=checks, full=full, compiled=compiled, junit=junit,
             as_json=as_json,
@@ -68,8 +75,9 @@ def command(
 
     settings = ctx.ensure_object(Settings)
     report = api.smoke_run(
-        spec, device=device, checks=checks or None, full=full, compile=compiled, progress=settings.progress
-    )
+        spec, device=device, simulate=simulate, checks=checks or None, full=full, compile=compiled,
+        progress=settings.progress,
+    )  # fmt: skip
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")

@@ -17,7 +17,7 @@ from nnkit.smoke.subject import Failed, Skipped, Subject, Warned
 
 def smoke_run(request: SmokeRequest) -> SmokeReport:
     """Run the checks one after the other; a model that can't even be built raises its own error."""
-    device = find_device(request.device)
+    device = find_device(request.device, can_simulate=True)
     chosen = choose(request.checks, request.full, request.host)
     subject = Subject(request.spec, request.host, device, request.inputs, request.compile)
     if request.compile:

@@ -17,28 +17,38 @@ DEEP = 3  # containers within containers that are looked into
 def registry(subject: Subject) -> str:
     """No tensor or module hides in a plain attribute, where `.to()` and `state_dict()` pass it over."""
     module = subject.fresh()
-    known = {id(each) for each in (*module.parameters(), *module.buffers(), *module.modules())}
+    for name, found in hidden(module):
+        told = "module" if isinstance(found, nn.Module) else "tensor"
+        way = "nn.ModuleList" if told == "module" else "register_buffer or nn.ParameterList"
+        raise Failed(f"{name} is a {told} out of sight; use {way}")
+    return f"{len(_known(module))} tensors and modules, all registered"
+
+
+def hidden(module: nn.Module) -> Iterator[tuple[str, Tensor | nn.Module]]:
+    """Yield the tensors and modules in plain attributes and containers there, with their paths."""
+    known = _known(module)
     for path, each in module.named_modules():
         for name, value in vars(each).items():
             if name in ("_parameters", "_buffers", "_modules"):
                 continue
-            for place, hidden in _hidden(value, name):
-                if id(hidden) not in known:
-                    told = "module" if isinstance(hidden, nn.Module) else "tensor"
-                    way = "nn.ModuleList" if told == "module" else "register_buffer or nn.ParameterList"
-                    raise Failed(f"{path + '.' if path else ''}{place} is a {told} out of sight; use {way}")
-    return f"{len(known)} tensors and modules, all registered"
+            for place, found in _held(value, name):
+                if id(found) not in known:
+                    yield f"{path + '.' if path else ''}{place}", found
 
 
-def _hidden(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, object]]:
+def _known(module: nn.Module) -> set[int]:
+    return {id(each) for each in (*module.parameters(), *module.buffers(), *module.modules())}
+
+
+def _held(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Tensor | nn.Module]]:
     if isinstance(value, (Tensor, nn.Module)):
         yield name, value
     elif depth < DEEP and isinstance(value, (list, tuple)):
         for place, each in enumerate(value):
-            yield from _hidden(each, f"{name}[{place}]", depth + 1)
+            yield from _held(each, f"{name}[{place}]", depth + 1)
     elif depth < DEEP and isinstance(value, dict):
         for key, each in value.items():
-            yield from _hidden(each, f"{name}[{key!r}]", depth + 1)
+            yield from _held(each, f"{name}[{key!r}]", depth + 1)
 
 
 def round_trip(subject: Subject) -> str:
