@@ -254,6 +254,17 @@ class ZerosOnCpu(Base):
         return self.two(self.one(x) + torch.zeros(len(x), 6)).matmul(torch.eye(6))
 
 
+class RangeOnCpu(Base):
+    """Positions that are made on the CPU whatever the device: only another device shows it."""
+
+    CATCH = "placement"
+
+    def forward(self, x):
+        places = torch.arange(6, device="cpu")
+        y = super().forward(x)
+        return y * places
+
+
 class PlainTensor(Base):
     CATCH = "registry"
 
@@ -528,15 +539,6 @@ class SoftmaxOverWrongAxis(nn.Module):
 
     def forward(self, x):
         return (self.q(x) @ self.k(x).mT).softmax(-2) @ x
-
-
-class RangeOnCpu(Base):
-    """An index made on the CPU: only another device shows it."""
-
-    CATCH = None
-
-    def forward(self, x):
-        return super().forward(x)[torch.arange(len(x), device="cpu")]
 
 
 MEASURED = (

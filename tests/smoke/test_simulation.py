@@ -35,7 +35,7 @@ FAULTS = {
     seeded.ListOfLayers: ("layer(x)", "; it is layers[0].bias, which .to() doesn't move"),
     seeded.MovedToCpu: (".cpu()", "float32 4×6 on cpu beside a tensor on cuda"),
     seeded.ThroughNumpy: (".numpy()", "float32 4×6 leaves cuda for numpy, and its gradient ends there"),
-    misplaced.RangeBesideWeights: ("y * places", "float32 6 on cpu beside a tensor on cuda; made there at "),
+    seeded.RangeOnCpu: ("y * places", "int64 6 on cpu beside a tensor on cuda; made there at "),
     misplaced.helper: ("y @ torch.eye(6)", "float32 6×6 on cpu beside a tensor on cuda"),
     misplaced.ListOfConvolutions: ("self.layers[0]", "; it is layers[0].weight, which .to() doesn't move"),
     misplaced.ListOfBags: ("self.layers[0]", "; it is layers[0].weight, which .to() doesn't move"),
@@ -53,7 +53,7 @@ SILENT = {
     misplaced.BufferReplaced: ("state is on cpu; made there at ", "torch.ones(6)"),
 }
 SOUND = (
-    seeded.Base, seeded.RangeOnCpu, misplaced.IndexedFromCpu, misplaced.NamesItself, misplaced.Autocast,
+    seeded.Base, misplaced.IndexedFromCpu, misplaced.NamesItself, misplaced.Autocast,
     misplaced.Expects, misplaced.TiedLazyNormed, misplaced.FrozenIndices,
 )  # fmt: skip
 BEYOND = {
