@@ -7,6 +7,7 @@ import click
 from nnkit import api
 from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json
+from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import VerificationFailed
 from nnkit.spec import ModelSpec
@@ -51,7 +52,8 @@ def command(
     from nnkit.render.smoke import as_text
 
     settings = ctx.ensure_object(Settings)
-    report = api.smoke_run(spec, device=device, checks=checks or None, full=full, progress=settings.progress)
+    with progress_bar(settings) as progress:
+        report = api.smoke_run(spec, device=device, checks=checks or None, full=full, progress=progress)
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")
