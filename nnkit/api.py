@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from nnkit.bench.report import BenchReport
+    from nnkit.benchmarking.report import BenchReport
     from nnkit.exporting.report import ExportReport, ExportsReport, VerifyReport
     from nnkit.smoke.report import SmokeReport
     from nnkit.summary.comparison import CompareReport
@@ -347,7 +347,7 @@ def bench(
     progress: called with what is being done and the share of all that is done.
     preset, options: of all targets that are no modules.
     """
-    from nnkit.bench.handler import BenchRequest, bench
+    from nnkit.benchmarking.handler import BenchRequest, bench
 
     manager = manager or plugin_manager()
     specs = tuple(_target(each, inputs, preset, manager, options)[0] for each in targets)

@@ -3,7 +3,7 @@
 import click
 
 from nnkit import api
-from nnkit.bench.report import BenchReport
+from nnkit.benchmarking.report import BenchReport
 from nnkit.cli.options import installed_plugins
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.progress import progress_bar

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from nnkit.bench.report import BenchModel, BenchReport, Measurement, Mode, Probe, Ratio
+from nnkit.benchmarking.report import BenchModel, BenchReport, Measurement, Mode, Probe, Ratio
 from nnkit.render import words
 from nnkit.render.table import Table, paragraph, to_plain, to_terminal
 

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from nnkit.bench.report import BenchReport, Measurement
+from nnkit.benchmarking.report import BenchReport, Measurement
 
 Aggregate = Callable[[Sequence[float]], float]
 

@@ -3,7 +3,7 @@
 https://github.com/huggingface/pytorch-image-models/blob/main/benchmark.py
 """
 
-from nnkit.bench.report import BenchModel, BenchReport, Mode
+from nnkit.benchmarking.report import BenchModel, BenchReport, Mode
 from nnkit.render.table import Table, to_csv
 from nnkit.spec import ModelSpec
 

@@ -35,8 +35,8 @@ def tower(layers):
     return Tower(layers)
 
 
-def pairs(share, options):
-    """Return the two to be measured."""
+def pair(share):
+    """Return the two to be measured, and what they are run with."""
     if share == 1:
         return ["simple-cnn", "simple-cnn"], None
     return [tower(LAYERS), tower(round(LAYERS * share))], [torch.randn(64, 256)]
@@ -57,7 +57,7 @@ def main() -> None:
     for share, runs in cases.items():
         found = defaultdict(list)
         for _ in range(runs):
-            models, inputs = pairs(share, options)
+            models, inputs = pair(share)
             report = nnkit.bench(*models, inputs=inputs, time_limit=seconds, threads=options.threads)
             for ratio in report.ratios:
                 found[ratio.mode].append(ratio)

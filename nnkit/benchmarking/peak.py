@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from nnkit.bench.measuring import Wait, waiting_for
-from nnkit.bench.report import Probe
+from nnkit.benchmarking.measuring import Wait, waiting_for
+from nnkit.benchmarking.report import Probe
 
 LONG_ENOUGH = 0.02  # seconds of a product, so that starting it costs nothing
 SMALLEST, LARGEST = 512, 8192  # rows and columns

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from nnkit.bench.measuring import waiting_for
-from nnkit.bench.workloads import Workload
+from nnkit.benchmarking.measuring import waiting_for
+from nnkit.benchmarking.workloads import Workload
 from nnkit.summary.memory import storage_bytes
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nnkit import __version__
-from nnkit.bench.report import Environment
+from nnkit.benchmarking.report import Environment
 
 CPU_INFO = Path("/proc/cpuinfo")
 

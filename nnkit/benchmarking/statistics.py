@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median, quantiles
 
-from nnkit.bench.report import Latency, Mode, Ratio, Verdict
+from nnkit.benchmarking.report import Latency, Mode, Ratio, Verdict
 
 CONFIDENCE = 0.95  # of the interval
 MARGIN = 1.02  # ratios up to it, two copies of one model have too: their tensors lie elsewhere in memory

@@ -9,13 +9,13 @@ from statistics import median
 import torch
 from torch import nn
 
-from nnkit.bench.environment import environment
-from nnkit.bench.measuring import FEWEST, measure, waiting_for
-from nnkit.bench.memory import peak_memory
-from nnkit.bench.peak import best, probe
-from nnkit.bench.report import BenchModel, BenchReport, Measurement, Mode, Probe, Ratio, Samples
-from nnkit.bench.statistics import latency_of, paired_ratio
-from nnkit.bench.workloads import Untrainable, Workload, forward, training_step
+from nnkit.benchmarking.environment import environment
+from nnkit.benchmarking.measuring import FEWEST, measure, waiting_for
+from nnkit.benchmarking.memory import peak_memory
+from nnkit.benchmarking.peak import best, probe
+from nnkit.benchmarking.report import BenchModel, BenchReport, Measurement, Mode, Probe, Ratio, Samples
+from nnkit.benchmarking.statistics import latency_of, paired_ratio
+from nnkit.benchmarking.workloads import Untrainable, Workload, forward, training_step
 from nnkit.building import build_module
 from nnkit.devices import find_device
 from nnkit.errors import NnkitError, UsageProblem, first_line

@@ -1,6 +1,7 @@
 """Taking samples: warm-up, as many runs to a sample as the clock needs, and the models in turns."""
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,8 @@ from typing import Any
 
 import torch
 
-from nnkit.bench.report import Samples
-from nnkit.bench.workloads import Workload
+from nnkit.benchmarking.report import Samples
+from nnkit.benchmarking.workloads import Workload
 
 WARM_UP = 0.5  # seconds, or so many runs:
 FIRST_RUNS = 3
@@ -65,17 +66,19 @@ def measure(
     rounds: int | None,
     progress: Callable[[float], None],
 ) -> list[Samples]:
-    """Return samples of each workload, which take turns, there and back: A B B A, A B B A, …
+    """Return samples of each workload, which take turns, there and back: A B B A, or by chance B A A B.
 
-    So a drift of the machine meets them alike. rounds: how many such turns; None: as many as `seconds`
-    allow. progress: called after each round with the share that is done.
+    So a drift of the machine meets them alike, and what comes again and again at one pace meets neither
+    more than the other. rounds: how many such turns; None: as many as `seconds` allow. progress: called
+    before each round with the share that is done.
     """
     series = [Series(each, _warm_up(each, wait)) for each in workloads]
-    turn = [*series, *reversed(series)]
+    turns = [*series, *reversed(series)], [*reversed(series), *series]
+    chance = random.Random(0)
     start, done = time.perf_counter(), 0
     while (share := _share(done, rounds, (time.perf_counter() - start) / seconds)) < 1:
         progress(share)
-        for place, each in enumerate(turn, done * len(turn)):
+        for place, each in enumerate(chance.choice(turns), 2 * done * len(series)):
             each.take(place, wait)
         done += 1
     return [each.samples for each in series]
