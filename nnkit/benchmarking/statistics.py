@@ -21,8 +21,8 @@ def latency_of(times: Sequence[float]) -> Latency:
     """
     return Latency(
         median=median(times),
-        p90=quantiles(times, n=10)[-1] if len(times) >= 10 else None,
-        p99=quantiles(times, n=100)[-1] if len(times) >= 100 else None,
+        p90=quantiles(times, n=10, method="inclusive")[-1] if len(times) >= 10 else None,
+        p99=quantiles(times, n=100, method="inclusive")[-1] if len(times) >= 100 else None,
         minimum=min(times),
     )
 

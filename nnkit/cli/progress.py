@@ -54,5 +54,5 @@ class _Drawn:
         if line == self.line and now - self.drawn < REDRAWN:
             return
         self.line, self.drawn = line, now
-        total = None if share is None else 1.0
-        self.bar.update(self.task, description=line, total=total, completed=share or 0.0, refresh=True)
+        total = None if share is None else 1.0  # None: the bar says that something is done, not how much
+        self.bar.update(self.task, description=line, total=total, completed=share, refresh=True)
