@@ -1,5 +1,6 @@
 """BenchRequest -> BenchReport."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from nnkit.benchmarking.environment import environment
-from nnkit.benchmarking.measuring import FEWEST, measure, waiting_for
+from nnkit.benchmarking.measuring import Limit, measure, waiting_for
 from nnkit.benchmarking.memory import peak_memory
 from nnkit.benchmarking.peak import best, probe
 from nnkit.benchmarking.report import BenchModel, BenchReport, Measurement, Mode, Probe, Ratio, Samples
@@ -26,6 +27,8 @@ from nnkit.summary.memory import storage_bytes
 from nnkit.summary.report import OPTIMIZERS, SummaryReport
 from nnkit.summary.tracing import random_states_kept
 
+FEWEST = {1: 5, 2: 20}  # rounds by the number of models: an interval needs so many pairs
+MOST = 5000  # rounds: more say nothing new, and every sample is kept
 DRIFT = 1.2  # between the probes, above which something else was at work
 UNSTEADY = 2.0  # times the shortest that a median may be
 TITLES: dict[Mode, str] = {"forward": "forward", "training": "training step"}
@@ -88,7 +91,7 @@ def _check(request: BenchRequest) -> None:
         raise UsageProblem(
             f"there is no optimiser {request.optimizer}", f"choose one of {', '.join(OPTIMIZERS)}"
         )
-    fewest = FEWEST if len(request.specs) == 2 else 1
+    fewest = FEWEST[2] if len(request.specs) == 2 else 1
     if request.rounds is not None and request.rounds < fewest:
         raise UsageProblem(f"{request.rounds} rounds are too few", f"give {fewest} or more")
     for name, value in (("time limit", request.time_limit), ("number of threads", request.threads)):
@@ -177,12 +180,17 @@ def _time(
     samples = measure(
         [workload for _, workload in ready],
         waiting_for(device),
-        request.time_limit * len(ready),
-        request.rounds,
+        _limit(request, len(ready)),
         lambda share: request.progress(f"measuring: {mode}", done + part * share),
     )
     for (subject, workload), taken in zip(ready, samples, strict=True):
         subject.runs[mode] = taken, peak_memory(workload, device)
+
+
+def _limit(request: BenchRequest, models: int) -> Limit:
+    if request.rounds is not None:
+        return Limit(math.inf, request.rounds, request.rounds)
+    return Limit(request.time_limit * models, FEWEST[models], MOST)
 
 
 def _workload(request: BenchRequest, subject: _Subject, mode: Mode) -> Workload:

@@ -15,9 +15,8 @@ from nnkit.benchmarking.workloads import Workload
 
 WARM_UP = 0.5  # seconds, or so many runs:
 FIRST_RUNS = 3
+MOST_RUNS = 10_000
 CLOCK_SHARE = 0.01  # of a sample, that reading the clock may take
-FEWEST = 10  # rounds, whatever the time limit: an interval needs pairs
-MOST = 5000  # rounds: more say nothing new, and all of them are kept
 
 Wait = Callable[[], Any]
 """Blocks until the device has done all that it was given."""
@@ -28,6 +27,19 @@ def waiting_for(device: torch.device) -> Wait:
     if device.type == "cpu":
         return lambda: None
     return lambda: torch.accelerator.synchronize(device)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """When enough is measured: after so many seconds, but between the fewest and the most rounds."""
+
+    seconds: float
+    fewest: int
+    most: int
+
+    def share(self, seconds: float, rounds: int) -> float:
+        """Return how much is done; 1 or more is all."""
+        return max(min(seconds / self.seconds, rounds / self.fewest), rounds / self.most)
 
 
 @dataclass
@@ -62,21 +74,19 @@ class Series:
 def measure(
     workloads: Sequence[Workload],
     wait: Wait,
-    seconds: float,
-    rounds: int | None,
+    limit: Limit,
     progress: Callable[[float], None],
 ) -> list[Samples]:
     """Return samples of each workload, which take turns, there and back: A B B A, or by chance B A A B.
 
     So a drift of the machine meets them alike, and what comes again and again at one pace meets neither
-    more than the other. rounds: how many such turns; None: as many as `seconds` allow. progress: called
-    before each round with the share that is done.
+    more than the other. progress: called before each round with the share that is done.
     """
     series = [Series(each, _warm_up(each, wait)) for each in workloads]
     turns = [*series, *reversed(series)], [*reversed(series), *series]
     chance = random.Random(0)
     start, done = time.perf_counter(), 0
-    while (share := _share(done, rounds, (time.perf_counter() - start) / seconds)) < 1:
+    while (share := limit.share(time.perf_counter() - start, done)) < 1:
         progress(share)
         for place, each in enumerate(chance.choice(turns), 2 * done * len(series)):
             each.take(place, wait)
@@ -84,18 +94,11 @@ def measure(
     return [each.samples for each in series]
 
 
-def _share(done: int, rounds: int | None, of_time: float) -> float:
-    """Return how much of the measuring is done: by rounds where they were asked for, else by time."""
-    if rounds is not None:
-        return done / rounds
-    return max(min(of_time, done / FEWEST), done / MOST)
-
-
 def _warm_up(workload: Workload, wait: Wait) -> int:
     """Run until caches and allocators are as they stay; return how many runs make a sample."""
     clock = min(_timed(lambda: None, wait) for _ in range(100))
     times: list[int] = []
-    while len(times) < FIRST_RUNS or (sum(times) < WARM_UP * 1e9 and len(times) < MOST):
+    while len(times) < FIRST_RUNS or (sum(times) < WARM_UP * 1e9 and len(times) < MOST_RUNS):
         times.append(_timed(workload.run, wait))
     return max(1, math.ceil(clock / CLOCK_SHARE / median(times[len(times) // 2 :])))
 

@@ -8,10 +8,10 @@ import torch
 from nnkit.benchmarking.measuring import Wait, waiting_for
 from nnkit.benchmarking.report import Probe
 
-LONG_ENOUGH = 0.02  # seconds of a product, so that starting it costs nothing
+LONG_ENOUGH = 0.002  # seconds of a product: starting it costs nothing, and few are interrupted
 SMALLEST, LARGEST = 512, 8192  # rows and columns
-COPIED = 128 * 2**20  # bytes, more than a cache holds
-TRIES = 5  # of which the best counts: what is sought is the peak
+COPIED = 64 * 2**20  # bytes, more than a cache holds
+TRIES = 20  # of which the best counts: what is sought is the peak
 
 
 def probe(device: torch.device, dtypes: Iterable[str]) -> Probe:

@@ -105,7 +105,9 @@ def _notes(report: BenchReport) -> Iterator[tuple[str, str]]:
 
 
 def _verdict(report: BenchReport, ratio: Ratio) -> str:
-    interval = f"{ratio.confidence:.0%} interval {ratio.low:.3f} to {ratio.high:.3f} of {ratio.pairs} pairs"
+    interval = (
+        f"{ratio.confidence * 100:.4g}% interval {ratio.low:.3f} to {ratio.high:.3f} of {ratio.pairs} pairs"
+    )
     seen = ratio.verdict != "no difference seen"
     verdict = f"{report.labels[1]} is {ratio.verdict}" if seen else ratio.verdict
     return f"{ratio.ratio:.3f} ({interval}): {verdict}"

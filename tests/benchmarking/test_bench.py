@@ -22,7 +22,7 @@ QUICK = ["--rounds", "10", "--threads", "1"]
 
 @pytest.fixture(scope="module")
 def pair():
-    return nnkit.bench("simple-cnn", nnkit.resolve("simple-cnn", batch=4), rounds=10, threads=1)
+    return nnkit.bench("simple-cnn", nnkit.resolve("simple-cnn", batch=4), rounds=20, threads=1)
 
 
 @pytest.fixture
@@ -72,12 +72,12 @@ def test_throughput_and_shares_follow_from_the_median(pair):
 def test_every_sample_is_kept_with_its_place(pair):
     for mode in (0, 1):
         samples = [model.measurements[mode].samples for model in pair.models]
-        assert sorted(samples[0].order + samples[1].order) == list(range(40))
-        assert all(len(each.nanoseconds) == len(each.cpu_nanoseconds) == 20 for each in samples)
+        assert sorted(samples[0].order + samples[1].order) == list(range(80))
+        assert all(len(each.nanoseconds) == len(each.cpu_nanoseconds) == 40 for each in samples)
 
 
 def test_of_two_each_mode_has_a_ratio_with_an_interval_around_it(pair):
-    assert [(each.mode, each.pairs) for each in pair.ratios] == [("forward", 10), ("training", 10)]
+    assert [(each.mode, each.pairs) for each in pair.ratios] == [("forward", 20), ("training", 20)]
     assert all(each.low <= each.ratio <= each.high for each in pair.ratios)
 
 
@@ -95,13 +95,13 @@ def test_text_of_two(pair):
 
 def test_the_verdict_in_words(pair):
     ratios = (
-        Ratio("forward", 1.5, 1.4, 1.6, 0.95, 40, "slower"),
-        Ratio("training", 1.01, 0.9, 1.1, 0.95, 40, "no difference seen"),
+        Ratio("forward", 1.5, 1.4, 1.6, 0.999, 40, "slower"),
+        Ratio("training", 1.01, 0.9, 1.1, 0.999, 40, "no difference seen"),
     )
     text = as_text(replace(pair, ratios=ratios))
     assert (
-        "ratio        forward 1.500 (95% interval 1.400 to 1.600 of 40 pairs): vision/simple-cnn (right) is slower\n"
-        "ratio        training step 1.010 (95% interval 0.900 to 1.100 of 40 pairs): no difference seen\n"
+        "ratio        forward 1.500 (99.9% interval 1.400 to 1.600 of 40 pairs): vision/simple-cnn (right) is slower\n"
+        "ratio        training step 1.010 (99.9% interval 0.900 to 1.100 of 40 pairs): no difference seen\n"
     ) in text
 
 
@@ -142,7 +142,7 @@ def test_google_benchmark_has_each_sample_and_aggregates(nnkit_command, measured
     assert [each["cpu_time"] * each["iterations"] for each in samples] == list(
         measured.samples.cpu_nanoseconds
     )
-    assert {(each["repetitions"], each["time_unit"], each["name"]) for each in samples} == {(20, "ns", name)}
+    assert {(each["repetitions"], each["time_unit"], each["name"]) for each in samples} == {(40, "ns", name)}
     aggregates = {each["aggregate_name"]: each for each in runs if each["run_type"] == "aggregate"}
     assert set(aggregates) == {"mean", "median", "stddev"}
     assert aggregates["median"]["name"] == f"{name}_median"
@@ -174,7 +174,7 @@ def test_one_model_without_training_and_nothing_on_stderr(nnkit_command):
 
 
 def test_modules_of_ones_own_and_why_one_is_not_trained():
-    report = nnkit.bench(nn.Linear(3, 2), nn.Flatten(), inputs=[torch.ones(5, 3)], rounds=10)
+    report = nnkit.bench(nn.Linear(3, 2), nn.Flatten(), inputs=[torch.ones(5, 3)], rounds=20)
     assert report.labels == ("linear", "flatten")
     assert [len(model.measurements) for model in report.models] == [2, 1]
     assert report.models[1].untrained == "none of its parameters is trainable"
@@ -215,7 +215,7 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
     [
         ([], "bench takes one model or two"),
         (["gcn", "gcn", "gcn"], "bench takes one model or two"),
-        (["gcn", "gcn", "--rounds", "9"], "9 rounds are too few"),
+        (["gcn", "gcn", "--rounds", "19"], "19 rounds are too few"),
         (["gcn", "--rounds", "0"], "0 rounds are too few"),
         (["gcn", "--time-limit", "0"], "a time limit of 0 can't be"),
         (["gcn", "--threads", "-1"], "a number of threads of -1 can't be"),

