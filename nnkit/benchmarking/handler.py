@@ -14,7 +14,17 @@ from nnkit.benchmarking.environment import environment
 from nnkit.benchmarking.measuring import Limit, measure, waiting_for
 from nnkit.benchmarking.memory import peak_memory
 from nnkit.benchmarking.peak import best, probe
-from nnkit.benchmarking.report import BenchModel, BenchReport, Measurement, Mode, Probe, Ratio, Samples
+from nnkit.benchmarking.report import (
+    TITLES,
+    BenchModel,
+    BenchReport,
+    Measurement,
+    Mode,
+    Probe,
+    Ratio,
+    Samples,
+    labels_of,
+)
 from nnkit.benchmarking.statistics import latency_of, paired_ratio
 from nnkit.benchmarking.workloads import Untrainable, Workload, forward, training_step
 from nnkit.building import build_module
@@ -31,7 +41,6 @@ FEWEST = {1: 5, 2: 20}  # rounds by the number of models: an interval needs so m
 MOST = 5000  # rounds: more say nothing new, and every sample is kept
 DRIFT = 1.2  # between the probes, above which something else was at work
 UNSTEADY = 2.0  # times the shortest that a median may be
-TITLES: dict[Mode, str] = {"forward": "forward", "training": "training step"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +104,7 @@ def _check(request: BenchRequest) -> None:
     if request.rounds is not None and request.rounds < fewest:
         raise UsageProblem(f"{request.rounds} rounds are too few", f"give {fewest} or more")
     for name, value in (("time limit", request.time_limit), ("number of threads", request.threads)):
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # nor is NaN
             raise UsageProblem(f"a {name} of {value:g} can't be", "give more than 0")
 
 
@@ -139,17 +148,17 @@ def _subject(request: BenchRequest, spec: ModelSpec, device: torch.device) -> _S
         inputs = sample_inputs(spec, device=str(device))
     else:
         inputs = tuple(each.to(device) for each in request.inputs)
-    return _Subject(spec, module, inputs, _summary(request, spec, module, inputs))
+    return _Subject(spec, module, inputs, _summary(request, spec, module, inputs, device))
 
 
 def _summary(
-    request: BenchRequest, spec: ModelSpec, module: nn.Module, inputs: Inputs
+    request: BenchRequest, spec: ModelSpec, module: nn.Module, inputs: Inputs, device: torch.device
 ) -> SummaryReport | None:
     """Return what nnkit counts of a model, or as much of it as can be told."""
     for optimizer in (request.optimizer, None):
         asked = SummaryRequest(
             spec=spec, host=request.host, module=module, inputs=inputs, optimizer=optimizer,
-            device=str(inputs[0].device),
+            device=str(device),
         )  # fmt: skip
         try:
             report: SummaryReport = request.host.hook.nnkit_summarize(request=asked)
@@ -273,11 +282,12 @@ def _warnings(subjects: Sequence[_Subject], before: Probe, after: Probe) -> Iter
         if max(pair) > DRIFT * min(pair):
             one, other = (each / 1e9 for each in pair)
             yield f"the machine was busy: {what} ran at {one:.1f} G/s before and {other:.1f} G/s after"
-    for subject in subjects:
+    labels = labels_of([subject.spec for subject in subjects])
+    for label, subject in zip(labels, subjects, strict=True):
         for mode, (samples, _) in subject.runs.items():
             times = median(samples.times) / min(samples.times)
             if times > UNSTEADY:
                 yield (
-                    f"the median {TITLES[mode]} of {subject.spec.name} took {times:.1f} times the shortest: "
+                    f"the median {TITLES[mode]} of {label} took {times:.1f} times the shortest: "
                     "close what else runs, or try fewer threads"
                 )

@@ -1,12 +1,13 @@
 """What a benchmark says. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from nnkit.spec import ModelSpec
 
 Mode = Literal["forward", "training"]
+TITLES: dict[Mode, str] = {"forward": "forward", "training": "training step"}
 Verdict = Literal["faster", "slower", "no difference seen"]
 
 
@@ -142,11 +143,8 @@ class BenchReport:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What tells the models apart: their names, with `left` and `right` where those are the same."""
-        names = [model.spec.name for model in self.models]
-        if len(set(names)) == len(names):
-            return tuple(names)
-        return tuple(f"{name} ({side})" for name, side in zip(names, ("left", "right"), strict=True))
+        """What tells the models apart."""
+        return labels_of([model.spec for model in self.models])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, the form of `--json`."""
@@ -165,3 +163,11 @@ class BenchReport:
             for model in self.models
         ]
         return {"schema": self.SCHEMA, "nnkit": __version__, **data, "models": models}
+
+
+def labels_of(specs: Sequence[ModelSpec]) -> tuple[str, ...]:
+    """Return the names of one or two models, with `left` and `right` where those are the same."""
+    names = tuple(spec.name for spec in specs)
+    if len(set(names)) == len(names):
+        return names
+    return tuple(f"{name} ({side})" for name, side in zip(names, ("left", "right"), strict=True))

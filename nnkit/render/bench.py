@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from nnkit.benchmarking.report import BenchModel, BenchReport, Measurement, Mode, Probe, Ratio
+from nnkit.benchmarking.report import TITLES, BenchModel, BenchReport, Measurement, Probe, Ratio
 from nnkit.render import words
 from nnkit.render.table import Table, paragraph, to_plain, to_terminal
 
-TITLES: dict[Mode, str] = {"forward": "forward", "training": "training step"}
 TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
 UNKNOWN = "-"
 

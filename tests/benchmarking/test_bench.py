@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import nnkit
-from nnkit.benchmarking import handler
+from nnkit.benchmarking import handler, measuring
 from nnkit.benchmarking.report import Probe, Ratio
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.render.bench import as_text
@@ -20,8 +20,16 @@ from nnkit.render.bench import as_text
 QUICK = ["--rounds", "10", "--threads", "1"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _little_warm_up():
+    """Nothing here is judged by its time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(measuring, "WARM_UP", 0.01)
+        yield
+
+
 @pytest.fixture(scope="module")
-def pair():
+def pair(_little_warm_up):
     return nnkit.bench("simple-cnn", nnkit.resolve("simple-cnn", batch=4), rounds=20, threads=1)
 
 
@@ -218,6 +226,7 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
         (["gcn", "gcn", "--rounds", "19"], "19 rounds are too few"),
         (["gcn", "--rounds", "0"], "0 rounds are too few"),
         (["gcn", "--time-limit", "0"], "a time limit of 0 can't be"),
+        (["gcn", "--time-limit", "nan"], "a time limit of nan can't be"),
         (["gcn", "--threads", "-1"], "a number of threads of -1 can't be"),
         (["gcn", "--optimizer", "lion"], "'lion' is not one of"),
         (["gcn", "--format", "xml"], "'xml' is not one of"),
