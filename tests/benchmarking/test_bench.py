@@ -281,6 +281,7 @@ def test_ctrl_c_is_one_line(nnkit_command, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler imports what torch deprecates
 def test_a_compiler_is_used_or_its_lack_is_an_error(nnkit_command, monkeypatch):
     done = nnkit_command("bench", "simple-cnn", "--compile", "--no-training", *QUICK)
     assert done.code == 0
