@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from msgspec import Meta as Meta
 
+    from nnkit.api import bench as bench
     from nnkit.api import build as build
     from nnkit.api import compare as compare
     from nnkit.api import export as export
@@ -47,6 +48,7 @@ _HOMES = {
     "Preset": "nnkit.architecture",
     "TensorSpec": "nnkit.architecture",
     "WriteRequest": "nnkit.hookspecs",
+    "bench": "nnkit.api",
     "build": "nnkit.api",
     "compare": "nnkit.api",
     "export": "nnkit.api",

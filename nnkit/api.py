@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from nnkit.benchmarking.report import BenchReport
     from nnkit.exporting.report import ExportReport, ExportsReport, VerifyReport
     from nnkit.smoke.report import SmokeReport
     from nnkit.summary.comparison import CompareReport
@@ -383,6 +384,44 @@ def smoke_sweep(
     return sweep(request)
 
 
+def bench(
+    *targets: "str | ModelSpec | nn.Module",
+    inputs: "Sequence[Tensor] | None" = None,
+    device: str = "cpu",
+    training: bool = True,
+    optimizer: str = "adam",
+    rounds: int | None = None,
+    time_limit: float = 10.0,
+    threads: int | None = None,
+    compiled: bool = False,
+    preset: str | None = None,
+    progress: Callable[[str, float], None] | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "BenchReport":
+    """Measure one model, or two in turns: latency, throughput and peak memory of forward and training step.
+
+        nnkit.bench("resnet18", "resnet34").ratios[0].verdict
+
+    inputs: what modules are run with. training: whether the training step is measured, with `optimizer`.
+    rounds: each model is measured twice in one, in each mode; by default as many as `time_limit`,
+    seconds for each model in each mode, allows. threads: of torch on the CPU. compiled: by torch.compile.
+    progress: called with what is being done and the share of all that is done.
+    preset, options: of all targets that are no modules.
+    """
+    from nnkit.benchmarking.handler import BenchRequest, bench
+
+    manager = manager or plugin_manager()
+    specs = tuple(_target(each, inputs, preset, manager, options)[0] for each in targets)
+    return bench(
+        BenchRequest(
+            specs=specs, host=manager, inputs=_tuple(inputs), device=device, training=training,
+            optimizer=optimizer, rounds=rounds, time_limit=time_limit, threads=threads, compiled=compiled,
+            progress=progress or _ignore,
+        )
+    )  # fmt: skip
+
+
 def _target(
     target: "str | ModelSpec | nn.Module",
     inputs: Sequence[Any] | None,
@@ -425,5 +464,5 @@ def _tuple(inputs: "Sequence[Tensor] | None") -> "tuple[Tensor, ...] | None":
     return None if inputs is None else tuple(inputs)
 
 
-def _ignore(line: str) -> None:
+def _ignore(line: str, share: float = 0.0) -> None:
     """Report progress to nobody."""

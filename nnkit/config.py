@@ -18,7 +18,8 @@ RESERVED = frozenset(
     "exit_code external_data fix float32_io force format fsdp full functional google_benchmark help input "
     "input_names jobs json junit left max_shard_size memory memory_limit meta nproc only onnx opset optimize "
     "optimizer output output_names parallel preset pt2 quiet results right rounds safetensors seed set shard "
-    "simulate spec static stats strict time_limit training unfold verbose verify version weights".split()
+    "simulate spec static stats strict threads time_limit training unfold verbose verify version "
+    "weights".split()
 )
 """Names of core options, present and planned; a config field or dim with such a name would hide one."""
 

@@ -101,3 +101,9 @@ def test_an_export_without_a_proof_and_several_formats(tmp_path):
 def test_smoke_runs():
     data = check(nnkit.smoke_run("gcn", checks=["shapes", "causality"]))
     assert [each["status"] for each in data["checks"]] == ["passed", "skipped"]
+
+
+def test_benchmarks():
+    data = check(nnkit.bench("gcn", "gcn", rounds=20, threads=1, training=False))
+    assert [each["mode"] for each in data["ratios"]] == ["forward"]
+    assert len(data["models"][0]["measurements"][0]["samples"]["nanoseconds"]) == 40

@@ -16,6 +16,7 @@ from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import NnkitError, did_you_mean
 
 COMMANDS = {
+    "bench": "latency, throughput, peak memory; of two models, which is faster",
     "build": "build it, print its module tree; or write its spec as YAML",
     "compare": "models side by side, or layer by layer",
     "doctor": "versions and devices, in one block to paste",

@@ -7,6 +7,7 @@ import click
 from nnkit import api
 from nnkit.cli.options import architecture_options
 from nnkit.cli.output import print_json
+from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.sweep import SweepCommand, SweepOptions, run_many, sweep_options
 from nnkit.errors import UsageProblem, VerificationFailed
@@ -74,10 +75,11 @@ def command(
     from nnkit.render.smoke import as_text
 
     settings = ctx.ensure_object(Settings)
-    report = api.smoke_run(
-        spec, device=device, simulate=simulate, checks=checks or None, full=full, compile=compiled,
-        progress=settings.progress,
-    )  # fmt: skip
+    with progress_bar(settings) as progress:
+        report = api.smoke_run(
+            spec, device=device, simulate=simulate, checks=checks or None, full=full, compile=compiled,
+            progress=progress,
+        )  # fmt: skip
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")

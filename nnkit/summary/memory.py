@@ -291,9 +291,9 @@ class _Twin:
         return Memory(
             device=device,
             optimizer=self.optimizer,
-            parameters=_bytes(self.module.parameters()),
-            buffers=_bytes(self.module.buffers()),
-            inputs=_bytes(inputs),
+            parameters=storage_bytes(self.module.parameters()),
+            buffers=storage_bytes(self.module.buffers()),
+            inputs=storage_bytes(inputs),
             **training,
             inference_peak=resident + self._inference(live),
             note=note,
@@ -335,9 +335,13 @@ class _Twin:
         gradients = [each.grad for each in trainable if each.grad is not None]
         # A parameter without a gradient never gets a state either.
         idle = [stepper.state[each] for each in trainable if each.grad is None]
-        idle_bytes = _bytes(tensors_in(idle))
-        state = _bytes(tensors_in(list(stepper.state.values()))) - idle_bytes
-        figures = {"gradients": _bytes(gradients), "optimizer_state": state, "saved": sum(saved.values())}
+        idle_bytes = storage_bytes(tensors_in(idle))
+        state = storage_bytes(tensors_in(list(stepper.state.values()))) - idle_bytes
+        figures = {
+            "gradients": storage_bytes(gradients),
+            "optimizer_state": state,
+            "saved": sum(saved.values()),
+        }
         stepper.step()
         stepper.zero_grad(set_to_none=True)
         return {**figures, "training_peak": live.peak - idle_bytes}
@@ -352,7 +356,7 @@ class _Twin:
         return live.peak - before
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Return the bytes of the storages of `tensors`, each counted once."""
     storages = (part.untyped_storage() for each in tensors for part in _strided_parts(each))
     return sum({id(storage): storage.nbytes() for storage in storages}.values())

@@ -4,6 +4,7 @@ import pytest
 from conftest import ROOT, python
 
 BENCHMARKS = {
+    "bench_bench.py": ["--quick"],
     "bench_startup.py": ["--rounds", "1"],
     "bench_export.py": ["--quick"],
     "bench_summary.py": ["--quick"],

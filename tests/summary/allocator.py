@@ -1,10 +1,8 @@
 """What torch's own CPU allocator counts while a model trains a step and runs: the truth of the estimates."""
 
-import gc
-
 import torch
-from torch.profiler import ProfilerActivity, profile
 
+from nnkit.benchmarking.memory import peak_on_cpu
 from nnkit.tensors import tensors_in
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -17,7 +15,7 @@ def measure_memory(module, args, optimizer="adam"):
     _step(module, args, stepper)
     state = list(tensors_in(list(stepper.state.values())))
     resident = _bytes([*module.parameters(), *module.buffers(), *tensors_in(args)])
-    training = resident + _bytes(state) + _peak(lambda: _step(module, args, stepper))
+    training = resident + _bytes(state) + peak_on_cpu(lambda: _step(module, args, stepper))
     module.eval()
 
     def infer():
@@ -25,7 +23,7 @@ def measure_memory(module, args, optimizer="adam"):
             module(*args)
 
     infer()
-    return training, resident + _peak(infer)
+    return training, resident + peak_on_cpu(infer)
 
 
 def _step(module, args, stepper):
@@ -40,18 +38,3 @@ def _bytes(tensors):
     return sum(
         {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors}.values()
     )
-
-
-def _peak(run):
-    """Return the most bytes that were allocated at once beyond those at the start."""
-    gc.collect()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
-        run()
-    now = peak = 0
-    events = watched.profiler.kineto_results.events()
-    for event in sorted(
-        (each for each in events if each.name() == "[memory]"), key=lambda each: each.start_ns()
-    ):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return peak

@@ -1,0 +1,103 @@
+"""`nnkit bench ARCH [ARCH]`."""
+
+import click
+
+from nnkit import api
+from nnkit.benchmarking.report import BenchReport
+from nnkit.cli.options import installed_plugins
+from nnkit.cli.output import print_report, report_format
+from nnkit.cli.progress import progress_bar
+from nnkit.cli.settings import Settings, settings_options
+from nnkit.cli.words import sort_words, specs_of
+from nnkit.errors import UsageProblem
+from nnkit.summary.report import OPTIMIZERS
+
+
+@click.command("bench", context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="ARCH [ARCH]")
+@report_format("text", "json", "csv", "google-benchmark")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    help="cpu, cuda, cuda:1, mps, xpu, or auto for the best there is.",
+)
+@click.option(
+    "--training/--no-training",
+    default=True,
+    show_default=True,
+    help="Measure a training step, too: forward, backward, optimiser.",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(OPTIMIZERS),
+    default="adam",
+    show_default=True,
+    help="Of the training step.",
+)
+@click.option(
+    "--time-limit",
+    type=float,
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For each model in each mode.",
+)
+@click.option(
+    "--rounds", type=int, metavar="N", help="So many instead, with two samples of each model in one."
+)
+@click.option("--threads", type=int, metavar="N", help="Of torch on the CPU. [default: its own choice]")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the models by torch.compile.")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="DECLARATION", help="An input of modules of your own."
+)
+@settings_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    format: str,
+    device: str,
+    training: bool,
+    optimizer: str,
+    time_limit: float,
+    rounds: int | None,
+    threads: int | None,
+    compiled: bool,
+    inputs: tuple[str, ...],
+) -> None:
+    """Measure a model: latency, throughput, peak memory, percent of what the machine can do.
+
+    Two are run in turns, A B B A, and the ratio of their times has an interval. An option of an
+    architecture stands for both, or with --left. or --right. for one.
+
+    \b
+    nnkit bench resnet18 --batch 8
+    nnkit bench resnet18 resnet34 --device cuda
+    nnkit bench lstm lstm --right.hidden-size 256
+    """
+    settings = ctx.ensure_object(Settings)
+    manager = installed_plugins(settings)
+    typed = sort_words(words, manager)
+    if not 1 <= len(typed.references) <= 2:
+        raise UsageProblem("bench takes one model or two", "nnkit bench resnet18 resnet34")
+    with progress_bar(settings) as progress:
+        report = api.bench(
+            *specs_of(typed, manager, inputs), device=device, training=training, optimizer=optimizer,
+            rounds=rounds, time_limit=time_limit, threads=threads, compiled=compiled, progress=progress,
+        )  # fmt: skip
+    _show(settings, report, format)
+
+
+def _show(settings: Settings, report: BenchReport, format: str) -> None:
+    from nnkit.render.bench import as_text
+    from nnkit.render.google_benchmark import as_google_benchmark
+    from nnkit.render.timm import as_timm_csv
+
+    forms = {
+        "text": lambda: as_text(report, settings.on_terminal, settings.use_color),
+        "csv": lambda: as_timm_csv(report),
+        "google-benchmark": lambda: as_google_benchmark(report),
+    }
+    print_report(settings, report, format, forms)

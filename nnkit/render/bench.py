@@ -1,0 +1,117 @@
+"""BenchReport -> text."""
+
+from collections.abc import Iterator, Mapping
+
+from nnkit.benchmarking.report import TITLES, BenchModel, BenchReport, Measurement, Probe, Ratio
+from nnkit.render import words
+from nnkit.render.table import Table, paragraph, to_plain, to_terminal
+
+TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
+UNKNOWN = "-"
+
+
+def as_text(report: BenchReport, terminal: bool = False, color: bool = False) -> str:
+    """Return the figures: of one model, its modes side by side; of two, the models, mode by mode."""
+    tables = [to_terminal(each, color) if terminal else to_plain(each) for each in _tables(report)]
+    notes = "\n".join(paragraph(label, text, terminal) for label, text in _notes(report))
+    return "\n\n".join([_title(report), *tables, notes])
+
+
+def _title(report: BenchReport) -> str:
+    where = report.environment
+    title = [
+        f"{' and '.join(report.labels)} on {where.device}",
+        where.device_name,
+        f"{where.threads} thread{'s'[: where.threads > 1]}",
+        *dict.fromkeys(words.sizes(model.spec.sizes) for model in report.models),
+        *dict.fromkeys(model.spec.dtype for model in report.models),
+        *(["compiled"] if report.compiled else []),
+    ]
+    return " · ".join(title)
+
+
+def _tables(report: BenchReport) -> Iterator[Table]:
+    if len(report.models) == 1:
+        model = report.models[0]
+        yield _table("", {TITLES[each.mode]: (model, each) for each in model.measurements})
+        return
+    for mode, title in TITLES.items():
+        columns = {
+            label: (model, each)
+            for label, model in zip(report.labels, report.models, strict=True)
+            for each in model.measurements
+            if each.mode == mode
+        }
+        if columns:
+            yield _table(title, columns)
+
+
+def _table(title: str, columns: Mapping[str, tuple[BenchModel, Measurement]]) -> Table:
+    figures = [_figures(model, each) for model, each in columns.values()]
+    rows = [(label, *(each[label] for each in figures)) for label in figures[0]]
+    return Table((title, *columns), rows, frozenset(columns))
+
+
+def _figures(model: BenchModel, measured: Measurement) -> dict[str, str]:
+    latency, samples = measured.latency, measured.samples
+    loops = f" of {samples.loops} runs" if samples.loops > 1 else ""
+    unit = "runs" if model.batch is None else "samples"
+    return {
+        "median": _time(latency.median),
+        "p90": _time(latency.p90),
+        "p99": _time(latency.p99),
+        "minimum": _time(latency.minimum),
+        "measured": f"{len(samples.nanoseconds):,} times{loops}",
+        "throughput": f"{_three_digits(measured.throughput)} {unit}/s",
+        "FLOPs": UNKNOWN if measured.flops is None else words.count(measured.flops),
+        "of peak FLOP/s": _share(measured.mfu),
+        "of peak bytes/s": _share(measured.mbu),
+        "peak memory": _size(measured.peak),
+        "estimated": _size(measured.estimate),
+    }
+
+
+def _time(nanoseconds: float | None) -> str:
+    """Return `41.2 ms`."""
+    if nanoseconds is None:
+        return UNKNOWN
+    unit, size = next((each for each in TIME_UNITS if nanoseconds >= each[1]), TIME_UNITS[-1])
+    return f"{_three_digits(nanoseconds / size)} {unit}"
+
+
+def _three_digits(number: float) -> str:
+    """Return `1.23`, `12.3`, `123`, `12,345`."""
+    return f"{number:,.{2 if number < 10 else 1 if number < 100 else 0}f}"
+
+
+def _share(share: float | None) -> str:
+    return UNKNOWN if share is None else words.percent(share)
+
+
+def _size(size: int | None) -> str:
+    return UNKNOWN if size is None else words.size(size)
+
+
+def _notes(report: BenchReport) -> Iterator[tuple[str, str]]:
+    for ratio in report.ratios:
+        yield "ratio", f"{TITLES[ratio.mode]} {_verdict(report, ratio)}"
+    for label, model in zip(report.labels, report.models, strict=True):
+        if model.untrained:
+            yield "not trained", f"{label}: {model.untrained}"
+    yield "machine", f"{_probe(report.before)} before; {_probe(report.after)} after"
+    for warning in report.warnings:
+        yield "warning", warning
+
+
+def _verdict(report: BenchReport, ratio: Ratio) -> str:
+    interval = (
+        f"{ratio.confidence * 100:.4g}% interval {ratio.low:.3f} to {ratio.high:.3f} of {ratio.pairs} pairs"
+    )
+    seen = ratio.verdict != "no difference seen"
+    verdict = f"{report.labels[1]} is {ratio.verdict}" if seen else ratio.verdict
+    return f"{ratio.ratio:.3f} ({interval}): {verdict}"
+
+
+def _probe(probe: Probe) -> str:
+    rates = [f"{rate / 1e9:.1f} GFLOP/s in {dtype}" for dtype, rate in probe.flops_per_second.items()]
+    return ", ".join([*rates, f"copies {probe.bytes_per_second / 1e9:.1f} GB/s"])
