@@ -309,7 +309,7 @@ def smoke_run(
     simulate: str | None = None,
     checks: Sequence[str] | None = None,
     full: bool = False,
-    compile: bool = False,  # noqa: A002 - the name that torch has for it
+    compiled: bool = False,
     preset: str | None = None,
     progress: Callable[[str], None] | None = None,
     manager: PluginManager | None = None,
@@ -319,7 +319,7 @@ def smoke_run(
 
     simulate: `cuda`, `xpu` or `mps`: check the placement alone, on a fake one of these, in the place of
     `device`; then `target` must be named, and is built in another process.
-    checks: the names of those to run alone. full: run those that take long, too. compile: check what
+    checks: the names of those to run alone. full: run those that take long, too. compiled: check what
     torch.compile makes of the model. A module is checked on a copy, so it stays as it is.
     Raises UsageProblem for a device that isn't there or a check that isn't known.
     """
@@ -332,7 +332,7 @@ def smoke_run(
     _refuse_unsupported(spec, "smoke-run")
     request = SmokeRequest(
         spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
-        checks=None if checks is None else tuple(checks), full=full, compile=compile,
+        checks=None if checks is None else tuple(checks), full=full, compiled=compiled,
         progress=progress or _ignore,
     )  # fmt: skip
     report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
@@ -344,7 +344,7 @@ def smoke_sweep(
     device: str = "cpu",
     checks: Sequence[str] | None = None,
     full: bool = False,
-    compile: bool = False,  # noqa: A002 - as above
+    compiled: bool = False,
     seed: int = 0,
     dtype: str = "float32",
     sizes: Mapping[str, int] | None = None,
@@ -361,7 +361,7 @@ def smoke_sweep(
 
         nnkit.smoke_sweep("res*", "graph/*", results="zoo.jsonl", memory_limit="8GB").counts
 
-    patterns: names, or patterns of names; without any, all architectures. device, checks, full, compile: as
+    patterns: names, or patterns of names; without any, all architectures. device, checks, full, compiled: as
     in `smoke_run`. sizes: hold for those that have such a dim. results: the file that each result is added
     to; what is in it already isn't run again. shard: (i, n), part i of n. time_limit: in seconds,
     memory_limit: in bytes or like `8GB`, for each. jobs: how many at once. executor: `local` or a plugin's.
@@ -375,8 +375,8 @@ def smoke_sweep(
 
     request = SweepRequest(
         manager=manager or plugin_manager(), patterns=patterns, device=device,
-        checks=None if checks is None else tuple(checks), full=full, compile=compile, seed=seed, dtype=dtype,
-        sizes=sizes or {}, results=None if results is None else Path(results), shard=shard,
+        checks=None if checks is None else tuple(checks), full=full, compiled=compiled, seed=seed,
+        dtype=dtype, sizes=sizes or {}, results=None if results is None else Path(results), shard=shard,
         time_limit=time_limit,
         memory_limit=parse_size(memory_limit) if isinstance(memory_limit, str) else memory_limit,
         jobs=jobs, executor=executor, finished=finished,

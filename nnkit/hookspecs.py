@@ -165,7 +165,7 @@ class SmokeRequest:
 
     simulate: `cuda`, `xpu` or `mps`: the placement alone, on a fake one of these; then no device of the
     machine is meant, and `device` is no name of one.
-    checks: the names of those to run, None for all. full: those that take long, too. compile: on the
+    checks: the names of those to run, None for all. full: those that take long, too. compiled: on the
     model as torch.compile makes it. inputs: example inputs in the place of random ones. progress: called
     with a check's name.
     """
@@ -177,7 +177,7 @@ class SmokeRequest:
     inputs: "tuple[Tensor, ...] | None" = None
     checks: tuple[str, ...] | None = None
     full: bool = False
-    compile: bool = False
+    compiled: bool = False
     progress: Callable[[str], None] = _silent
 
 

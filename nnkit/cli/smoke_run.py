@@ -77,7 +77,7 @@ def command(
     settings = ctx.ensure_object(Settings)
     with progress_bar(settings) as progress:
         report = api.smoke_run(
-            spec, device=device, simulate=simulate, checks=checks or None, full=full, compile=compiled,
+            spec, device=device, simulate=simulate, checks=checks or None, full=full, compiled=compiled,
             progress=progress,
         )  # fmt: skip
     if junit is not None:

@@ -154,7 +154,7 @@ def run_many(
 
     try:
         report = api.smoke_sweep(
-            *patterns, device=device, checks=checks or None, full=full, compile=compiled,
+            *patterns, device=device, checks=checks or None, full=full, compiled=compiled,
             seed=ctx.params["seed"] or 0, dtype=ctx.params["dtype"] or "float32", sizes=ctx.meta[OPTIONS],
             results=many.results,
             shard=many.shard or (1, 1), time_limit=many.time_limit or TIME_LIMIT,

@@ -19,8 +19,8 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     """Run the checks one after the other; a model that can't even be built raises its own error."""
     device = find_device(request.device, can_simulate=True)
     chosen = choose(request.checks, request.full, request.host)
-    subject = Subject(request.spec, request.host, device, request.inputs, request.compile)
-    if request.compile:
+    subject = Subject(request.spec, request.host, device, request.inputs, request.compiled)
+    if request.compiled:
         _try_compiler(device)
     subject.fresh()
     results = []
@@ -28,7 +28,7 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
         request.progress(f"checking {check.name}")
         results.append(replace(_run(check, subject), repeat=_repeat(request, check)))
     spec = request.spec.with_sizes(subject.sizes)
-    return SmokeReport(spec, str(device), tuple(results), request.compile)
+    return SmokeReport(spec, str(device), tuple(results), request.compiled)
 
 
 def _try_compiler(device: torch.device) -> None:
@@ -58,10 +58,10 @@ def choose(names: Iterable[str] | None, full: bool, host: Host) -> Iterable[Chec
 def _repeat(request: SmokeRequest, check: Check) -> str:
     """Return the command that runs a check alone; for a module that Python gave, the call."""
     if not request.spec.typed:
-        more = ", compile=True" if request.compile else ""
+        more = ", compiled=True" if request.compiled else ""
         return f"nnkit.smoke_run(module, inputs, checks=[{check.name!r}], device={request.device!r}{more})"
     device = () if request.device == "cpu" else ("--device", request.device)
-    how = ("--compile",) if request.compile else ()
+    how = ("--compile",) if request.compiled else ()
     return shlex.join(["nnkit", "smoke-run", *request.spec.typed, *device, *how, "--check", check.name])
 
 

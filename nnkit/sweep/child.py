@@ -68,5 +68,5 @@ def _smoke_run(task: dict[str, Any], tell: Tell) -> "SmokeReport | None":
     plugin, architecture = manager.find(task["spec"]["architecture"])
     return api.smoke_run(
         Reference(architecture, plugin, task["spec"]).resolve(), device=task["device"], checks=checks,
-        full=task["full"], compile=task["compile"], progress=lambda line: tell({"at": line}),
+        full=task["full"], compiled=task["compiled"], progress=lambda line: tell({"at": line}),
     )  # fmt: skip

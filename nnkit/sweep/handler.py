@@ -22,7 +22,7 @@ TIME_LIMIT = 600.0  # seconds; the largest of the zoo take a tenth of it on two 
 class SweepRequest:
     """Smoke-run the architectures that `patterns` stand for, all for none, each in a process of its own.
 
-    device, checks, full, compile, seed, dtype, sizes: as of one smoke-run; a size holds for those that
+    device, checks, full, compiled, seed, dtype, sizes: as of one smoke-run; a size holds for those that
     have it.
     results: the file that results are added to and that a rerun goes on from. shard: (i, n), part i of n.
     time_limit: in seconds, for each model. memory_limit: in bytes, likewise. jobs: how many at once, None
@@ -34,7 +34,7 @@ class SweepRequest:
     device: str = "cpu"
     checks: tuple[str, ...] | None = None
     full: bool = False
-    compile: bool = False
+    compiled: bool = False
     seed: int = 0
     dtype: str = "float32"
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -108,7 +108,7 @@ def _plan(request: SweepRequest, name: str) -> Task | ModelResult:
         return ModelResult(name=name, status="skipped", message=problem.message)
     task = Task(
         spec=spec, device=request.device, checks=request.checks, full=request.full,
-        compile=request.compile, versions=versions_for(spec, request.manager),
+        compiled=request.compiled, versions=versions_for(spec, request.manager),
         time_limit=request.time_limit, memory_limit=request.memory_limit,
     )  # fmt: skip
     if reason := reason_to_skip(spec):

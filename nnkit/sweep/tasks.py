@@ -27,7 +27,7 @@ class Task:
     device: str
     checks: tuple[str, ...] | None
     full: bool
-    compile: bool
+    compiled: bool
     versions: Mapping[str, str]
     time_limit: float
     memory_limit: int | None
@@ -45,7 +45,7 @@ class Task:
             words += ["--device", self.device]
         for check in self.checks or ():
             words += ["--check", check]
-        words += [flag for flag, given in (("--full", self.full), ("--compile", self.compile)) if given]
+        words += [flag for flag, given in (("--full", self.full), ("--compile", self.compiled)) if given]
         return shlex.join(words)
 
     def to_dict(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Task:
             "device": self.device,
             "checks": None if self.checks is None else list(self.checks),
             "full": self.full,
-            "compile": self.compile,
+            "compiled": self.compiled,
             "versions": dict(self.versions),
             "time_limit": self.time_limit,
             "memory_limit": self.memory_limit,

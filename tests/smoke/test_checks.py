@@ -363,7 +363,7 @@ def test_what_torch_compile_makes_of_a_model_is_checked(nnkit_command):
     assert report["compiled"]
     assert [check["status"] for check in report["checks"]] == ["passed", "failed"]
     assert "--compile --check batch-independence" in done.err
-    assert nnkit.smoke_run("simple-cnn", compile=True, checks=["updates", "round-trip"]).passed
+    assert nnkit.smoke_run("simple-cnn", compiled=True, checks=["updates", "round-trip"]).passed
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

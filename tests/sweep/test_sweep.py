@@ -158,7 +158,12 @@ def test_what_is_asked_of_each_model(nnkit_command, seeds):
         7,
         {"batch": 3},
     )
-    assert (task["device"], task["checks"], task["full"], task["compile"]) == ("cuda", ["finite"], True, True)
+    assert (task["device"], task["checks"], task["full"], task["compiled"]) == (
+        "cuda",
+        ["finite"],
+        True,
+        True,
+    )
     assert (task["memory_limit"], task["time_limit"]) == (3 * 10**9, 9)
     assert set(task["versions"]) == {"nnkit", "torch", "nnkit-seeds"}
     assert line["command"] == (
