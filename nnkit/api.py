@@ -299,6 +299,9 @@ def smoke_run(
     device: str = "cpu",
     checks: Sequence[str] | None = None,
     full: bool = False,
+    processes: int | None = None,
+    parallel: str | None = None,
+    time_limit: float | None = None,
     preset: str | None = None,
     progress: Callable[[str], None] | None = None,
     manager: PluginManager | None = None,
@@ -309,6 +312,12 @@ def smoke_run(
     checks: the names of those to run alone. full: run those that take long, too. A module is checked on a
     copy, so it stays as it is. Raises UsageProblem for a device that isn't
     there or a check that isn't known.
+
+        nnkit.smoke_run("resnet18", processes=2, parallel="fsdp")
+
+    processes, parallel: start so many ranks and prove that the model trains over them, by `ddp` (which is
+    the default), `fsdp` or `tp`, as it does in one process; `parallel` alone is for a process that torchrun
+    has started. time_limit: of the ranks, in seconds. Raises NnkitError for a rank that fails or hangs.
     """
     manager = manager or plugin_manager()
     spec, _ = _target(target, inputs, preset, manager, options)
@@ -316,6 +325,8 @@ def smoke_run(
     request = SmokeRequest(
         spec=spec, host=manager, device=device, inputs=_tuple(inputs),
         checks=None if checks is None else tuple(checks), full=full, progress=progress or _ignore,
+        parallel=parallel if processes is None else parallel or "ddp", processes=processes,
+        time_limit=time_limit,
     )  # fmt: skip
     report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report

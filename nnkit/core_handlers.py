@@ -71,6 +71,10 @@ class CoreHandlers:
 
     @hookimpl(trylast=True)
     def nnkit_smoke_run(self, request: SmokeRequest) -> "SmokeReport":
+        if request.parallel is not None:
+            from nnkit.parallel.handler import smoke_run as run_in_parallel
+
+            return run_in_parallel(request)
         from nnkit.smoke.handler import smoke_run
 
         return smoke_run(request)

@@ -164,6 +164,9 @@ class SmokeRequest:
 
     checks: the names of those to run, None for all. full: those that take long, too. inputs: example
     inputs in the place of random ones. progress: called with a check's name.
+    parallel: `ddp`, `fsdp` or `tp`: prove instead that it trains so over many ranks as it does in one
+    process. processes: how many to start; None: this is a rank that torchrun has started. time_limit: of
+    all ranks, in seconds.
     """
 
     spec: ModelSpec
@@ -172,6 +175,9 @@ class SmokeRequest:
     inputs: "tuple[Tensor, ...] | None" = None
     checks: tuple[str, ...] | None = None
     full: bool = False
+    parallel: str | None = None
+    processes: int | None = None
+    time_limit: float | None = None
     progress: Callable[[str], None] = _silent
 
 

@@ -9,6 +9,7 @@ from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import VerificationFailed
+from nnkit.parallel.world import world_around
 from nnkit.spec import ModelSpec
 
 
@@ -28,6 +29,11 @@ from nnkit.spec import ModelSpec
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the results for a CI system, too."
 )
 @click.option("--full", is_flag=True, help="Run the checks that take long, too.")
+@click.option("--nproc", type=int, metavar="N", help="Train it over N processes, too: as one does?")
+@click.option(
+    "--parallel", metavar="HOW", help="How: ddp, fsdp or tp; alone, as a rank of torchrun's. [default: ddp]"
+)
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Of all processes. [default: 120]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context
@@ -37,6 +43,9 @@ def command(
     checks: tuple[str, ...],
     junit: Path | None,
     full: bool,
+    nproc: int | None,
+    parallel: str | None,
+    time_limit: float | None,
     as_json: bool,
     spec: ModelSpec,
 ) -> None:
@@ -45,13 +54,19 @@ def command(
     \b
     nnkit smoke-run resnet18 --device cuda
     nnkit smoke-run gcn --preset karate --check gradients
+    nnkit smoke-run resnet18 --nproc 2 --parallel fsdp
     """
     from nnkit.exporting.files import staged
     from nnkit.render.junit import as_junit
     from nnkit.render.smoke import as_text
 
     settings = ctx.ensure_object(Settings)
-    report = api.smoke_run(spec, device=device, checks=checks or None, full=full, progress=settings.progress)
+    report = api.smoke_run(
+        spec, device=device, checks=checks or None, full=full, processes=nproc, parallel=parallel,
+        time_limit=time_limit, progress=settings.progress,
+    )  # fmt: skip
+    if parallel and (world := world_around()) and not world.leads:
+        return  # rank 0 speaks for all
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")
