@@ -24,6 +24,7 @@ from nnkit.tensors import registered, spread_of, tensors_in
 
 STEPS = 3  # of AdamW
 LEARNING_RATE = 1e-3
+ROUNDING = 10  # times what outputs may lie apart: gradients are sums over many of them
 FLOOR = 1e-3  # of the largest gradient: below it there may be nothing but rounding
 DRIFT = 0.05  # of the way that the parameters went: where a gradient is all rounding, AdamW steps by it
 
@@ -58,27 +59,27 @@ class Proof:
 def prove(subject: Subject, world: World, strategy: str) -> Proof:
     """Compare training over the ranks with training in one process; all ranks get the same result."""
     shares = shares_of(subject, world, divide=strategy != "tp")
-    alone, together = _settled(subject.fresh()), _settled(subject.fresh())
-    if not any(each.requires_grad for each in alone.parameters()):
+    module = _settled(subject.fresh())
+    if not any(each.requires_grad for each in module.parameters()):
         return Proof(shares.sizes, [CheckResult("launch", "skipped", "it has no trainable parameters")])
-    start = {name: each.clone() for name, each in registered(alone).items()}
+    weights = _check("weights", lambda: _same_weights(module))
+    loss = Loss.of(module, shares.whole, world.rank)
+    one = _train(Spread(module, module, ""), shares.whole, loss)
     mesh = init_device_mesh(subject.device.type, (world.size,))
-    over = spread(strategy, together, mesh, shares.whole)
+    over = spread(strategy, _settled(subject.fresh()), mesh, shares.whole)
     if over is None:
         reason = f"no Linear or Embedding layer that it calls has a size that {world.size} divides"
         return Proof(shares.sizes, [CheckResult("launch", "skipped", reason)])
-    loss = Loss.of(alone, shares.whole, world.rank)
-    one = _train(Spread(alone, alone, ""), shares.whole, loss)
     many = _train(over, shares.own, loss)
     many = replace(many, loss=_mean(many.loss, world, subject.device))
     how = f"{world.size} ranks over {dist.get_backend()}, {shares.message}, {over.message}"
     checks = [
         CheckResult("launch", "passed", f"{how}, norm layers and dropout in eval mode"),
-        _check("weights", lambda: _same_weights(start)),
+        weights,
         _check("loss", lambda: _same_loss(one, many, loss)),
         _check("gradients", lambda: _same_gradients(one, many)),
-        _check("parameters", lambda: _same_parameters(alone, one, many, start)),
-        _check("buffers", lambda: _same_buffers(alone, one, many)),
+        _check("parameters", lambda: _same_parameters(subject.fresh(), one, many)),
+        _check("buffers", lambda: _same_buffers(module, one, many)),
     ]
     return Proof(shares.sizes, _of_all_ranks(checks, world))
 
@@ -186,6 +187,7 @@ def _train(over: Spread, inputs: Inputs, loss_of: Callable[[list[Tensor]], Tenso
                 name: _whole(each.grad).clone() for name, each in parameters.items() if each.grad is not None
             }
         optimiser.step()
+    optimiser.zero_grad()
     return Trained(first, gradients, {name: _whole(each) for name, each in registered(over.inner).items()})
 
 
@@ -220,8 +222,8 @@ def _of_all_ranks(checks: list[CheckResult], world: World) -> list[CheckResult]:
     return results
 
 
-def _same_weights(start: dict[str, Tensor]) -> str:
-    mine = {name: _digest(each) for name, each in start.items()}
+def _same_weights(module: nn.Module) -> str:
+    mine = {name: _digest(each) for name, each in registered(module).items()}
     of_first = [mine]
     dist.broadcast_object_list(of_first, src=0)
     others = [name for name, digest in mine.items() if of_first[0].get(name) != digest]
@@ -249,11 +251,11 @@ def _same_gradients(one: Trained, many: Trained) -> str:
     worst, where = 0.0, ""
     for name, gradient in one.gradients.items():
         found = many.gradients.get(name, torch.zeros_like(gradient))
-        apart = float((found.double() - gradient.double()).abs().max())
+        apart = float((found - gradient).abs().max())
         apart /= max(spreads[name], FLOOR * largest) or 1.0
         if not apart <= worst:
             worst, where = apart, name
-        if not apart <= tolerance_of(gradient):
+        if not apart <= ROUNDING * tolerance_of(gradient):
             raise Failed(f"that of {name} differs by {apart:.2g} of its spread from that of one process")
     more = many.gradients.keys() - one.gradients.keys()
     idle = [name for name in more if many.gradients[name].any()]
@@ -262,10 +264,12 @@ def _same_gradients(one: Trained, many: Trained) -> str:
     return f"{len(one.gradients)}, at most {worst:.1e} of the spread apart{f' ({where})' if where else ''}"
 
 
-def _same_parameters(module: nn.Module, one: Trained, many: Trained, start: dict[str, Tensor]) -> str:
-    names = [name for name, each in module.named_parameters() if each.requires_grad]
+def _same_parameters(start: nn.Module, one: Trained, many: Trained) -> str:
+    """Compare where the parameters went, all together: one alone may have gone by its rounding only."""
+    before = {name: each for name, each in start.named_parameters() if each.requires_grad}
+    names = list(before)
     apart = {name: _norm(many.tensors[name], one.tensors[name]) for name in names}
-    moved = sum(_norm(one.tensors[name], start[name]) ** 2 for name in names) ** 0.5
+    moved = sum(_norm(one.tensors[name], before[name]) ** 2 for name in names) ** 0.5
     worst = max(names, key=lambda name: apart[name])
     share = sum(each**2 for each in apart.values()) ** 0.5 / (moved or 1.0)
     told = f"{share:.1e} of their way apart ({worst})"
@@ -275,7 +279,7 @@ def _same_parameters(module: nn.Module, one: Trained, many: Trained, start: dict
 
 
 def _norm(one: Tensor, other: Tensor) -> float:
-    return float((one.detach().double() - other.detach().double()).norm())
+    return float((one.detach() - other.detach()).norm())
 
 
 def _same_buffers(module: nn.Module, one: Trained, many: Trained) -> str:

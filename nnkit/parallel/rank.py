@@ -5,7 +5,6 @@ import json
 import os
 import shlex
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,8 +88,9 @@ def _watched(limit: float) -> Iterator[None]:
 
     The stack is written by C code, so that neither a lock nor a kernel that never returns holds it up.
     """
-    faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__)
-    faulthandler.register(signal.SIGTERM, file=sys.__stderr__, chain=True)
+    stderr = 2  # whatever has become of sys.stderr
+    faulthandler.dump_traceback_later(limit, exit=True, file=stderr)
+    faulthandler.register(signal.SIGTERM, file=stderr, chain=True)
     in_main_thread = threading.current_thread() is threading.main_thread()
     # A rank that waits for another in C++ would never see Python's KeyboardInterrupt.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main_thread else None

@@ -117,6 +117,8 @@ def _split(module: nn.Module, mesh: DeviceMesh, called: set[str]) -> Spread | No
     if not plan:
         return None
     parallelize_module(module, mesh, plan)
+    for name in plan:  # what it gives is a view, in which nothing may be changed in place
+        layers[name].register_forward_hook(lambda layer, given, output: output.clone())
     return Spread(module, module, f"{len(plan)} of {len(layers)} Linear and Embedding layers split")
 
 
