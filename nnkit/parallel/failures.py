@@ -3,10 +3,13 @@
 import re
 import signal
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+import pluggy
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
@@ -17,8 +20,10 @@ FRAME = re.compile(r'^ *File "(?P<file>.+)", line (?P<line>\d+),? in (?P<functio
 THREAD = re.compile(r"^(?:Current t|T)hread 0x.*\(most recent call first\):$", re.MULTILINE)
 TIMEOUT = "Timeout ("  # with which the stack begins that a watch writes
 OTHERS = (  # whose frames say little to a user
-    str(Path(torch.__file__).parent), str(Path(nnkit.__file__).parent), sysconfig.get_path("stdlib"), "<",
-)  # fmt: skip
+    *(str(Path(str(each.__file__)).parent) for each in (torch, nnkit, pluggy, click)),
+    sysconfig.get_path("stdlib"),
+    "<",
+)
 ENDED_BY_LAUNCHER = -signal.SIGTERM
 VERBOSE = "see all that it wrote: repeat with -v"
 
@@ -30,68 +35,91 @@ class _Written(Exception):
         return f"\n{self.args[0]}"
 
 
+@dataclass(frozen=True)
+class _Rank:
+    """A rank that failed: how it ended, what it recorded of an exception, what it wrote on stderr."""
+
+    number: int
+    failure: ProcessFailure | None
+    written: str
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What torch's launcher keeps of an exception: `message`, and `extraInfo` with the traceback."""
+        message: Any = self.failure.message if self.failure else ""
+        return message if isinstance(message, dict) else {}
+
+    @property
+    def traceback(self) -> str:
+        """The traceback of the exception, or nothing."""
+        return str(self.recorded["extraInfo"]["py_callstack"]) if self.recorded else ""
+
+    @property
+    def place(self) -> str:
+        """Where it was: the innermost frame that is the user's own, or that there is; or nothing."""
+        threads = list(THREAD.finditer(self.written))
+        if threads:  # that of the main thread comes last, its innermost frame first
+            frames = [each.groupdict() for each in FRAME.finditer(self.written, threads[-1].end())]
+        else:
+            frames = [each.groupdict() for each in FRAME.finditer(self.traceback)][::-1]
+        own = [frame for frame in frames if not frame["file"].startswith(OTHERS)]
+        for frame in own or frames:
+            return f"{frame['function']}, {Path(frame['file']).name}:{frame['line']}"
+        return ""
+
+    @property
+    def all(self) -> str:
+        """Everything that is known of it."""
+        return f"rank {self.number}:\n{self.written}{self.traceback}"
+
+
 def error_of(failures: Mapping[int, ProcessFailure], logs: Mapping[int, Path], limit: float) -> NnkitError:
     """Return the error for ranks that failed; `logs` are what each rank wrote on stderr."""
-    written = {rank: path.read_text(encoding="utf-8", errors="replace") for rank, path in logs.items()}
-    if any(TIMEOUT in text for text in written.values()):
-        return _too_late(written, limit)
-    died = {rank: each for rank, each in failures.items() if not _recorded(each)}
+    ranks = [
+        _Rank(number, failures.get(number), path.read_text(encoding="utf-8", errors="replace"))
+        for number, path in logs.items()
+    ]
+    if any(TIMEOUT in each.written for each in ranks):
+        return _too_late(ranks, limit)
+    raised = [each for each in ranks if each.recorded]
+    died = [each for each in ranks if each.failure and not each.recorded]
     # A rank that dies takes the connections along on which the others then fail, or they are ended.
-    alone = {rank: each for rank, each in died.items() if each.exitcode != ENDED_BY_LAUNCHER}
-    raised = {rank: each for rank, each in failures.items() if _recorded(each)}
-    if alone or not raised:
-        rank, failure = next(iter((alone or died).items()))
-        return _died(rank, failure, written[rank])
-    rank = min(raised, key=lambda rank: Path(raised[rank].error_file).stat().st_mtime_ns)
-    return _raised(rank, _recorded(raised[rank]))
+    first = [each for each in died if each.failure and each.failure.exitcode != ENDED_BY_LAUNCHER]
+    if first or not raised:
+        return _died((first or died)[0])
+    return _raised(min(raised, key=_time))
 
 
-def _recorded(failure: ProcessFailure) -> dict[str, Any]:
-    """Return what a rank recorded of its exception: `message`, and `extraInfo` with the traceback."""
-    message: Any = failure.message
-    return message if isinstance(message, dict) else {}
+def _time(rank: _Rank) -> int:
+    assert rank.failure is not None
+    return Path(rank.failure.error_file).stat().st_mtime_ns
 
 
-def _raised(rank: int, recorded: dict[str, Any]) -> NnkitError:
-    traceback = recorded["extraInfo"]["py_callstack"]
-    place = _place([each.groupdict() for each in FRAME.finditer(traceback)][::-1])
-    error = NnkitError(f"rank {rank} failed: {first_line(recorded['message'])} ({place})", VERBOSE)
-    error.__cause__ = _Written(f"rank {rank}:\n{traceback}")
-    return error
+def _raised(rank: _Rank) -> NnkitError:
+    what = first_line(rank.recorded["message"])
+    return _error(f"rank {rank.number} failed: {what} ({rank.place})", VERBOSE, [rank])
 
 
-def _died(rank: int, failure: ProcessFailure, written: str) -> NnkitError:
-    code = failure.exitcode
-    how = f"was ended by the signal {failure.signal_name()}" if code < 0 else f"ended with exit code {code}"
-    last = next((line for line in reversed(written.splitlines()) if line.startswith("Error: ")), "")
-    told = f": {last.removeprefix('Error: ')}" if last else ""
-    error = NnkitError(f"rank {rank} {how}{told}", VERBOSE)
-    error.__cause__ = _Written(f"rank {rank}:\n{written}")
-    return error
+def _died(rank: _Rank) -> NnkitError:
+    assert rank.failure is not None
+    code, name = rank.failure.exitcode, rank.failure.signal_name()
+    how = f"was ended by the signal {name}" if code < 0 else f"ended with exit code {code}"
+    errors = [line for line in rank.written.splitlines() if line.startswith("Error: ")]
+    told = f": {errors[-1].removeprefix('Error: ')}" if errors else ""
+    return _error(f"rank {rank.number} {how}{told}", VERBOSE, [rank])
 
 
-def _too_late(written: Mapping[int, str], limit: float) -> NnkitError:
-    stacks = {rank: stack for rank, text in written.items() if (stack := _stack(text))}
-    places = ", ".join(
-        f"rank {rank} in {_place([each.groupdict() for each in FRAME.finditer(stack)])}"
-        for rank, stack in stacks.items()
-    )
-    error = NnkitError(
-        f"{len(stacks)} of {len(written)} ranks took longer than {limit:g} s: {places}",
+def _too_late(ranks: Sequence[_Rank], limit: float) -> NnkitError:
+    running = [each for each in ranks if each.place]
+    places = "; ".join(f"rank {each.number} in {each.place}" for each in running)
+    return _error(
+        f"{len(running)} of {len(ranks)} ranks took longer than {limit:g} s: {places}",
         "see their stacks: repeat with -v; or give them longer with --time-limit",
+        running,
     )
-    error.__cause__ = _Written("\n".join(f"rank {rank}:\n{written[rank]}" for rank in stacks))
+
+
+def _error(message: str, hint: str, ranks: Sequence[_Rank]) -> NnkitError:
+    error = NnkitError(message, hint)
+    error.__cause__ = _Written("\n".join(each.all for each in ranks))
     return error
-
-
-def _stack(text: str) -> str:
-    """Return the stack of the main thread, the last that Python writes, or nothing."""
-    return text[threads[-1].end() :] if (threads := list(THREAD.finditer(text))) else ""
-
-
-def _place(frames: list[dict[str, str]]) -> str:
-    """Return where the innermost frame is that is the user's own; frames come innermost first."""
-    own = [frame for frame in frames if not frame["file"].startswith(OTHERS)]
-    for frame in own or frames:
-        return f"{frame['function']}, {Path(frame['file']).name}:{frame['line']}"
-    return "no Python code"
