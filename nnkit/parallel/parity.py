@@ -272,7 +272,7 @@ def _same_parameters(start: nn.Module, one: Trained, many: Trained) -> str:
     moved = sum(_norm(one.tensors[name], before[name]) ** 2 for name in names) ** 0.5
     worst = max(names, key=lambda name: apart[name])
     share = sum(each**2 for each in apart.values()) ** 0.5 / (moved or 1.0)
-    told = f"{share:.1e} of their way apart ({worst})"
+    told = f"{share:.2g} of their way apart ({worst})"
     if not share <= DRIFT:
         raise Failed(f"after {STEPS} steps of AdamW {told}")
     return f"{len(names)}, after {STEPS} steps of AdamW {told}"

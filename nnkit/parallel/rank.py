@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from nnkit.devices import find_device
+from nnkit.errors import NnkitError, first_line
 from nnkit.hookspecs import SmokeRequest
 from nnkit.parallel.parity import prove
 from nnkit.parallel.world import TIME_LIMIT, World
@@ -33,7 +34,7 @@ def run_as_rank(request: SmokeRequest, world: World) -> SmokeReport:
     kind = find_device(request.device).type
     device = torch.device(kind) if kind == "cpu" else torch.device(kind, world.local_rank)
     assert request.parallel is not None
-    with _watched(limit), _word_of_failure(), _member_of_world(device, limit):
+    with _watched(limit), _word_of_failure(world), _member_of_world(device, limit):
         subject = Subject(request.spec, request.host, device, request.inputs)
         proof = prove(subject, world, request.parallel)
     repeat = command_of(request, "--nproc", str(world.size))
@@ -73,13 +74,14 @@ def _member_of_world(device: torch.device, limit: float) -> Iterator[None]:
 
 
 @contextmanager
-def _word_of_failure() -> Iterator[None]:
-    """Leave an exception's traceback where torch's launcher looks for it."""
+def _word_of_failure(world: World) -> Iterator[None]:
+    """Leave an exception's traceback where torch's launcher looks for it, and say of which rank it is."""
     try:
         yield
     except Exception as error:
         get_error_handler().record_exception(error)
-        raise
+        told = f"rank {world.rank} failed: {type(error).__name__}: {first_line(error)}"
+        raise NnkitError(told, "see where: repeat with -v") from error
 
 
 @contextmanager
