@@ -67,6 +67,7 @@ def summarize(
     *,
     optimizer: str | None = None,
     device: str = "cpu",
+    fsdp: int | None = None,
     preset: str | None = None,
     manager: PluginManager | None = None,
     **options: Any,
@@ -77,12 +78,14 @@ def summarize(
     of keyword arguments; the module stays as it is. For anything else they are made.
     optimizer: `sgd`, `adam` or `adamw`: tell also what a training step with it costs, and the memory of
     it and of an inference, on `device` (`cpu`, `cuda`, …).
+    fsdp: tell also what each of so many ranks needs that have the model sharded between them, with
+    `adamw` unless another optimizer is given. No rank is started.
 
     Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
     manager = manager or plugin_manager()
     request = _summary_request(target, inputs, optimizer, device, preset, manager, options)
-    report: SummaryReport = manager.hook.nnkit_summarize(request=request)
+    report: SummaryReport = manager.hook.nnkit_summarize(request=replace(request, fsdp=fsdp))
     return report
 
 

@@ -64,6 +64,7 @@ class SummaryRequest:
     inputs, keywords: what forward takes by position and by name, tensors and others, for a module.
     optimizer: `sgd`, `adam` or `adamw`: tell the cost of a training step and the memory of it and of an
     inference on `device` as well; None: don't.
+    fsdp: tell also what each of so many ranks needs that have the model sharded between them; None: don't.
     """
 
     spec: ModelSpec
@@ -73,6 +74,7 @@ class SummaryRequest:
     keywords: Mapping[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
     device: str = "cpu"
+    fsdp: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

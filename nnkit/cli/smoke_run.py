@@ -8,7 +8,7 @@ from nnkit import api
 from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.errors import VerificationFailed
+from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.parallel.world import world_around
 from nnkit.spec import ModelSpec
 
@@ -60,6 +60,8 @@ def command(
     from nnkit.render.junit import as_junit
     from nnkit.render.smoke import as_text
 
+    if time_limit is not None and nproc is None and parallel is None:
+        raise UsageProblem("--time-limit is for many processes", "say how many: --nproc 2")
     settings = ctx.ensure_object(Settings)
     report = api.smoke_run(
         spec, device=device, checks=checks or None, full=full, processes=nproc, parallel=parallel,

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,14 +40,14 @@ def spread(strategy: str, module: nn.Module, mesh: DeviceMesh, inputs: Inputs) -
         case "ddp":
             return _replicated(module, mesh)
         case "fsdp":
-            names = shard(module, mesh, called_with(module, inputs))
+            names = shard(module, mesh, called_with(module, *inputs))
             blocks = f"{len(names)} blocks and the rest" if names else "all of it"
             return Spread(module, module, f"{blocks} sharded by fully_shard")
         case _:
-            return _split(module, mesh, called_with(module, inputs))
+            return _split(module, mesh, called_with(module, *inputs))
 
 
-def called_with(module: nn.Module, inputs: Inputs) -> set[str]:
+def called_with(module: nn.Module, *args: Any, **kwargs: Any) -> set[str]:
     """Return the names of the modules that are called when `module` is; of others, weights are read."""
     called: set[str] = set()
     hooks = [
@@ -55,7 +56,7 @@ def called_with(module: nn.Module, inputs: Inputs) -> set[str]:
     ]
     try:
         with torch.no_grad():
-            module(*inputs)
+            module(*args, **kwargs)
     finally:
         for hook in hooks:
             hook.remove()

@@ -14,10 +14,10 @@ def measure_memory(module, args, optimizer="adam"):
     """Return the peaks, in bytes, of a training step after the first, and of an inference."""
     module.train()
     stepper = OPTIMIZERS[optimizer](module.parameters(), foreach=False)
-    _step(module, args, stepper)
+    step(module, args, stepper)
     state = list(tensors_in(list(stepper.state.values())))
     resident = _bytes([*module.parameters(), *module.buffers(), *tensors_in(args)])
-    training = resident + _bytes(state) + _peak(lambda: _step(module, args, stepper))
+    training = resident + _bytes(state) + measure_peak(lambda: step(module, args, stepper))
     module.eval()
 
     def infer():
@@ -25,10 +25,10 @@ def measure_memory(module, args, optimizer="adam"):
             module(*args)
 
     infer()
-    return training, resident + _peak(infer)
+    return training, resident + measure_peak(infer)
 
 
-def _step(module, args, stepper):
+def step(module, args, stepper):
     outputs = module(*args)  # held, as a training loop does
     losses = [each.sum() for each in tensors_in(outputs) if each.requires_grad]
     sum(losses[1:], losses[0]).backward()
@@ -42,7 +42,7 @@ def _bytes(tensors):
     )
 
 
-def _peak(run):
+def measure_peak(run):
     """Return the most bytes that were allocated at once beyond those at the start."""
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
