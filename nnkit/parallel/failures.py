@@ -106,7 +106,8 @@ def _died(rank: _Rank) -> NnkitError:
     how = f"was ended by the signal {name}" if code < 0 else f"ended with exit code {code}"
     errors = [line for line in rank.written.splitlines() if line.startswith("Error: ")]
     told = f": {errors[-1].removeprefix('Error: ')}" if errors else ""
-    return _error(f"rank {rank.number} {how}{told}", VERBOSE, [rank])
+    place = f" ({rank.place})" if rank.place else ""
+    return _error(f"rank {rank.number} {how}{place}{told}", VERBOSE, [rank])
 
 
 def _too_late(ranks: Sequence[_Rank], limit: float) -> NnkitError:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,14 +16,12 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from nnkit.errors import UsageProblem
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.hookspecs import SmokeRequest
 from nnkit.parallel.failures import error_of
 from nnkit.parallel.rank import REPORT, words_of
 from nnkit.parallel.world import TIME_LIMIT
 from nnkit.smoke.report import CheckResult, SmokeReport
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def launch(request: SmokeRequest) -> SmokeReport:
@@ -58,9 +57,9 @@ def _run(command: list[str], processes: int, folder: str, report: Path) -> None:
         rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
         logs_specs=DefaultLogsSpecs(log_dir=folder, redirects=Std.ALL),
     )  # fmt: skip
-    threads = max(1, (os.cpu_count() or 1) // processes)
     with ExitStack() as stack:
-        stack.enter_context(_environment({REPORT: str(report), "OMP_NUM_THREADS": str(threads)}))
+        stack.enter_context(_environment(processes, report))
+        stack.enter_context(_quiet())
         stack.enter_context(_signals_kept())
         try:
             elastic_launch(config, sys.executable)(*command)
@@ -70,16 +69,19 @@ def _run(command: list[str], processes: int, folder: str, report: Path) -> None:
 
 
 def _read(request: SmokeRequest, report: Path) -> SmokeReport:
+    if not report.exists():
+        raise NnkitError("the ranks ended without a report", "see whether the model ends its process")
     data = json.loads(report.read_text(encoding="utf-8"))
     spec = request.spec.with_sizes(data["spec"]["sizes"])
     return SmokeReport(spec, data["device"], tuple(CheckResult(**check) for check in data["checks"]))
 
 
 @contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Have variables set, and the launcher silent, for the processes that are started inside."""
+def _environment(processes: int, report: Path) -> Iterator[None]:
+    """Have the variables set that the ranks are to find; they share the cores unless the user says how."""
     before = dict(os.environ)
-    os.environ.update({**values, **{name: before[name] for name in ("OMP_NUM_THREADS",) if name in before}})
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    os.environ.update({"OMP_NUM_THREADS": str(threads), **before, REPORT: str(report)})
     try:
         yield
     finally:
@@ -88,14 +90,24 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Undo what the launcher makes of signals, and keep it from logging what an error tells better."""
-    before = {each: signal.getsignal(each) for each in SIGNALS}
-    disabled = logging.root.manager.disable
+def _quiet() -> Iterator[None]:
+    """Keep the launcher from logging what an error tells better."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.disable(disabled)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        logging.disable(before)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Undo what the launcher makes of signals, which it does in the main thread alone."""
+    before = {each: signal.getsignal(each) for each in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for each, handler in before.items():
+                if handler is not None and signal.getsignal(each) is not handler:
+                    signal.signal(each, handler)

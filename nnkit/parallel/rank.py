@@ -91,6 +91,7 @@ def _watched(limit: float) -> Iterator[None]:
     The stack is written by C code, so that neither a lock nor a kernel that never returns holds it up.
     """
     stderr = 2  # whatever has become of sys.stderr
+    faulthandler.enable(file=stderr)
     faulthandler.dump_traceback_later(limit, exit=True, file=stderr)
     faulthandler.register(signal.SIGTERM, file=stderr, chain=True)
     in_main_thread = threading.current_thread() is threading.main_thread()

@@ -57,6 +57,16 @@ class Killed(Base):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Crashes(Base):
+    def trouble(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Leaves(Base):
+    def forward(self, x):
+        raise SystemExit(0)
+
+
 class ByRank(Base):
     def forward(self, x):
         return nn.Linear.forward(self, x) * (1 + int(os.environ.get("RANK", 0)))
@@ -126,6 +136,8 @@ def test_a_fault_is_a_check_that_failed(trouble):
     [
         ("Raises", (), "rank 1 failed: RuntimeError: boom (trouble, trouble.py:20)"),
         ("Killed", (), "rank 1 was ended by the signal SIGKILL"),
+        ("Crashes", (), "rank 1 was ended by the signal SIGSEGV (trouble, trouble.py:42)"),
+        ("Leaves", (), "the ranks ended without a report"),
         ("WaitsAlone", ("--time-limit", "5", "-v"), "2 of 2 ranks took longer than 5 s: "),
     ],
 )
