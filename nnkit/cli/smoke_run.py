@@ -29,11 +29,15 @@ from nnkit.spec import ModelSpec
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the results for a CI system, too."
 )
 @click.option("--full", is_flag=True, help="Run the checks that take long, too.")
-@click.option("--nproc", type=int, metavar="N", help="Train it over N processes, too: as one does?")
 @click.option(
-    "--parallel", metavar="HOW", help="How: ddp, fsdp or tp; alone, as a rank of torchrun's. [default: ddp]"
+    "--nproc", type=int, metavar="N", help="Prove instead that it trains over N processes as in one."
 )
-@click.option("--time-limit", type=float, metavar="SECONDS", help="Of all processes. [default: 120]")
+@click.option(
+    "--parallel",
+    metavar="HOW",
+    help="By ddp, fsdp or tp; without --nproc, as a rank that torchrun started. [default: ddp]",
+)
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Of all of them. [default: 120]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context
