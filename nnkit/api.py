@@ -76,6 +76,7 @@ def summarize(
     *,
     optimizer: str | None = None,
     device: str = "cpu",
+    fsdp: int | None = None,
     preset: str | None = None,
     manager: PluginManager | None = None,
     **options: Any,
@@ -86,12 +87,14 @@ def summarize(
     of keyword arguments; the module stays as it is. For anything else they are made.
     optimizer: `sgd`, `adam` or `adamw`: tell also what a training step with it costs, and the memory of
     it and of an inference, on `device` (`cpu`, `cuda`, …).
+    fsdp: tell also what each of so many ranks needs that have the model sharded between them, with
+    `adamw` unless another optimizer is given. No rank is started.
 
     Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
     manager = manager or plugin_manager()
     request = _summary_request(target, inputs, optimizer, device, preset, manager, options)
-    report: SummaryReport = manager.hook.nnkit_summarize(request=request)
+    report: SummaryReport = manager.hook.nnkit_summarize(request=replace(request, fsdp=fsdp))
     return report
 
 
@@ -310,6 +313,9 @@ def smoke_run(
     checks: Sequence[str] | None = None,
     full: bool = False,
     compiled: bool = False,
+    processes: int | None = None,
+    parallel: str | None = None,
+    time_limit: float | None = None,
     preset: str | None = None,
     progress: Callable[[str], None] | None = None,
     manager: PluginManager | None = None,
@@ -321,7 +327,14 @@ def smoke_run(
     `device`; then `target` must be named, and is built in another process.
     checks: the names of those to run alone. full: run those that take long, too. compiled: check what
     torch.compile makes of the model. A module is checked on a copy, so it stays as it is.
-    Raises UsageProblem for a device that isn't there or a check that isn't known.
+    processes, parallel: start so many ranks and prove instead that the model trains over them, by `ddp`
+    (which is the default), `fsdp` or `tp`, as it does in one process; `parallel` alone is for a process that
+    torchrun has started. time_limit: of the ranks, in seconds.
+
+        nnkit.smoke_run("resnet18", processes=2, parallel="fsdp").passed
+
+    Raises UsageProblem for a device that isn't there or a check that isn't known, and NnkitError for a rank
+    that fails or hangs.
     """
     if simulate is not None:
         if device != "cpu":
@@ -333,7 +346,8 @@ def smoke_run(
     request = SmokeRequest(
         spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
         checks=None if checks is None else tuple(checks), full=full, compiled=compiled,
-        progress=progress or _ignore,
+        parallel=parallel if processes is None else parallel or "ddp", processes=processes,
+        time_limit=time_limit, progress=progress or _ignore,
     )  # fmt: skip
     report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report

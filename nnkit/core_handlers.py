@@ -75,6 +75,10 @@ class CoreHandlers:
             from nnkit.smoke.simulation import simulate
 
             return simulate(request)
+        if request.parallel is not None:
+            from nnkit.parallel.handler import smoke_run as run_in_parallel
+
+            return run_in_parallel(request)
         from nnkit.smoke.handler import smoke_run
 
         return smoke_run(request)

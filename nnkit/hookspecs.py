@@ -65,6 +65,7 @@ class SummaryRequest:
     inputs, keywords: what forward takes by position and by name, tensors and others, for a module.
     optimizer: `sgd`, `adam` or `adamw`: tell the cost of a training step and the memory of it and of an
     inference on `device` as well; None: don't.
+    fsdp: tell also what each of so many ranks needs that have the model sharded between them; None: don't.
     """
 
     spec: ModelSpec
@@ -74,6 +75,7 @@ class SummaryRequest:
     keywords: Mapping[str, Any] = field(default_factory=dict)
     optimizer: str | None = None
     device: str = "cpu"
+    fsdp: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +170,9 @@ class SmokeRequest:
     checks: the names of those to run, None for all. full: those that take long, too. compiled: on the
     model as torch.compile makes it. inputs: example inputs in the place of random ones. progress: called
     with a check's name.
+    parallel: `ddp`, `fsdp` or `tp`: prove instead that it trains so over many ranks as it does in one
+    process. processes: how many to start; None: this is a rank that torchrun has started. time_limit: of
+    all ranks, in seconds.
     """
 
     spec: ModelSpec
@@ -178,6 +183,9 @@ class SmokeRequest:
     checks: tuple[str, ...] | None = None
     full: bool = False
     compiled: bool = False
+    parallel: str | None = None
+    processes: int | None = None
+    time_limit: float | None = None
     progress: Callable[[str], None] = _silent
 
 

@@ -42,6 +42,12 @@ def test_a_summary_with_the_memory_of_training():
     assert data["rows"][0]["training"]["saved"] == data["memory"]["saved"] > 0
 
 
+def test_a_summary_of_what_each_of_many_ranks_needs():
+    data = check(nnkit.summarize("gcn", fsdp=4))
+    assert data["sharded"]["ranks"] == 4
+    assert data["sharded"]["memory"]["optimizer"] == data["memory"]["optimizer"] == "adamw"
+
+
 def test_a_summary_that_found_the_largest_batch():
     assert check(nnkit.fit("simple-cnn", "64MB"))["fit"]["dim"] == "batch"
 

@@ -11,6 +11,7 @@ from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.sweep import SweepCommand, SweepOptions, run_many, sweep_options
 from nnkit.errors import UsageProblem, VerificationFailed
+from nnkit.parallel.world import world_around
 from nnkit.spec import ModelSpec
 
 
@@ -32,6 +33,14 @@ from nnkit.spec import ModelSpec
 )
 @click.option("--full", is_flag=True, help="Run the checks that take long, too.")
 @click.option("--compile", "compiled", is_flag=True, help="Check what torch.compile makes of the model.")
+@click.option(
+    "--nproc", type=int, metavar="N", help="Prove instead that it trains over N processes as in one."
+)
+@click.option(
+    "--parallel",
+    metavar="HOW",
+    help="By ddp, fsdp or tp; without --nproc, as a rank that torchrun started. [default: ddp]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context
@@ -43,6 +52,8 @@ def command(
     junit: Path | None,
     full: bool,
     compiled: bool,
+    nproc: int | None,
+    parallel: str | None,
     as_json: bool,
     many: SweepOptions,
     spec: ModelSpec | None,
@@ -55,6 +66,7 @@ def command(
     nnkit smoke-run resnet18 --device cuda
     nnkit smoke-run gcn --preset karate --check gradients
     nnkit smoke-run resnet18 --simulate cuda
+    nnkit smoke-run resnet18 --nproc 2 --parallel fsdp
     nnkit smoke-run --all --results zoo.jsonl --memory-limit 8GB
     nnkit smoke-run "res*" "graph/*" --batch 2 --shard 1/3
     """
@@ -62,14 +74,15 @@ def command(
         raise UsageProblem("--device and --simulate don't go together", "give one of them")
     device = device or "cpu"
     if spec is None:
-        if simulate:
-            raise UsageProblem("--simulate is for one model", "name one alone")
+        for flag, value in (("--simulate", simulate), ("--nproc", nproc), ("--parallel", parallel)):
+            if value is not None:
+                raise UsageProblem(f"{flag} is for one model", "name one alone")
         run_many(
             ctx, many, device=device, checks=checks, full=full, compiled=compiled, junit=junit,
             as_json=as_json,
         )  # fmt: skip
         return
-    many.refuse()
+    many.refuse(parallel=nproc is not None or parallel is not None)
     from nnkit.exporting.files import staged
     from nnkit.render.junit import as_junit
     from nnkit.render.smoke import as_text
@@ -78,8 +91,10 @@ def command(
     with progress_bar(settings) as progress:
         report = api.smoke_run(
             spec, device=device, simulate=simulate, checks=checks or None, full=full, compiled=compiled,
-            progress=progress,
+            processes=nproc, parallel=parallel, time_limit=many.time_limit, progress=progress,
         )  # fmt: skip
+    if parallel and (world := world_around()) and not world.leads:
+        return  # rank 0 speaks for all
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")

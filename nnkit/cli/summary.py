@@ -61,6 +61,12 @@ class Shown:
 )
 @click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="Of that memory.")
 @click.option("--memory", metavar="SIZE", help="With --batch max: the largest batch that trains in 16GB.")
+@click.option(
+    "--fsdp",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tell what each of N ranks needs that have the model sharded between them.",
+)
 @click.option("--contents", is_flag=True, help="Of a file that nnkit wrote: tell what is in it.")
 @click.option("--stats", is_flag=True, help="Of a file: read the values of its tensors too.")
 @settings_options
@@ -77,6 +83,7 @@ def command(
     optimizer: str | None,
     device: str,
     memory: str | None,
+    fsdp: int | None,
     contents: bool,
     stats: bool,
 ) -> None:
@@ -86,6 +93,7 @@ def command(
     nnkit summary resnet18 --num-classes 1000 --batch 8
     nnkit summary gcn --preset cora --json
     nnkit summary resnet18 --batch max --memory 16GB --optimizer adamw
+    nnkit summary vgg11 --fsdp 64
     nnkit summary file.py:Net --input "x: float32[batch, 3, 32, 32]" --width 64
     nnkit summary weights.safetensors --stats
     """
@@ -104,7 +112,7 @@ def command(
         optimizer = optimizer or "adam"
     shown = Shown(format, chosen, depth, only, functional, unfold)
     try:
-        report = _report(ctx, spec, optimizer, device, memory)
+        report = _report(ctx, spec, optimizer, device, memory, fsdp)
     except ForwardFailed as failed:
         show(settings, failed.report, shown)
         raise
@@ -116,16 +124,23 @@ def command(
 
 
 def _report(
-    ctx: click.Context, spec: ModelSpec, optimizer: str | None, device: str, memory: str | None
+    ctx: click.Context,
+    spec: ModelSpec,
+    optimizer: str | None,
+    device: str,
+    memory: str | None,
+    fsdp: int | None,
 ) -> SummaryReport:
     dim = ctx.meta.get(LARGEST)
+    if fsdp and (dim or memory):
+        raise UsageProblem("--fsdp tells of one size, not of the largest", "give a size in the place of max")
     if dim and memory:
         return api.fit(spec, memory, dim=dim, optimizer=optimizer or "adam", device=device)
     if dim:
         raise UsageProblem(f"--{dim} max needs to know of how much memory", "say it: --memory 16GB")
     if memory:
         raise UsageProblem("--memory needs to know of what size to find the largest", "say it: --batch max")
-    return api.summarize(spec, optimizer=optimizer, device=device)
+    return api.summarize(spec, optimizer=optimizer, device=device, fsdp=fsdp)
 
 
 def show(settings: Settings, report: SummaryReport, shown: Shown) -> None:

@@ -54,10 +54,13 @@ class SweepOptions:
     jobs: int | None
     executor: str | None
 
-    def refuse(self) -> None:
-        """Raise UsageProblem where one of them was typed beside the name of a single model."""
+    def refuse(self, parallel: bool) -> None:
+        """Raise UsageProblem where one of them was typed beside the name of a single model.
+
+        parallel: it runs in many processes, which have a time limit too.
+        """
         for name, value in vars(self).items():
-            if value not in (None, False):
+            if value not in (None, False) and not (parallel and name == "time_limit"):
                 raise UsageProblem(
                     f"--{name.replace('_', '-')} is for many models",
                     "name several, or a pattern like 'res*', or all of them by --all",
@@ -107,7 +110,7 @@ def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--memory-limit", callback=_bytes, metavar="SIZE",
                      help="Of many: end one that takes more, like 8GB."),
         click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-                     help="Of many: end one that takes longer. [default: 600]"),
+                     help="Of many: end one that takes longer. [default: 600; of --nproc: 120]"),
         click.option("--shard", callback=_shard, metavar="I/N",
                      help="Of many: run part I of N, on this machine of N."),
         click.option("--results", type=click.Path(path_type=Path), metavar="FILE",

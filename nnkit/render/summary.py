@@ -8,7 +8,7 @@ from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.render import words
 from nnkit.render.folding import Told, folded, unfolded
 from nnkit.render.table import Table, paragraph, to_csv, to_html, to_latex, to_markdown, to_plain, to_terminal
-from nnkit.summary.report import Memory, Row, SummaryReport, Value, tensors_of
+from nnkit.summary.report import Memory, Row, Sharded, SummaryReport, Value, tensors_of
 
 STANDARD = ("type", "shape", "params", "macs")
 TRAINING = ("flops", "saved", "peak")
@@ -312,6 +312,8 @@ def _totals(report: SummaryReport) -> list[tuple[str, str]]:
         lines.append(("training", f"{totals.training_flops:,} FLOPs, forward and backward"))
     if report.memory:
         lines += _memory(report.memory)
+    if report.sharded:
+        lines += _sharded(report.sharded)
     if report.fit:
         fit = report.fit
         lines.append(
@@ -336,15 +338,33 @@ def _place(report: SummaryReport) -> str:
 
 def _memory(memory: Memory) -> list[tuple[str, str]]:
     size = words.size
-    parts = [
-        f"parameters {size(memory.parameters)}", f"gradients {size(memory.gradients)}",
-        f"state of {memory.optimizer} {size(memory.optimizer_state)}",
-        f"saved for backward {size(memory.saved)}",
-    ]  # fmt: skip
     lines = [("inference", f"needs {size(memory.inference_peak)} on {memory.device}")]
     if memory.training_peak:
-        lines.append(("training", f"needs {size(memory.training_peak)}: {', '.join(parts)}, and the rest"))
+        lines.append(("training", f"needs {size(memory.training_peak)}: {_parts(memory)}, and the rest"))
     return [*lines, *([("memory", memory.note)] if memory.note else [])]
+
+
+def _parts(memory: Memory) -> str:
+    size = words.size
+    return (
+        f"parameters {size(memory.parameters)}, gradients {size(memory.gradients)}, "
+        f"state of {memory.optimizer} {size(memory.optimizer_state)}, "
+        f"saved for backward {size(memory.saved)}"
+    )
+
+
+def _sharded(sharded: Sharded) -> Iterator[tuple[str, str]]:
+    memory, size = sharded.memory, words.size
+    blocks = [*sharded.blocks[:2], "…", sharded.blocks[-1]] if len(sharded.blocks) > 3 else sharded.blocks
+    shards = f"{len(sharded.blocks)} blocks ({', '.join(blocks)}) and the rest" if blocks else "one piece"
+    yield "sharded", f"by fully_shard over {sharded.ranks:,} ranks, in {shards}"
+    yield "per rank", f"inference needs {size(memory.inference_peak)} on {memory.device}"
+    if memory.training_peak:
+        whole = f"gathered at once {size(sharded.gathered)}"
+        told = f"{_parts(memory)}, {whole}, and the rest"
+        yield "per rank", f"training needs {size(memory.training_peak)}: {told}"
+    if memory.note:
+        yield "per rank", memory.note
 
 
 def _notes(report: SummaryReport) -> Iterator[str]:

@@ -59,7 +59,8 @@ def _refuse(request: SmokeRequest) -> None:
             did_you_mean(str(request.simulate), ACCELERATORS) or f"one of: {kinds}",
         )
     others = [f"--check {name}" for name in request.checks or () if name != CHECK]
-    others += [flag for flag, given in (("--full", request.full), ("--compile", request.compiled)) if given]
+    flags = {"--full": request.full, "--compile": request.compiled, "--parallel": request.parallel}
+    others += [flag for flag, given in flags.items() if given]
     if others:
         raise UsageProblem(
             f"{others[0]} can't be simulated: there are no values", f"leave it out: {CHECK} is checked"

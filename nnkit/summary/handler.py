@@ -1,7 +1,8 @@
 """SummaryRequest -> SummaryReport."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -12,9 +13,11 @@ from nnkit.hookspecs import SummaryRequest
 from nnkit.loading import load
 from nnkit.sampling import sample_inputs
 from nnkit.summary.counting import Formula
-from nnkit.summary.report import ForwardFailed, Row, Shape, SummaryReport, Totals
+from nnkit.summary.report import ForwardFailed, Row, Shape, Sharded, SummaryReport, Totals
 from nnkit.summary.tracing import BudgetExceeded, Call, NeedsValues, Trace, described, trace
 from nnkit.user_modules import parameter_names
+
+T = TypeVar("T")
 
 # A small model is run for real on the CPU: on meta tensors the first convolution imports sympy and
 # the first batch norm torch._dynamo, which takes ten times as long as running ResNet-18 once.
@@ -31,7 +34,21 @@ def summarize(request: SummaryRequest) -> SummaryReport:
     report = _counted(request)
     if report.failure is not None:
         raise ForwardFailed(report)
+    if request.fsdp is not None:
+        optimizer = request.optimizer or "adamw"
+        sharded = _sharded(request, request.fsdp, optimizer)
+        return replace(_trained(request, report, optimizer), sharded=sharded)
     return _trained(request, report, request.optimizer) if request.optimizer else report
+
+
+def _sharded(request: SummaryRequest, ranks: int, optimizer: str) -> Sharded:
+    """Return what each of so many ranks needs."""
+    from nnkit.parallel.sizing import estimate_sharded  # it imports torch's distributed tensors
+
+    def sharded(module: nn.Module, inputs: tuple[Any, ...]) -> Sharded:
+        return estimate_sharded(module, inputs, request.keywords, ranks, optimizer, request.device)
+
+    return _without_weights(request, sharded)
 
 
 def _trained(request: SummaryRequest, report: SummaryReport, optimizer: str) -> SummaryReport:
@@ -42,14 +59,19 @@ def _trained(request: SummaryRequest, report: SummaryReport, optimizer: str) -> 
         formulas = formulas_of(request)
         return with_training(report, module, inputs, request.keywords, formulas, optimizer, request.device)
 
+    return _without_weights(request, trained)
+
+
+def _without_weights(request: SummaryRequest, run: Callable[[nn.Module, tuple[Any, ...]], T]) -> T:
+    """Return what `run` makes of the module on meta and its inputs; with values where that can't be."""
     spec = request.spec
     if request.module is not None:
-        return trained(request.module, request.inputs or ())
+        return run(request.module, request.inputs or ())
     try:
         module = build_without_weights(spec, request.host, limit=0)
-        return trained(module, sample_inputs(spec, device="meta"))
+        return run(module, sample_inputs(spec, device="meta"))
     except NnkitError:
-        return trained(_with_values(request), sample_inputs(spec))
+        return run(_with_values(request), sample_inputs(spec))
 
 
 def _counted(request: SummaryRequest) -> SummaryReport:

@@ -10,10 +10,10 @@ import logging
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, UntypedStorage, nn
@@ -35,9 +35,11 @@ from nnkit.tensors import tensors_in
 
 MEASURABLE = 2 * 2**30  # bytes of parameters, up to which a model that needs values is run for real
 EXACTNESS = 0.02  # of a peak: what might be off by more is told
+MEASURED = "measured in a run on the CPU: "  # the note on what fake tensors can't tell, before the reason
 CUDA_BLOCK = 512  # bytes, to a multiple of which CUDA's caching allocator rounds every request
 
 aten = torch.ops.aten
+T = TypeVar("T")
 
 
 class Observer(Protocol):
@@ -80,11 +82,25 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
             key = id(storage)  # torch keeps the Python object of a storage as long as the storage lives
             if key not in self._sizes:
                 self._watches[key] = weakref.ref(storage, partial(self._forget, key))
-            self._resize(key, math.ceil(storage.nbytes() / self.block) * self.block)
+            self._resize(key, self._rounded(storage))
 
     def size_of(self, tensor: Tensor) -> int:
         """Return the bytes that the storage of `tensor` counts for."""
         return sum(self._sizes.get(id(part.untyped_storage()), 0) for part in _strided_parts(tensor))
+
+    def resized(self, storage: UntypedStorage) -> None:
+        """Count a storage at the size that it has now, where it is counted."""
+        if id(storage) in self._sizes:
+            self._resize(id(storage), self._rounded(storage))
+            self.note_peak()
+
+    def note_peak(self, more: int = 0) -> None:
+        """Take note that there are so many bytes more than the storages take, for the moment."""
+        self.peak = max(self.peak, self.live + more)
+        self.at_most = max(self.at_most, self.live + more)
+
+    def _rounded(self, storage: UntypedStorage) -> int:
+        return math.ceil(storage.nbytes() / self.block) * self.block
 
     def _resize(self, key: int, size: int) -> None:
         self.live += size - self._sizes.get(key, 0)
@@ -112,6 +128,7 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _strided_parts(tensor: Tensor) -> tuple[Tensor, ...]:
     """Return the tensors that hold the memory of `tensor`: itself, unless it is sparse."""
+    tensor = getattr(tensor, "_local_tensor", tensor)  # a DTensor has this rank's shard and nothing else
     match tensor.layout:
         case torch.strided:
             return (tensor,)
@@ -161,6 +178,25 @@ def estimate_memory(
     tests/benchmarks/bench_memory.py. On "cuda" no figure has been compared to a GPU's: left out are
     CUDA's context, the workspaces of cuDNN and cuBLAS and the allocator's fragmentation.
     """
+    return without_values(
+        module, args, kwargs, optimizer,
+        on_fakes=lambda: _on_fakes(module, args, kwargs, optimizer, device, observer),
+        for_real=lambda reason: _for_real(module, args, kwargs, optimizer, observer, reason),
+    )  # fmt: skip
+
+
+def without_values(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    optimizer: str,
+    on_fakes: Callable[[], T],
+    for_real: Callable[[str], T],
+) -> T:
+    """Return what a run on fake tensors tells; where there can't be one, a real run that is given the reason.
+
+    Raises NnkitError where neither can be, and UsageProblem for an unknown optimizer.
+    """
     if optimizer not in OPTIMIZERS:
         raise UsageProblem(f"there is no optimiser {optimizer}", f"choose one of {', '.join(OPTIMIZERS)}")
     weights = [*module.parameters(), *module.buffers()]
@@ -168,17 +204,17 @@ def estimate_memory(
         raise NnkitError("the parameters have no shape yet", "run the module once, then ask again")
     with _undisturbed():
         try:
-            return _on_fakes(module, args, kwargs, optimizer, device, observer)
+            return on_fakes()
         except Exception as problem:
             reason = _in_words(problem)
-            without_values = any(each.is_meta for each in tensors_in((args, kwargs)))
-            if without_values or sum(each.nbytes for each in weights) > MEASURABLE:
+            lacking = any(each.is_meta for each in tensors_in((args, kwargs)))
+            if lacking or sum(each.nbytes for each in weights) > MEASURABLE:
                 raise NnkitError(
                     f"its memory can't be told without a run: {reason}",
                     "give inputs with values, of a model of less than 2 GiB",
                 ) from problem
         try:
-            return _for_real(module, args, kwargs, optimizer, observer, reason)
+            return for_real(reason)
         except Exception as problem:
             raise NnkitError(
                 f"a training step failed: {_in_words(problem)}",
@@ -221,11 +257,11 @@ def _on_fakes(
 
     live = LiveStorages(CUDA_BLOCK, temporaries=False) if on_cuda else LiveStorages()
     with FakeTensorMode(allow_non_fake_inputs=True), live:
-        twin = _Twin(module, args, kwargs, fake, optimizer, on_cuda)
-        return twin.needs(live, observer, device, "; ".join(_doubts(module, simulated)))
+        twin = Twin(module, args, kwargs, fake, optimizer, on_cuda)
+        return twin.needs(live, observer, device, "; ".join(doubts_of(module, simulated)))
 
 
-def _doubts(module: nn.Module, simulated: bool) -> Iterator[str]:
+def doubts_of(module: nn.Module, simulated: bool) -> Iterator[str]:
     """Yield why figures that come from a run on fake tensors may not be exact."""
     if simulated:
         yield "computed with the CPU's kernels, for this torch has none for CUDA"
@@ -236,19 +272,21 @@ def _doubts(module: nn.Module, simulated: bool) -> Iterator[str]:
 def _for_real(
     module: nn.Module, args: Any, kwargs: Any, optimizer: str, observer: Observer | None, reason: str
 ) -> Memory:
-    def real(tensor: Tensor) -> Tensor:
-        return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().cpu().clone()
-
     with LiveStorages() as live:
-        twin = _Twin(module, args, kwargs, real, optimizer, foreach=False)
-        return twin.needs(live, observer, "cpu", f"measured in a run on the CPU: {reason}")
+        twin = Twin(module, args, kwargs, real, optimizer, foreach=False)
+        return twin.needs(live, observer, "cpu", MEASURED + reason)
+
+
+def real(tensor: Tensor) -> Tensor:
+    """Return a tensor on the CPU like this one, with its values where it has any."""
+    return torch.zeros_like(tensor, device="cpu") if tensor.is_meta else tensor.detach().cpu().clone()
 
 
 class _Untrainable(Exception):
     """There is no training step of this model at this size, for the reason given."""
 
 
-class _Twin:
+class Twin:
     """A copy of a model and its inputs, of tensors that `make` makes from theirs."""
 
     def __init__(
@@ -279,7 +317,7 @@ class _Twin:
             live.add(each)
         resident = live.live
         try:
-            training = self._train(live, observer, {id(each.untyped_storage()) for each in residents})
+            training = self._train(live, observer, {id(part.untyped_storage()) for part in _parts(residents)})
         except _Untrainable as reason:
             training = dict.fromkeys(("gradients", "optimizer_state", "saved", "training_peak"), 0)
             note = "; ".join(filter(None, (note, str(reason))))
@@ -356,7 +394,11 @@ class _Twin:
         return live.peak - before
 
 
+def _parts(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    return (part for each in tensors for part in _strided_parts(each))
+
+
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Return the bytes of the storages of `tensors`, each counted once."""
-    storages = (part.untyped_storage() for each in tensors for part in _strided_parts(each))
+    storages = (part.untyped_storage() for part in _parts(tensors))
     return sum({id(storage): storage.nbytes() for storage in storages}.values())

@@ -157,6 +157,22 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Sharded:
+    """What each of `ranks` processes needs that have the model between them, sharded by fully_shard.
+
+    blocks: the modules, by name, of which the parameters are gathered for as long as they run; those of the
+    rest are there from the beginning of a step to its end. gathered: the most bytes that are so at once.
+    memory: of one rank, on inputs of its own of these sizes: parameters, gradients and optimizer_state are
+    its shards, and the peaks have what is gathered and exchanged in them.
+    """
+
+    ranks: int
+    blocks: tuple[str, ...]
+    gathered: int
+    memory: Memory
+
+
+@dataclass(frozen=True)
 class Fit:
     """The largest size of a dim with which a step fits into so many bytes; 0 where none does."""
 
@@ -195,6 +211,7 @@ class SummaryReport:
     memory: Memory | None = None
     fit: Fit | None = None
     failure: Failure | None = None
+    sharded: Sharded | None = None
 
     @property
     def batch(self) -> int | None:
@@ -236,6 +253,7 @@ class SummaryReport:
             "reason": self.reason,
             "totals": asdict(self.totals),
             "memory": _plain(self.memory),
+            "sharded": _plain(self.sharded),
             "fit": _plain(self.fit),
             "failure": _plain(self.failure),
             "rows": [row.to_dict() for row in self.rows],

@@ -12,10 +12,10 @@ def measure_memory(module, args, optimizer="adam"):
     """Return the peaks, in bytes, of a training step after the first, and of an inference."""
     module.train()
     stepper = OPTIMIZERS[optimizer](module.parameters(), foreach=False)
-    _step(module, args, stepper)
+    step(module, args, stepper)
     state = list(tensors_in(list(stepper.state.values())))
     resident = _bytes([*module.parameters(), *module.buffers(), *tensors_in(args)])
-    training = resident + _bytes(state) + peak_on_cpu(lambda: _step(module, args, stepper))
+    training = resident + _bytes(state) + peak_on_cpu(lambda: step(module, args, stepper))
     module.eval()
 
     def infer():
@@ -26,7 +26,7 @@ def measure_memory(module, args, optimizer="adam"):
     return training, resident + peak_on_cpu(infer)
 
 
-def _step(module, args, stepper):
+def step(module, args, stepper):
     outputs = module(*args)  # held, as a training loop does
     losses = [each.sum() for each in tensors_in(outputs) if each.requires_grad]
     sum(losses[1:], losses[0]).backward()

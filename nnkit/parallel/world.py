@@ -1,0 +1,30 @@
+"""Which rank of how many this process is. Torch-free."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+STRATEGIES = ("ddp", "fsdp", "tp")
+TIME_LIMIT = 120.0  # seconds
+
+
+@dataclass(frozen=True)
+class World:
+    """One of `size` processes: number `rank` of all, `local_rank` of those on this machine."""
+
+    rank: int
+    size: int
+    local_rank: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the rank that speaks for all."""
+        return self.rank == 0
+
+
+def world_around(environment: Mapping[str, str] = os.environ) -> World | None:
+    """Return the world that torchrun, or whoever else sets its variables, has put this process into."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
+        return None
+    rank = int(environment["RANK"])
+    return World(rank, int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_RANK", rank)))
