@@ -10,6 +10,7 @@ from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+SLOW = ("nnkit bench", "--nproc", "--results", "--fsdp")  # what a block with one of them does takes long
 PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
@@ -33,7 +34,17 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("shell")
-@pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.split("\n")[0][2:40])
+@pytest.mark.parametrize(
+    "block",
+    [
+        pytest.param(
+            block,
+            id=block.split("\n")[0][2:40],
+            marks=[pytest.mark.slow] if any(word in block for word in SLOW) else [],
+        )
+        for block in CONSOLE
+    ],
+)
 def test_a_command_prints_what_the_readme_shows(block, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for command, shown in steps(block):
