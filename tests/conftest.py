@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from nnkit.cli.main import main
+from nnkit.configuration import configure
 from nnkit.core_handlers import make_manager, plugin_manager
 from nnkit.plugin_manager import PluginManager
 
@@ -87,7 +88,7 @@ def plugins_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
             (tmp_path / f"{module}.py").write_text(source)
             names.append(module)
             points.append(EntryPoint(name=name, value=module, group="nnkit"))
-        return make_manager(points, environment or {})
+        return make_manager(points, configure(environment or {}))
 
     yield make
     for name in names:

@@ -68,7 +68,8 @@ def test_a_broken_plugin_is_told_and_harms_nobody(plugins_from, fault):
 
     assert manager.find("good-net")[0] == "good"
     assert len(manager.failures) == 1
-    assert str(manager.failures[0]).startswith("plugin bad (unknown) failed at ")
+    verb = "misbehaves" if fault == "misspelt" else "failed"
+    assert str(manager.failures[0]).startswith(f"plugin bad (unknown) {verb} at ")
     assert message in str(manager.failures[0])
 
 
@@ -87,7 +88,9 @@ def test_a_short_name_that_two_plugins_claim_lists_both(plugins_from):
     assert not manager.failures
     with pytest.raises(UsageProblem) as raised:
         manager.find("net")
-    assert raised.value.hint == "say which: one/net or other/net"
+    say, _, prefer = raised.value.hint.partition("; ")
+    assert say == "say which: one/net or other/net"
+    assert prefer == 'or prefer one in nnkit.toml: prefer = ["one"]'
     assert manager.find("other/net")[0] == "other"
 
 
@@ -103,7 +106,7 @@ def test_one_entry_point_name_in_two_distributions_hides_neither(tmp_path, monke
     from importlib.metadata import distributions
 
     points = [each for found in distributions(path=[str(tmp_path)]) for each in found.entry_points]
-    manager = PluginManager(points, {})
+    manager = PluginManager(points)
     assert sorted(manager.architectures()) == ["first:net/net", "second:net/net"]
     with pytest.raises(UsageProblem, match="more than one plugin"):
         manager.find("net")
@@ -133,14 +136,14 @@ def test_a_plugin_that_is_switched_off_is_not_imported_and_says_so(plugins_from)
 
 
 def test_an_entry_point_to_nowhere_is_a_failure_of_import():
-    manager = PluginManager([EntryPoint("lost", "not.there", "nnkit")], {})
+    manager = PluginManager([EntryPoint("lost", "not.there", "nnkit")])
     assert manager.failures[0].stage == "import"
 
 
 def test_core_names_no_plugin():
     """The zoo that nnkit ships is found through entry points, as a stranger's is."""
     assert {each.distribution for each in plugin_manager().plugins.values()} == {"nnkit"}
-    assert PluginManager([], {}).architectures() == {}
+    assert PluginManager([]).architectures() == {}
 
 
 RAISING_HOOK = plugin() + "\n@hookimpl\ndef nnkit_build(request):\n    raise RuntimeError('no')\n"
