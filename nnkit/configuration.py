@@ -9,7 +9,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,8 +36,8 @@ class Configuration:
 
     plugins: the only ones to load, by name or distribution; None: all. disable_plugins: those to leave
     out. prefer: of plugins that declare one name, the first in this list has it. color: of stdout.
-    sources: where those came from that aren't defaults. problems: files that can't be read, of which
-    nothing counts.
+    sources: where those came from that aren't defaults. files: those that were read. problems: of files
+    that can't be, of which nothing counts.
     """
 
     plugins: tuple[str, ...] | None = None
@@ -45,6 +45,7 @@ class Configuration:
     prefer: tuple[str, ...] = ()
     color: str = "auto"
     sources: Mapping[str, Source] = field(default_factory=dict)
+    files: tuple[Source, ...] = ()
     problems: tuple[UsageProblem, ...] = ()
 
     def loads(self, *names: str) -> bool:
@@ -93,7 +94,7 @@ def configuration() -> Configuration:
     return configure(os.environ, _installed_files())
 
 
-def configure(environment: Mapping[str, str], files: Iterable[Layer] = ()) -> Configuration:
+def configure(environment: Mapping[str, str], files: Sequence[Layer] = ()) -> Configuration:
     """Return the settings of the environment and of files, the strongest first."""
     layers = [*_variables(environment), *files]
     values: dict[str, Any] = {}
@@ -101,8 +102,12 @@ def configure(environment: Mapping[str, str], files: Iterable[Layer] = ()) -> Co
     for layer in layers:
         for name in layer.values.keys() - values.keys():
             values[name], sources[name] = layer.values[name], layer.source
-    problems = tuple(layer.problem for layer in layers if layer.problem)
-    return Configuration(**values, sources=sources, problems=problems)
+    return Configuration(
+        **values,
+        sources=sources,
+        files=tuple(layer.source for layer in files),
+        problems=tuple(layer.problem for layer in files if layer.problem),
+    )
 
 
 def _variables(environment: Mapping[str, str]) -> Iterator[Layer]:
@@ -117,12 +122,16 @@ def _variables(environment: Mapping[str, str]) -> Iterator[Layer]:
 
 @functools.cache
 def _installed_files() -> tuple[Layer, ...]:
-    return tuple(read_files(Path.cwd(), user_file()))
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:  # somebody has removed it
+        return tuple(read_files(None, user_file()))
+    return tuple(read_files(folder, user_file()))
 
 
-def read_files(folder: Path, user: Path) -> Iterator[Layer]:
+def read_files(folder: Path | None, user: Path) -> Iterator[Layer]:
     """Yield what the project's file, sought from `folder` upwards, and the user's file settle."""
-    project = project_file(folder)
+    project = project_file(folder) if folder else None
     if project is not None:
         yield read_file(project, "project")
     if user.is_file():
@@ -143,16 +152,22 @@ def project_file(folder: Path) -> Path | None:
         if (each / "nnkit.toml").is_file():
             return each / "nnkit.toml"
     nearest = next((each for each in folders if (each / "pyproject.toml").is_file()), None)
-    # A project that never names nnkit needs no parser, and its faults are no business of ours.
-    if nearest is None or b"nnkit" not in (nearest / "pyproject.toml").read_bytes():
-        return None
-    return nearest / "pyproject.toml"
+    return nearest / "pyproject.toml" if nearest and _has_table(nearest / "pyproject.toml") else None
+
+
+def _has_table(path: Path) -> bool:
+    """Whether a project settles anything: if not, it needs no parser, and its faults are not ours."""
+    try:
+        return re.search(rb"""tool\s*\.\s*["']?nnkit""", path.read_bytes()) is not None
+    except OSError:
+        return False
 
 
 def _upwards(folder: Path) -> Iterator[Path]:
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - which raises where nobody has one
     for each in (folder, *folder.parents):
         yield each
-        if (each / ".git").exists() or each == Path.home():
+        if (each / ".git").exists() or each == home:
             return
 
 

@@ -75,6 +75,11 @@ class Plugin:
     formulas: list[hookspecs.OperatorFormula] = field(default_factory=list)
     exporters: list[hookspecs.Exporter] = field(default_factory=list)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it goes by in settings: its name, its distribution, and its entry point's name."""
+        return self.name, self.distribution, self.name.rpartition(":")[2]
+
 
 class PluginManager:
     """Knows the installed plugins, their architectures and hooks.
@@ -164,8 +169,7 @@ class PluginManager:
         """Return the one of several qualified names whose plugin is preferred, if any is."""
         for preferred in self.configuration.prefer:
             for match in matches:
-                plugin = self.plugins[match.rpartition("/")[0]]
-                if preferred in (plugin.name, plugin.distribution):
+                if preferred in self.plugins[match.rpartition("/")[0]].names:
                     return [match]
         return []
 
@@ -188,8 +192,7 @@ class PluginManager:
 
     def unknown_names(self) -> list[str]:
         """Say which names in the settings no installed plugin has, a line each."""
-        names = {name for plugin in self.plugins.values() for name in (plugin.name, plugin.distribution)}
-        names |= {name.rpartition(":")[2] for name in self.plugins}
+        names = {name for plugin in self.plugins.values() for name in plugin.names}
         return [
             f"{self.configuration.source(setting).place}: no plugin {name!r} is installed; "
             f"{did_you_mean(name, names) or 'see the names: nnkit plugins'}"
@@ -223,15 +226,16 @@ class PluginManager:
             # Two distributions may use one name: then neither takes it, both are called by distribution.
             name = point.name if len(owners[point.name]) == 1 else f"{distribution}:{point.name}"
             plugin = Plugin(name, distribution, version, point.value)
-            if name in self.plugins:
-                first = self.plugins[name].module
-                self._fail(plugin, "discovery", f"{name!r} is {first} already, {point.value} is left out")
+            plugin.enabled = self.configuration.loads(*plugin.names)
+            first = self.plugins.setdefault(name, plugin)
+            if not plugin.enabled:
                 continue
-            self.plugins[name] = plugin
-            plugin.enabled = self.configuration.loads(name, point.name, distribution)
-            if not PLUGIN_NAME.fullmatch(point.name):
+            if first is not plugin:
+                problem = f"{name!r} is {first.module} already, {point.value} is left out"
+                self._fail(plugin, "discovery", problem)
+            elif not PLUGIN_NAME.fullmatch(point.name):
                 self._fail(plugin, "discovery", "a plugin's name has letters, digits, '-', '_', '.' alone")
-            elif plugin.enabled:
+            else:
                 # What is no module, or has a name that isn't text, may fail anywhere.
                 self._attempt(plugin, "registration", functools.partial(self._load, plugin, point))
 
@@ -455,6 +459,15 @@ def _api_problem(version: object) -> tuple[str, str]:
     return "", ""
 
 
+def _unknown_axis(architecture: Architecture, fields: list[str]) -> str:
+    """Return an axis that nothing gives a size to; of shapes that depend on the config, none is known."""
+    for tensors in (architecture.inputs, architecture.outputs):
+        for axis in () if callable(tensors) else (axis for each in tensors for axis in each.shape):
+            if isinstance(axis, str) and axis not in (*fields, *architecture.dims):
+                return axis
+    return ""
+
+
 def _declaration_problem(architecture: Architecture) -> str:
     """Say what is wrong with a declaration, or return an empty string."""
     if not NAME.fullmatch(architecture.name):
@@ -468,6 +481,8 @@ def _declaration_problem(architecture: Architecture) -> str:
             return f"option {name!r} would hide the core option --{name.replace('_', '-')}; rename it"
     if both := set(names) & set(architecture.dims):
         return f"{both.pop()!r} is both a config field and a dim"
+    if unknown := _unknown_axis(architecture, names):
+        return f"a shape names {unknown!r}, which is neither a dim nor a config field"
     if strange := set(architecture.handlers) - set(VERBS):
         return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"
     return ""

@@ -117,17 +117,21 @@ def environment(tmp_path: Path) -> Callable[[bool], Environment]:
     """Make a temporary environment; `environment(False)` has the packages, but not this nnkit."""
 
     def make(with_nnkit: bool = True) -> Environment:
-        folder = tmp_path / "environment"
-        venv.create(folder, symlinks=True, with_pip=False)
-        python = folder / "bin" / "python"
-        packages = Path(site.getsitepackages()[0])
-        # addsitedir also reads the .pth file of an editable install, a plain path does not.
-        line = f"import site; site.addsitedir({str(packages)!r})" if with_nnkit else str(packages)
-        target = next((folder / "lib").glob("python*/site-packages"))
-        (target / "packages.pth").write_text(line + "\n")
-        return Environment(python)
+        return make_environment(tmp_path / "environment", with_nnkit)
 
     return make
+
+
+def make_environment(folder: Path, with_nnkit: bool = True) -> Environment:
+    """Make an environment in `folder`, with the packages that the tests run with, nnkit among them or not."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    python = folder / "bin" / "python"
+    packages = Path(site.getsitepackages()[0])
+    # addsitedir also reads the .pth file of an editable install, a plain path does not.
+    line = f"import site; site.addsitedir({str(packages)!r})" if with_nnkit else str(packages)
+    target = next((folder / "lib").glob("python*/site-packages"))
+    (target / "packages.pth").write_text(line + "\n")
+    return Environment(python)
 
 
 def python(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
