@@ -59,7 +59,8 @@ def _put_back(before: Mapping[Any, dict[str, Any]]) -> list[str]:
         for name, member in members.items():
             if now.get(name, _MISSING) is not member:
                 setattr(place, name, member)
-                replaced.append(f"{place.__name__}.{name}")
+                owner = f"click.{place.__name__}" if isinstance(place, type) else place.__name__
+                replaced.append(f"{owner}.{name}")
     return replaced
 
 

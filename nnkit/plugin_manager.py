@@ -7,13 +7,15 @@ and everything else goes on working. Torch-free.
 import functools
 import inspect
 import re
+import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 import pluggy
 
@@ -47,8 +49,12 @@ class Failure:
     harmless: bool = False
 
     def __str__(self) -> str:
-        verb = "misbehaves" if self.harmless else "failed"
-        return f"plugin {self.plugin} ({self.distribution}) {verb} at {self.stage}: {self.message}"
+        return f"plugin {self.plugin} ({self.distribution}) {self.verb} at {self.stage}: {self.message}"
+
+    @property
+    def verb(self) -> str:
+        """The word for it: a plugin that failed, or that misbehaves and works."""
+        return "misbehaves" if self.harmless else "failed"
 
     @property
     def line(self) -> str:
@@ -99,6 +105,7 @@ class PluginManager:
         self.failures: list[Failure] = []
         self.configuration = configuration or Configuration()
         self._tell: Callable[[Failure], None] = _tell_nobody
+        self._diverted = False
         self._hooks = pluggy.PluginManager("nnkit")
         self._hooks.add_hookspecs(hookspecs)
         self._load_all(entry_points(group=GROUP) if points is None else points)
@@ -115,6 +122,22 @@ class PluginManager:
         for failure in self.failures:
             tell(failure)
         self._tell = tell
+
+    def divert_prints(self) -> None:
+        """From now on, let what is printed while a hook is called go to stderr: stdout is for reports."""
+        if self._diverted:
+            return
+        self._diverted = True
+        diversions: list[redirect_stdout[TextIO]] = []  # a hook may call another
+
+        def before(*call: object) -> None:
+            diversions.append(redirect_stdout(sys.stderr))
+            diversions[-1].__enter__()
+
+        def after(*call: object) -> None:
+            diversions.pop().__exit__(None, None, None)
+
+        self._hooks.add_hookcall_monitoring(before, after)
 
     def owner(self, plugin: str) -> str:
         """Return a plugin with its distribution, as it is told: `plugin vision (nnkit)`."""
@@ -176,7 +199,7 @@ class PluginManager:
     def _not_found(self, name: str, everything: Mapping[str, Architecture]) -> NnkitError:
         plugin = name.partition("/")[0] if "/" in name else ""
         for failure in self.failures:
-            if plugin in (failure.plugin, failure.distribution):
+            if plugin in (failure.plugin, failure.distribution) and not failure.harmless:
                 return PluginProblem(str(failure), f"{failure.hint}; its traceback: nnkit plugins -v")
         if plugin in self.plugins and not self.plugins[plugin].enabled:
             return PluginProblem(f"plugin {plugin} is switched off", self._why_off())
@@ -217,12 +240,12 @@ class PluginManager:
     # Loading, plugin by plugin
 
     def _load_all(self, points: Iterable[EntryPoint]) -> None:
-        ordered = sorted(points, key=lambda point: (_distribution(point)[0], point.name))
+        # What a distribution says of itself is parsed anew at each look.
+        found = [(*_distribution(point), point) for point in points]
         owners: dict[str, set[str]] = {}
-        for point in ordered:
-            owners.setdefault(point.name, set()).add(_distribution(point)[0])
-        for point in ordered:
-            distribution, version = _distribution(point)
+        for distribution, _, point in found:
+            owners.setdefault(point.name, set()).add(distribution)
+        for distribution, version, point in sorted(found, key=lambda each: (each[0], each[2].name)):
             # Two distributions may use one name: then neither takes it, both are called by distribution.
             name = point.name if len(owners[point.name]) == 1 else f"{distribution}:{point.name}"
             plugin = Plugin(name, distribution, version, point.value)
@@ -236,8 +259,20 @@ class PluginManager:
             elif not PLUGIN_NAME.fullmatch(point.name):
                 self._fail(plugin, "discovery", "a plugin's name has letters, digits, '-', '_', '.' alone")
             else:
-                # What is no module, or has a name that isn't text, may fail anywhere.
-                self._attempt(plugin, "registration", functools.partial(self._load, plugin, point))
+                self._load_guarded(plugin, point)
+
+    def _load_guarded(self, plugin: Plugin, point: EntryPoint) -> None:
+        """Load a plugin; what it prints or replaces meanwhile is kept from others, and is a failure too."""
+        guard = Guard()
+        with guard:
+            # What is no module, or has a name that isn't text, may fail anywhere.
+            self._attempt(plugin, "registration", functools.partial(self._load, plugin, point))
+        if guard.printed.strip():
+            problem = f"it prints to stdout, which is for results: {first_line(guard.printed)!r}"
+            self._fail(plugin, "loading", problem, harmless=True)
+        if guard.replaced:
+            problem = f"it replaces {', '.join(guard.replaced)}, which was put back"
+            self._fail(plugin, "loading", problem, harmless=True)
 
     def _load(self, plugin: Plugin, point: EntryPoint) -> None:
         before, start = heavy_modules(), time.perf_counter()
@@ -372,27 +407,14 @@ class PluginManager:
             plugin.exporters.append(exporter)
 
     def _attempt(self, plugin: Plugin, stage: str, action: Callable[[], Any]) -> Any:
-        """Return what `action` returns; where it raises, record the failure and return None.
-
-        What it prints is kept from stdout, where reports and JSON go, and is a failure, too; so is
-        replacing what every command relies on, which is put back.
-        """
-        guard = Guard()
+        """Return what `action` returns; where it raises, record the failure and return None."""
         try:
-            with guard:
-                return action()
+            return action()
         except KeyboardInterrupt:  # the user's own, as far as anybody can tell
             raise
         except BaseException as error:
             self._record(self._failure(plugin, stage, error))
             return None
-        finally:
-            if guard.printed.strip():
-                problem = f"it prints to stdout, which is for results: {first_line(guard.printed)!r}"
-                self._fail(plugin, stage, problem, harmless=True)
-            if guard.replaced:
-                names = ", ".join(guard.replaced)
-                self._fail(plugin, stage, f"it replaces {names}, which was put back", harmless=True)
 
     def _failure(self, plugin: Plugin, stage: str, error: BaseException) -> Failure:
         """Return the failure that an error stands for; called where it is handled."""

@@ -34,6 +34,7 @@ def installed_plugins(settings: Settings) -> PluginManager:
 
     manager = plugin_manager()
     manager.tell_failures(tell)
+    manager.divert_prints()
     return manager
 
 

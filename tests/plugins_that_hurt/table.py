@@ -117,21 +117,22 @@ BAD = {
         ("registration", "a shape names 'widht', which is neither a dim nor a config field"),
     ),
     "printing": Bad(
-        "print('hello')\n" + SOUND, ("import", "it prints to stdout, which is for results: 'hello'"), works=True,
+        "print('hello')\n" + SOUND, ("loading", "it prints to stdout, which is for results: 'hello'"), works=True,
     ),
     "patching": Bad(
         "import click\nclick.echo = click.Command.main = None\n" + SOUND,
-        ("import", "it replaces click.echo, Command.main, which was put back"), works=True,
+        ("loading", "it replaces click.echo, click.Command.main, which was put back"), works=True,
     ),
     "shadowing": Bad(
         "import builtins\nbuiltins.open = None\n" + SOUND,
-        ("import", "it replaces builtins.open, which was put back"), works=True,
+        ("loading", "it replaces builtins.open, which was put back"), works=True,
     ),
     # What is wrong with these shows only when they are used.
     "unbuildable": Bad(works=True, model=MODEL.replace("super().__init__()", "raise ValueError('no')")),
     "quitting": Bad(works=True, model=MODEL.replace("super().__init__()", "raise SystemExit(5)")),
     "moduleless": Bad(works=True, model="def Net(config): return 7"),
     "mismatched": Bad(_with('("batch", "width")', '("batch", 7)'), works=True),
+    "chatting": Bad(works=True, model=MODEL.replace("return self", "print('forward'); return self")),
     "incomplete": Bad(works=True, model="import not_there\n" + MODEL),
     "brokenmodel": Bad(works=True, model="def"),
     "requiring": Bad(_with("1)}, **", '1)}, "requires": {"not_there": "pip install not-there"}, **'), works=True),

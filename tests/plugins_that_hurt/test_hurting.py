@@ -148,6 +148,13 @@ def test_a_broken_plugin_that_is_asked_for_ends_with_3(installed):
     assert done.returncode == 3
 
 
+def test_a_plugin_that_only_misbehaves_lacks_a_name_as_any_other(installed):
+    done = installed.run("info", "printing/printing-nett", only=["printing"])
+    assert done.returncode == 2
+    assert "Error: unknown architecture 'printing/printing-nett'" in done.stderr
+    assert "did you mean printing/printing-net" in done.stderr
+
+
 def test_the_way_out_leads_out(installed):
     done = installed.run("list", "--json", only=["importing"], NNKIT_DISABLE_PLUGINS="importing")
     assert (done.returncode, done.stderr) == (0, "")
@@ -189,6 +196,13 @@ def test_a_hook_that_fails_on_another_s_architecture_is_told_and_harms_it_not(in
     assert json.loads(done.stdout)["totals"]["parameters"] == 4 * 2 + 2
     assert message in done.stderr.splitlines()[0]
     assert done.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_model_that_prints_leaves_stdout_to_the_report(installed):
+    done = installed.run("summary", "chatting-net", "--json", only=["chatting"])
+    assert json.loads(done.stdout)["totals"]["parameters"] == 4 * 2 + 2
+    assert set(done.stderr.splitlines()) == {"forward"}
 
 
 @pytest.mark.slow

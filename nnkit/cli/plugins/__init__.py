@@ -142,4 +142,4 @@ def _state(plugin: Plugin, failures: list[Failure]) -> str:
     what += [f"format {name}" for name in formats]
     what += [f"imports {name}" for name in plugin.heavy[:1]]
     what += ["slow to import"] if plugin.seconds >= SLOW else []
-    return ", ".join([*what, *(f"failed: {each.stage}" for each in failures[:1])])
+    return ", ".join([*what, *(f"{each.verb}: {each.stage}" for each in failures[:1])])
