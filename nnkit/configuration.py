@@ -71,13 +71,13 @@ class Configuration:
         return replace(self, **changed)
 
 
-SETTINGS = ("plugins", "disable_plugins", "prefer", "color")
 VARIABLES = {
     "plugins": "NNKIT_PLUGINS",
     "disable_plugins": "NNKIT_DISABLE_PLUGINS",
     "prefer": "NNKIT_PREFER",
     "color": "NO_COLOR",
 }
+SETTINGS = tuple(VARIABLES)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def read_files(folder: Path | None, user: Path) -> Iterator[Layer]:
     project = project_file(folder) if folder else None
     if project is not None:
         yield read_file(project, "project")
-    if user.is_file():
+    if _is_there(user):
         yield read_file(user, "user")
 
 
@@ -149,9 +149,9 @@ def project_file(folder: Path) -> Path | None:
     """Return the project's file, sought up to the root of the repository or the user's home."""
     folders = list(_upwards(folder))
     for each in folders:
-        if (each / "nnkit.toml").is_file():
+        if _is_there(each / "nnkit.toml"):
             return each / "nnkit.toml"
-    nearest = next((each for each in folders if (each / "pyproject.toml").is_file()), None)
+    nearest = next((each for each in folders if _is_there(each / "pyproject.toml")), None)
     return nearest / "pyproject.toml" if nearest and _has_table(nearest / "pyproject.toml") else None
 
 
@@ -167,8 +167,12 @@ def _upwards(folder: Path) -> Iterator[Path]:
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 - which raises where nobody has one
     for each in (folder, *folder.parents):
         yield each
-        if (each / ".git").exists() or each == home:
+        if _is_there(each / ".git") or each == home:
             return
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path's own raises in a folder that can't be looked into
 
 
 def read_file(path: Path, kind: Kind) -> Layer:

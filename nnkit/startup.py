@@ -17,7 +17,7 @@ PATIENCE = 60  # seconds that an import may take
 SLOW = 0.5  # seconds from which an import is told as slow
 
 _SCRIPT = """
-import json, os, sys, time
+import json, sys, time
 import nnkit.hookspecs
 out, sys.stdout = sys.stdout, sys.stderr
 before, start, error = set(sys.modules), time.perf_counter(), None

@@ -71,7 +71,7 @@ def _plugin_command(name: str) -> click.Command | None:
             f"reinstall or remove {owners[0]}",
         ) from error
     if not isinstance(found, click.Command):
-        message = f"the command {name} of {owners[0]} is a {type(found).__name__}, not a click.Command"
+        message = f"the command {name} of {owners[0]} is of type {type(found).__name__}, not a click.Command"
         raise PluginProblem(message, f"upgrade or remove {owners[0]}")
     return found
 

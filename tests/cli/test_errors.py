@@ -244,7 +244,7 @@ def test_commands_of_plugins_that_can_not_be(nnkit_command, tmp_path, monkeypatc
     monkeypatch.syspath_prepend(str(folder))
     faults = {
         "both": "the command both is added by more than one distribution: ",
-        "odd": "the command odd of one is a int, not a click.Command",
+        "odd": "the command odd of one is of type int, not a click.Command",
         "lost": "the command lost of two can't be loaded: ModuleNotFoundError",
     }
     for name, message in faults.items():

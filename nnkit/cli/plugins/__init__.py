@@ -68,7 +68,7 @@ def _start_text(starts: list[Start]) -> str:
 
 
 def _remarks(start: Start) -> str:
-    """Say what is wrong with a start, and with whom to speak."""
+    """Say what is wrong with a start."""
     words = [f"imports {', '.join(start.heavy)}"] if start.heavy else []
     words += ["slow"] if start.slow and start.seconds is not None else []
     words += [f"fails: {start.error}"] if start.error else []
