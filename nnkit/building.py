@@ -116,14 +116,16 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
             module = host.hook.nnkit_build(request=BuildRequest(spec=spec))
         except NnkitError:
             raise
-        except Exception as error:
-            kind = PluginProblem if spec.plugin else NnkitError
-            raise kind(
-                f"building {spec.name} failed: {type(error).__name__}: {error}", "see where: repeat with -v"
-            ) from error
+        except (Exception, SystemExit) as error:
+            message = f"building {spec.name} failed: {type(error).__name__}: {error}"
+            if not spec.plugin:
+                raise NnkitError(message, "see where: repeat with -v") from error
+            hint = f"see where: repeat with -v; upgrade {host.owner(spec.plugin)}, or tell its author"
+            raise PluginProblem(message, hint) from error
     if not isinstance(module, nn.Module):
         raise PluginProblem(
-            f"building {spec.name} gave {type(module).__name__}, not a torch.nn.Module", "tell its author"
+            f"building {spec.name} gave {type(module).__name__}, not a torch.nn.Module",
+            f"upgrade {host.owner(spec.plugin)}, or tell its author" if spec.plugin else "return one",
         )
     return module
 

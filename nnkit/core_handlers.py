@@ -4,12 +4,13 @@ Torch-free until one of them is called.
 """
 
 import functools
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from nnkit.architecture import Verb
+from nnkit.configuration import Configuration, configuration
+from nnkit.errors import NnkitError, PluginProblem
 from nnkit.hookspecs import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest, hookimpl
 from nnkit.loading import load
 from nnkit.plugin_manager import PluginManager
@@ -45,7 +46,17 @@ class OwnHandlers:
 
 def _own(verb: Verb, spec: "ModelSpec", request: object) -> Any:
     reference = spec.architecture.handlers.get(verb)
-    return load(reference)(request) if reference else None
+    if not reference:
+        return None
+    try:
+        return load(reference)(request)
+    except NnkitError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginProblem(
+            f"{reference}, which serves {verb} for {spec.name}, failed: {type(error).__name__}: {error}",
+            "see where: repeat with -v; and tell its author",
+        ) from error
 
 
 class CoreHandlers:
@@ -85,14 +96,19 @@ class CoreHandlers:
 
 
 def make_manager(
-    points: Iterable[EntryPoint] | None = None, environment: Mapping[str, str] = os.environ
+    points: Iterable[EntryPoint] | None = None, configuration: Configuration | None = None
 ) -> PluginManager:
     """Return a manager of the plugins at `points`, by default the installed ones, with core's handlers."""
     # pluggy calls the last registered `tryfirst` implementation first.
-    return PluginManager(points, environment, core={"core": CoreHandlers(), "architecture": OwnHandlers()})
+    return PluginManager(points, configuration, core={"core": CoreHandlers(), "architecture": OwnHandlers()})
 
 
 @functools.cache
-def plugin_manager() -> PluginManager:
-    """Return the manager of the installed plugins; they are looked up once in a process."""
-    return make_manager()
+def plugin_manager(checked: bool = True) -> PluginManager:
+    """Return the manager of the installed plugins; they are looked up once in a process.
+
+    Raises UsageProblem where a configuration file is broken; for commands that look into what is wrong,
+    and so are not to be `checked`, nothing in that file counts.
+    """
+    settled = configuration()
+    return make_manager(configuration=settled.checked() if checked else settled)

@@ -48,7 +48,8 @@ class Diagnosis:
 
     processors: those that this process may use. threads: torch's, within an operator and between them.
     packages: versions by name, None where it isn't installed. broken: why an installed one can't be
-    imported. variables: those of the environment that matter. failures: plugins that failed.
+    imported. variables: those of the environment that matter. failures: of plugins, and of the
+    files that configure them.
     """
 
     SCHEMA = "nnkit.doctor/1"
@@ -71,7 +72,7 @@ class Diagnosis:
 
 def diagnose() -> Diagnosis:
     """Return the facts; it takes some seconds, in which the optional packages are tried."""
-    manager = plugin_manager()
+    manager = plugin_manager(checked=False)
     packages = {name: _version(name) for name in (*NEEDED, *OPTIONAL)}
     tried = {"torch": "torch", **OPTIONAL}
     broken = _broken({name: module for name, module in tried.items() if packages[name]})
@@ -88,7 +89,10 @@ def diagnose() -> Diagnosis:
         plugins=tuple(
             f"{name} ({plugin.distribution} {plugin.version})" for name, plugin in manager.plugins.items()
         ),
-        failures=tuple(map(str, manager.failures)),
+        failures=(
+            *(problem.message for problem in manager.configuration.problems),
+            *map(str, manager.failures),
+        ),
     )
 
 

@@ -50,6 +50,8 @@ class Host(Protocol):
 
     def exporters(self) -> "list[Exporter]": ...
 
+    def owner(self, plugin: str) -> str: ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:

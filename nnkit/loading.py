@@ -9,14 +9,19 @@ from nnkit.errors import PluginProblem
 
 
 def load(reference: str) -> Callable[..., Any]:
-    """Return what `module:name` names. Raises PluginProblem when it isn't there."""
+    """Return what `module:name` names. Raises PluginProblem when it isn't there or fails to be imported."""
     module, _, name = reference.partition(":")
     try:
         found: Callable[..., Any] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise PluginProblem(
-            f"can't load {reference}: {error}", "see the plugins: nnkit plugins -v"
-        ) from error
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and missing.partition(".")[0] != module.partition(".")[0]:
+            package = missing.partition(".")[0].replace("_", "-")
+            hint = f"install the package that has it, mostly: pip install {package}"
+        else:
+            hint = "see where: repeat with -v; see the plugins: nnkit plugins"
+        kind = "" if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: "
+        raise PluginProblem(f"can't load {reference}: {kind}{error}", hint) from error
     return found
 
 

@@ -1,78 +1,112 @@
 """Discovery of plugins, each in its own isolation: import, API check, registration, hook call.
 
-Whatever a plugin does wrong is recorded as a Failure, with its stage and distribution, and everything
-else goes on working. Torch-free.
+Whatever a plugin does wrong is recorded as a Failure, with its stage, its distribution and a way out,
+and everything else goes on working. Torch-free.
 """
 
 import functools
-import os
+import inspect
+import re
+import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 import pluggy
 
 from nnkit import hookspecs
 from nnkit.architecture import NAME, VERBS, Architecture
 from nnkit.config import RESERVED, options_of
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean
+from nnkit.configuration import Configuration
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
+from nnkit.isolation import Guard, heavy_modules
 from nnkit.spec import ModelSpec
 
 GROUP = "nnkit"
 COMMANDS_GROUP = "nnkit.commands"
+PLUGIN_NAME = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 COLLECTING = ("nnkit_architectures", "nnkit_checks", "nnkit_formulas", "nnkit_exporters", "nnkit_executors")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What went wrong with a plugin: at which stage, in one line, and in full."""
+    """What went wrong with a plugin: at which stage, in one line and in full, and the way out.
+
+    harmless: the plugin works all the same.
+    """
 
     plugin: str
     distribution: str
     stage: str
     message: str
+    hint: str = ""
     traceback: str = ""
+    harmless: bool = False
 
     def __str__(self) -> str:
-        return f"plugin {self.plugin} ({self.distribution}) failed at {self.stage}: {self.message}"
+        return f"plugin {self.plugin} ({self.distribution}) {self.verb} at {self.stage}: {self.message}"
+
+    @property
+    def verb(self) -> str:
+        """The word for it: a plugin that failed, or that misbehaves and works."""
+        return "misbehaves" if self.harmless else "failed"
+
+    @property
+    def line(self) -> str:
+        """All that a user needs, in one line."""
+        return f"{self}; {self.hint}" if self.hint else str(self)
 
 
 @dataclass
 class Plugin:
-    """An installed plugin and what became of it."""
+    """An installed plugin and what became of it.
+
+    seconds: what importing it took. heavy: the heavy modules that came with it.
+    """
 
     name: str
     distribution: str
     version: str
     module: str
     enabled: bool = True
+    seconds: float = 0.0
+    heavy: tuple[str, ...] = ()
     architectures: dict[str, Architecture] = field(default_factory=dict)
     checks: list[hookspecs.Check] = field(default_factory=list)
     formulas: list[hookspecs.OperatorFormula] = field(default_factory=list)
     exporters: list[hookspecs.Exporter] = field(default_factory=list)
     executors: list[hookspecs.Executor] = field(default_factory=list)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that it goes by in settings: its name, its distribution, and its entry point's name."""
+        return self.name, self.distribution, self.name.rpartition(":")[2]
+
 
 class PluginManager:
     """Knows the installed plugins, their architectures and hooks.
 
     points: the entry points to look at, by default those installed in the group `nnkit`.
+    configuration: which of them to load, and which of two has a name.
     core: objects with nnkit's own hookimpls, by name, registered after the plugins.
-    environment: where the allow-list `NNKIT_PLUGINS` and the deny-list `NNKIT_DISABLE_PLUGINS` stand.
     """
 
     def __init__(
         self,
         points: Iterable[EntryPoint] | None = None,
-        environment: Mapping[str, str] = os.environ,
+        configuration: Configuration | None = None,
         core: Mapping[str, object] | None = None,
     ) -> None:
         self.plugins: dict[str, Plugin] = {}
         self.failures: list[Failure] = []
-        self._environment = environment
+        self.configuration = configuration or Configuration()
+        self._tell: Callable[[Failure], None] = _tell_nobody
+        self._diverted = False
         self._hooks = pluggy.PluginManager("nnkit")
         self._hooks.add_hookspecs(hookspecs)
         self._load_all(entry_points(group=GROUP) if points is None else points)
@@ -83,6 +117,33 @@ class PluginManager:
     def hook(self) -> pluggy.HookRelay:
         """The run-time hooks, in their order: the architecture's own, plugins', core's."""
         return self._hooks.hook
+
+    def tell_failures(self, tell: Callable[[Failure], None]) -> None:
+        """Call `tell` with each failure that there is, and then with each that comes."""
+        for failure in self.failures:
+            tell(failure)
+        self._tell = tell
+
+    def divert_prints(self) -> None:
+        """From now on, let what is printed while a hook is called go to stderr: stdout is for reports."""
+        if self._diverted:
+            return
+        self._diverted = True
+        diversions: list[redirect_stdout[TextIO]] = []  # a hook may call another
+
+        def before(*call: object) -> None:
+            diversions.append(redirect_stdout(sys.stderr))
+            diversions[-1].__enter__()
+
+        def after(*call: object) -> None:
+            diversions.pop().__exit__(None, None, None)
+
+        self._hooks.add_hookcall_monitoring(before, after)
+
+    def owner(self, plugin: str) -> str:
+        """Return a plugin with its distribution, as it is told: `plugin vision (nnkit)`."""
+        known = self.plugins.get(plugin)
+        return f"plugin {plugin} ({known.distribution})" if known else f"plugin {plugin}"
 
     def architectures(self) -> dict[str, Architecture]:
         """Return every architecture by its qualified name, in the order of plugins and declarations."""
@@ -111,7 +172,8 @@ class PluginManager:
     def find(self, name: str) -> tuple[str, Architecture]:
         """Return (plugin name, architecture) for `resnet18` or `vision/resnet18`.
 
-        Raises UsageProblem for a name that nobody or more than one plugin declares, PluginProblem
+        A short name that several plugins declare is that of the one which is preferred. Raises
+        UsageProblem for a name that nobody declares, or several do and none is preferred; PluginProblem
         when the plugin that it names is broken or switched off.
         """
         everything = self.architectures()
@@ -119,28 +181,53 @@ class PluginManager:
         matches = [
             full for full in everything if full == name or ("/" not in name and full.endswith(f"/{short}"))
         ]
+        if len(matches) > 1:
+            matches = self._preferred(matches) or matches
         if len(matches) == 1:
             return matches[0].rpartition("/")[0], everything[matches[0]]
         if matches:
+            example = f'prefer = ["{sorted(matches)[0].rpartition("/")[0]}"]'
             raise UsageProblem(
-                f"{name!r} is declared by more than one plugin", f"say which: {' or '.join(sorted(matches))}"
+                f"{name!r} is declared by more than one plugin",
+                f"say which: {' or '.join(sorted(matches))}; or prefer one in nnkit.toml: {example}",
             )
         raise self._not_found(name, everything)
+
+    def _preferred(self, matches: list[str]) -> list[str]:
+        """Return the one of several qualified names whose plugin is preferred, if any is."""
+        for preferred in self.configuration.prefer:
+            for match in matches:
+                if preferred in self.plugins[match.rpartition("/")[0]].names:
+                    return [match]
+        return []
 
     def _not_found(self, name: str, everything: Mapping[str, Architecture]) -> NnkitError:
         plugin = name.partition("/")[0] if "/" in name else ""
         for failure in self.failures:
-            if plugin in (failure.plugin, failure.distribution):
-                return PluginProblem(str(failure), "see the traceback: nnkit plugins -v")
+            if plugin in (failure.plugin, failure.distribution) and not failure.harmless:
+                return PluginProblem(str(failure), f"{failure.hint}; its traceback: nnkit plugins -v")
         if plugin in self.plugins and not self.plugins[plugin].enabled:
-            return PluginProblem(
-                f"plugin {plugin} is switched off", "look at NNKIT_PLUGINS and NNKIT_DISABLE_PLUGINS"
-            )
+            return PluginProblem(f"plugin {plugin} is switched off", self._why_off())
         short_names = {full.rpartition("/")[2] for full in everything}
         hint = did_you_mean(name, {*short_names, *everything}) or "see what there is: nnkit list"
         if self.failures:
             hint += f" ({len(self.failures)} plugin failure(s): nnkit plugins)"
         return UsageProblem(f"unknown architecture {name!r}", hint)
+
+    def _why_off(self) -> str:
+        places = [self.configuration.source(name).place for name in ("plugins", "disable_plugins")]
+        return f"look at {' and '.join(filter(None, places))}; see: nnkit config"
+
+    def unknown_names(self) -> list[str]:
+        """Say which names in the settings no installed plugin has, a line each."""
+        names = {name for plugin in self.plugins.values() for name in plugin.names}
+        return [
+            f"{self.configuration.source(setting).place}: no plugin {name!r} is installed; "
+            f"{did_you_mean(name, names) or 'see the names: nnkit plugins'}"
+            for setting in ("plugins", "disable_plugins", "prefer")
+            for name in getattr(self.configuration, setting) or ()
+            if name not in names
+        ]
 
     def handlers(self, spec: ModelSpec) -> dict[str, str]:
         """Return, for each verb, who is first in line to serve `spec`, with the wrappers around it."""
@@ -158,48 +245,61 @@ class PluginManager:
     # Loading, plugin by plugin
 
     def _load_all(self, points: Iterable[EntryPoint]) -> None:
-        ordered = sorted(points, key=lambda point: (_distribution(point)[0], point.name))
-        counts: dict[str, int] = {}
-        for point in ordered:
-            counts[point.name] = counts.get(point.name, 0) + 1
-        for point in ordered:
-            distribution, version = _distribution(point)
+        # What a distribution says of itself is parsed anew at each look.
+        found = [(*_distribution(point), point) for point in points]
+        owners: dict[str, set[str]] = {}
+        for distribution, _, point in found:
+            owners.setdefault(point.name, set()).add(distribution)
+        for distribution, version, point in sorted(found, key=lambda each: (each[0], each[2].name)):
             # Two distributions may use one name: then neither takes it, both are called by distribution.
-            name = point.name if counts[point.name] == 1 else f"{distribution}:{point.name}"
+            name = point.name if len(owners[point.name]) == 1 else f"{distribution}:{point.name}"
             plugin = Plugin(name, distribution, version, point.value)
-            if name in self.plugins:
-                self._fail(plugin, "discovery", f"entry point {point.name!r} appears twice")
+            plugin.enabled = self.configuration.loads(*plugin.names)
+            first = self.plugins.setdefault(name, plugin)
+            if not plugin.enabled:
                 continue
-            self.plugins[name] = plugin
-            plugin.enabled = self._is_enabled(point.name, distribution)
-            if plugin.enabled:
-                self._load(plugin, point)
+            if first is not plugin:
+                problem = f"{name!r} is {first.module} already, {point.value} is left out"
+                self._fail(plugin, "discovery", problem)
+            elif not PLUGIN_NAME.fullmatch(point.name):
+                self._fail(plugin, "discovery", "a plugin's name has letters, digits, '-', '_', '.' alone")
+            else:
+                self._load_guarded(plugin, point)
 
-    def _is_enabled(self, name: str, distribution: str) -> bool:
-        def listed(variable: str) -> bool:
-            words = self._environment[variable].replace(",", " ").split()
-            return name in words or distribution in words
-
-        if "NNKIT_PLUGINS" in self._environment and not listed("NNKIT_PLUGINS"):
-            return False
-        return not ("NNKIT_DISABLE_PLUGINS" in self._environment and listed("NNKIT_DISABLE_PLUGINS"))
+    def _load_guarded(self, plugin: Plugin, point: EntryPoint) -> None:
+        """Load a plugin; what it prints or replaces meanwhile is kept from others, and is a failure too."""
+        guard = Guard()
+        with guard:
+            # What is no module, or has a name that isn't text, may fail anywhere.
+            self._attempt(plugin, "registration", functools.partial(self._load, plugin, point))
+        if guard.printed.strip():
+            problem = f"it prints to stdout, which is for results: {first_line(guard.printed)!r}"
+            self._fail(plugin, "loading", problem, harmless=True)
+        if guard.replaced:
+            problem = f"it replaces {', '.join(guard.replaced)}, which was put back"
+            self._fail(plugin, "loading", problem, harmless=True)
 
     def _load(self, plugin: Plugin, point: EntryPoint) -> None:
+        before, start = heavy_modules(), time.perf_counter()
         module = self._attempt(plugin, "import", point.load)
+        plugin.seconds = time.perf_counter() - start
+        plugin.heavy = tuple(sorted(heavy_modules() - before))
         if module is None:
             return
-        if problem := _api_problem(getattr(module, "NNKIT_PLUGIN_API", None)):
-            self._fail(plugin, "API check", problem)
+        problem, behind = _api_problem(getattr(module, "NNKIT_PLUGIN_API", None))
+        if problem:
+            self._fail(plugin, "API check", problem, _way_out(plugin, behind))
             return
         for name in self._unknown_hooks(module):
             hint = did_you_mean(name, [*hookspecs.HOOK_OF_VERB.values(), *COLLECTING])
-            self._fail(plugin, "registration", f"there is no hook {name}; {hint or 'it is never called'}")
+            problem = f"there is no hook {name}; {hint or 'it is never called'}"
+            self._fail(plugin, "registration", problem, harmless=True)
         guarded = self._guarded(plugin, module)
         registered = self._attempt(plugin, "registration", lambda: self._hooks.register(guarded, plugin.name))
         if registered is None:
             return
         for architecture in self._collect(plugin, guarded, "nnkit_architectures", Architecture):
-            self._adopt(plugin, architecture)
+            self._attempt(plugin, "registration", functools.partial(self._adopt, plugin, architecture))
         plugin.checks = self._collect(plugin, guarded, "nnkit_checks", hookspecs.Check)
         plugin.formulas = self._collect(plugin, guarded, "nnkit_formulas", hookspecs.OperatorFormula)
         for exporter in self._collect(plugin, guarded, "nnkit_exporters", hookspecs.Exporter):
@@ -218,9 +318,17 @@ class PluginManager:
         """Return the plugin's hookimpls, each kept from harming another plugin's architectures."""
         guarded = ModuleType(plugin.name)
         for name, impl in vars(module).items():
-            if hasattr(impl, "nnkit_impl"):
-                serves = name in hookspecs.HOOK_OF_VERB.values() and not impl.nnkit_impl["wrapper"]
-                setattr(guarded, name, self._guard(plugin, name, impl) if serves else impl)
+            if not hasattr(impl, "nnkit_impl"):
+                continue
+            if name in hookspecs.HOOK_OF_VERB.values():
+                if "request" not in inspect.signature(impl).parameters:
+                    self._fail(plugin, "registration", f"{name} takes one argument, 'request'")
+                    continue
+                if inspect.isgeneratorfunction(impl) and impl.nnkit_impl["wrapper"]:
+                    impl = self._guard_wrapper(plugin, name, impl)  # noqa: PLW2901
+                elif not impl.nnkit_impl["wrapper"] and not impl.nnkit_impl["hookwrapper"]:
+                    impl = self._guard(plugin, name, impl)  # noqa: PLW2901
+            setattr(guarded, name, impl)
         return guarded
 
     def _guard(self, plugin: Plugin, hook: str, impl: Callable[..., Any]) -> Callable[..., Any]:
@@ -230,13 +338,49 @@ class PluginManager:
                 return impl(request)
             except NnkitError:
                 raise
-            except Exception as error:
-                self._fail(plugin, hook, f"{type(error).__name__}: {error}", traceback.format_exc())
+            except (Exception, SystemExit) as error:
+                failure = self._failure(plugin, hook, error)
+                self.failures.append(failure)
                 if request.spec.plugin == plugin.name:
-                    raise PluginProblem(
-                        str(self.failures[-1]), "see the traceback: repeat with -v"
-                    ) from error
+                    hint = f"{failure.hint}; its traceback: repeat with -v"
+                    raise PluginProblem(str(failure), hint) from error
+                self._tell(failure)
                 return None
+
+        guarded.nnkit_impl = impl.nnkit_impl  # type: ignore[attr-defined]
+        return guarded
+
+    def _guard_wrapper(self, plugin: Plugin, hook: str, impl: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a wrapper that leaves things as they are where `impl` fails."""
+
+        @functools.wraps(impl)
+        def guarded(request: Any) -> Generator[None, Any, Any]:
+            wrapper = impl(request)
+            try:
+                next(wrapper)
+            except NnkitError:
+                raise
+            except (Exception, SystemExit) as error:
+                self._record(self._failure(plugin, hook, error))
+                return (yield)
+            result, inner = None, None
+            try:
+                result = yield
+            except Exception as error:
+                inner = error
+            try:
+                wrapper.send(result) if inner is None else wrapper.throw(inner)
+                raise RuntimeError("a wrapper yields once")
+            except StopIteration as end:
+                return end.value
+            except NnkitError:
+                raise
+            except (Exception, SystemExit) as error:
+                if error is not inner:
+                    self._record(self._failure(plugin, hook, error))
+            if inner is not None:
+                raise inner
+            return result
 
         guarded.nnkit_impl = impl.nnkit_impl  # type: ignore[attr-defined]
         return guarded
@@ -247,7 +391,7 @@ class PluginManager:
         found = self._attempt(plugin, hook, lambda: list(getattr(module, hook)()))
         wrong = [each for each in found or [] if not isinstance(each, kind)]
         for each in wrong:
-            self._fail(plugin, hook, f"returned {each!r}, which is no {kind.__name__}")
+            self._fail(plugin, hook, f"returned {each!r:.60}, which is no {kind.__name__}")
         return [each for each in found or [] if isinstance(each, kind)]
 
     def _adopt(self, plugin: Plugin, architecture: Architecture) -> None:
@@ -283,13 +427,44 @@ class PluginManager:
         """Return what `action` returns; where it raises, record the failure and return None."""
         try:
             return action()
-        except (Exception, SystemExit) as error:
-            message = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._fail(plugin, stage, message, traceback.format_exc())
+        except KeyboardInterrupt:  # the user's own, as far as anybody can tell
+            raise
+        except BaseException as error:
+            self._record(self._failure(plugin, stage, error))
             return None
 
-    def _fail(self, plugin: Plugin, stage: str, message: str, trace: str = "") -> None:
-        self.failures.append(Failure(plugin.name, plugin.distribution, stage, message, trace))
+    def _failure(self, plugin: Plugin, stage: str, error: BaseException) -> Failure:
+        """Return the failure that an error stands for; called where it is handled."""
+        return Failure(
+            plugin.name, plugin.distribution, stage, _said(error), _way_out(plugin), traceback.format_exc()
+        )
+
+    def _fail(self, plugin: Plugin, stage: str, message: str, hint: str = "", harmless: bool = False) -> None:
+        hint = hint or _way_out(plugin)
+        self._record(Failure(plugin.name, plugin.distribution, stage, message, hint, harmless=harmless))
+
+    def _record(self, failure: Failure) -> None:
+        self.failures.append(failure)
+        self._tell(failure)
+
+
+def _tell_nobody(failure: Failure) -> None:
+    """Keep it for those who ask."""
+
+
+def _said(error: BaseException) -> str:
+    """Return the kind of an error, and the first line of what it says."""
+    try:
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    except Exception:  # an error that can't even say what it is
+        return type(error).__name__
+
+
+def _way_out(plugin: Plugin, behind: str = "") -> str:
+    """Return what a user can do; `behind` is the distribution to upgrade, the plugin's where not given."""
+    name = plugin.name if " " not in plugin.name else plugin.distribution
+    upgrade = f"pip install --upgrade {behind or plugin.distribution}"
+    return f"{upgrade}, or leave the plugin out: NNKIT_DISABLE_PLUGINS={name}"
 
 
 def _is_wrapper(impl: pluggy.HookImpl) -> bool:
@@ -306,19 +481,29 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
     return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
 
 
-def _api_problem(version: object) -> str:
-    """Say why a plugin written for API `version` can't be used, or return an empty string."""
-    core = tuple(int(part) for part in hookspecs.PLUGIN_API.split("."))
+def _api_problem(version: object) -> tuple[str, str]:
+    """Say why a plugin written for API `version` can't be used, and whether it is nnkit that is behind."""
+    has = hookspecs.PLUGIN_API
+    core = tuple(int(part) for part in has.split("."))
     if version is None:
-        return f'it states no API version; add NNKIT_PLUGIN_API = "{hookspecs.PLUGIN_API}" to its module'
+        return f'it states no API version; add NNKIT_PLUGIN_API = "{has}" to its module', ""
     try:
         major, minor = (int(part) for part in str(version).split("."))
     except ValueError:
-        return f"NNKIT_PLUGIN_API is {version!r}, not a version like {hookspecs.PLUGIN_API!r}"
+        return f"NNKIT_PLUGIN_API is {version!r}, not a version like {has!r}", ""
     if (major, minor) > core:
-        return f"it needs plugin API {version}, this nnkit has {hookspecs.PLUGIN_API}; upgrade nnkit"
+        return f"it needs plugin API {version}, this nnkit has {has}; upgrade nnkit", "nnkit"
     if major < core[0]:
-        return f"it is for plugin API {version}, this nnkit has {hookspecs.PLUGIN_API}; upgrade the plugin"
+        return f"it is for plugin API {version}, this nnkit has {has}; upgrade the plugin", ""
+    return "", ""
+
+
+def _unknown_axis(architecture: Architecture, fields: list[str]) -> str:
+    """Return an axis that nothing gives a size to; of shapes that depend on the config, none is known."""
+    for tensors in (architecture.inputs, architecture.outputs):
+        for axis in () if callable(tensors) else (axis for each in tensors for axis in each.shape):
+            if isinstance(axis, str) and axis not in (*fields, *architecture.dims):
+                return axis
     return ""
 
 
@@ -335,6 +520,8 @@ def _declaration_problem(architecture: Architecture) -> str:
             return f"option {name!r} would hide the core option --{name.replace('_', '-')}; rename it"
     if both := set(names) & set(architecture.dims):
         return f"{both.pop()!r} is both a config field and a dim"
+    if unknown := _unknown_axis(architecture, names):
+        return f"a shape names {unknown!r}, which is neither a dim nor a config field"
     if strange := set(architecture.handlers) - set(VERBS):
         return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"
     return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from nnkit.architecture import Architecture, Preset, TensorSpec
 from nnkit.config import config_values, make_config, options_of, typed_words
-from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean
 
 FORMAT = 1
 KEYS = ("nnkit", "architecture", "config", "sizes", "seed", "dtype", "weights", "strict")
@@ -68,6 +68,25 @@ class ModelSpec:
         if self.weights is not None:
             words += ["--weights", self.weights]
         return (*words, *(() if self.strict else ("--no-strict",)))
+
+    def forward_problem(self, message: str, hint: str) -> NnkitError:
+        """Return the error for a forward that fails on the inputs that are declared.
+
+        Where nobody chose an option or a size, it is the declaration that is at fault: a PluginProblem.
+        """
+        if not self.plugin:
+            return NnkitError(message, hint)
+        if self.typed != (self.name,):
+            return NnkitError(
+                message, f"{hint}; and see whether it runs as declared: nnkit summary {self.name}"
+            )
+        inputs = ", ".join(
+            f"{each.name}: {each.dtype}[{', '.join(map(str, each.shape))}]" for each in self.inputs
+        )
+        return PluginProblem(
+            message,
+            f"plugin {self.plugin} declares {inputs}, on which its own forward fails: tell its author",
+        )
 
     def with_sizes(self, sizes: Mapping[str, int]) -> "ModelSpec":
         """Return the same model for inputs of other sizes."""

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from nnkit.cli.main import main
+from nnkit.configuration import configure
 from nnkit.core_handlers import make_manager, plugin_manager
 from nnkit.plugin_manager import PluginManager
 
@@ -87,7 +88,7 @@ def plugins_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
             (tmp_path / f"{module}.py").write_text(source)
             names.append(module)
             points.append(EntryPoint(name=name, value=module, group="nnkit"))
-        return make_manager(points, environment or {})
+        return make_manager(points, configure(environment or {}))
 
     yield make
     for name in names:
@@ -116,17 +117,21 @@ def environment(tmp_path: Path) -> Callable[[bool], Environment]:
     """Make a temporary environment; `environment(False)` has the packages, but not this nnkit."""
 
     def make(with_nnkit: bool = True) -> Environment:
-        folder = tmp_path / "environment"
-        venv.create(folder, symlinks=True, with_pip=False)
-        python = folder / "bin" / "python"
-        packages = Path(site.getsitepackages()[0])
-        # addsitedir also reads the .pth file of an editable install, a plain path does not.
-        line = f"import site; site.addsitedir({str(packages)!r})" if with_nnkit else str(packages)
-        target = next((folder / "lib").glob("python*/site-packages"))
-        (target / "packages.pth").write_text(line + "\n")
-        return Environment(python)
+        return make_environment(tmp_path / "environment", with_nnkit)
 
     return make
+
+
+def make_environment(folder: Path, with_nnkit: bool = True) -> Environment:
+    """Make an environment in `folder`, with the packages that the tests run with, nnkit among them or not."""
+    venv.create(folder, symlinks=True, with_pip=False)
+    python = folder / "bin" / "python"
+    packages = Path(site.getsitepackages()[0])
+    # addsitedir also reads the .pth file of an editable install, a plain path does not.
+    line = f"import site; site.addsitedir({str(packages)!r})" if with_nnkit else str(packages)
+    target = next((folder / "lib").glob("python*/site-packages"))
+    (target / "packages.pth").write_text(line + "\n")
+    return Environment(python)
 
 
 def python(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

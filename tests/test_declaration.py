@@ -83,7 +83,12 @@ def test_a_field_without_a_default_is_refused():
 def test_every_core_option_is_reserved():
     group = cli_main.cli
     ctx = click.Context(group)
-    for name in group.list_commands(ctx):
+    for name in {*group.list_commands(ctx)} - {
+        "config",
+        "doctor",
+        "list",
+        "plugins",
+    }:  # they take none of a model
         command = group.get_command(ctx, name)
         flags = [flag for each in command.params for flag in (*each.opts, *each.secondary_opts)]
         long = {flag[2:].removeprefix("no-").replace("-", "_") for flag in flags if flag.startswith("--")}

@@ -1,11 +1,12 @@
 """plugin_manager.py: what plugins do wrong harms nobody else, and is told."""
 
 from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
 
 from nnkit.core_handlers import plugin_manager
-from nnkit.errors import PluginProblem, UsageProblem
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem
 from nnkit.plugin_manager import PluginManager
 
 PLUGIN = """
@@ -68,7 +69,8 @@ def test_a_broken_plugin_is_told_and_harms_nobody(plugins_from, fault):
 
     assert manager.find("good-net")[0] == "good"
     assert len(manager.failures) == 1
-    assert str(manager.failures[0]).startswith("plugin bad (unknown) failed at ")
+    verb = "misbehaves" if fault == "misspelt" else "failed"
+    assert str(manager.failures[0]).startswith(f"plugin bad (unknown) {verb} at ")
     assert message in str(manager.failures[0])
 
 
@@ -87,7 +89,9 @@ def test_a_short_name_that_two_plugins_claim_lists_both(plugins_from):
     assert not manager.failures
     with pytest.raises(UsageProblem) as raised:
         manager.find("net")
-    assert raised.value.hint == "say which: one/net or other/net"
+    say, _, prefer = raised.value.hint.partition("; ")
+    assert say == "say which: one/net or other/net"
+    assert prefer == 'or prefer one in nnkit.toml: prefer = ["one"]'
     assert manager.find("other/net")[0] == "other"
 
 
@@ -103,7 +107,7 @@ def test_one_entry_point_name_in_two_distributions_hides_neither(tmp_path, monke
     from importlib.metadata import distributions
 
     points = [each for found in distributions(path=[str(tmp_path)]) for each in found.entry_points]
-    manager = PluginManager(points, {})
+    manager = PluginManager(points)
     assert sorted(manager.architectures()) == ["first:net/net", "second:net/net"]
     with pytest.raises(UsageProblem, match="more than one plugin"):
         manager.find("net")
@@ -133,14 +137,14 @@ def test_a_plugin_that_is_switched_off_is_not_imported_and_says_so(plugins_from)
 
 
 def test_an_entry_point_to_nowhere_is_a_failure_of_import():
-    manager = PluginManager([EntryPoint("lost", "not.there", "nnkit")], {})
+    manager = PluginManager([EntryPoint("lost", "not.there", "nnkit")])
     assert manager.failures[0].stage == "import"
 
 
 def test_core_names_no_plugin():
     """The zoo that nnkit ships is found through entry points, as a stranger's is."""
     assert {each.distribution for each in plugin_manager().plugins.values()} == {"nnkit"}
-    assert PluginManager([], {}).architectures() == {}
+    assert PluginManager([]).architectures() == {}
 
 
 RAISING_HOOK = plugin() + "\n@hookimpl\ndef nnkit_build(request):\n    raise RuntimeError('no')\n"
@@ -189,3 +193,91 @@ def test_a_build_that_fails_is_a_plugin_problem(plugins_from, build, message):
     with pytest.raises(PluginProblem) as raised:
         nnkit.build("net", manager=manager)
     assert message in raised.value.message
+
+
+def building(body):
+    return plugin(name="good-net") + f"\n@hookimpl(trylast=True)\ndef nnkit_build(request):\n    {body}\n"
+
+
+def wrapping(body):
+    return plugin() + f"\n@hookimpl(wrapper=True)\ndef nnkit_build(request):\n    {body}\n"
+
+
+REQUEST = SimpleNamespace(spec=SimpleNamespace(plugin="good", architecture=SimpleNamespace(handlers={})))
+
+WRAPPERS = {
+    "sound": ("return (yield) + 1", 3, None),
+    "fails before": ("raise RuntimeError('early'); yield", 2, "RuntimeError: early"),
+    "fails after": ("yield; raise RuntimeError('late')", 2, "RuntimeError: late"),
+    "exits": ("yield; raise SystemExit(1)", 2, "SystemExit: 1"),
+    "yields twice": ("yield; yield", 2, "RuntimeError: a wrapper yields once"),
+}
+
+
+@pytest.mark.parametrize("case", WRAPPERS)
+def test_a_wrapper_that_fails_leaves_the_result_as_it_is_and_is_told(plugins_from, case):
+    body, result, message = WRAPPERS[case]
+    manager = plugins_from(zbad=wrapping(body), good=building("return 2"))
+    told = []
+    manager.tell_failures(told.append)
+    assert manager.hook.nnkit_build(request=REQUEST) == result
+    assert [(each.stage, each.message) for each in told] == ([("nnkit_build", message)] if message else [])
+
+
+def test_a_wrapper_sees_the_error_of_what_it_wraps_and_may_answer_it(plugins_from):
+    raising = building("from nnkit import NnkitError; raise NnkitError('inner')")
+    answers = {
+        "return (yield)": NnkitError,
+        "yield": NnkitError,
+        "try:\n        yield\n    except Exception:\n        raise RuntimeError('mine')": NnkitError,
+        "try:\n        return (yield)\n    except Exception:\n        return 7": None,
+    }
+    for number, (body, error) in enumerate(answers.items()):
+        manager = plugins_from(**{f"bad{number}": wrapping(body), "good": raising})
+        if error is None:
+            assert manager.hook.nnkit_build(request=REQUEST) == 7
+        else:
+            with pytest.raises(error, match="inner"):
+                manager.hook.nnkit_build(request=REQUEST)
+        assert bool(manager.failures) == ("mine" in body)
+
+
+def test_a_wrapper_may_refuse(plugins_from):
+    refusing = wrapping("from nnkit import NnkitError; yield; raise NnkitError('not so')")
+    manager = plugins_from(zbad=refusing, good=building("return 2"))
+    with pytest.raises(NnkitError, match="not so"):
+        manager.hook.nnkit_build(request=REQUEST)
+    assert not manager.failures
+
+
+def test_failures_are_told_to_come_and_those_there_are(plugins_from):
+    manager = plugins_from(bad="import not_there", zbad=RAISING_HOOK, good=building("return 2"))
+    told = []
+    manager.tell_failures(lambda failure: told.append((failure.plugin, failure.stage)))
+    assert told == [("bad", "import")]
+    assert manager.hook.nnkit_build(request=REQUEST) == 2
+    assert told == [("bad", "import"), ("zbad", "nnkit_build")]
+
+
+def test_what_is_printed_in_a_hook_goes_to_stderr_once_it_is_to(plugins_from, capsys):
+    manager = plugins_from(good=building("print('built'); return 2"))
+    manager.hook.nnkit_build(request=REQUEST)
+    assert capsys.readouterr() == ("built\n", "")
+    manager.divert_prints()
+    manager.divert_prints()
+    manager.hook.nnkit_build(request=REQUEST)
+    print("mine")
+    assert capsys.readouterr() == ("mine\n", "built\n")
+
+
+def test_an_interrupt_is_the_user_s_own(plugins_from):
+    with pytest.raises(KeyboardInterrupt):
+        plugins_from(bad="raise KeyboardInterrupt")
+
+
+def test_an_own_handler_that_fails_is_a_plugin_problem(plugins_from):
+    import nnkit
+
+    source = plugin().replace('summary=""', 'summary="", handlers={"build": "math:sqrt"}')
+    with pytest.raises(PluginProblem, match=r"math:sqrt, which serves build for bad/net, failed: TypeError"):
+        nnkit.build("net", manager=plugins_from(bad=source))

@@ -13,12 +13,13 @@ import click
 from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.errors import NnkitError, did_you_mean
+from nnkit.errors import NnkitError, PluginProblem, did_you_mean
 
 COMMANDS = {
     "bench": "latency, throughput, peak memory; of two models, which is faster",
     "build": "build it, print its module tree; or write its spec as YAML",
     "compare": "models side by side, or layer by layer",
+    "config": "each setting, and where it came from",
     "doctor": "versions and devices, in one block to paste",
     "export": "write ONNX, safetensors or more, and prove the file",
     "info": "what it is, its paper, options, dims, handlers",
@@ -56,19 +57,24 @@ class TopGroup(LazyGroup):
 def _plugin_command(name: str) -> click.Command | None:
     from importlib.metadata import entry_points
 
-    for point in entry_points(group=PLUGIN_COMMANDS, name=name):
-        try:
-            found = point.load()
-        except (Exception, SystemExit) as error:
-            from nnkit.errors import PluginProblem
-
-            owner = point.dist.name if point.dist else "an unknown distribution"
-            raise PluginProblem(
-                f"the command {name} of {owner} can't be loaded: {type(error).__name__}: {error}",
-                f"reinstall or remove {owner}",
-            ) from error
-        return found if isinstance(found, click.Command) else None
-    return None
+    points = list(entry_points(group=PLUGIN_COMMANDS, name=name))
+    if not points:
+        return None
+    owners = [point.dist.name if point.dist else "an unknown distribution" for point in points]
+    if len(points) > 1:
+        message = f"the command {name} is added by more than one distribution: {', '.join(owners)}"
+        raise PluginProblem(message, f"remove all but one: pip uninstall {owners[-1]}")
+    try:
+        found = points[0].load()
+    except (Exception, SystemExit) as error:
+        raise PluginProblem(
+            f"the command {name} of {owners[0]} can't be loaded: {type(error).__name__}: {error}",
+            f"reinstall or remove {owners[0]}",
+        ) from error
+    if not isinstance(found, click.Command):
+        message = f"the command {name} of {owners[0]} is of type {type(found).__name__}, not a click.Command"
+        raise PluginProblem(message, f"upgrade or remove {owners[0]}")
+    return found
 
 
 @click.group(

@@ -14,7 +14,7 @@ from nnkit.cli.settings import Settings
 from nnkit.config import Option, as_text, options_of
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.plugin_manager import PluginManager
+from nnkit.plugin_manager import Failure, PluginManager
 from nnkit.references import Reference, look_up, names_a_file
 from nnkit.spec import DTYPES, ModelSpec
 
@@ -25,12 +25,16 @@ LARGEST = "nnkit.largest"
 
 
 def installed_plugins(settings: Settings) -> PluginManager:
-    """Return the plugins, after saying on stderr which of them failed."""
-    manager = plugin_manager()
-    for failure in manager.failures:
-        settings.note(f"warning: {failure}")
+    """Return the plugins, after saying on stderr which of them failed; those that yet fail are told then."""
+
+    def tell(failure: Failure) -> None:
+        settings.note(f"warning: {failure.line}")
         if settings.verbose and failure.traceback:
             settings.note(failure.traceback)
+
+    manager = plugin_manager()
+    manager.tell_failures(tell)
+    manager.divert_prints()
     return manager
 
 
@@ -275,7 +279,7 @@ def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:
 def _complete_reference(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    names = plugin_manager().architectures()
+    names = plugin_manager(checked=False).architectures()
     short = [full.partition("/")[2] for full in names]
     offered = [*(name for name in short if short.count(name) == 1), *names]
     found = [CompletionItem(name) for name in offered if name.startswith(incomplete)]

@@ -13,23 +13,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass
 class Settings:
-    """verbose: tracebacks too. quiet: errors alone. color: `auto`, `always` or `never`."""
+    """verbose: tracebacks too. quiet: errors alone. color: `auto`, `always` or `never`, None if not given."""
 
     verbose: bool = False
     quiet: bool = False
-    color: str = "auto"
+    color: str | None = None
 
     @property
     def on_terminal(self) -> bool:
         """Whether stdout is a terminal, or is to be treated as one."""
-        return self.color == "always" or sys.stdout.isatty()
+        return self._chosen_color == "always" or sys.stdout.isatty()
 
     @property
     def use_color(self) -> bool:
         """Whether stdout takes colours; `NO_COLOR`, if not empty, says no unless `--color always`."""
-        if self.color != "auto":
-            return self.color == "always"
-        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        if self._chosen_color != "auto":
+            return self._chosen_color == "always"
+        return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+    @property
+    def _chosen_color(self) -> str:
+        from nnkit.configuration import configuration
+
+        return self.color or configuration().color
 
     def note(self, line: str) -> None:
         """Say something on stderr, unless told to be quiet."""

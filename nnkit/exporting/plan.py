@@ -81,11 +81,22 @@ def make_plan(
     runs = _given_runs(given) if given is not None else _drawn_runs(spec, every, free)
     runs = tuple(replace(run, inputs=tuple(each.to(device) for each in run.inputs)) for run in runs)
     inputs = _renamed(spec.inputs, options.input_names, "input")
-    count = len(run_module(module, runs[0].inputs))
+    count = len(run_declared(spec, module, runs[0].inputs))
     declared = spec.outputs if len(spec.outputs) == count else _undeclared(count)
     outputs = _renamed(declared, options.output_names, "output")
     _check_names([each.name for each in (*inputs, *outputs)])
     return Plan(spec, inputs, outputs, free, runs)
+
+
+def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """Run `module` for the first time, on inputs as `spec` declares them; see run_module.
+
+    Raises PluginProblem where it is the plugin's declaration that is at fault.
+    """
+    try:
+        return run_module(module, inputs)
+    except NnkitError as error:
+        raise spec.forward_problem(error.message, error.hint) from error
 
 
 def run_module(module: nn.Module, inputs: Inputs) -> list[Tensor]:

@@ -8,6 +8,7 @@ import torch
 
 from nnkit.devices import find_device
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
+from nnkit.exporting.plan import run_declared
 from nnkit.hookspecs import Check, Host, SmokeRequest
 from nnkit.loading import load
 from nnkit.smoke.checklist import CHECKS
@@ -22,7 +23,10 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     subject = Subject(request.spec, request.host, device, request.inputs, request.compiled)
     if request.compiled:
         _try_compiler(device)
-    subject.fresh()
+    module = subject.fresh()
+    if request.spec.plugin and not request.compiled:
+        # One error that says what is wrong, in the place of every check failing for it.
+        run_declared(request.spec, module, subject.inputs())
     results = []
     for check in chosen:
         request.progress(f"checking {check.name}")

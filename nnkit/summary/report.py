@@ -273,9 +273,11 @@ class ForwardFailed(NnkitError):
         failure = report.failure
         assert failure is not None
         place = f"{failure.path or 'the model'} ({failure.type})"
-        super().__init__(
+        problem = report.spec.forward_problem(
             f"forward failed in {place}: {failure.error}", "look at the sizes and the dtype of the inputs"
         )
+        super().__init__(problem.message, problem.hint)
+        self.exit_code = problem.exit_code
         self.report = report
 
 

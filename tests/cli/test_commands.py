@@ -198,7 +198,8 @@ def test_a_plugin_that_fails_is_told_and_the_rest_goes_on(
     assert done.code == 0
     assert (
         done.err
-        == "warning: plugin bad (bad) failed at import: ModuleNotFoundError: No module named 'not_there'\n"
+        == "warning: plugin bad (bad) failed at import: ModuleNotFoundError: No module named 'not_there'; "
+        "pip install --upgrade bad, or leave the plugin out: NNKIT_DISABLE_PLUGINS=bad\n"
     )
     assert nnkit_command("summary", "simple-cnn", "-q").err == ""
     assert nnkit_command("build", "bad/net").code == 3

@@ -228,6 +228,35 @@ def test_a_missing_extra_exits_with_3_and_the_command_that_installs_it(
     ]
 
 
+def test_commands_of_plugins_that_can_not_be(nnkit_command, tmp_path, monkeypatch):
+    points = {
+        "one": "both = one_command:command\nodd = one_command:number\nlist = one_command:command",
+        "two": "both = one_command:command\nlost = not_there:command",
+    }
+    folder = tmp_path / "site"
+    for name, text in points.items():
+        info = folder / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[nnkit.commands]\n{text}\n")
+    source = "import click\nnumber = 7\n@click.command()\ndef command(): click.echo('hijacked')\n"
+    (folder / "one_command.py").write_text(source)
+    monkeypatch.syspath_prepend(str(folder))
+    faults = {
+        "both": "the command both is added by more than one distribution: ",
+        "odd": "the command odd of one is of type int, not a click.Command",
+        "lost": "the command lost of two can't be loaded: ModuleNotFoundError",
+    }
+    for name, message in faults.items():
+        done = nnkit_command(name)
+        error, hint = done.err.splitlines()
+        assert error.startswith(f"Error: {message}")
+        assert hint.startswith("hint: ")
+        assert done.code == 3
+    assert "hijacked" not in nnkit_command("list").out
+    assert "command list, from one: hidden by nnkit's own" in nnkit_command("plugins").out
+
+
 def test_a_traceback_comes_with_v_alone(nnkit_command):
     assert "Traceback" not in nnkit_command("summary", "resnet81").err
     assert "Traceback" in nnkit_command("summary", "resnet81", "-v").err

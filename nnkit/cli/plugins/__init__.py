@@ -1,30 +1,78 @@
 """`nnkit plugins`: what is installed; its subcommands are the modules beside this one."""
 
+from dataclasses import replace
+
 import click
 
 from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.core_handlers import plugin_manager
+from nnkit.configuration import configuration
+from nnkit.core_handlers import make_manager, plugin_manager
 from nnkit.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
+from nnkit.startup import SLOW, Start, measure
 
 COMMANDS: dict[str, str] = {}
 
 
 @click.group("plugins", cls=LazyGroup, commands=COMMANDS, package=__name__, invoke_without_command=True)
+@click.option("--time", "timed", is_flag=True, help="Show what each costs every start, slowest first.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @settings_options
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
+def command(ctx: click.Context, timed: bool, as_json: bool) -> None:
     """Show the installed plugins: from where, what each gives, what failed and why."""
     if ctx.invoked_subcommand is not None:
         return
-    manager = plugin_manager()
-    if as_json:
+    settings = ctx.ensure_object(Settings)
+    settled = configuration()
+    if timed:
+        # Only looked up: one that hangs or takes its time is to be found here.
+        manager = make_manager(configuration=replace(settled, plugins=()))
+        settings.progress("importing each plugin in a process of its own")
+        starts = measure(each for each in manager.plugins.values() if settled.loads(*each.names))
+    else:
+        manager, starts = plugin_manager(checked=False), None
+    for line in [*(f"{each.message}; {each.hint}" for each in settled.problems), *manager.unknown_names()]:
+        settings.note(f"warning: {line}")
+    if starts is not None:
+        print_json(_start_data(starts)) if as_json else click.echo(_start_text(starts))
+    elif as_json:
         print_json(_data(manager))
     else:
-        click.echo(_text(manager, ctx.ensure_object(Settings).verbose))
+        click.echo(_text(manager, settings.verbose))
+
+
+def _start_data(starts: list[Start]) -> dict[str, object]:
+    return {
+        "schema": "nnkit.plugins-time/1",
+        "nnkit": __version__,
+        "plugins": [each.to_dict() for each in starts],
+    }
+
+
+def _start_text(starts: list[Start]) -> str:
+    from nnkit.render.table import Table, to_plain
+
+    rows = [
+        (
+            each.plugin, each.distribution, "?" if each.seconds is None else f"{each.seconds * 1000:.0f}",
+            str(each.modules), _remarks(each),
+        )
+        for each in starts
+    ]  # fmt: skip
+    return to_plain(
+        Table(("plugin", "distribution", "ms", "modules", ""), rows, frozenset(["ms", "modules"]))
+    )
+
+
+def _remarks(start: Start) -> str:
+    """Say what is wrong with a start."""
+    words = [f"imports {', '.join(start.heavy)}"] if start.heavy else []
+    words += ["slow"] if start.slow and start.seconds is not None else []
+    words += [f"fails: {start.error}"] if start.error else []
+    return "; ".join(words)
 
 
 def _data(manager: PluginManager) -> dict[str, object]:
@@ -41,8 +89,15 @@ def _data(manager: PluginManager) -> dict[str, object]:
                 "architectures": list(plugin.architectures),
                 "formats": [exporter.name for exporter in plugin.exporters],
                 "executors": [executor.name for executor in plugin.executors],
+                "heavy": list(plugin.heavy),
                 "failures": [
-                    {"stage": each.stage, "message": each.message} for each in _failures(manager, plugin)
+                    {
+                        "stage": each.stage,
+                        "message": each.message,
+                        "hint": each.hint,
+                        "harmless": each.harmless,
+                    }
+                    for each in _failures(manager, plugin)
                 ],
             }
             for plugin in manager.plugins.values()
@@ -63,11 +118,17 @@ def _text(manager: PluginManager, verbose: bool) -> str:
     ]  # fmt: skip
     parts = [to_plain(Table(("plugin", "distribution", "module", "state"), rows))]
     for failure in manager.failures:
-        parts.append(str(failure))
+        parts.append(failure.line)
         if verbose and failure.traceback:
             parts.append(failure.traceback.rstrip())
-    parts += [f"command {name}, from {owner}" for name, owner in plugin_commands()]
+    parts += [f"command {name}, from {owner}{_hidden(name)}" for name, owner in plugin_commands()]
     return "\n".join(parts)
+
+
+def _hidden(name: str) -> str:
+    from nnkit.cli.main import COMMANDS as CORE
+
+    return ": hidden by nnkit's own" if name in CORE else ""
 
 
 def _failures(manager: PluginManager, plugin: Plugin) -> list[Failure]:
@@ -81,4 +142,6 @@ def _state(plugin: Plugin, failures: list[Failure]) -> str:
     others = [f"format {exporter.name}" for exporter in plugin.exporters]
     others += [f"executor {executor.name}" for executor in plugin.executors]
     what = [f"{count} architecture{'' if count == 1 else 's'}", *others] if count or not others else others
-    return ", ".join([*what, *(f"failed: {each.stage}" for each in failures[:1])])
+    what += [f"imports {name}" for name in plugin.heavy[:1]]
+    what += ["slow to import"] if plugin.seconds >= SLOW else []
+    return ", ".join([*what, *(f"{each.verb}: {each.stage}" for each in failures[:1])])
