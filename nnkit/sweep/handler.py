@@ -15,7 +15,7 @@ from nnkit.sweep.results import Results, results_in
 from nnkit.sweep.running import can_limit_memory, run_task
 from nnkit.sweep.tasks import Task, reason_to_skip, select, shard_of, versions_for
 
-TIME_LIMIT = 600.0  # seconds; the largest of the zoo take a tenth of it on two cores
+TIME_LIMIT = 600.0  # seconds; the largest of the zoo take a third of it on two cores that are busy
 
 
 @dataclass(frozen=True, kw_only=True)
