@@ -7,6 +7,7 @@ else goes on working. Torch-free.
 import functools
 import os
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -40,6 +41,18 @@ class Failure:
         return f"plugin {self.plugin} ({self.distribution}) failed at {self.stage}: {self.message}"
 
 
+@dataclass(frozen=True)
+class Deprecation:
+    """Something that a plugin uses and that will be gone with the next major version of the API."""
+
+    plugin: str
+    distribution: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin} ({self.distribution}): {self.message}"
+
+
 @dataclass
 class Plugin:
     """An installed plugin and what became of it."""
@@ -71,6 +84,7 @@ class PluginManager:
     ) -> None:
         self.plugins: dict[str, Plugin] = {}
         self.failures: list[Failure] = []
+        self.deprecations: list[Deprecation] = []
         self._environment = environment
         self._hooks = pluggy.PluginManager("nnkit")
         self._hooks.add_hookspecs(hookspecs)
@@ -190,7 +204,7 @@ class PluginManager:
             hint = did_you_mean(name, [*hookspecs.HOOK_OF_VERB.values(), *COLLECTING])
             self._fail(plugin, "registration", f"there is no hook {name}; {hint or 'it is never called'}")
         guarded = self._guarded(plugin, module)
-        registered = self._attempt(plugin, "registration", lambda: self._hooks.register(guarded, plugin.name))
+        registered = self._attempt(plugin, "registration", lambda: self._register(plugin, guarded))
         if registered is None:
             return
         for architecture in self._collect(plugin, guarded, "nnkit_architectures", Architecture):
@@ -199,6 +213,16 @@ class PluginManager:
         plugin.formulas = self._collect(plugin, guarded, "nnkit_formulas", hookspecs.OperatorFormula)
         for exporter in self._collect(plugin, guarded, "nnkit_exporters", hookspecs.Exporter):
             self._adopt_exporter(plugin, exporter)
+
+    def _register(self, plugin: Plugin, guarded: ModuleType) -> str | None:
+        """Register hookimpls; what pluggy warns of them, by `warn_on_impl` of a hookspec, is kept."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            registered = self._hooks.register(guarded, plugin.name)
+        self.deprecations += [
+            Deprecation(plugin.name, plugin.distribution, str(each.message)) for each in caught
+        ]
+        return registered
 
     def _unknown_hooks(self, module: ModuleType) -> list[str]:
         return [

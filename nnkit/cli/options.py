@@ -31,6 +31,8 @@ def installed_plugins(settings: Settings) -> PluginManager:
         settings.note(f"warning: {failure}")
         if settings.verbose and failure.traceback:
             settings.note(failure.traceback)
+    for deprecation in manager.deprecations:
+        settings.note(f"warning: {deprecation}")
     return manager
 
 

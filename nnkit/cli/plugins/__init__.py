@@ -9,7 +9,9 @@ from nnkit.cli.settings import Settings, settings_options
 from nnkit.core_handlers import plugin_manager
 from nnkit.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "check": "hold a plugin against the conformance suite: a report card",
+}
 
 
 @click.group("plugins", cls=LazyGroup, commands=COMMANDS, package=__name__, invoke_without_command=True)
@@ -43,6 +45,7 @@ def _data(manager: PluginManager) -> dict[str, object]:
                 "failures": [
                     {"stage": each.stage, "message": each.message} for each in _failures(manager, plugin)
                 ],
+                "deprecations": [each.message for each in manager.deprecations if each.plugin == plugin.name],
             }
             for plugin in manager.plugins.values()
         ],
@@ -65,6 +68,7 @@ def _text(manager: PluginManager, verbose: bool) -> str:
         parts.append(str(failure))
         if verbose and failure.traceback:
             parts.append(failure.traceback.rstrip())
+    parts += [str(deprecation) for deprecation in manager.deprecations]
     parts += [f"command {name}, from {owner}" for name, owner in plugin_commands()]
     return "\n".join(parts)
 
