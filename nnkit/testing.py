@@ -69,6 +69,8 @@ class ArchitectureSuite:
     def _names(cls) -> list[str]:
         import pytest
 
+        if not cls.plugin:
+            raise pytest.Collector.CollectError(f'{cls.__name__} names no plugin: plugin = "yours"')
         try:
             found = candidates(plugin_manager(), cls.plugin, cls.architectures)
         except NnkitError as error:

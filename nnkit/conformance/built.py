@@ -108,7 +108,8 @@ def judged(result: CheckResult) -> str:
     """Return what a check of smoke-run saw, or raise what the suite has for its status."""
     match result.status:
         case "failed":
-            raise Unmet(result.message, f"again: {result.repeat}")
+            so = f"what is so on purpose is declared: unsupported={{{result.name!r}: 'why'}}"
+            raise Unmet(result.message, f"{result.repeat}; {so}")
         case "warned":
             raise Doubtful(result.message)
         case "skipped":
@@ -123,7 +124,7 @@ def safetensors(candidate: ArchitectureCandidate) -> str:
         file = Path(folder, "model.safetensors")
         report = api.export(spec, file, manager=host)
         read = api.resolve(str(file), manager=host)
-        if replace(read, weights=None) != spec:
+        if replace(read, weights=None).to_dict() != spec.to_dict():
             raise Unmet("the file stands for another model")
         expected, found = (registered(build_module(each, host)) for each in (spec, read))
     if other := [name for name, each in expected.items() if not torch.equal(each, found[name])]:

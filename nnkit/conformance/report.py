@@ -14,8 +14,12 @@ class ReportCard:
     name: `plugin` or `plugin/architecture`. distribution, version: where the plugin comes from. checks:
     what each check of the suite found.
 
-        card = ReportCard("mine/net", "nnkit-mine", "1.0", (CheckResult("config", "passed", "2 options"),))
-        assert card.passed
+    Example:
+
+        from nnkit.conformance.report import ReportCard
+
+        found = CheckResult("config", "passed", "2 options")
+        assert ReportCard("mine/net", "nnkit-mine", "1.0", (found,)).passed
     """
 
     name: str
@@ -31,10 +35,13 @@ class ReportCard:
 
 @dataclass(frozen=True)
 class ConformanceReport:
-    """The cards of all plugins and architectures that were checked.
+    """The cards of all plugins and architectures that were checked: `cards`.
 
-    report = ConformanceReport((ReportCard("mine", "nnkit-mine", "1.0", ()),))
-    assert report.to_dict()["suite"] >= 1
+    Example:
+
+        from nnkit.conformance.report import ConformanceReport
+
+        assert ConformanceReport(cards=()).to_dict()["suite"] >= 1
     """
 
     SCHEMA = "nnkit.plugins-check/1"
