@@ -64,7 +64,7 @@ def test_one_of_each_family_passes_the_whole_suite(name):
 
 def card_of(name, manager=None, checks=()):
     found = [candidate_of(name, manager)]
-    (card,) = running.checked(found, running.choose_checks(checks), lambda line: None)
+    (card,) = running.checked(found, running.choose_checks(checks))
     return card
 
 
@@ -290,7 +290,7 @@ def test_without_jsonschema_the_check_says_what_to_install(candidate, monkeypatc
 
 def test_a_card_tells_each_check_and_how_to_repeat_it(candidate):
     found = candidate(("self.layer(x)", "self.layer(x) - x.mean()"), unsupported={"finite": "never tried"})
-    (card,) = running.checked([found], running.choose_checks(["config", "smoke-run", "unsupported"]), print)
+    (card,) = running.checked([found], running.choose_checks(["config", "smoke-run", "unsupported"]))
     assert [check.status for check in card.checks] == ["passed", "failed", "failed"]
     assert "so on purpose is declared: unsupported={'batch-independence': 'why'}" in card.checks[1].message
     assert card.checks[1].repeat == "nnkit plugins check bad/net --check smoke-run"
@@ -349,6 +349,14 @@ def test_the_command_ends_with_4_where_a_check_fails(nnkit_command, plugins_from
     assert done.err == (
         "Error: 1 of 2 checks failed\nhint: repeat one alone: nnkit plugins check bad/net --check help\n"
     )
+
+
+def test_a_traceback_is_shown_when_asked_for(nnkit_command, plugins_from, monkeypatch):
+    manager = plugins_from(bad=SOUND.replace("= 3", "= 0"))
+    monkeypatch.setattr("nnkit.cli.plugins.check.plugin_manager", lambda: manager)
+    words = ("plugins", "check", "--check", "config")
+    assert "Traceback" not in nnkit_command(*words).err
+    assert "nnkit/conformance/declared.py" in nnkit_command(*words, "-v").err
 
 
 def test_a_plugin_that_does_not_load_or_is_switched_off(nnkit_command, plugins_from, monkeypatch):

@@ -238,9 +238,7 @@ def test_the_conformance_suite_warns_of_what_is_deprecated(plugins_from):
     from nnkit.conformance import running
 
     manager = plugins_from(old=OLD)
-    (card,) = running.checked(
-        running.candidates(manager, "old"), running.choose_checks(["import"]), lambda line: None
-    )
+    (card,) = running.checked(running.candidates(manager, "old"), running.choose_checks(["import"]))
     assert [each.status for each in card.checks] == ["warned"]
     assert "use nnkit_trials" in card.checks[0].message
 

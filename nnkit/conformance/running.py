@@ -1,6 +1,7 @@
 """Plugins -> report cards. Torch-free until a check needs it."""
 
 import shlex
+import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from nnkit.conformance.candidate import ArchitectureCandidate, Candidate
@@ -20,7 +21,11 @@ from nnkit.smoke.report import CheckResult
 
 CORE = "nnkit"  # the distribution that ships with core
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    """Say it to nobody."""
 
 
 def candidates(
@@ -89,26 +94,30 @@ def choose_checks(names: Sequence[str]) -> tuple[SuiteCheck, ...]:
 
 
 def checked(
-    chosen: Sequence[Candidate], checks: Sequence[SuiteCheck], progress: Progress
+    chosen: Sequence[Candidate], checks: Sequence[SuiteCheck], progress: Say = _silent, explain: Say = _silent
 ) -> Iterator[ReportCard]:
-    """Yield the card of each candidate that the checks concern, as soon as it is complete."""
+    """Yield the card of each candidate that the checks concern, as soon as it is complete.
+
+    progress: called with what is being checked. explain: called with the traceback of what fails.
+    """
     for candidate in chosen:
         kind = ARCHITECTURE_CHECKS if isinstance(candidate, ArchitectureCandidate) else PLUGIN_CHECKS
         results = []
         for check in checks:
             if check in kind:
                 progress(f"{candidate.name}: {check.name}")
-                results.append(_result(check, candidate))
+                results.append(_result(check, candidate, explain))
         if results:
             plugin = candidate.plugin
             yield ReportCard(candidate.name, plugin.distribution, plugin.version, tuple(results))
 
 
-def _result(check: SuiteCheck, candidate: Candidate) -> CheckResult:
+def _result(check: SuiteCheck, candidate: Candidate, explain: Say) -> CheckResult:
     repeat = shlex.join(["nnkit", "plugins", "check", candidate.name, "--check", check.name])
     try:
         return CheckResult(check.name, "passed", meet(check, candidate), repeat)
     except Unmet as fault:
+        explain(traceback.format_exc())
         return CheckResult(check.name, "failed", str(fault), repeat)
     except Doubtful as doubt:
         return CheckResult(check.name, "warned", str(doubt), repeat)

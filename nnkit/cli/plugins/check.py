@@ -42,7 +42,7 @@ def command(
     settings = ctx.ensure_object(Settings)
     chosen = candidates(plugin_manager(), name, architectures)
     cards = []
-    for card in checked(chosen, choose_checks(checks), settings.progress):
+    for card in checked(chosen, choose_checks(checks), settings.progress, settings.explain):
         cards.append(card)
         if not as_json:
             click.echo(as_text(card, settings.use_color), color=settings.use_color)
