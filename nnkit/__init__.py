@@ -27,26 +27,58 @@ if TYPE_CHECKING:
     from nnkit.architecture import Preset as Preset
     from nnkit.architecture import TensorSpec as TensorSpec
     from nnkit.errors import NnkitError as NnkitError
+    from nnkit.exporting.report import ExportReport as ExportReport
+    from nnkit.hookspecs import BuildRequest as BuildRequest
+    from nnkit.hookspecs import Check as Check
+    from nnkit.hookspecs import Executed as Executed
     from nnkit.hookspecs import ExecuteRequest as ExecuteRequest
     from nnkit.hookspecs import Executor as Executor
     from nnkit.hookspecs import Exporter as Exporter
     from nnkit.hookspecs import ExportOptions as ExportOptions
+    from nnkit.hookspecs import ExportRequest as ExportRequest
+    from nnkit.hookspecs import Host as Host
     from nnkit.hookspecs import OperatorFormula as OperatorFormula
+    from nnkit.hookspecs import SmokeRequest as SmokeRequest
+    from nnkit.hookspecs import SummaryRequest as SummaryRequest
     from nnkit.hookspecs import WriteRequest as WriteRequest
     from nnkit.hookspecs import hookimpl as hookimpl
+    from nnkit.smoke.report import CheckResult as CheckResult
+    from nnkit.smoke.report import SmokeReport as SmokeReport
+    from nnkit.smoke.subject import Failed as Failed
+    from nnkit.smoke.subject import Skipped as Skipped
+    from nnkit.smoke.subject import Subject as Subject
+    from nnkit.smoke.subject import Warned as Warned
+    from nnkit.spec import ModelSpec as ModelSpec
+    from nnkit.summary.report import SummaryReport as SummaryReport
 
 _HOMES = {
     "Architecture": "nnkit.architecture",
+    "BuildRequest": "nnkit.hookspecs",
+    "Check": "nnkit.hookspecs",
+    "CheckResult": "nnkit.smoke.report",
     "Dim": "nnkit.architecture",
     "ExportOptions": "nnkit.hookspecs",
     "ExecuteRequest": "nnkit.hookspecs",
+    "Executed": "nnkit.hookspecs",
     "Executor": "nnkit.hookspecs",
+    "ExportReport": "nnkit.exporting.report",
+    "ExportRequest": "nnkit.hookspecs",
     "Exporter": "nnkit.hookspecs",
+    "Failed": "nnkit.smoke.subject",
+    "Host": "nnkit.hookspecs",
     "Meta": "msgspec",
+    "ModelSpec": "nnkit.spec",
     "NnkitError": "nnkit.errors",
     "OperatorFormula": "nnkit.hookspecs",
     "Preset": "nnkit.architecture",
+    "Skipped": "nnkit.smoke.subject",
+    "SmokeReport": "nnkit.smoke.report",
+    "SmokeRequest": "nnkit.hookspecs",
+    "Subject": "nnkit.smoke.subject",
+    "SummaryReport": "nnkit.summary.report",
+    "SummaryRequest": "nnkit.hookspecs",
     "TensorSpec": "nnkit.architecture",
+    "Warned": "nnkit.smoke.subject",
     "WriteRequest": "nnkit.hookspecs",
     "bench": "nnkit.api",
     "build": "nnkit.api",

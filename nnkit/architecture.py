@@ -20,7 +20,12 @@ class Dim:
     """A named dimension of an input and the sizes it may take.
 
     `default` is the size used when the user names none. Sizes are integers from `min` to `max`
-    (no limit when None), in steps of `multiple_of`.
+    (no limit when None), in steps of `multiple_of`. description: what it counts, for the help text.
+
+    Example:
+
+        height = Dim(default=224, min=32, multiple_of=32, description="rows of the picture")
+        assert height.problem_with(100) == "must be a multiple of 32, got 100"
     """
 
     default: int
@@ -58,6 +63,12 @@ class TensorSpec:
         `module:function`, called as `function(shape, sizes, dtype, generator) -> Tensor` on the
         CPU, with the sizes of all dims and config integers by name.
     index_of: for integers, the dim (or config field, or number) that they index or count.
+    description: what it holds, for `nnkit info`.
+
+    Example:
+
+        tokens = TensorSpec("tokens", ("batch", "time"), "int64", sample="index", index_of="vocabulary")
+        assert tokens.shape == ("batch", "time")
     """
 
     name: str
@@ -74,7 +85,15 @@ TensorsOf: TypeAlias = Tensors | Callable[[Any], Tensors]
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Named values for config fields and dims (`--preset cora`)."""
+    """Named values for config fields and dims (`--preset cora`): `config` and `sizes`.
+
+    description: what they are for.
+
+    Example:
+
+        cora = Preset(config={"num_classes": 7}, sizes={"nodes": 2708}, description="citations of papers")
+        assert cora.sizes["nodes"] == 2708
+    """
 
     config: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -98,10 +117,29 @@ class Architecture:
     paper: author, year and address. equation: plain text. notes: where it departs from what a
         reader may expect, a sentence each.
     handlers: `module:function` for a verb that this architecture serves itself.
-    unsupported: why a verb, an export format or a smoke check can't serve it: `{"onnx": "…"}`.
+    unsupported: why a verb, an export format, or a check of smoke-run or of the conformance suite can't
+        serve it: `{"onnx": "…"}`.
     causal: the dim along which no output sees an input that comes later, where there is one.
     requires: packages that must be installed, each with the command that installs it.
     typed: the words that name it on a command line, where no plugin declares it.
+
+    Example:
+
+        @dataclass(frozen=True, kw_only=True)
+        class NetConfig:
+            width: Annotated[int, Meta(ge=1, description="units of the layer")] = 16
+
+        net = Architecture(
+            name="net",
+            summary="One linear layer",
+            build="nnkit_yours.net:Net",
+            config=NetConfig,
+            inputs=[TensorSpec("x", ("batch", 8))],
+            outputs=[TensorSpec("y", ("batch", "width"))],
+            dims={"batch": Dim(default=1, description="samples at once")},
+            unsupported={"onnx": "its layer is drawn by hand"},
+        )
+        assert list(net.dims_for(NetConfig())) == ["batch"]
     """
 
     name: str

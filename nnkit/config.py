@@ -156,6 +156,13 @@ def as_text(value: Any) -> str:
 
 
 def config_values(config: Any) -> dict[str, Any]:
-    """Return the values of a config as plain data: numbers, text, lists, None."""
-    values: dict[str, Any] = msgspec.to_builtins(config)
+    """Return the values of a config as plain data: numbers, text, lists, None; equal when read from JSON."""
+    values: dict[str, Any] = _plain(msgspec.to_builtins(config))
     return values
+
+
+def _plain(value: Any) -> Any:
+    """Return lists in the place of tuples, which JSON doesn't have."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value

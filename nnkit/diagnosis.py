@@ -44,12 +44,18 @@ class Device:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The facts that a report of a fault needs.
+    """The facts that a report of a fault needs: `python`, `platform`, `devices`, `plugins` in words.
 
     processors: those that this process may use. threads: torch's, within an operator and between them.
     packages: versions by name, None where it isn't installed. broken: why an installed one can't be
     imported. variables: those of the environment that matter. failures: of plugins, and of the
     files that configure them.
+
+    Example:
+
+        from nnkit.diagnosis import diagnose
+
+        assert diagnose().packages["torch"]
     """
 
     SCHEMA = "nnkit.doctor/1"

@@ -10,6 +10,7 @@ import re
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -62,6 +63,18 @@ class Failure:
         return f"{self}; {self.hint}" if self.hint else str(self)
 
 
+@dataclass(frozen=True)
+class Deprecation:
+    """Something that a plugin uses and that will be gone with the next major version of the API."""
+
+    plugin: str
+    distribution: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin} ({self.distribution}): {self.message}"
+
+
 @dataclass
 class Plugin:
     """An installed plugin and what became of it.
@@ -104,6 +117,7 @@ class PluginManager:
     ) -> None:
         self.plugins: dict[str, Plugin] = {}
         self.failures: list[Failure] = []
+        self.deprecations: list[Deprecation] = []
         self.configuration = configuration or Configuration()
         self._tell: Callable[[Failure], None] = _tell_nobody
         self._diverted = False
@@ -295,7 +309,7 @@ class PluginManager:
             problem = f"there is no hook {name}; {hint or 'it is never called'}"
             self._fail(plugin, "registration", problem, harmless=True)
         guarded = self._guarded(plugin, module)
-        registered = self._attempt(plugin, "registration", lambda: self._hooks.register(guarded, plugin.name))
+        registered = self._attempt(plugin, "registration", lambda: self._register(plugin, guarded))
         if registered is None:
             return
         for architecture in self._collect(plugin, guarded, "nnkit_architectures", Architecture):
@@ -306,6 +320,16 @@ class PluginManager:
             self._adopt_exporter(plugin, exporter)
         for executor in self._collect(plugin, guarded, "nnkit_executors", hookspecs.Executor):
             self._adopt_executor(plugin, executor)
+
+    def _register(self, plugin: Plugin, guarded: ModuleType) -> str | None:
+        """Register hookimpls; what pluggy warns of them, by `warn_on_impl` of a hookspec, is kept."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            registered = self._hooks.register(guarded, plugin.name)
+        self.deprecations += [
+            Deprecation(plugin.name, plugin.distribution, str(each.message)) for each in caught
+        ]
+        return registered
 
     def _unknown_hooks(self, module: ModuleType) -> list[str]:
         return [

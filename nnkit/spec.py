@@ -24,6 +24,11 @@ class ModelSpec:
     seed: of the weights and of random inputs. dtype: of the weights, by name.
     weights: path of the file that the weights come from, None for random ones. strict: they must be
     exactly those of the model; else those that are in both are taken.
+
+    Example:
+
+        spec = resolve("resnet18", num_classes=10, batch=8)
+        assert (spec.name, spec.config.num_classes, spec.sizes["batch"]) == ("vision/resnet18", 10, 8)
     """
 
     architecture: Architecture

@@ -187,7 +187,7 @@ def test_config_shows_each_setting_and_where_it_came_from(project, nnkit_in):
         f"user file: {user}",
     ]
     data = json.loads(nnkit_in(*args, "--json", NNKIT_PLUGINS="vision,graph,pointer").stdout)
-    schema = json.loads((ROOT / "docs" / "schemas" / "config.json").read_text())
+    schema = json.loads((ROOT / "nnkit" / "schemas" / "config.json").read_text())
     jsonschema.validate(data, schema, cls=jsonschema.Draft202012Validator)
     sources = {each["name"]: (each["source"], each["place"]) for each in data["settings"]}
     assert sources == {

@@ -1,5 +1,6 @@
 """architecture.py, config.py and spec.py: what is declared, what is typed, and what comes of both."""
 
+import json
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ import yaml
 import nnkit
 from nnkit import Architecture, Dim, Meta, Preset, TensorSpec
 from nnkit.cli import main as cli_main
-from nnkit.config import RESERVED, make_config, options_of
+from nnkit.config import RESERVED, config_values, make_config, options_of
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import UsageProblem
 from nnkit.references import look_up
@@ -69,6 +70,13 @@ def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(UsageProblem) as raised:
         make_config(Config, {"widht": 3})
     assert raised.value.hint == "did you mean width?"
+
+
+def test_the_values_of_a_config_are_equal_when_read_from_json():
+    """A file is held against its spec so: a tuple in it would make every such export fail."""
+    values = config_values(Config())
+    assert json.loads(json.dumps(values)) == values
+    assert make_config(Config, values) == Config()
 
 
 def test_a_field_without_a_default_is_refused():

@@ -56,7 +56,7 @@ def test_a_broken_torch_is_a_fact_like_any_other(packages, nnkit_command):
 def test_json_is_what_its_schema_says(packages, nnkit_command):
     packages(timm="")
     data = json.loads(nnkit_command("doctor", "--json").out)
-    schema = json.loads((ROOT / "docs" / "schemas" / "doctor.json").read_text())
+    schema = json.loads((ROOT / "nnkit" / "schemas" / "doctor.json").read_text())
     jsonschema.validate(data, schema, cls=jsonschema.Draft202012Validator)
     (cpu,) = (each for each in data["devices"] if each["device"] == "cpu")
     assert cpu["memory"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,5 +1,6 @@
 """Installed for real: a stranger's plugin, and the wheel of nnkit itself."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -33,3 +34,5 @@ def test_the_wheel_holds_the_plugins_and_runs(environment, tmp_path):
     summary = env.run("-m", "nnkit", "summary", "resnet18", "--json", cwd=tmp_path)
     assert json.loads(summary.stdout)["totals"]["parameters"] == 11_181_642
     assert summary.stderr == ""
+    schemas = env.run("-c", "import nnkit.schemas; print(nnkit.schemas.names())", cwd=tmp_path).stdout
+    assert {"summary", "export", "smoke-run", "plugins-check"} <= set(ast.literal_eval(schemas))

@@ -1,24 +1,23 @@
-"""What `--json` prints is what docs/schemas says, key by key."""
+"""What `--json` prints is what nnkit/schemas says, key by key."""
 
 import json
 
 import jsonschema
 import pytest
 import torch
-from conftest import ROOT
 from torch import nn
 
 import nnkit
+from nnkit import schemas
 from nnkit.summary.report import ForwardFailed
 
-SCHEMAS = {file.stem: json.loads(file.read_text()) for file in (ROOT / "docs" / "schemas").glob("*.json")}
+SCHEMAS = {name: schemas.read(name) for name in schemas.names()}
 
 
 def check(report):
     """Hold the JSON form of a report against the schema that it names; return it."""
     data = json.loads(json.dumps(report.to_dict()))
-    name = data["schema"].removeprefix("nnkit.").partition("/")[0]
-    jsonschema.validate(data, SCHEMAS[name], cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(data, schemas.schema_of(data), cls=jsonschema.Draft202012Validator)
     return data
 
 

@@ -123,10 +123,16 @@ class Environment:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """The models, and, for two, the ratio in each mode that both of them have.
+    """What `models` took, and, for two, the `ratios` in each mode that both of them have.
 
-    before, after: the probes at both ends. date: when it began, ISO 8601.
-    warnings: what makes the numbers less than certain.
+    before, after: the probes at both ends. optimizer: of the training step. compiled: whether by
+    torch.compile. date: when it began, ISO 8601. environment: where. warnings: what makes the numbers
+    less than certain.
+
+    Example:
+
+        report = bench("simple-cnn", training=False, rounds=2)
+        assert report.models[0].measurements[0].latency.minimum > 0
     """
 
     SCHEMA = "nnkit.bench/1"

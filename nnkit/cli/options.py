@@ -35,6 +35,8 @@ def installed_plugins(settings: Settings) -> PluginManager:
     manager = plugin_manager()
     manager.tell_failures(tell)
     manager.divert_prints()
+    for deprecation in manager.deprecations:
+        settings.note(f"warning: {deprecation}")
     return manager
 
 

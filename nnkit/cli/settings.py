@@ -42,6 +42,11 @@ class Settings:
         if not self.quiet:
             click.echo(line, err=True)
 
+    def explain(self, trace: str) -> None:
+        """Show a traceback on stderr, where that was asked for."""
+        if self.verbose:
+            click.echo(trace.rstrip(), err=True)
+
     def progress(self, line: str) -> None:
         """Say what is being done, on stderr and only to somebody who watches."""
         if not self.quiet and sys.stderr.isatty():

@@ -119,9 +119,14 @@ def _worst(checks: list[Check]) -> OutputProof:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """A file that was written, and what proves it: None when no proof was asked for.
+    """A `file` that was written in a `format`, and its `proof`: None when none was asked for.
 
-    files: the file itself and those that come with it, with their bytes.
+    files: the file itself and those that come with it, with their bytes. opset: of ONNX, None for others.
+
+    Example:
+
+        report = export("simple-cnn", "model.safetensors")
+        assert report.verified and report.proof.equal == (8, 8)
     """
 
     SCHEMA = "nnkit.export/1"
@@ -169,14 +174,26 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class VerifyReport(ExportReport):
-    """A file that was there already, and what proves it now."""
+    """A file that was there already, and what proves it now; with the fields of ExportReport.
+
+    Example:
+
+        export("simple-cnn", "model.safetensors")
+        assert verify("model.safetensors").verified
+    """
 
     SCHEMA = "nnkit.verify/1"
 
 
 @dataclass(frozen=True)
 class ExportsReport:
-    """Several files of one model: those that were written and proven, and why the others were not."""
+    """Several files of one model: the `reports` of those that were written, and the `failures` of the others.
+
+    Example:
+
+        report = export_all("simple-cnn", ".", verify=False)
+        assert {each.format for each in report.reports} >= {"onnx", "safetensors", "pt2"}
+    """
 
     SCHEMA = "nnkit.exports/1"
 

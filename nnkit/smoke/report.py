@@ -10,7 +10,15 @@ Status = Literal["passed", "warned", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found: what it looked at, or what is wrong and where; and what repeats it alone."""
+    """What one check found.
+
+    name: of the check. status: `passed`, `warned`, `failed` or `skipped`. message: what it looked at, or what
+    is wrong and where. repeat: the command that runs it alone.
+
+    Example:
+
+        assert CheckResult("finite", "passed", "1 output and every gradient").repeat == ""
+    """
 
     name: str
     status: Status
@@ -22,7 +30,12 @@ class CheckResult:
 class SmokeReport:
     """The checklist, line by line, and the device and sizes (those of `spec`) that it ran with.
 
-    compiled: whether what torch.compile made of the model was checked.
+    checks: what each of them found. compiled: whether what torch.compile made of the model was checked.
+
+    Example:
+
+        report = smoke_run("simple-cnn", checks=["finite", "gradients"])
+        assert report.passed and [check.name for check in report.checks] == ["finite", "gradients"]
     """
 
     SCHEMA = "nnkit.smoke-run/1"

@@ -41,7 +41,16 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to check, `compiled` or as it is. `given` are example inputs in the place of random ones."""
+    """A model to check on a `device`, `compiled` or as it is: `spec`, built with the plugins of `host`.
+
+    `given` are example inputs in the place of random ones.
+
+    Example:
+
+        subject = Subject(resolve("simple-cnn"), manager, torch.device("cpu"))
+        ((declared, tensor),) = subject.outputs(subject.fresh(), subject.inputs())
+        assert tuple(tensor.shape) == subject.spec.shape(declared, subject.sizes)
+    """
 
     spec: ModelSpec
     host: Host

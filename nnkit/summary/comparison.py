@@ -62,8 +62,14 @@ class Side:
 class CompareReport:
     """The models side by side, and, for two, every difference from the first to the second.
 
-    equal: whether all of them have the same layers in the same order at the same cost, and, where they
-    are of one architecture, the same choices.
+    sides: the models. options, changes: the choices and the layers that differ. equal: whether all of
+    them have the same layers in the same order at the same cost, and, where they are of one architecture,
+    the same choices.
+
+    Example:
+
+        report = compare("simple-cnn", resolve("simple-cnn", num_classes=100))
+        assert not report.equal and report.options[0].name == "config.num_classes"
     """
 
     SCHEMA = "nnkit.compare/1"

@@ -69,11 +69,16 @@ class Graph:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What is in a model file.
+    """What is in a model `file`, of the `format` that it is found to have.
 
-    bytes: of all files together. files: the others that belong to it, with their bytes.
-    metadata: what the file says of itself, as text. elements: of all tensors; tensor_bytes: of the memory
-    that they take, which tied ones share.
+    tensors: each with its dtype and shape. graph: of ONNX, what it computes. bytes: of all files together.
+    files: the others that belong to it, with their bytes. metadata: what the file says of itself, as text.
+    elements: of all tensors; tensor_bytes: of the memory that they take, which tied ones share.
+
+    Example:
+
+        export("simple-cnn", "model.safetensors")
+        assert inspect_file("model.safetensors").elements == 545_098
     """
 
     SCHEMA = "nnkit.file/1"

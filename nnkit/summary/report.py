@@ -194,11 +194,18 @@ class Failure:
 
 @dataclass(frozen=True)
 class SummaryReport:
-    """The rows in call order, and the totals.
+    """The `rows` in call order, and the `totals`.
 
-    method: `meta` when shapes and counts come from a run without weights or data, `run` when from a
-    real run on the CPU, or wherever a module given from Python lives; `reason` says why, where that
-    is not plain. failure: set where forward failed; then the rows end with the call that did.
+    memory: of training and inference, where an optimiser was named. sharded: that of each of many ranks.
+    fit: the size that fits, where it was sought. method: `meta` when shapes and counts come from a run
+    without weights or data, `run` when from a real run on the CPU, or wherever a module given from Python
+    lives; `reason` says why, where that is not plain. failure: set where forward failed; then the rows end
+    with the call that did.
+
+    Example:
+
+        report = summarize("simple-cnn")
+        assert (report.totals.parameters, report.rows[1].type) == (545_098, "Conv2d")
     """
 
     SCHEMA = "nnkit.summary/1"

@@ -46,6 +46,11 @@ class SweepReport:
     """What became of the models, worst first; `planned` were to be run, fewer are here where it was stopped.
 
     resumed: how many of them an earlier run has done. device: as typed.
+
+    Example:
+
+        report = smoke_sweep("simple-cnn", checks=["finite"])
+        assert report.passed and report.counts["passed"] == 1
     """
 
     SCHEMA = "nnkit.smoke-sweep/1"

@@ -111,7 +111,7 @@ def test_all_at_once_plugins_shows_each_and_its_traceback_with_v(installed):
     assert "hurt_importing.py" in installed.run("plugins", "-v", only=["importing"]).stdout
 
     data = json.loads(installed.run("plugins", "--json").stdout)
-    schema = json.loads((ROOT / "docs" / "schemas" / "plugins.json").read_text())
+    schema = json.loads((ROOT / "nnkit" / "schemas" / "plugins.json").read_text())
     jsonschema.validate(data, schema, cls=jsonschema.Draft202012Validator)
     failed = {each["distribution"] for each in data["plugins"] if each["failures"]}
     assert failed == {f"nnkit-{name}" for name in TOLD}
@@ -127,7 +127,7 @@ def test_all_at_once_what_needs_no_plugin_says_nothing_of_them(installed, args):
 def test_time_names_what_is_slow_and_heavy_and_waits_for_nobody_else(installed):
     chosen = ["heavy", "sleeping", "importing"]
     data = json.loads(installed.run("plugins", "--time", "--json", only=chosen).stdout)
-    schema = json.loads((ROOT / "docs" / "schemas" / "plugins-time.json").read_text())
+    schema = json.loads((ROOT / "nnkit" / "schemas" / "plugins-time.json").read_text())
     jsonschema.validate(data, schema, cls=jsonschema.Draft202012Validator)
     starts = {each["plugin"]: each for each in data["plugins"]}
     assert set(starts) == {*chosen, "sound"}

@@ -1,19 +1,16 @@
-"""What a plugin should prove: its numbers, its file, its behaviour."""
+"""What a plugin should prove: its numbers, and that it keeps to what nnkit expects of every plugin."""
 
 import nnkit
+from nnkit.testing import ArchitectureSuite
+
+
+class TestPerceptron(ArchitectureSuite):
+    """The conformance suite: shapes, gradients, files, reports, behaviour."""
+
+    plugin = "perceptron"
 
 
 def test_parameters_and_multiply_adds_of_the_mnist_preset():
     totals = nnkit.summarize("perceptron", preset="mnist").totals
     assert totals.macs == 784 * 512 + 512 * 512 + 512 * 10
     assert totals.parameters == totals.macs + 512 + 512 + 10
-
-
-def test_export_is_proven(tmp_path):
-    report = nnkit.export("perceptron", tmp_path / "perceptron.onnx")
-    assert report.verified
-    assert {check.sizes["batch"] for check in report.checks} >= {1, 2, 3}
-
-
-def test_smoke_run_passes():
-    assert nnkit.smoke_run("perceptron").passed

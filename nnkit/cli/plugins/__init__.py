@@ -13,7 +13,9 @@ from nnkit.core_handlers import make_manager, plugin_manager
 from nnkit.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
 from nnkit.startup import SLOW, Start, measure
 
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "check": "hold a plugin against the conformance suite: a report card",
+}
 
 
 @click.group("plugins", cls=LazyGroup, commands=COMMANDS, package=__name__, invoke_without_command=True)
@@ -99,6 +101,7 @@ def _data(manager: PluginManager) -> dict[str, object]:
                     }
                     for each in _failures(manager, plugin)
                 ],
+                "deprecations": [each.message for each in manager.deprecations if each.plugin == plugin.name],
             }
             for plugin in manager.plugins.values()
         ],
@@ -121,6 +124,7 @@ def _text(manager: PluginManager, verbose: bool) -> str:
         parts.append(failure.line)
         if verbose and failure.traceback:
             parts.append(failure.traceback.rstrip())
+    parts += [str(deprecation) for deprecation in manager.deprecations]
     parts += [f"command {name}, from {owner}{_hidden(name)}" for name, owner in plugin_commands()]
     return "\n".join(parts)
 

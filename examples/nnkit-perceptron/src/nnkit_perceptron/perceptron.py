@@ -23,4 +23,5 @@ class Perceptron(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.hidden:
             x = F.relu(layer(x))  # (B, hidden)
-        return self.head(x)  # (B, num_classes)
+        logits: Tensor = self.head(x)  # (B, num_classes)
+        return logits

@@ -1,0 +1,57 @@
+"""`nnkit plugins check [NAME]`."""
+
+import click
+
+from nnkit.cli.output import print_json
+from nnkit.cli.settings import Settings, settings_options
+from nnkit.core_handlers import plugin_manager
+from nnkit.errors import VerificationFailed
+
+
+@click.command("check")
+@click.argument("name", required=False)
+@click.option(
+    "--architecture", "architectures", multiple=True, metavar="ARCH", help="Only this one; may be repeated."
+)
+@click.option(
+    "--check", "checks", multiple=True, metavar="CHECK", help="Run this check alone; may be repeated."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
+@settings_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    name: str | None,
+    architectures: tuple[str, ...],
+    checks: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Check that a plugin keeps to what nnkit expects of it, and print a report card.
+
+    \b
+    nnkit plugins check                       every plugin that doesn't come with nnkit
+    nnkit plugins check mine                  a plugin, a distribution or an architecture
+    nnkit plugins check mine --check onnx     one check alone
+
+    The same in pytest: subclass nnkit.testing.ArchitectureSuite.
+    """
+    from nnkit.conformance.report import ConformanceReport
+    from nnkit.conformance.running import candidates, checked, choose_checks
+    from nnkit.render.conformance import as_text
+
+    settings = ctx.ensure_object(Settings)
+    chosen = candidates(plugin_manager(), name, architectures)
+    cards = []
+    for card in checked(chosen, choose_checks(checks), settings.progress, settings.explain):
+        cards.append(card)
+        if not as_json:
+            click.echo(as_text(card, settings.use_color), color=settings.use_color)
+    report = ConformanceReport(tuple(cards))
+    if as_json:
+        print_json(report.to_dict())
+    results = [check for card in cards for check in card.checks]
+    failed = [check for check in results if check.status == "failed"]
+    if failed:
+        raise VerificationFailed(
+            f"{len(failed)} of {len(results)} checks failed", f"repeat one alone: {failed[0].repeat}"
+        )

@@ -1,0 +1,1 @@
+"""The conformance suite: what every plugin and every architecture must keep to."""
