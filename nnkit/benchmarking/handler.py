@@ -25,7 +25,7 @@ from nnkit.benchmarking.report import (
     Samples,
     labels_of,
 )
-from nnkit.benchmarking.statistics import latency_of, paired_ratio
+from nnkit.benchmarking.statistics import BLOCKS, latency_of, paired_ratio
 from nnkit.benchmarking.workloads import Untrainable, Workload, forward, training_step
 from nnkit.building import build_module
 from nnkit.devices import find_device
@@ -37,7 +37,8 @@ from nnkit.summary.memory import storage_bytes
 from nnkit.summary.report import OPTIMIZERS, SummaryReport
 from nnkit.summary.tracing import random_states_kept
 
-FEWEST = {1: 5, 2: 20}  # rounds by the number of models: an interval needs so many pairs
+FEWEST = {1: 5, 2: BLOCKS}  # rounds by the number of models, whatever the time limit
+ASKED = {1: 1, 2: 10}  # rounds that may be asked for; with fewer than BLOCKS a false alarm is likelier
 MOST = 5000  # rounds: more say nothing new, and every sample is kept
 DRIFT = 1.2  # between the probes, above which something else was at work
 UNSTEADY = 2.0  # times the shortest that a median may be
@@ -100,7 +101,7 @@ def _check(request: BenchRequest) -> None:
         raise UsageProblem(
             f"there is no optimiser {request.optimizer}", f"choose one of {', '.join(OPTIMIZERS)}"
         )
-    fewest = FEWEST[2] if len(request.specs) == 2 else 1
+    fewest = ASKED[len(request.specs)]
     if request.rounds is not None and request.rounds < fewest:
         raise UsageProblem(f"{request.rounds} rounds are too few", f"give {fewest} or more")
     for name, value in (("time limit", request.time_limit), ("number of threads", request.threads)):

@@ -8,10 +8,10 @@ from statistics import median, quantiles
 
 from nnkit.benchmarking.report import Latency, Mode, Ratio, Verdict
 
-CONFIDENCE = 0.999  # of the interval: no false alarm is to be seen in thirty runs of two modes
+CONFIDENCE = 0.9999  # of the interval: thirty runs of two modes are to give no false alarm
 MARGIN = 1.02  # ratios up to it, two copies of one model have too: their tensors lie elsewhere in memory
 BLOCKS = 40
-RESAMPLES = 10_000
+RESAMPLES = 20_000
 
 
 def latency_of(times: Sequence[float]) -> Latency:

@@ -45,7 +45,10 @@ from nnkit.summary.report import OPTIMIZERS
     help="For each model in each mode.",
 )
 @click.option(
-    "--rounds", type=int, metavar="N", help="So many instead, with two samples of each model in one."
+    "--rounds",
+    type=int,
+    metavar="N",
+    help="So many instead, with two samples of each model in one; of two models 10 or more.",
 )
 @click.option("--threads", type=int, metavar="N", help="Of torch on the CPU. [default: its own choice]")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the models by torch.compile.")

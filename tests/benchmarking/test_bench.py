@@ -103,13 +103,13 @@ def test_text_of_two(pair):
 
 def test_the_verdict_in_words(pair):
     ratios = (
-        Ratio("forward", 1.5, 1.4, 1.6, 0.999, 40, "slower"),
-        Ratio("training", 1.01, 0.9, 1.1, 0.999, 40, "no difference seen"),
+        Ratio("forward", 1.5, 1.4, 1.6, 0.9999, 40, "slower"),
+        Ratio("training", 1.01, 0.9, 1.1, 0.9999, 40, "no difference seen"),
     )
     text = as_text(replace(pair, ratios=ratios))
     assert (
-        "ratio        forward 1.500 (99.9% interval 1.400 to 1.600 of 40 pairs): vision/simple-cnn (right) is slower\n"
-        "ratio        training step 1.010 (99.9% interval 0.900 to 1.100 of 40 pairs): no difference seen\n"
+        "ratio        forward 1.500 (99.99% interval 1.400 to 1.600 of 40 pairs): vision/simple-cnn (right) is slower\n"
+        "ratio        training step 1.010 (99.99% interval 0.900 to 1.100 of 40 pairs): no difference seen\n"
     ) in text
 
 
@@ -182,7 +182,7 @@ def test_one_model_without_training_and_nothing_on_stderr(nnkit_command):
 
 
 def test_modules_of_ones_own_and_why_one_is_not_trained():
-    report = nnkit.bench(nn.Linear(3, 2), nn.Flatten(), inputs=[torch.ones(5, 3)], rounds=20)
+    report = nnkit.bench(nn.Linear(3, 2), nn.Flatten(), inputs=[torch.ones(5, 3)], rounds=10)
     assert report.labels == ("linear", "flatten")
     assert [len(model.measurements) for model in report.models] == [2, 1]
     assert report.models[1].untrained == "none of its parameters is trainable"
@@ -223,7 +223,7 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
     [
         ([], "bench takes one model or two"),
         (["gcn", "gcn", "gcn"], "bench takes one model or two"),
-        (["gcn", "gcn", "--rounds", "19"], "19 rounds are too few"),
+        (["gcn", "gcn", "--rounds", "9"], "9 rounds are too few"),
         (["gcn", "--rounds", "0"], "0 rounds are too few"),
         (["gcn", "--time-limit", "0"], "a time limit of 0 can't be"),
         (["gcn", "--time-limit", "nan"], "a time limit of nan can't be"),

@@ -56,7 +56,8 @@ def main() -> None:
     print(f"{'work':>6} {'mode':10} {'runs':>5} {'slower':>7} {'faster':>7} {'ratio of time':>15}")
     for share, runs in cases.items():
         found = defaultdict(list)
-        for _ in range(runs):
+        for run in range(runs):
+            print(f"… ×{share:.2f}, run {run + 1} of {runs}", file=sys.stderr, flush=True)
             models, inputs = pair(share)
             report = nnkit.bench(*models, inputs=inputs, time_limit=seconds, threads=options.threads)
             for ratio in report.ratios:
