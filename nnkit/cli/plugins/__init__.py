@@ -9,7 +9,12 @@ from nnkit.cli.settings import Settings, settings_options
 from nnkit.core_handlers import plugin_manager
 from nnkit.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "freeze": "print what to install to have these plugins again; or install it",
+    "install": "install a plugin, and tell what it brings",
+    "new": "write a plugin of your own, complete and tested",
+    "uninstall": "remove a plugin, a broken one too",
+}
 
 
 @click.group("plugins", cls=LazyGroup, commands=COMMANDS, package=__name__, invoke_without_command=True)
