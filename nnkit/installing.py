@@ -159,12 +159,12 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
 
 def _receipt_names(receipt: Path) -> list[str]:
     """Return the normalized names of what `uv tool` put in the environment."""
-    if sys.version_info < (3, 11):  # without tomllib, the plugins are what is known
-        return list(plugin_distributions())
-    import tomllib
+    if sys.version_info >= (3, 11):
+        import tomllib
 
-    requirements = tomllib.loads(receipt.read_text()).get("tool", {}).get("requirements", [])
-    return [normalized(each["name"]) for each in requirements]
+        requirements = tomllib.loads(receipt.read_text()).get("tool", {}).get("requirements", [])
+        return [normalized(each["name"]) for each in requirements]
+    return list(plugin_distributions())  # without tomllib, the plugins are what is known
 
 
 def _called(command: Sequence[str]) -> str:
@@ -299,7 +299,11 @@ def want(what: Sequence[str], editable: bool) -> list[str]:
 def prefixed(what: Sequence[str]) -> str:
     """Return a hint where a name was typed without the prefix that plugins have, else an empty string."""
     bare = [text for text in what if NAME.fullmatch(text) and not normalized(text).startswith(f"{NNKIT}-")]
-    return f"a name is asked for as typed; did you mean {' '.join(f'{NNKIT}-{text}' for text in bare)}?" if bare else ""
+    return (
+        f"a name is asked for as typed; did you mean {' '.join(f'{NNKIT}-{text}' for text in bare)}?"
+        if bare
+        else ""
+    )
 
 
 def _wanted(text: str, editable: bool) -> str:
