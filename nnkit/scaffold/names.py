@@ -5,8 +5,8 @@ import keyword
 from dataclasses import dataclass
 
 from nnkit.architecture import NAME
-from nnkit.distributions import NNKIT, find_distribution, normalized
 from nnkit.errors import UsageProblem
+from nnkit.installing.distributions import NNKIT, find_distribution, normalized
 from nnkit.plugin_manager import PluginManager
 
 TAKEN = ("Architecture", "Block", "Dim", "Meta", "Tensor", "TensorSpec")

@@ -24,7 +24,7 @@ FRESH = {
     "src/$package/plugin.py": "fresh/plugin.py",
     "tests/test_$module.py": "fresh/test.py",
 }
-"""Templates by the path of what they become; their names end in `.txt`, so that no tool takes them for code."""
+"""Templates by the path of what they become; with `.txt` at their end, no tool takes them for code."""
 
 
 def fresh_project(names: Names) -> dict[str, str]:

@@ -6,9 +6,10 @@ import click
 
 from nnkit.cli.plugins.install import take
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.distributions import plugin_distributions, requirement_of
 from nnkit.errors import UsageProblem
-from nnkit.installing import Place, requirements_in
+from nnkit.installing.distributions import plugin_distributions, requirement_of
+from nnkit.installing.tools import Place
+from nnkit.installing.wanted import requirements_in
 
 
 @click.command("freeze")

@@ -6,7 +6,9 @@ import click
 
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
-from nnkit.installing import Place, Step, check_installed, prefixed, raise_problems, want
+from nnkit.installing.brought import check_installed, raise_problems
+from nnkit.installing.tools import Place, Step
+from nnkit.installing.wanted import prefixed, want
 
 
 @click.command("install")

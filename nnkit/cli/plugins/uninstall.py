@@ -5,8 +5,9 @@ import sys
 import click
 
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.errors import UsageProblem
-from nnkit.installing import Place, removable
+from nnkit.errors import NnkitError, UsageProblem
+from nnkit.installing.tools import Place
+from nnkit.installing.wanted import removable
 
 
 @click.command("uninstall")
@@ -37,4 +38,5 @@ def command(ctx: click.Context, name: str, yes: bool, dry_run: bool) -> None:
 def _ask(distribution: str) -> None:
     if not sys.stdin.isatty():
         raise UsageProblem(f"{distribution} is to be removed, and nobody is here to ask", "say yes: -y")
-    click.confirm(f"Remove {distribution}?", abort=True, err=True)
+    if not click.confirm(f"Remove {distribution}?", err=True):
+        raise NnkitError(f"{distribution} was not removed")
