@@ -87,5 +87,7 @@ def requirements_in(file: Path) -> list[str]:
     try:
         lines = [line.strip() for line in file.read_text().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageProblem(f"can't read {file}: {error}", "write it with: nnkit plugins freeze") from error
+        raise UsageProblem(
+            f"can't read {file}: {getattr(error, 'strerror', error)}", "write it with: nnkit plugins freeze"
+        ) from error
     return [line.removeprefix("-e ").strip() for line in lines if line and not line.startswith(("#", "--"))]

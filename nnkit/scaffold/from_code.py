@@ -2,11 +2,15 @@
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from nnkit.architecture import Architecture, Dim, TensorSpec
 from nnkit.config import RESERVED
@@ -24,6 +28,10 @@ CODE = {
     "src/$package/plugin.py": "code/plugin.py",
     "tests/test_$module.py": "code/test.py",
 }
+
+
+WIDEST = 60  # characters of a description, to keep it on its line
+PARAMETER = re.compile(r"^\s*(?P<name>\w+)\s*(\([^)]*\))?:\s+(?P<words>\S.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
         "factory": reference.rpartition(":")[2],
         "imports": _imports(options, architecture.dims),
         "fields": _fields(options),
-        "summary": value_source(architecture.summary.rstrip(".")),
+        "summary": value_source(_summary(factory)),
         "inputs": _tensors(architecture.inputs_for(None), called),
         "outputs": _tensors(outputs, called),
         "dims": _dims(architecture),
@@ -106,8 +114,10 @@ def _source_file(reference: str, factory: Any) -> Path:
 def _options(architecture: Architecture, factory: Any) -> tuple[list[Option], list[str]]:
     """Return the options, and a note for each parameter that is none or had to be called otherwise."""
     options, notes = [], []
+    described = _described(factory)
     for each in fields(architecture.config):
-        kind = type_source(each.type)
+        words = described.get(each.name) or f"the parameter {each.name} of {factory.__name__}"
+        kind = type_source(Annotated[each.type, Meta(description=shorten(words, WIDEST, placeholder=" …"))])
         if kind and each.default is not MISSING:
             name = f"model_{each.name}" if each.name in RESERVED else each.name
             options.append(Option(each.name, name, kind, each.default))
@@ -122,6 +132,22 @@ def _options(architecture: Architecture, factory: Any) -> tuple[list[Option], li
         if option.name != option.parameter
     ]
     return options, notes
+
+
+def _described(factory: Any) -> dict[str, str]:
+    """Return what the docstrings of a class or function say of its parameters, in lines like `width: …`."""
+    text = "\n".join(each.__doc__ or "" for each in (factory, getattr(factory, "__init__", None)))
+    return {match["name"]: match["words"] for match in PARAMETER.finditer(text)}
+
+
+def _summary(factory: Any) -> str:
+    # inspect.getdoc would give a class without a docstring that of nn.Module.
+    lines = (factory.__doc__ or "").strip().splitlines()
+    return (
+        shorten(lines[0], WIDEST, placeholder=" …").rstrip(".")
+        if lines
+        else f"The network {factory.__name__}"
+    )
 
 
 def _shown(value: Any) -> str:
@@ -163,9 +189,12 @@ def _dims(architecture: Architecture) -> str:
     lines = []
     for name, dim in architecture.dims.items():
         usual = Dim(default=dim.default)
+        words = "samples at once" if name == "batch" else f"size of the axis {name}"
         limits = {key: getattr(dim, key) for key in ("min", "max", "multiple_of")}
         others = {key: value for key, value in limits.items() if value != getattr(usual, key)}
-        lines.append(f"{value_source(name)}: {call_source('Dim', default=dim.default, **others)}")
+        lines.append(
+            f"{value_source(name)}: {call_source('Dim', default=dim.default, **others, description=words)}"
+        )
     return block_source("{", lines, "}", 12)
 
 
