@@ -91,7 +91,14 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
 
 
 def _settled(architecture: Architecture) -> Architecture:
-    """Return the architecture with axes that are options no dims, and floats of the model's own dtype."""
+    """Return the architecture with axes that are options no dims, and floats of the model's own dtype.
+
+    Raises UsageProblem for a dim whose name is an option of nnkit's own.
+    """
+    for name in RESERVED & set(architecture.dims):
+        raise UsageProblem(
+            f"the axis {name!r} would hide nnkit's own --{name.replace('_', '-')}", "call it otherwise"
+        )
     options = {each.name for each in fields(architecture.config)}
     return replace(
         architecture,
@@ -143,11 +150,8 @@ def _described(factory: Any) -> dict[str, str]:
 def _summary(factory: Any) -> str:
     # inspect.getdoc would give a class without a docstring that of nn.Module.
     lines = (factory.__doc__ or "").strip().splitlines()
-    return (
-        shorten(lines[0], WIDEST, placeholder=" …").rstrip(".")
-        if lines
-        else f"The network {factory.__name__}"
-    )
+    words = lines[0].rstrip(".") if lines else f"The network {factory.__name__}"
+    return shorten(words, WIDEST, placeholder=" …")
 
 
 def _shown(value: Any) -> str:
