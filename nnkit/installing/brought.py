@@ -47,9 +47,7 @@ def _brought(requirement: str, found: Mapping[str, Any]) -> Brought:
         return [each for each in found[key] if normalized(each["distribution"]) == normalized(name)]
 
     plugins, commands = own("plugins"), own("commands")
-    lines = [f"{each['name']}: {_gives(each)}" for each in plugins]
-    lines += [f"command {each['name']}" for each in commands]
-    if not lines:
+    if not plugins and not commands:
         problem = f"{name} {distribution.version} is installed, and is no plugin of nnkit"
         return Brought(name, (), problem, f"where it isn't needed: {Place.here().uninstall(name)}")
     failures = [
@@ -57,6 +55,12 @@ def _brought(requirement: str, found: Mapping[str, Any]) -> Brought:
         for each in plugins
         for failure in each["failures"]
     ]
+    lines = [
+        f"{each['name']}: {_gives(each) or 'hooks alone'}"
+        for each in plugins
+        if _gives(each) or not each["failures"]
+    ]
+    lines += [f"command {each['name']}" for each in commands]
     hint = f"see it in full: nnkit plugins -v; remove it: nnkit plugins uninstall {name}"
     return Brought(name, tuple(lines), "; ".join(failures), hint)
 
@@ -68,7 +72,7 @@ def _gives(plugin: Mapping[str, Any]) -> str:
     parts = [f"{count} architecture{'' if count == 1 else 's'}"] if count else []
     for kind in ("format", "executor"):
         parts += [f"{kind} {name}" for name in plugin[f"{kind}s"]]
-    return ", ".join(parts) or "no architecture"
+    return ", ".join(parts)
 
 
 def _seen_by_a_fresh_process() -> dict[str, Any]:

@@ -201,7 +201,7 @@ def offline(tmp_path, monkeypatch):
     return folder
 
 
-def test_install_freeze_uninstall_and_restore_for_real(environment, offline, tmp_path):
+def test_install_freeze_uninstall_and_restore_for_real(environment, offline, tmp_path, monkeypatch):
     plugin_wheel(offline, "nnkit-pair", "pair", "one", "two")
     env = environment(True)
 
@@ -215,14 +215,17 @@ def test_install_freeze_uninstall_and_restore_for_real(environment, offline, tmp
     assert (done.returncode, done.stdout) == (0, "removed nnkit-pair\n")
     assert env.run("-m", "nnkit", "plugins", "freeze").stdout == ""
 
+    monkeypatch.setenv("NNKIT_DISABLE_PLUGINS", "pair")
     done = env.run("-m", "nnkit", "plugins", "freeze", "--restore", str(tmp_path / "plugins.txt"))
-    assert (done.returncode, done.stdout) == (0, "pair: 2 architectures\n")
+    said = "pair: switched off, see NNKIT_PLUGINS and NNKIT_DISABLE_PLUGINS\n"
+    assert (done.returncode, done.stdout) == (0, said)
     assert env.run("-m", "nnkit", "plugins", "freeze").stdout == frozen
 
 
 @pytest.mark.slow
 def test_what_is_no_plugin_or_a_broken_one_is_told_and_can_be_removed(environment, offline):
     wheel(offline, "nnkit-broken", "[nnkit]\nbroken = nnkit_broken\n", "import not_there\n")
+    wheel(offline, "nnkit-hooks", "[nnkit]\nhooks = nnkit_hooks\n", 'NNKIT_PLUGIN_API = "1.0"\n')
     wheel(offline, "stranger")
     path = wheel(offline, "nnkit-hello", "[nnkit.commands]\nhello = nnkit_hello:command\n")
     env = environment(True)
@@ -231,11 +234,14 @@ def test_what_is_no_plugin_or_a_broken_one_is_told_and_can_be_removed(environmen
         return env.run("-m", "nnkit", "plugins", *args)
 
     done = plugins("install", "nnkit-broken")
-    assert (done.returncode, done.stdout) == (3, "broken: no architecture\n")
+    assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith(
         "Error: plugin broken of nnkit-broken fails at import: ModuleNotFoundError: "
     )
     assert plugins("uninstall", "broken", "-y").returncode == 0
+
+    done = plugins("install", "nnkit-hooks")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hooks: hooks alone\n", "")
 
     done = plugins("install", "stranger")
     assert (done.returncode, done.stdout) == (3, "")

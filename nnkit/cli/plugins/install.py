@@ -12,7 +12,7 @@ from nnkit.installing.wanted import prefixed, want
 
 
 @click.command("install")
-@click.argument("what", metavar="NAME|PATH", nargs=-1)
+@click.argument("what", metavar="NAME|PATH...", nargs=-1)
 @click.option(
     "-e", "--editable", is_flag=True, help="A folder that stays where it is: what you edit is in use."
 )
