@@ -3,7 +3,6 @@
 import ast
 import inspect
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
@@ -28,7 +27,6 @@ CODE = {
     "src/$package/plugin.py": "code/plugin.py",
     "tests/test_$module.py": "code/test.py",
 }
-
 
 WIDEST = 60  # characters of a description, to keep it on its line
 PARAMETER = re.compile(r"^\s*(?P<name>\w+)\s*(\([^)]*\))?:\s+(?P<words>\S.*)$", re.MULTILINE)
@@ -112,10 +110,14 @@ def _settled(architecture: Architecture) -> Architecture:
 
 def _source_file(reference: str, factory: Any) -> Path:
     place = reference.rpartition(":")[0]
-    found = place if place.endswith(".py") else inspect.getsourcefile(sys.modules[place])
-    if not found:
-        raise UsageProblem(f"{place} has no source file to copy", "name its file: file.py:Class")
-    return Path(found)
+    if place.endswith(".py"):
+        return Path(place)
+    try:
+        return Path(inspect.getfile(inspect.unwrap(factory)))
+    except TypeError as error:  # written in C
+        raise UsageProblem(
+            f"{reference} has no source file to copy", "name its file: file.py:Class"
+        ) from error
 
 
 def _options(architecture: Architecture, factory: Any) -> tuple[list[Option], list[str]]:

@@ -32,8 +32,8 @@ def choose_names(name: str, architecture: str, manager: PluginManager) -> Names:
 
     Raises UsageProblem for a name that can't be one, or that something installed has already.
     """
-    plugin = normalized(name).removeprefix(f"{NNKIT}-") if "--" not in name else name
-    _refuse(name, plugin if name != NNKIT else "", "a plugin")
+    plugin = normalized(name).removeprefix(NNKIT).removeprefix("-")
+    _refuse(name, plugin, "a plugin")
     _refuse(architecture, architecture, "an architecture")
     names = Names(
         distribution=f"{NNKIT}-{plugin}",
@@ -60,7 +60,7 @@ def _refuse(typed: str, name: str, what: str) -> None:
     """Raise UsageProblem unless `name` is what nnkit and Python take for a name."""
     if keyword.iskeyword(name):
         raise UsageProblem(f"{typed!r} is a word of Python, and no name for {what}", "for example: my-net")
-    if not NAME.fullmatch(name) or not name[0].isalpha():
+    if not NAME.fullmatch(name) or name[0].isdecimal():
         raise UsageProblem(
             f"{typed!r} is no name for {what}",
             "a name is lower-case words joined by hyphens, the first begins with a letter: my-net",

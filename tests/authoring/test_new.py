@@ -203,6 +203,7 @@ def test_outputs_have_the_names_and_dtypes_that_forward_gives_them(nnkit_command
     (tmp_path / "net.py").write_text(CNN)
     inputs = ["--input", "x: float32[batch, rows, 4]", "--input", "y: float32[4, wide]"]
     assert nnkit_command("plugins", "new", "two", "--from", "net.py:TwoThings", *inputs).code == 0
+    assert_clean(tmp_path / "nnkit-two")
     declared = manager_of(tmp_path / "nnkit-two", "two").find("two-things")[1]
     assert [(each.name, each.shape, each.dtype) for each in declared.outputs] == [
         ("sum", ("batch", 4), "float"),
@@ -237,6 +238,28 @@ def test_a_decoder_of_eight_billion_parameters(nnkit_command, tmp_path, manager_
     assert declared.inputs[0].index_of == "vocabulary"
     assert nnkit.summarize("llama", manager=manager).totals.parameters == 8_030_261_248  # as published
     assert "8_030_261_248" in (tmp_path / "nnkit-llama" / "tests" / "test_llama.py").read_text()
+
+
+def test_a_class_in_an_installed_package_brings_the_module_that_defines_it(nnkit_command, tmp_path):
+    done = nnkit_command(
+        "plugins",
+        "new",
+        "fire",
+        "--from",
+        "torchvision.models.squeezenet:SqueezeNet",
+        "--input",
+        "x: float32[batch, 3, 64, 64]",
+    )
+    assert done.code == 0
+    copied = (tmp_path / "nnkit-fire" / "src" / "nnkit_fire" / "model.py").read_text()
+    assert "class SqueezeNet(nn.Module):" in copied
+    assert (
+        "note: squeezenet.py imports ..transforms._presets, which lies beside it and isn't copied" in done.err
+    )
+    assert (
+        'TensorSpec("output", ("batch", "num_classes"))'
+        in (tmp_path / "nnkit-fire" / "src" / "nnkit_fire" / "plugin.py").read_text()
+    )
 
 
 def test_a_neighbour_that_is_not_copied_is_told(nnkit_command, tmp_path, monkeypatch):
