@@ -42,7 +42,7 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
     Its options are the parameters of the class that have a default and a type of a config field.
     inputs: what `forward` takes, in order, each like `x: float32[batch, 3, 224, 224]`; see parse_inputs.
     """
-    factory = _load(reference)
+    factory = load_code(reference)
     specs, dims = parse_inputs(inputs)
     if not specs:
         raise UsageProblem(f"{reference} needs its inputs declared", INPUT_HINT)
@@ -128,7 +128,11 @@ def _sampling_of(dtype: str) -> str:
     return "normal" if dtype.startswith(("float", "bfloat")) else "zeros"
 
 
-def _load(reference: str) -> Callable[..., Any]:
+def load_code(reference: str) -> Callable[..., Any]:
+    """Return the class or function that `file.py:Class` or `package.module:Class` names.
+
+    Raises UsageProblem where there is none, NnkitError where its file fails when imported.
+    """
     place, _, name = reference.rpartition(":")
     try:
         module = _import_file(Path(place)) if place.endswith(".py") else import_module(place)
@@ -181,6 +185,8 @@ def _config_from_signature(factory: Callable[..., Any]) -> type:
 
 def _is_option(kind: Any, default: Any) -> bool:
     """Whether a parameter can be typed as an option; others keep their default."""
+    if type(default).__hash__ is None:  # a list, say, which a dataclass takes for no default
+        return False
     try:
         msgspec.convert(msgspec.to_builtins(default), kind)
     except (msgspec.ValidationError, TypeError):

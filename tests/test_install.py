@@ -31,6 +31,8 @@ def test_the_wheel_holds_the_plugins_and_runs(environment, tmp_path):
 
     where = env.run("-c", "import nnkit; print(nnkit.__file__)", cwd=tmp_path).stdout
     assert str(tmp_path) in where
+    new = env.run("-m", "nnkit", "plugins", "new", "mine", "--architecture", "my-net", cwd=tmp_path)
+    assert (new.returncode, len(new.stdout.splitlines())) == (0, 9), new.stderr
     summary = env.run("-m", "nnkit", "summary", "resnet18", "--json", cwd=tmp_path)
     assert json.loads(summary.stdout)["totals"]["parameters"] == 11_181_642
     assert summary.stderr == ""

@@ -35,7 +35,16 @@ def test_help_and_version_import_no_plugin_and_nothing_heavy(args):
 
 
 @pytest.mark.parametrize(
-    "args", [["list"], ["list", "--json"], ["plugins"], ["info", "resnet18"], ["summary", "gcn", "--help"]]
+    "args",
+    [
+        ["list"],
+        ["list", "--json"],
+        ["plugins"],
+        ["plugins", "freeze"],
+        ["plugins", "new", "--help"],
+        ["info", "resnet18"],
+        ["summary", "gcn", "--help"],
+    ],
 )
 def test_looking_around_imports_nothing_heavy(args):
     tops = {name.partition(".")[0] for name in modules_of(*args)}

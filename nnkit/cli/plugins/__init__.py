@@ -15,6 +15,10 @@ from nnkit.startup import SLOW, Start, measure
 
 COMMANDS = {
     "check": "hold a plugin against the conformance suite: a report card",
+    "freeze": "print what to install to have these plugins again; or install it",
+    "install": "install a plugin, and tell what it brings",
+    "new": "write a plugin of your own, complete and tested",
+    "uninstall": "remove a plugin, a broken one too",
 }
 
 

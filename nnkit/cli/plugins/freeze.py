@@ -1,0 +1,43 @@
+"""`nnkit plugins freeze`."""
+
+from pathlib import Path
+
+import click
+
+from nnkit.cli.plugins.install import take
+from nnkit.cli.settings import Settings, settings_options
+from nnkit.errors import UsageProblem
+from nnkit.installing.distributions import plugin_distributions, requirement_of
+from nnkit.installing.tools import Place
+from nnkit.installing.wanted import requirements_in
+
+
+@click.command("freeze")
+@click.option(
+    "--restore",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Install what a file of this command asks for.",
+)
+@click.option("--dry-run", is_flag=True, help="With --restore: print the command, and run nothing.")
+@settings_options
+@click.pass_context
+def command(ctx: click.Context, restore: Path | None, dry_run: bool) -> None:
+    """Print a requirement for each installed distribution of plugins, to have them again elsewhere.
+
+    \b
+    nnkit plugins freeze > plugins.txt
+    nnkit plugins freeze --restore plugins.txt    after an upgrade that lost them, or on another machine
+    """
+    if restore is None:
+        if dry_run:
+            raise UsageProblem("--dry-run is for --restore alone", "see: nnkit plugins freeze --help")
+        for distribution in plugin_distributions().values():
+            click.echo(requirement_of(distribution))
+        return
+    requirements = requirements_in(restore)
+    if not requirements:
+        ctx.ensure_object(Settings).note(f"{restore} asks for nothing")
+        return
+    step = Place.here().install([str(restore)], "file")
+    take(ctx.ensure_object(Settings), step, requirements, dry_run)

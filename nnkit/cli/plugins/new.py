@@ -1,0 +1,64 @@
+"""`nnkit plugins new NAME`."""
+
+import re
+from pathlib import Path
+
+import click
+
+from nnkit.cli.settings import Settings, settings_options
+from nnkit.core_handlers import plugin_manager
+from nnkit.errors import UsageProblem
+
+
+@click.command("new")
+@click.argument("name")
+@click.option(
+    "--architecture", metavar="NAME", help="What its network is called: lower-case words and hyphens."
+)
+@click.option("--from", "code", metavar="FILE.py:CLASS", help="Begin with a module that you have.")
+@click.option("--input", "inputs", metavar="TEXT", multiple=True,
+              help='With --from: what its forward takes, "x: float32[batch, 3, 32, 32]".')  # fmt: skip
+@settings_options
+@click.pass_context
+def command(
+    ctx: click.Context, name: str, architecture: str | None, code: str | None, inputs: tuple[str, ...]
+) -> None:
+    """Write a plugin of your own to a new folder: complete, installable, with passing tests.
+
+    \b
+    nnkit plugins new mine --architecture my-net        ./nnkit-mine
+    nnkit plugins new mine --from net.py:Net --input "x: float32[batch, 3, 32, 32]"
+    """
+    from nnkit.scaffold.names import choose_names
+    from nnkit.scaffold.project import fresh_project, refuse_existing, write_project
+
+    settings = ctx.ensure_object(Settings)
+    if inputs and not code:
+        raise UsageProblem("--input is for --from", "see: nnkit plugins new --help")
+    manager = plugin_manager()
+    names = choose_names(name, architecture or _architecture_of(code), manager)
+    folder = Path(names.distribution)
+    refuse_existing(folder)
+    notes: list[str] = []
+    if code:
+        from nnkit.scaffold.from_code import project_of_code
+
+        settings.progress(f"running {code}")
+        project = project_of_code(names, code, inputs, manager)
+        files, notes = project.files, project.notes
+    else:
+        files = fresh_project(names)
+    write_project(folder, files)
+    for path in sorted(files):
+        click.echo(folder / path)
+    for note in notes:
+        settings.note(f"note: {note}")
+    settings.note(f"next: nnkit plugins install -e ./{folder} && nnkit summary {names.architecture}")
+
+
+def _architecture_of(code: str | None) -> str:
+    """Return the name of the architecture for `file.py:MyNet`: `my-net`."""
+    if not code:
+        raise UsageProblem("the plugin's architecture has no name", "give it one: --architecture my-net")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", code.rpartition(":")[2])
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")

@@ -1,0 +1,42 @@
+"""`nnkit plugins uninstall NAME`."""
+
+import sys
+
+import click
+
+from nnkit.cli.settings import Settings, settings_options
+from nnkit.errors import NnkitError, UsageProblem
+from nnkit.installing.tools import Place
+from nnkit.installing.wanted import removable
+
+
+@click.command("uninstall")
+@click.argument("name")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("--dry-run", is_flag=True, help="Print the command, and run nothing.")
+@settings_options
+@click.pass_context
+def command(ctx: click.Context, name: str, yes: bool, dry_run: bool) -> None:
+    """Remove a distribution of plugins, by its name or that of a plugin in it; a broken one too.
+
+    \b
+    nnkit plugins uninstall nnkit-mine
+    """
+    settings = ctx.ensure_object(Settings)
+    distribution = removable(name)
+    step = Place.here().uninstall(distribution)
+    if dry_run:
+        click.echo(str(step))
+        return
+    if not yes and not step.reason:
+        _ask(distribution)
+    settings.progress(str(step))
+    step.run()
+    click.echo(f"removed {distribution}")
+
+
+def _ask(distribution: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageProblem(f"{distribution} is to be removed, and nobody is here to ask", "say yes: -y")
+    if not click.confirm(f"Remove {distribution}?", err=True):
+        raise NnkitError(f"{distribution} was not removed")

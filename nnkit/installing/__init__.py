@@ -1,0 +1,1 @@
+"""Installs and removes plugins, and tells what each brings."""

@@ -1,0 +1,68 @@
+"""Values and types, written as Python source that ruff would not change. Torch-free."""
+
+import json
+import types
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from msgspec import Meta
+
+PLAIN = (bool, int, float, str)
+
+
+def type_source(kind: Any) -> str:
+    """Return the source of a type of an option, or an empty string for one that has none of its own.
+
+    Beside the builtins it may name `Annotated`, `Literal` and `Meta`.
+    """
+    if kind in PLAIN:
+        return str(kind.__name__)
+    if kind in (None, types.NoneType):
+        return "None"
+    if kind is Ellipsis:
+        return "..."
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return f"Literal[{', '.join(map(value_source, arguments))}]"
+    if origin is Annotated:
+        metas = [each for each in arguments[1:] if isinstance(each, Meta)]
+        inner = type_source(arguments[0])
+        words = [inner, *(_meta_source(each) for each in metas)]
+        return f"Annotated[{', '.join(words)}]" if inner and metas else inner
+    parts = [type_source(each) for each in arguments]
+    if not parts or not all(parts):
+        return ""
+    if origin in (Union, types.UnionType):
+        return " | ".join(parts)
+    return f"tuple[{', '.join(parts)}]" if origin is tuple else ""
+
+
+def _meta_source(meta: Meta) -> str:
+    known = {name: getattr(meta, name) for name in ("gt", "ge", "lt", "le", "multiple_of", "description")}
+    words = [f"{name}={value_source(value)}" for name, value in known.items() if value is not None]
+    return f"Meta({', '.join(words)})"
+
+
+def value_source(value: Any) -> str:
+    """Return the source of a plain value: a number, text, None, or a tuple of them."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        inner = ", ".join(map(value_source, value))
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return f'float("{value}")'
+    return repr(value)
+
+
+def call_source(name: str, *values: Any, **named: Any) -> str:
+    """Return the source of a call with plain arguments."""
+    words = [*map(value_source, values), *(f"{key}={value_source(value)}" for key, value in named.items())]
+    return f"{name}({', '.join(words)})"
+
+
+def block_source(opening: str, lines: list[str], closing: str, indent: int) -> str:
+    """Return a bracket with an item on each line, as ruff leaves it; in one line where it is empty."""
+    if not lines:
+        return f"{opening}{closing}"
+    inner = "".join(f"{' ' * (indent + 4)}{line},\n" for line in lines)
+    return f"{opening}\n{inner}{' ' * indent}{closing}"

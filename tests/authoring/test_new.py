@@ -1,0 +1,344 @@
+"""`nnkit plugins new`: what it writes is complete, right and clean; what can't be is refused."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+import pytest
+from conftest import ROOT
+from msgspec import Meta
+
+import nnkit
+from nnkit.core_handlers import make_manager
+from nnkit.scaffold.annotations import type_source, value_source
+from nnkit.scaffold.from_code import neighbours
+
+FILES = """
+.gitignore CHANGELOG.md README.md pyproject.toml src/nnkit_mine/__init__.py src/nnkit_mine/model.py
+src/nnkit_mine/plugin.py src/nnkit_mine/py.typed tests/test_my_net.py
+""".split()
+
+CNN = '''
+import torch
+from torch import nn
+
+
+class SmallCNN(nn.Module):
+    """Two convolutions and a linear layer.
+
+    channels: of the first convolution
+    """
+
+    def __init__(self, channels: int = 4, classes: int = 10, depth=1, scale: float = 1.0, norm=nn.BatchNorm2d):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1), norm(channels), nn.ReLU(),
+            *(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(depth)), nn.AdaptiveAvgPool2d(1),
+        )
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        return self.head(torch.flatten(self.features(x), 1))
+
+
+class NoDefault(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+
+
+class Cropping(nn.Module):
+    def forward(self, x):
+        return x[:, ::2]
+
+
+class TwoThings(nn.Module):
+    def forward(self, x, y):
+        return {"sum": x.sum(1), "most": (x @ y).argmax(-1)}
+'''
+IMAGES = "x: float32[batch, 3, height=16 min=4, width=16 min=4]"
+
+
+def tool(*args, cwd):
+    return subprocess.run([sys.executable, "-m", *args], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+OURS = ["check", "--config", str(ROOT / "pyproject.toml")]
+
+
+def assert_clean(project, *more):
+    """Hold a project against ruff: with its own settings and without any, and in other ways if asked."""
+    for args in (["check"], ["check", "--isolated"], ["format", "--check"], *more):
+        done = tool("ruff", *args, "--no-cache", ".", cwd=project)
+        assert done.returncode == 0, (args, done.stdout)
+
+
+@pytest.fixture
+def manager_of(monkeypatch):
+    """Make a manager of a plugin that was written, without installing it."""
+    packages = []
+
+    def make(project, plugin):
+        monkeypatch.syspath_prepend(str(project / "src"))
+        packages.append(f"nnkit_{plugin}")
+        return make_manager([EntryPoint(plugin, f"nnkit_{plugin}.plugin", "nnkit")], {})
+
+    yield make
+    for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("name", ["mine", "nnkit-mine", "nnkit_mine"])
+def test_a_plugin_is_written_whole(nnkit_command, tmp_path, manager_of, name):
+    done = nnkit_command("plugins", "new", name, "--architecture", "my-net")
+    assert (done.code, done.out.split()) == (0, [f"nnkit-mine/{file}" for file in FILES])
+    assert done.err == "next: nnkit plugins install -e ./nnkit-mine && nnkit summary my-net\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nnkit-mine"]
+
+    manager = manager_of(tmp_path / "nnkit-mine", "mine")
+    assert manager.failures == []
+    assert list(manager.architectures()) == ["mine/my-net"]
+    # x W_in + b, two blocks of norm, up and down, the last norm, and h W_out + b
+    block = 2 * 64 + 64 * 256 + 256 + 256 * 64 + 64
+    totals = nnkit.summarize("my-net", manager=manager).totals
+    assert totals.parameters == 16 * 64 + 64 + 2 * block + 2 * 64 + 64 * 10 + 10
+
+
+def test_what_is_written_is_clean(nnkit_command, tmp_path):
+    nnkit_command("plugins", "new", "mine", "--architecture", "my-net")
+    assert_clean(tmp_path / "nnkit-mine", OURS)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "network"), [("tensor", "TensorNet"), ("none", "NoneNet"), ("block", "BlockNet")]
+)
+def test_a_network_takes_the_name_of_no_other_class(
+    nnkit_command, tmp_path, manager_of, architecture, network
+):
+    assert nnkit_command("plugins", "new", "named", "--architecture", architecture).code == 0
+    manager = manager_of(tmp_path / "nnkit-named", "named")
+    assert type(nnkit.build(architecture, manager=manager)).__name__ == network
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["my plugin", "--architecture", "my-net"], "'my plugin' is no name for a plugin"),
+        (["../mine", "--architecture", "my-net"], "'../mine' is no name for a plugin"),
+        (["nnkit", "--architecture", "my-net"], "'nnkit' is no name for a plugin"),
+        (["3d", "--architecture", "my-net"], "'3d' is no name for a plugin"),
+        (["class", "--architecture", "my-net"], "'class' is a word of Python, and no name for a plugin"),
+        (["mine", "--architecture", "My_Net"], "'My_Net' is no name for an architecture"),
+        (["mine", "--architecture", "lambda"], "'lambda' is a word of Python, and no name for an architecture"),
+        (["mine", "--architecture", "resnet18"], "there is an architecture 'resnet18' already: vision/resnet18"),
+        (["vision", "--architecture", "my-net"], "nnkit-vision is installed already"),
+        (["mine"], "the plugin's architecture has no name"),
+        (["mine", "--architecture", "my-net", "--input", IMAGES], "--input is for --from"),
+        (["mine", "--from", "net.py:SmallCNN"], "net.py:SmallCNN needs its inputs declared"),
+        (["mine", "--from", "net.py:Nothing", "--input", IMAGES], "net.py has no class or function 'Nothing'"),
+        (["mine", "--from", "net.py:Cropping", "--input", "x: float32[batch, depth]"], "the axis 'depth' would hide nnkit's own --depth"),
+        (["mine", "--from", "net.py:NoDefault", "--input", IMAGES], "parameter 'width' of NoDefault has no default"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_and_nothing_written(nnkit_command, tmp_path, args, message):
+    (tmp_path / "net.py").write_text(CNN)
+    done = nnkit_command("plugins", "new", *args)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines()[0] == f"Error: {message}"
+    assert done.err.splitlines()[1].startswith("hint: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.py"]
+
+
+def test_the_name_of_an_installed_distribution_is_taken(nnkit_command, tmp_path, monkeypatch):
+    info = tmp_path / "nnkit_mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nnkit-mine\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = nnkit_command("plugins", "new", "mine", "--architecture", "my-net")
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: nnkit-mine is installed already")
+
+
+def test_a_folder_with_files_is_left_as_it_is_and_an_empty_one_is_filled(nnkit_command, tmp_path):
+    folder = tmp_path / "nnkit-mine"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("all of it")
+    done = nnkit_command("plugins", "new", "mine", "--architecture", "my-net")
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: nnkit-mine is there already")
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+    (folder / "thesis.tex").unlink()
+    assert nnkit_command("plugins", "new", "mine", "--architecture", "my-net").code == 0
+
+
+def test_a_plugin_around_a_module_of_ones_own(nnkit_command, tmp_path, manager_of):
+    (tmp_path / "net.py").write_text(CNN)
+    done = nnkit_command("plugins", "new", "cnn", "--from", "net.py:SmallCNN", "--input", IMAGES)
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[:2] == [
+        "note: norm is no option, and keeps its default: BatchNorm2d",
+        "note: depth is called model_depth: --depth is nnkit's own",
+    ]
+    project = tmp_path / "nnkit-cnn"
+    assert (project / "src" / "nnkit_cnn" / "model.py").read_text() == CNN
+    assert_clean(project)
+
+    manager = manager_of(project, "cnn")
+    assert manager.failures == []
+    declared = manager.find("small-cnn")[1]
+    assert declared.summary == "Two convolutions and a linear layer"
+    assert [(each.name, each.shape, each.dtype) for each in declared.inputs] == [
+        ("x", ("batch", 3, "height", "width"), "float")
+    ]
+    assert [each.shape for each in declared.outputs] == [("batch", "classes")]
+    assert (declared.dims["height"].default, declared.dims["height"].min) == (16, 4)
+    options = {"channels": 8, "classes": 3, "model_depth": 2, "manager": manager}
+    parameters = (3 * 9 * 8 + 8) + 2 * 8 + 2 * (8 * 9 * 8 + 8) + (8 * 3 + 3)
+    assert nnkit.summarize("small-cnn", **options).totals.parameters == parameters
+    from nnkit.config import options_of
+
+    assert options_of(declared.config)[0].description == "of the first convolution"
+
+
+def test_outputs_have_the_names_and_dtypes_that_forward_gives_them(nnkit_command, tmp_path, manager_of):
+    (tmp_path / "net.py").write_text(CNN)
+    inputs = ["--input", "x: float32[batch, rows, 4]", "--input", "y: float32[4, wide]"]
+    assert nnkit_command("plugins", "new", "two", "--from", "net.py:TwoThings", *inputs).code == 0
+    assert_clean(tmp_path / "nnkit-two")
+    declared = manager_of(tmp_path / "nnkit-two", "two").find("two-things")[1]
+    assert [(each.name, each.shape, each.dtype) for each in declared.outputs] == [
+        ("sum", ("batch", 4), "float"),
+        ("most", ("batch", "rows"), "int64"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "message"),
+    [
+        ("Cropping", "x: float32[batch, time]", "axis 1 of 'output' has a size that is no dim's: 4 at {'batch': 2, 'time': 8} and 5 at {'batch': 3, 'time': 9}"),
+        ("SmallCNN", "x: float32[batch, 5, 16, 16]", "forward fails at batch=2: RuntimeError: "),
+    ],
+)  # fmt: skip
+def test_a_module_that_cannot_be_declared_is_told_why(nnkit_command, tmp_path, code, text, message):
+    (tmp_path / "net.py").write_text(CNN)
+    done = nnkit_command("plugins", "new", "mine", "--from", f"net.py:{code}", "--input", text)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"Error: {message}")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.py"]
+
+
+def test_a_decoder_of_eight_billion_parameters(nnkit_command, tmp_path, manager_of):
+    code = f"{ROOT}/examples/llama.py:Llama"
+    text = "tokens: int64[batch, time=32] < vocabulary"
+    done = nnkit_command("plugins", "new", "llama", "--from", code, "--input", text)
+    assert (done.code, len(done.err.splitlines())) == (0, 1)
+    assert_clean(tmp_path / "nnkit-llama", OURS)
+    manager = manager_of(tmp_path / "nnkit-llama", "llama")
+    declared = manager.find("llama")[1]
+    assert [each.shape for each in declared.outputs] == [("batch", "time", "vocabulary")]
+    assert declared.inputs[0].index_of == "vocabulary"
+    assert nnkit.summarize("llama", manager=manager).totals.parameters == 8_030_261_248  # as published
+    assert "8_030_261_248" in (tmp_path / "nnkit-llama" / "tests" / "test_llama.py").read_text()
+
+
+def test_a_class_in_an_installed_package_brings_the_module_that_defines_it(nnkit_command, tmp_path):
+    done = nnkit_command(
+        "plugins",
+        "new",
+        "fire",
+        "--from",
+        "torchvision.models.squeezenet:SqueezeNet",
+        "--input",
+        "x: float32[batch, 3, 64, 64]",
+    )
+    assert done.code == 0
+    copied = (tmp_path / "nnkit-fire" / "src" / "nnkit_fire" / "model.py").read_text()
+    assert "class SqueezeNet(nn.Module):" in copied
+    assert (
+        "note: squeezenet.py imports ..transforms._presets, which lies beside it and isn't copied" in done.err
+    )
+    assert (
+        'TensorSpec("output", ("batch", "num_classes"))'
+        in (tmp_path / "nnkit-fire" / "src" / "nnkit_fire" / "plugin.py").read_text()
+    )
+
+
+def test_a_neighbour_that_is_not_copied_is_told(nnkit_command, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "layers_beside.py").write_text("from torch.nn import Identity\n")
+    (tmp_path / "net.py").write_text(
+        "from layers_beside import Identity\n\n\nclass Net(Identity):\n    pass\n"
+    )
+    done = nnkit_command("plugins", "new", "mine", "--from", "net.py:Net", "--input", "x: float32[batch, 3]")
+    assert done.code == 0
+    assert done.err.startswith("note: net.py imports layers_beside, which lies beside it and isn't copied")
+    assert neighbours("import os\nfrom . import a\nfrom .b import c\nimport torch.nn", tmp_path) == [
+        ".a",
+        ".b",
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        int, str, bool | None, int | str, tuple[int, ...], tuple[float, str], Literal["a", 'b"'],
+        Annotated[int, Meta(ge=1, description="a “b”")], Annotated[tuple[int, ...], Meta(description="c")],
+    ],
+)  # fmt: skip
+def test_the_source_of_a_type_is_that_type(kind):
+    assert eval(type_source(kind)) == kind
+
+
+@pytest.mark.parametrize("kind", [list[int], dict[str, int], object, nnkit.Dim])
+def test_a_type_that_is_no_option_has_no_source(kind):
+    assert type_source(kind) == ""
+
+
+@pytest.mark.parametrize(
+    "value", [1, 1e-5, float("inf"), 'it\'s "so"', None, True, (), (1,), (1, ("a", 2.5))]
+)
+def test_the_source_of_a_value_is_that_value(value):
+    assert eval(value_source(value)) == value
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    find_spec("nnkit.testing") is None, reason="the conformance suite comes with nnkit.testing"
+)
+@pytest.mark.parametrize(
+    ("args", "architecture"),
+    [
+        (["mine", "--architecture", "my-net"], "my-net"),
+        (["mine", "--from", "net.py:SmallCNN", "--input", IMAGES], "small-cnn"),
+    ],
+    ids=["fresh", "from-code"],
+)
+def test_in_ten_minutes_everything_holds_untouched(
+    environment, tmp_path, tmp_path_factory, monkeypatch, args, architecture
+):
+    """Written, installed, checked, tested, summarised, exported with proof and smoke-run: not a line changed."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(CNN)
+    env = environment(True)
+    assert env.run("-m", "nnkit", "plugins", "new", *args).returncode == 0
+    project = tmp_path / "nnkit-mine"
+    assert_clean(project)
+    for name in ("NO_DEPS", "NO_INDEX"):
+        monkeypatch.setenv(f"PIP_{name}", "1")
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip's way to say that there is none
+
+    done = env.run("-m", "nnkit", "plugins", "install", "-e", "./nnkit-mine")
+    assert (done.returncode, done.stdout) == (0, "mine: 1 architecture\n"), done.stderr
+    cache = tmp_path_factory.getbasetemp() / "mypy"  # one for all: most of what mypy reads is torch
+    types = tool("mypy", "--strict", f"--cache-dir={cache}", cwd=project)
+    assert types.returncode == 0, types.stdout
+    tests = env.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
+    assert tests.returncode == 0, tests.stdout + tests.stderr
+
+    assert env.run("-m", "nnkit", "summary", architecture).returncode == 0
+    done = env.run("-m", "nnkit", "export", architecture, "--onnx")
+    assert done.returncode == 0, done.stderr
+    assert "verified against the module in ONNX Runtime" in done.stdout
+    assert (tmp_path / f"{architecture}.onnx").is_file()
+    done = env.run("-m", "nnkit", "smoke-run", architecture)
+    assert done.returncode == 0, done.stdout
+    assert "failed" not in done.stdout
