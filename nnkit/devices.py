@@ -2,7 +2,7 @@
 
 import torch
 
-from nnkit.errors import UsageProblem
+from nnkit.errors import UsageProblem, did_you_mean
 
 ACCELERATORS = ("cuda", "xpu", "mps")
 
@@ -32,4 +32,6 @@ def find_device(text: str) -> torch.device:
     problem = (
         "is not on this machine" if known else "is no device; one is cpu, cuda, cuda:1, mps, xpu or auto"
     )
-    raise UsageProblem(f"device {text!r} {problem}", f"this machine has: {', '.join(there)}")
+    near = "" if known else did_you_mean(text, ("auto", "cpu", *ACCELERATORS, *there))
+    hint = f"this machine has: {', '.join(there)}"
+    raise UsageProblem(f"device {text!r} {problem}", f"{near} {hint}".lstrip())

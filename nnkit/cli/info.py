@@ -23,7 +23,12 @@ from nnkit.spec import ModelSpec
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, as_json: bool, spec: ModelSpec) -> None:
-    """Tell what an architecture is: paper, equation, inputs, options, sizes, presets, handlers."""
+    """Tell what an architecture is: paper, equation, inputs, options, sizes, presets, handlers.
+
+    \b
+    nnkit info gcn
+    nnkit info vision/resnet18 --json
+    """
     handlers = installed_plugins(Settings(quiet=True)).handlers(spec)
     if as_json:
         print_json(_data(spec, handlers))

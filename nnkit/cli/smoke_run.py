@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from nnkit import api
+from nnkit.cli.completers import complete_check, complete_device
 from nnkit.cli.options import architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
@@ -21,10 +22,16 @@ from nnkit.spec import ModelSpec
     default="cpu",
     show_default=True,
     metavar="DEVICE",
+    shell_complete=complete_device,
     help="cpu, cuda, cuda:1, mps, xpu, or auto for the best there is.",
 )
 @click.option(
-    "--check", "checks", multiple=True, metavar="NAME", help="Run this check alone; may be repeated."
+    "--check",
+    "checks",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_check,
+    help="Run this check alone; may be repeated.",
 )
 @click.option(
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the results for a CI system, too."
@@ -47,13 +54,13 @@ def command(
 ) -> None:
     """Run a model on a device, forward, backward and one optimiser step, and check how it behaves.
 
-    Of many models, each runs in a process of its own.
-
     \b
     nnkit smoke-run resnet18 --device cuda
     nnkit smoke-run gcn --preset karate --check gradients
     nnkit smoke-run --all --results zoo.jsonl --memory-limit 8GB
     nnkit smoke-run "res*" "graph/*" --batch 2 --shard 1/3
+
+    Of many models, each runs in a process of its own.
     """
     if spec is None:
         run_many(

@@ -27,7 +27,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from nnkit.errors import NnkitError, UsageProblem
+from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.summary.kernels import DOUBTS, STAND_INS, TEMPORARIES
 from nnkit.summary.report import OPTIMIZERS, Memory
 from nnkit.summary.tracing import random_states_kept
@@ -162,7 +162,8 @@ def estimate_memory(
     CUDA's context, the workspaces of cuDNN and cuBLAS and the allocator's fragmentation.
     """
     if optimizer not in OPTIMIZERS:
-        raise UsageProblem(f"there is no optimiser {optimizer}", f"choose one of {', '.join(OPTIMIZERS)}")
+        hint = did_you_mean(optimizer, OPTIMIZERS) or f"choose one of {', '.join(OPTIMIZERS)}"
+        raise UsageProblem(f"there is no optimiser {optimizer}", hint)
     weights = [*module.parameters(), *module.buffers()]
     if any(is_lazy(each) for each in weights):
         raise NnkitError("the parameters have no shape yet", "run the module once, then ask again")

@@ -17,7 +17,13 @@ COMMANDS: dict[str, str] = {}
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show the installed plugins: from where, what each gives, what failed and why."""
+    """Show the installed plugins: from where, what each gives, what failed and why.
+
+    \b
+    nnkit plugins
+    nnkit plugins -v          with the traceback of what failed
+    nnkit plugins --json
+    """
     if ctx.invoked_subcommand is not None:
         return
     manager = plugin_manager()
