@@ -3,14 +3,13 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONSOLE = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def steps(block: str) -> list[tuple[str, str]]:
@@ -25,15 +24,8 @@ def matches(shown: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed) is not None
 
 
-@pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `nnkit` be this environment's."""
-    path = Path(sys.executable).parent
-    monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
-
-
 @pytest.mark.usefixtures("shell")
-@pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.split("\n")[0][2:40])
+@pytest.mark.parametrize("block", CONSOLE.findall(README), ids=lambda block: block.split("\n")[0][2:40])
 def test_a_command_prints_what_the_readme_shows(block, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for command, shown in steps(block):
@@ -50,7 +42,7 @@ def test_a_command_prints_what_the_readme_shows(block, tmp_path):
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    usage, plugin = PYTHON
+    usage, plugin = PYTHON.findall(README)
     exec(compile(usage, "README.md", "exec"), {})
     assert (tmp_path / "graph.onnx").is_file()
     names = {"__name__": "readme"}

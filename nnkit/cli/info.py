@@ -69,8 +69,8 @@ def _text(spec: ModelSpec, handlers: dict[str, str]) -> str:
         parts.append(_section("paper", what.paper.splitlines()))
     if what.equation:
         parts.append(_section("equation", what.equation.strip("\n").splitlines()))
-    parts.append(_section("inputs", _lines([_tensor_line(tensor) for tensor in spec.inputs])))
-    parts.append(_section("outputs", _lines([_tensor_line(tensor) for tensor in spec.outputs])))
+    parts.append(_section("inputs", _lines([tensor_line(tensor) for tensor in spec.inputs])))
+    parts.append(_section("outputs", _lines([tensor_line(tensor) for tensor in spec.outputs])))
     parts.append(_section("options", _lines(option_lines(what))))
     parts.append(_section("sizes", _lines(size_lines(what))))
     parts.append(_section("presets", _lines(preset_lines(what))))
@@ -81,7 +81,8 @@ def _text(spec: ModelSpec, handlers: dict[str, str]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _tensor_line(tensor: TensorSpec) -> tuple[str, str]:
+def tensor_line(tensor: TensorSpec) -> tuple[str, str]:
+    """Return a tensor as (`x: float[batch, 3]`, what it means)."""
     axes = ", ".join(map(str, tensor.shape))
     return f"{tensor.name}: {tensor.dtype}[{axes}]", tensor.description
 
