@@ -99,8 +99,9 @@ def schemas_page() -> str:
     """Return a table of the keys of each JSON schema."""
     parts = [
         "# JSON schemas",
-        "What `--json` prints, key by key. The `schema` of a report is its name and version: `nnkit.summary/1` is "
-        "described by `docs/schemas/summary.json`. Within a version keys may be added; none is renamed or taken.",
+        "What `--json` prints, key by key. The `schema` of a report is its name and version: "
+        "`nnkit.summary/1` is described by `docs/schemas/summary.json`. Within a version keys may be added, "
+        "none is renamed or taken away.",
     ]
     for file in sorted((DOCS / "schemas").glob("*.json")):
         schema = json.loads(file.read_text(encoding="utf-8"))

@@ -10,8 +10,10 @@ from conftest import ROOT, Environment, python
 from test_readme import CONSOLE, PYTHON, matches, steps
 
 from nnkit import errors, hookspecs
+from nnkit.diagnosis import VARIABLES
 
 DOCS = ROOT / "docs"
+READS = r'environ(?:\.get)?\W{1,2}"([A-Z_]+)"'
 GENERATED = "<!-- written by docs/generate.py"
 PAGES = {file.stem: file.read_text(encoding="utf-8") for file in DOCS.glob("*.md")}
 WRITTEN = {name: text for name, text in PAGES.items() if not text.startswith(GENERATED)}
@@ -100,12 +102,10 @@ def test_the_site_builds_and_no_link_leads_nowhere(tmp_path):
 def test_every_variable_is_on_its_page():
     sources = [*ROOT.glob("nnkit/**/*.py"), *ROOT.glob("plugins/**/*.py"), *ROOT.glob("examples/**/*.py")]
     named = {name for file in sources for name in re.findall(r"\bNNKIT_[A-Z_]+\b", file.read_text("utf-8"))}
-    read = {
-        name for file in sources for name in re.findall(r'environ\w*\W{1,7}"([A-Z_]+)"', file.read_text())
-    }
+    read = {name for file in sources for name in re.findall(READS, file.read_text("utf-8"))}
     listed = set(re.findall(r"`(_?[A-Z_]+)`", PAGES["environment"]))
     assert {"NNKIT_PLUGINS", "NO_COLOR"} <= named | read
-    assert (named | read) - {"NNKIT_PLUGIN_API"} - listed == set()
+    assert {*named, *read, *VARIABLES} - {"NNKIT_PLUGIN_API"} - listed == set()
 
 
 def test_every_exit_code_is_on_its_page():

@@ -91,7 +91,11 @@ class ArchitectureCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         reference = ctx.meta.get(REFERENCE)
-        own = [parameter.get_help_record(ctx) for parameter in super().get_params(ctx)]
+        own = [
+            parameter.get_help_record(ctx)
+            for parameter in super().get_params(ctx)
+            if isinstance(parameter, click.Option)
+        ]
         if reference:
             _format_architecture(reference.architecture, ctx, formatter)
         with formatter.section("Options"):
