@@ -5,7 +5,7 @@ Torch-free until one is looked for.
 
 from typing import TYPE_CHECKING
 
-from nnkit.errors import UsageProblem
+from nnkit.errors import UsageProblem, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,8 @@ def find_device(text: str, can_simulate: bool = False) -> "torch.device":
     problem = (
         "is not on this machine" if known else "is no device; one is cpu, cuda, cuda:1, mps, xpu or auto"
     )
+    near = "" if known else did_you_mean(text, ("auto", "cpu", *ACCELERATORS, *there))
     way = f"; or try the placement alone: --simulate {kind}"
     offered = way if can_simulate and known and kind in ACCELERATORS else ""
-    raise UsageProblem(f"device {text!r} {problem}", f"this machine has: {', '.join(there)}{offered}")
+    hint = f"this machine has: {', '.join(there)}{offered}"
+    raise UsageProblem(f"device {text!r} {problem}", f"{near} {hint}".lstrip())

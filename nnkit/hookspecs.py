@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 PLUGIN_API = "1.0"
 CORE_FORMATS = ("onnx", "safetensors", "pt2")
 CORE_EXECUTOR = "local"
+CORE_CHECKS = tuple(
+    "shapes finite gradients updates batch-independence batch-sizes determinism eval-state inputs-unchanged "
+    "input-effect causality registry round-trip cast placement derivative "
+    "overfit compile export autocast half train-determinism gradient-checkpointing channels-last".split()
+)
 
 hookspec = pluggy.HookspecMarker("nnkit")
 hookimpl = pluggy.HookimplMarker("nnkit")

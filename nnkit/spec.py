@@ -149,7 +149,8 @@ def make_spec(
     sizes = _sizes(architecture, config, {**base.get("sizes", {}), **chosen.sizes}, sizes_part)
     dtype = whole["dtype"] or "float32"
     if dtype not in DTYPES:
-        raise UsageProblem(f"unknown dtype {dtype!r}", f"one of: {', '.join(DTYPES)}")
+        hint = did_you_mean(str(dtype), DTYPES) or f"one of: {', '.join(DTYPES)}"
+        raise UsageProblem(f"unknown dtype {dtype!r}", hint)
     strict = whole["strict"] is not False
     return ModelSpec(architecture, plugin, config, sizes, whole["seed"] or 0, dtype, whole["weights"], strict)
 

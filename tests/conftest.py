@@ -134,6 +134,13 @@ def make_environment(folder: Path, with_nnkit: bool = True) -> Environment:
     return Environment(python)
 
 
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `nnkit` be this environment's."""
+    path = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
+
+
 def python(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run Python with `args` in a process of its own."""
     return subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=cwd, check=False)

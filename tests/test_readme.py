@@ -3,15 +3,14 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONSOLE = re.findall(r"^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-SLOW = ("nnkit bench", "--nproc", "--results", "--fsdp")  # what a block with one of them does takes long
-PYTHON = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SLOW = ("nnkit bench", "--nproc", "--results", "--fsdp", "plugins check")  # whose blocks take long
 
 
 def steps(block: str) -> list[tuple[str, str]]:
@@ -26,13 +25,6 @@ def matches(shown: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed) is not None
 
 
-@pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `nnkit` be this environment's."""
-    path = Path(sys.executable).parent
-    monkeypatch.setenv("PATH", f"{path}:/usr/bin:/bin")
-
-
 @pytest.mark.usefixtures("shell")
 @pytest.mark.parametrize(
     "block",
@@ -42,7 +34,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> None:
             id=block.split("\n")[0][2:40],
             marks=[pytest.mark.slow] if any(word in block for word in SLOW) else [],
         )
-        for block in CONSOLE
+        for block in CONSOLE.findall(README)
     ],
 )
 def test_a_command_prints_what_the_readme_shows(block, tmp_path):
@@ -61,13 +53,15 @@ def test_a_command_prints_what_the_readme_shows(block, tmp_path):
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    usage, plugin = PYTHON
+    usage, plugin, suite = PYTHON.findall(README)
     exec(compile(usage, "README.md", "exec"), {})
     assert (tmp_path / "graph.onnx").is_file()
     names = {"__name__": "readme"}
     monkeypatch.setitem(sys.modules, "readme", type(sys)("readme"))
     exec(compile(plugin, "README.md", "exec"), names)
     assert [each.name for each in names["nnkit_architectures"]()] == ["perceptron"]
+    exec(compile(suite, "README.md", "exec"), names)
+    assert names["TestMine"].plugin == "mine"
 
 
 def test_two_lines_set_everything_up_and_ci_runs_the_second():

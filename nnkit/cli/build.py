@@ -3,6 +3,7 @@
 import click
 
 from nnkit import api
+from nnkit.cli.completers import complete_device
 from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import settings_options
@@ -16,6 +17,7 @@ from nnkit.spec import ModelSpec
     default="cpu",
     show_default=True,
     metavar="DEVICE",
+    shell_complete=complete_device,
     help="cpu, cuda, cuda:1, mps, xpu, auto; or meta: shapes without weights, in no time.",
 )
 @click.option("--spec", "as_yaml", is_flag=True, help="Print the resolved ModelSpec as YAML; build nothing.")

@@ -3,6 +3,7 @@
 import click
 
 from nnkit import api
+from nnkit.cli.completers import complete_architecture, complete_device
 from nnkit.cli.options import installed_plugins
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
@@ -13,7 +14,9 @@ from nnkit.summary.report import OPTIMIZERS
 
 
 @click.command("compare", context_settings={"ignore_unknown_options": True})
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="ARCH ARCH …")
+@click.argument(
+    "words", nargs=-1, type=click.UNPROCESSED, metavar="ARCH ARCH …", shell_complete=complete_architecture
+)
 @report_format("text", "json", "csv", "markdown")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 when they are not equal.")
 @click.option(
@@ -22,7 +25,14 @@ from nnkit.summary.report import OPTIMIZERS
 @click.option(
     "--optimizer", type=click.Choice(OPTIMIZERS), help="Compare the memory that training needs too."
 )
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="Of that memory.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    shell_complete=complete_device,
+    help="Of that memory.",
+)
 @settings_options
 @click.pass_context
 def command(
@@ -36,12 +46,12 @@ def command(
 ) -> None:
     """Show models side by side; of two, what differs layer by layer.
 
-    An option stands for all that have it, or with --left. or --right. for one of two.
-
     \b
     nnkit compare resnet18 resnet34 vgg16
     nnkit compare a.yaml b.yaml --exit-code
     nnkit compare resnet18 resnet18 --right.num-classes 100
+
+    An option stands for all that have it, or with --left. or --right. for one of two.
     """
     settings = ctx.ensure_object(Settings)
     manager = installed_plugins(settings)

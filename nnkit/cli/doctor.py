@@ -13,6 +13,10 @@ from nnkit.cli.settings import Settings, settings_options
 def command(ctx: click.Context, as_json: bool) -> None:
     """Print versions, devices, memory, threads and what is broken, in one block to paste into an issue.
 
+    \b
+    nnkit doctor
+    nnkit doctor --json
+
     Optional packages are tried, each in a process of its own, which takes some seconds.
     """
     from nnkit.diagnosis import diagnose

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nnkit import api
+from nnkit.cli.completers import complete_device, complete_format
 from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
@@ -67,7 +68,13 @@ def export_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--onnx", "kind", flag_value="onnx", help="Write ONNX, every dim dynamic under its own name.")
 @click.option("--safetensors", "kind", flag_value="safetensors", help="Write the weights and the ModelSpec.")
 @click.option("--pt2", "kind", flag_value="pt2", help="Write a torch.export program.")
-@click.option("--format", "kind", metavar="NAME", help="Write one of these, or a plugin's: nnkit plugins.")
+@click.option(
+    "--format",
+    "kind",
+    metavar="NAME",
+    shell_complete=complete_format,
+    help="Write one of these, or a plugin's: nnkit plugins.",
+)
 @click.option("--all-formats", is_flag=True, help="Write every format there is; --output is then a folder.")
 @click.option(
     "-o",
@@ -83,6 +90,7 @@ def export_options(function: Callable[..., Any]) -> Callable[..., Any]:
     default="cpu",
     show_default=True,
     metavar="DEVICE",
+    shell_complete=complete_device,
     help="Where the model is traced.",
 )
 @click.option("--fix", multiple=True, metavar="DIM=SIZE", help="Fix one dim to a size; may be repeated.")

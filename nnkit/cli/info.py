@@ -23,7 +23,12 @@ from nnkit.spec import ModelSpec
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, as_json: bool, spec: ModelSpec) -> None:
-    """Tell what an architecture is: paper, equation, inputs, options, sizes, presets, handlers."""
+    """Tell what an architecture is: paper, equation, inputs, options, sizes, presets, handlers.
+
+    \b
+    nnkit info gcn
+    nnkit info vision/resnet18 --json
+    """
     handlers = installed_plugins(Settings(quiet=True)).handlers(spec)
     if as_json:
         print_json(_data(spec, handlers))
@@ -64,8 +69,8 @@ def _text(spec: ModelSpec, handlers: dict[str, str]) -> str:
         parts.append(_section("paper", what.paper.splitlines()))
     if what.equation:
         parts.append(_section("equation", what.equation.strip("\n").splitlines()))
-    parts.append(_section("inputs", _lines([_tensor_line(tensor) for tensor in spec.inputs])))
-    parts.append(_section("outputs", _lines([_tensor_line(tensor) for tensor in spec.outputs])))
+    parts.append(_section("inputs", _lines([tensor_line(tensor) for tensor in spec.inputs])))
+    parts.append(_section("outputs", _lines([tensor_line(tensor) for tensor in spec.outputs])))
     parts.append(_section("options", _lines(option_lines(what))))
     parts.append(_section("sizes", _lines(size_lines(what))))
     parts.append(_section("presets", _lines(preset_lines(what))))
@@ -76,7 +81,8 @@ def _text(spec: ModelSpec, handlers: dict[str, str]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _tensor_line(tensor: TensorSpec) -> tuple[str, str]:
+def tensor_line(tensor: TensorSpec) -> tuple[str, str]:
+    """Return a tensor as (`x: float[batch, 3]`, what it means)."""
     axes = ", ".join(map(str, tensor.shape))
     return f"{tensor.name}: {tensor.dtype}[{axes}]", tensor.description
 

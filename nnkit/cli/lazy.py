@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nnkit.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class LazyGroup(click.Group):
@@ -35,6 +38,17 @@ class LazyGroup(click.Group):
             hint = did_you_mean(name, self.lines) or f"see the commands: {ctx.command_path} --help"
             raise click.UsageError(f"no such command {name!r}\n{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Offer the commands and the line about each; none of them is imported for it."""
+        from click.shell_completion import CompletionItem
+
+        offered = [
+            CompletionItem(name, help=line)
+            for name, line in sorted(self.lines.items())
+            if name.startswith(incomplete)
+        ]
+        return [*offered, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self.lines:

@@ -4,6 +4,7 @@ import click
 
 from nnkit import __version__
 from nnkit.architecture import Architecture
+from nnkit.cli.completers import complete_architecture
 from nnkit.cli.options import installed_plugins
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
@@ -11,21 +12,29 @@ from nnkit.errors import UsageProblem, did_you_mean
 
 
 @click.command("list")
-@click.argument("pattern", required=False, default="")
+@click.argument("pattern", required=False, default="", shell_complete=complete_architecture)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, pattern: str, as_json: bool) -> None:
-    """List the architectures, by family; PATTERN keeps those whose name or family contains it."""
+    """List the architectures, by family.
+
+    \b
+    nnkit list
+    nnkit list resnet
+    nnkit list --json
+
+    PATTERN keeps those whose name or family contains it.
+    """
     manager = installed_plugins(ctx.ensure_object(Settings))
     everything = manager.architectures()
     word = pattern.lower()
     found = {full: each for full, each in everything.items() if word in full or word in each.family.lower()}
     if pattern and not found:
         names = {full.rpartition("/")[2] for full in everything}
-        raise UsageProblem(
-            f"no architecture matches {pattern!r}", did_you_mean(word, names) or "see all: nnkit list"
-        )
+        families = {each.family.lower() for each in everything.values()}
+        hint = did_you_mean(word, names | families) or "see all: nnkit list"
+        raise UsageProblem(f"no architecture matches {pattern!r}", hint)
     if as_json:
         rows = [_row(full, each) for full, each in found.items()]
         print_json({"schema": "nnkit.list/1", "nnkit": __version__, "architectures": rows})

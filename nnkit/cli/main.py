@@ -4,6 +4,7 @@ Nothing is imported here but click, so that `--help`, `--version` and completion
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -13,12 +14,14 @@ import click
 from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.cli.streams import make_readable
 from nnkit.errors import NnkitError, PluginProblem, did_you_mean
 
 COMMANDS = {
     "bench": "latency, throughput, peak memory; of two models, which is faster",
     "build": "build it, print its module tree; or write its spec as YAML",
     "compare": "models side by side, or layer by layer",
+    "completion": "print the script that completes nnkit in your shell",
     "config": "each setting, and where it came from",
     "doctor": "versions and devices, in one block to paste",
     "export": "write ONNX, safetensors or more, and prove the file",
@@ -103,6 +106,7 @@ def cli(ctx: click.Context) -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code that the design gives each outcome."""
+    make_readable(sys.stdout, sys.stderr)
     settings = Settings()
     try:
         result = cli.main(
@@ -111,13 +115,16 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
         code = result if isinstance(result, int) else 0
     except NnkitError as error:
+        if isinstance(error.__context__, KeyboardInterrupt) and sys.stderr.isatty():
+            click.echo(err=True)  # the terminal has written ^C on this line
         code = _fail(settings, error.message, error.hint, error.exit_code)
     except click.exceptions.NoSuchOption as error:
         words = did_you_mean(error.option_name, error.possibilities or ())
         code = _fail(settings, f"no such option {error.option_name}", words or _help_hint(error.ctx), 2)
     except click.UsageError as error:
         message, _, hint = error.format_message().partition("\n")
-        code = _fail(settings, message, hint or _help_hint(error.ctx), error.exit_code)
+        hint = hint or _nearest_choice(error) or _help_hint(error.ctx)
+        code = _fail(settings, message, hint, error.exit_code)
     except click.ClickException as error:
         code = _fail(settings, error.format_message(), "", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -130,6 +137,15 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         message = f"{type(error).__name__}: {error}".splitlines()[0]
         code = _fail(settings, message, "this is a fault in nnkit: repeat with -v and report it", 1)
     sys.exit(code)
+
+
+def _nearest_choice(error: click.UsageError) -> str:
+    """Return `did you mean a?` where a value is none of an option's choices, else an empty string."""
+    if not isinstance(error, click.BadParameter) or not error.param:
+        return ""
+    typed = re.match(r"'(.*)' is not one of", error.message)  # click keeps the value nowhere else
+    choices = getattr(error.param.type, "choices", ())
+    return did_you_mean(typed[1], map(str, choices)) if typed else ""
 
 
 def _help_hint(ctx: click.Context | None) -> str:

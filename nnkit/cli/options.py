@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from nnkit.architecture import Architecture
+from nnkit.cli.completers import Completer, beginning, complete_architecture
 from nnkit.cli.settings import Settings
 from nnkit.config import Option, as_text, options_of
 from nnkit.core_handlers import plugin_manager
@@ -96,7 +97,11 @@ class ArchitectureCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         reference = ctx.meta.get(REFERENCE)
-        own = [parameter.get_help_record(ctx) for parameter in super().get_params(ctx)]
+        own = [
+            parameter.get_help_record(ctx)
+            for parameter in super().get_params(ctx)
+            if isinstance(parameter, click.Option)
+        ]
         if reference:
             _format_architecture(reference.architecture, ctx, formatter)
         with formatter.section("Options"):
@@ -107,16 +112,22 @@ class ArchitectureCommand(click.Command):
 
 
 def architecture_options(
-    function: Callable[..., Any] | None = None, *, find_largest: bool = False, argument: str = "ARCH"
+    function: Callable[..., Any] | None = None,
+    *,
+    find_largest: bool = False,
+    argument: str = "ARCH",
+    complete: Completer = complete_architecture,
 ) -> Callable[..., Any]:
     """Add the reference and what every verb takes; the function gets the resolved spec in their place.
 
     find_largest: a size may be `max`; the spec then has its default, and `ctx.meta[LARGEST]` the dim.
-    argument: what the help calls the reference.
+    argument: what the help calls the reference. complete: what completion offers for it.
     What a command takes in the place of a reference (`ctx.meta[FILE]`) leaves it without a spec.
     """
     if function is None:
-        return functools.partial(architecture_options, find_largest=find_largest, argument=argument)
+        return functools.partial(
+            architecture_options, find_largest=find_largest, argument=argument, complete=complete
+        )
 
     @functools.wraps(function)
     def with_spec(
@@ -146,7 +157,7 @@ def architecture_options(
         click.option("--seed", type=int, help="Of weights and random inputs. [default: 0]"),
         click.option("--preset", metavar="NAME", help="Named values for options and sizes.",
                      shell_complete=_complete_preset),
-        click.argument("reference", metavar=argument, shell_complete=_complete_reference),
+        click.argument("reference", metavar=argument, shell_complete=complete),
     ):  # fmt: skip
         with_spec = decorate(with_spec)
     return with_spec
@@ -278,17 +289,7 @@ def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:
     return lines
 
 
-def _complete_reference(
-    ctx: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    names = plugin_manager(checked=False).architectures()
-    short = [full.partition("/")[2] for full in names]
-    offered = [*(name for name in short if short.count(name) == 1), *names]
-    found = [CompletionItem(name) for name in offered if name.startswith(incomplete)]
-    return found or [CompletionItem(incomplete, type="file")]
-
-
 def _complete_preset(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     reference = ctx.meta.get(REFERENCE)
     presets = reference.architecture.presets if reference else {}
-    return [CompletionItem(name) for name in presets if name.startswith(incomplete)]
+    return beginning(incomplete, presets)

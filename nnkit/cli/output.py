@@ -1,12 +1,14 @@
 """How commands print their reports."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import click
 
 from nnkit.cli.settings import Settings
+from nnkit.cli.streams import takes_everything
 
 
 def report_format(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -43,5 +45,5 @@ def print_report(
 
 
 def print_json(data: Any) -> None:
-    """Print data as JSON on stdout."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Print data as JSON on stdout; where that can't take every letter, by their escapes."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=not takes_everything(sys.stdout)))

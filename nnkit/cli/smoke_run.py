@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from nnkit import api
+from nnkit.cli.completers import complete_check, complete_device
 from nnkit.cli.options import architecture_options
 from nnkit.cli.output import print_json
 from nnkit.cli.progress import progress_bar
@@ -22,11 +23,17 @@ from nnkit.spec import ModelSpec
     "--device",
     show_default="cpu",
     metavar="DEVICE",
+    shell_complete=complete_device,
     help="cpu, cuda, cuda:1, mps, xpu, or auto for the best there is.",
 )
 @click.option("--simulate", metavar="KIND", help="Check the placement alone, on a fake cuda, xpu or mps.")
 @click.option(
-    "--check", "checks", multiple=True, metavar="NAME", help="Run this check alone; may be repeated."
+    "--check",
+    "checks",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=complete_check,
+    help="Run this check alone; may be repeated.",
 )
 @click.option(
     "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the results for a CI system, too."
@@ -60,8 +67,6 @@ def command(
 ) -> None:
     """Run a model on a device, forward, backward and one optimiser step, and check how it behaves.
 
-    Of many models, each runs in a process of its own.
-
     \b
     nnkit smoke-run resnet18 --device cuda
     nnkit smoke-run gcn --preset karate --check gradients
@@ -69,6 +74,8 @@ def command(
     nnkit smoke-run resnet18 --nproc 2 --parallel fsdp
     nnkit smoke-run --all --results zoo.jsonl --memory-limit 8GB
     nnkit smoke-run "res*" "graph/*" --batch 2 --shard 1/3
+
+    Of many models, each runs in a process of its own.
     """
     if simulate and device:
         raise UsageProblem("--device and --simulate don't go together", "give one of them")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nnkit import api, metadata
+from nnkit.cli.completers import complete_columns, complete_device
 from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
@@ -53,13 +54,25 @@ class Shown:
 @click.option("--only", metavar="PATTERN", help="Show rows whose path or type is like 'layer1*' or Conv2d.")
 @click.option("--functional/--no-functional", default=True, help="Show the functions in forward, or not.")
 @click.option("--unfold", is_flag=True, help="Show each repetition of a block or a step.")
-@click.option("--columns", metavar="A,B,…", help="Choose them; a wrong name lists all, `all` shows all.")
+@click.option(
+    "--columns",
+    metavar="A,B,…",
+    shell_complete=complete_columns,
+    help="Choose them; a wrong name lists all, `all` shows all.",
+)
 @click.option(
     "--optimizer",
     type=click.Choice(OPTIMIZERS),
     help="Tell the memory of a training step with it, and of an inference.",
 )
-@click.option("--device", default="cpu", show_default=True, metavar="DEVICE", help="Of that memory.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="DEVICE",
+    shell_complete=complete_device,
+    help="Of that memory.",
+)
 @click.option("--memory", metavar="SIZE", help="With --batch max: the largest batch that trains in 16GB.")
 @click.option(
     "--fsdp",

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from nnkit.cli.completers import complete_executor
 from nnkit.cli.options import FILE, OPTIONS, ArchitectureCommand, installed_plugins, size_options
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings
@@ -103,7 +104,7 @@ def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(many=many, **own)
 
     for decorate in (
-        click.option("--executor", metavar="NAME",
+        click.option("--executor", metavar="NAME", shell_complete=complete_executor,
                      help="Of many: where they run, as a plugin may add it. [default: local]"),
         click.option("--jobs", type=click.IntRange(min=1), metavar="N",
                      help="Of many: how many run at once. [default: 1, or as the executor has it]"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from nnkit import api
+from nnkit.cli.completers import complete_architecture, complete_file
 from nnkit.cli.options import ArchitectureCommand, architecture_options, values_of
 from nnkit.cli.output import print_json
 from nnkit.cli.settings import Settings, settings_options
@@ -22,8 +23,13 @@ class VerifyCommand(ArchitectureCommand):
 
 
 @click.command("verify", cls=VerifyCommand)
-@architecture_options(argument="FILE")
-@click.option("--against", metavar="ARCH", help="The model that it should be. [default: what it says itself]")
+@architecture_options(argument="FILE", complete=complete_file)
+@click.option(
+    "--against",
+    metavar="ARCH",
+    shell_complete=complete_architecture,
+    help="The model that it should be. [default: what it says itself]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context

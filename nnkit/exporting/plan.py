@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.architecture import Dim, TensorSpec
-from nnkit.errors import NnkitError, UsageProblem, first_line
+from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.exporting.sizes import other_sizes, traced_sizes
 from nnkit.hookspecs import ExportOptions
 from nnkit.sampling import Inputs, sample_inputs
@@ -140,7 +140,8 @@ def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, Dim
     for name in sorted(options.fixed):
         if name not in dims:
             raise UsageProblem(
-                f"there is no dim {name!r} to fix", f"the dims of {spec.name}: {', '.join(dims) or 'none'}"
+                f"there is no dim {name!r} to fix",
+                did_you_mean(name, dims) or f"the dims of {spec.name}: {', '.join(dims) or 'none'}",
             )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from nnkit.errors import UsageProblem
+from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.hookspecs import SummaryRequest
 from nnkit.summary.report import Fit, Memory, SummaryReport
 
@@ -34,7 +34,8 @@ def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
     dims = spec.architecture.dims_for(spec.config)
     if dim not in dims:
         raise UsageProblem(
-            f"{spec.name} has no size --{dim} under these options", f"its sizes: {', '.join(dims) or 'none'}"
+            f"{spec.name} has no size --{dim} under these options",
+            did_you_mean(dim, dims) or f"its sizes: {', '.join(dims) or 'none'}",
         )
 
     @functools.cache

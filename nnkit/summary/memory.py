@@ -27,7 +27,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from nnkit.errors import NnkitError, UsageProblem
+from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.summary.kernels import DOUBTS, STAND_INS, TEMPORARIES
 from nnkit.summary.report import OPTIMIZERS, Memory
 from nnkit.summary.tracing import random_states_kept
@@ -198,7 +198,8 @@ def without_values(
     Raises NnkitError where neither can be, and UsageProblem for an unknown optimizer.
     """
     if optimizer not in OPTIMIZERS:
-        raise UsageProblem(f"there is no optimiser {optimizer}", f"choose one of {', '.join(OPTIMIZERS)}")
+        hint = did_you_mean(optimizer, OPTIMIZERS) or f"choose one of {', '.join(OPTIMIZERS)}"
+        raise UsageProblem(f"there is no optimiser {optimizer}", hint)
     weights = [*module.parameters(), *module.buffers()]
     if any(is_lazy(each) for each in weights):
         raise NnkitError("the parameters have no shape yet", "run the module once, then ask again")

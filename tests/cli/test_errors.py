@@ -42,6 +42,21 @@ CASES = {
     "no device": (
         ["smoke-run", "simple-cnn", "--device", MISSING_DEVICE], 2, f"device '{MISSING_DEVICE}' is not on", "cpu",
     ),
+    "no such device": (["build", "gcn", "--device", "cdua"], 2, "device 'cdua' is no device", "did you mean cuda?"),
+    "none of the choices": (
+        ["summary", "gcn", "--dtype", "bflot16"], 2, "'bflot16' is not one of", "did you mean bfloat16",
+    ),
+    "none of an architecture's choices": (
+        ["summary", "resnet18", "--stem", "cifr"], 2, "'cifr' is not one of", "did you mean cifar?",
+    ),
+    "no column": (["summary", "gcn", "--columns", "type,parms"], 2, "no column 'parms'", "did you mean params"),
+    "unknown format": (["export", "gcn", "--format", "onx"], 2, "unknown format 'onx'", "did you mean onnx?"),
+    "no dim to fix": (["export", "gcn", "--onnx", "--fix", "noodes=3"], 2, "noodes", "did you mean nodes?"),
+    "no executor": (
+        ["smoke-run", "gcn", "gin", "--executor", "locl"], 2, "unknown executor 'locl'", "did you mean local?",
+    ),
+    "unknown plugin": (["summary", "visoin/resnet18"], 2, "unknown architecture", "vision/resnet18"),
+    "no family": (["list", "resnets"], 2, "no architecture matches 'resnets'", "did you mean resnet"),
     "no check": (["smoke-run", "simple-cnn", "--check", "finit"], 2, "there is no check 'finit'", "finite"),
     "no YAML file": (["summary", "net.yaml"], 2, "there is no file net.yaml", "nnkit list"),
     "pattern without a match": (["list", "resnot"], 2, "no architecture matches 'resnot'", "did you mean resnet"),

@@ -90,7 +90,7 @@ def complete(line):
     script = COMPLETION.format(line=line, word=str(len(words) - 1))
     found, modules = json.loads(python("-c", script).stdout)
     assert not {name.partition(".")[0] for name in modules} & HEAVY
-    return [each.partition(",")[2] for each in found]
+    return [each.partition(",")[2] for each in found], modules
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,30 @@ def complete(line):
         ("nnkit summary resnet18 --stem ci", ["cifar"]),
         ("nnkit summary resnet18 --preset im", ["imagenet"]),
         ("nnkit smoke-run gcn --dtype bfl", ["bfloat16"]),
+        ("nnkit smoke-run gcn --device m", ["mps"]),
+        ("nnkit smoke-run gcn --check input-", ["input-effect"]),
+        ("nnkit smoke-run --all --executor lo", ["local"]),
+        ("nnkit export gcn --format pt", ["pt2"]),
+        ("nnkit summary gcn --columns type,par", ["type,params", "type,params%"]),
+        ("nnkit compare gcn graphs", ["graphsage"]),
+        ("nnkit verify gcn.onnx --against graphs", ["graphsage"]),
+        ("nnkit list pointer-", ["pointer-network"]),
+        ("nnkit completion f", ["fish"]),
+        ("nnkit verify gcn", ["gcn"]),  # which the shell completes, as a file
     ],
 )
 def test_completion_knows_architectures_options_and_presets_without_torch(line, expected):
-    assert complete(line) == expected
+    assert complete(line)[0] == expected
+
+
+def test_completion_of_a_command_imports_none():
+    found, modules = complete("nnkit s")
+    assert found == ["smoke-run", "summary"]
+    assert not {"nnkit.cli.summary", "nnkit.core_handlers", "pluggy", "importlib.metadata"} & set(modules)
+
+
+def test_completion_knows_every_check():
+    from nnkit.hookspecs import CORE_CHECKS
+    from nnkit.smoke.checklist import CHECKS
+
+    assert tuple(check.name for check in CHECKS) == CORE_CHECKS

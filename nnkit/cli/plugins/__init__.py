@@ -28,7 +28,14 @@ COMMANDS = {
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, timed: bool, as_json: bool) -> None:
-    """Show the installed plugins: from where, what each gives, what failed and why."""
+    """Show the installed plugins: from where, what each gives, what failed and why.
+
+    \b
+    nnkit plugins
+    nnkit plugins -v          with the traceback of what failed
+    nnkit plugins --time      what each costs every start
+    nnkit plugins new mine --architecture my-net
+    """
     if ctx.invoked_subcommand is not None:
         return
     settings = ctx.ensure_object(Settings)

@@ -1,0 +1,31 @@
+"""`nnkit completion SHELL`."""
+
+import click
+from click.shell_completion import get_completion_class
+
+from nnkit.cli.settings import settings_options
+
+SHELLS = ("bash", "fish", "powershell", "zsh")
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
+@settings_options
+@click.pass_context
+def command(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes nnkit in your shell, to be read when the shell starts.
+
+    \b
+    nnkit completion bash > ~/.nnkit.bash; echo '. ~/.nnkit.bash' >> ~/.bashrc
+    nnkit completion fish > ~/.config/fish/completions/nnkit.fish
+    nnkit completion powershell >> $PROFILE
+    nnkit completion zsh > ~/.nnkit.zsh; echo '. ~/.nnkit.zsh' >> ~/.zshrc
+
+    SHELL is bash (4.4 or later), fish, powershell (Windows' own or pwsh) or zsh, where compinit must have run
+    before. Completed are commands, architectures with their options, sizes and presets, formats, checks,
+    devices and columns.
+    """
+    root = ctx.find_root().command
+    kind = get_completion_class(shell)
+    if kind is not None:  # the shells of SHELLS are all known to click
+        click.echo(kind(root, {}, "nnkit", "_NNKIT_COMPLETE").source())

@@ -1,0 +1,52 @@
+"""What holds for the help of every command, those of groups too."""
+
+import inspect
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from nnkit.cli.main import cli
+
+
+def commands(
+    group: click.Group, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+ALL = {" ".join(("nnkit", *path)): command for path, command in commands(cli)}
+
+
+def test_every_command_is_looked_at():
+    assert {"nnkit summary", "nnkit plugins", "nnkit completion"} <= set(ALL)
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_help_opens_with_a_line_and_examples(path):
+    line, examples, *_ = (
+        part.removeprefix("\b\n") for part in inspect.cleandoc(ALL[path].help).split("\n\n")
+    )
+    assert line.endswith(".")
+    for example in examples.splitlines():
+        assert example.startswith((path, "pip ")), example
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_option_says_what_it_is_for(path):
+    for parameter in ALL[path].params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_device_is_completed(path):
+    for parameter in ALL[path].params:
+        if parameter.name == "device":
+            offered = parameter.shell_complete(click.Context(ALL[path]), "cu")
+            assert [each.value for each in offered] == ["cuda"]

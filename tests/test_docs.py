@@ -1,0 +1,174 @@
+"""The documentation is what the code says: generated pages are fresh, blocks run, lists are complete."""
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, Environment, python
+from test_readme import CONSOLE, PYTHON, matches, steps
+
+from nnkit import errors, hookspecs
+from nnkit.diagnosis import VARIABLES
+
+DOCS = ROOT / "docs"
+READS = r'environ(?:\.get)?\W{1,2}"([A-Z_]+)"'
+GENERATED = "<!-- written by docs/generate.py"
+PAGES = {file.stem: file.read_text(encoding="utf-8") for file in DOCS.glob("*.md")}
+WRITTEN = {name: text for name, text in PAGES.items() if not text.startswith(GENERATED)}
+SHOWN = [
+    pytest.param(name, marks=[pytest.mark.slow] if text.startswith("<!-- slow -->") else [])
+    for name, text in WRITTEN.items()
+    if CONSOLE.search(text)
+]
+
+
+def stale(pages):
+    """Return the names of the pages that the generator would write otherwise."""
+    return [name for name, text in pages if (DOCS / name).read_text(encoding="utf-8") != text]
+
+
+def test_commands_and_schemas_are_as_generated(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import generate
+
+    pages = [("commands.md", generate.commands_page()), ("schemas.md", generate.schemas_page())]
+    assert stale((name, generate.MADE + text.rstrip() + "\n") for name, text in pages) == []
+
+
+@pytest.mark.slow
+def test_every_generated_page_is_fresh():
+    done = python(str(DOCS / "generate.py"), "--check")
+    assert done.returncode == 0, f"{done.stderr}run: python docs/generate.py"
+
+
+@pytest.mark.usefixtures("shell")
+@pytest.mark.parametrize("page", SHOWN)
+def test_the_commands_of_a_page_print_what_it_shows(page, tmp_path):
+    """In one folder and in order, as a reader types them."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for block in CONSOLE.findall(WRITTEN[page]):
+        for command, shown in steps(block):
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", command],
+                capture_output=True,
+                text=True,
+                cwd=tmp_path,
+                check=False,
+            )
+            assert matches(shown, done.stdout), f"{command}\n{done.stdout}{done.stderr}"
+            assert done.stderr == ""
+
+
+@pytest.mark.parametrize("page", [name for name, text in WRITTEN.items() if PYTHON.search(text)])
+def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "page", type(sys)("page"))
+    for block in PYTHON.findall(WRITTEN[page]):
+        exec(compile(block, f"{page}.md", "exec"), {"__name__": "page"})
+
+
+@pytest.mark.slow
+def test_the_plugin_of_the_page_is_one(environment, tmp_path):
+    """Written to files as the page says, installed, and used."""
+    page = WRITTEN["plugins"]
+    project, package = tmp_path / "nnkit-tiny", tmp_path / "nnkit-tiny" / "nnkit_tiny"
+    package.mkdir(parents=True)
+    (project / "pyproject.toml").write_text(re.search(r"```toml\n(.*?)```", page, re.DOTALL)[1])
+    declaration, network, _, checks, few = PYTHON.findall(page)
+    (package / "__init__.py").write_text("")
+    hook = checks.partition("\n\n\n")[2]
+    imports = "from nnkit.hookspecs import Check\n"
+    (package / "plugin.py").write_text(imports + declaration + "\n\n" + hook)
+    (package / "tiny.py").write_text(network)
+    (package / "checks.py").write_text(few)
+    mine: Environment = environment()
+    mine.install(str(project))
+    summary = mine.run("-m", "nnkit", "summary", "tiny", "--width", "32", cwd=tmp_path)
+    assert "parameters   354 " in summary.stdout, summary.stderr
+    done = mine.run("-m", "nnkit", "smoke-run", "tiny", "--check", "few-parameters", cwd=tmp_path)
+    assert "passed   few-parameters  178 parameters" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_site_builds_and_no_link_leads_nowhere(tmp_path):
+    pytest.importorskip("material", reason="mkdocs-material is not installed: pip install -e '.[docs]'")
+    done = python("-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site"), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "architectures" / "vgg.html").is_file()
+
+
+def test_every_variable_is_on_its_page():
+    sources = [*ROOT.glob("nnkit/**/*.py"), *ROOT.glob("plugins/**/*.py"), *ROOT.glob("examples/**/*.py")]
+    named = {name for file in sources for name in re.findall(r"\bNNKIT_[A-Z_]+\b", file.read_text("utf-8"))}
+    read = {name for file in sources for name in re.findall(READS, file.read_text("utf-8"))}
+    listed = set(re.findall(r"`(_?[A-Z_]+)`", PAGES["environment"]))
+    assert {"NNKIT_PLUGINS", "NO_COLOR"} <= named | read
+    assert {*named, *read, *VARIABLES} - {"NNKIT_PLUGIN_API"} - listed == set()
+
+
+def test_every_exit_code_is_on_its_page():
+    kinds = [
+        kind
+        for _, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.NnkitError) and kind.__module__ == errors.__name__
+    ]
+    assert len(kinds) == 4
+    for kind in kinds:
+        assert re.search(
+            rf"^\| {kind.exit_code} \|.*`{kind.__name__}` \|$", PAGES["exit-codes"], re.MULTILINE
+        )
+
+
+def test_every_hook_is_on_the_page_for_authors():
+    hooks = [name for name in vars(hookspecs) if name.startswith("nnkit_")]
+    assert len(hooks) >= 9
+    for name in hooks:
+        assert f"| `{name}(" in PAGES["plugins"]
+
+
+def test_files_that_the_pages_name_are_there():
+    texts = {**WRITTEN, "contributing": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
+    for page, text in texts.items():
+        for name in re.findall(r"`((?:nnkit|plugins|tests|docs|examples|\.ci|\.github)/[\w./-]*)`", text):
+            if "yournet" not in name:
+                assert (ROOT / name).exists(), f"{page}: {name}"
+
+
+@pytest.mark.parametrize("name", ["docs/design.md", "CONTRIBUTING.md"])
+def test_the_reading_order_is_of_seven_files_in_the_order_of_imports(name):
+    order = re.findall(r"^\d\. `(nnkit/[\w/]+\.py)`", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(order) == 7
+    modules = [file.removesuffix(".py").replace("/", ".") for file in order]
+    for place, file in enumerate(order):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        imported = re.findall(r"^from (nnkit[\w.]*) import", text, re.MULTILINE)
+        assert not set(modules[place + 1 :]) & set(imported), file
+
+
+def test_the_changelog_is_in_the_form_that_it_says():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert text.startswith("# Changelog\n")
+    headings = re.findall(r"^(##+) (.*)$", text, re.MULTILINE)
+    versions = [title for level, title in headings if level == "##"]
+    assert versions[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", title) for title in versions[1:])
+    kinds = {title for level, title in headings if level == "###"}
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    for line in text.partition("## ")[2].splitlines():
+        assert not line or line.startswith(("#", "- ", "  ", "[")), line
+
+
+def test_code_of_the_generator_knows_every_kind_of_schema(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS))
+    import generate
+
+    cases = {
+        "integer or null": {"type": ["integer", "null"]},
+        "array of row": {"type": "array", "items": {"$ref": "#/$defs/row"}},
+        '"a" or "b"': {"enum": ["a", "b"]},
+        "string or number": {"anyOf": [{"type": "string"}, {"type": "number"}]},
+        "anything": {},
+    }
+    assert {generate.kind(schema): schema for schema in cases.values()} == cases
