@@ -100,7 +100,7 @@ def schemas_page() -> str:
     parts = [
         "# JSON schemas",
         "What `--json` prints, key by key. The `schema` of a report is its name and version: "
-        "`nnkit.summary/1` is described by `docs/schemas/summary.json`. Within a version keys may be added, "
+        "`nnkit.summary/1` is described by `nnkit/schemas/summary.json`. Within a version keys may be added, "
         "none is renamed or taken away.",
     ]
     for file in sorted((DOCS / "schemas").glob("*.json")):
