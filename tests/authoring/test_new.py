@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
-from importlib.util import find_spec
 from typing import Annotated, Literal
 
 import pytest
@@ -301,9 +300,6 @@ def test_the_source_of_a_value_is_that_value(value):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    find_spec("nnkit.testing") is None, reason="the conformance suite comes with nnkit.testing"
-)
 @pytest.mark.parametrize(
     ("args", "architecture"),
     [
