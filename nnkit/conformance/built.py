@@ -46,7 +46,7 @@ def shapes(candidate: ArchitectureCandidate) -> str:
         # Values may decide what it does; and with values at hand, an error says more.
         where = "on the CPU"
         _check_shapes(candidate, CPU, tried)
-    counts = [f"{name} at {len({sizes[name] for sizes in tried})} sizes" for name in dims]
+    counts = [f"{name} at {words.counted(len({sizes[name] for sizes in tried}), 'size')}" for name in dims]
     return f"{', '.join(counts) or 'no dims'}, {where}"
 
 

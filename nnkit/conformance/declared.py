@@ -12,6 +12,7 @@ from nnkit.config import as_text, config_values, make_config, options_of
 from nnkit.conformance.candidate import ArchitectureCandidate, Candidate
 from nnkit.conformance.suite import Doubtful, Unmet
 from nnkit.plugin_manager import COLLECTING
+from nnkit.render.words import counted
 from nnkit.spec import check_spec_data, make_spec
 
 HEAVY = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime")
@@ -76,7 +77,8 @@ def config(candidate: ArchitectureCandidate) -> str:
             raise Unmet(f"{option.flag} {as_text(value)}, typed, is read as {read!r}, not as {value!r}")
     for preset in (None, *architecture.presets):
         _check_round_trip(candidate, preset)
-    return f"{len(values)} options, {len(architecture.presets)} presets, as JSON, as YAML and as typed"
+    what = f"{counted(len(values), 'option')}, {counted(len(architecture.presets), 'preset')}"
+    return f"{what}, as JSON, as YAML and as typed"
 
 
 def _check_frozen(config: Any) -> None:
@@ -119,4 +121,5 @@ def help_text(candidate: ArchitectureCandidate) -> str:
     text = command.get_help(ctx)
     if missing := [flag for flag in explained if flag not in text]:
         raise Unmet(f"the help text lacks {', '.join(missing)}")
-    return f"{len(options)} options, {len(dims)} dims and {len(architecture.presets)} presets explained"
+    presets = counted(len(architecture.presets), "preset")
+    return f"{counted(len(options), 'option')}, {counted(len(dims), 'dim')} and {presets} explained"

@@ -11,6 +11,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: int, thing: str) -> str:
+    """Return `1 dim`, `2 dims`."""
+    return f"{number} {thing}{'s'[: number != 1]}"
+
+
 def size(number: int) -> str:
     """Return bytes as `44.6 MiB`."""
     amount, unit = float(number), 0
