@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,11 +13,13 @@ from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.config import options_of
 from nnkit.errors import UsageProblem
+from nnkit.hookspecs import OPTIMIZERS
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import Reference, look_up
 from nnkit.spec import ModelSpec
-from nnkit.summary.comparison import CompareReport
-from nnkit.summary.report import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from nnkit.summary.comparison import CompareReport
 
 SIDES = ("left", "right")
 
@@ -148,7 +150,7 @@ def _has(reference: Reference, name: str) -> bool:
     return name in {*fields, *architecture.dims, "seed", "dtype", "weights", "preset"}
 
 
-def _show(settings: Settings, report: CompareReport, format: str) -> None:
+def _show(settings: Settings, report: "CompareReport", format: str) -> None:
     from nnkit.render import compare as render
 
     forms = {
