@@ -30,11 +30,11 @@ from nnkit.benchmarking.workloads import Untrainable, Workload, forward, trainin
 from nnkit.building import build_module
 from nnkit.devices import find_device
 from nnkit.errors import NnkitError, UsageProblem, first_line
-from nnkit.hookspecs import Host, SummaryRequest
+from nnkit.hookspecs import OPTIMIZERS, Host, SummaryRequest
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
 from nnkit.summary.memory import storage_bytes
-from nnkit.summary.report import OPTIMIZERS, SummaryReport
+from nnkit.summary.report import SummaryReport
 from nnkit.summary.tracing import random_states_kept
 
 FEWEST = {1: 5, 2: BLOCKS}  # rounds by the number of models, whatever the time limit

@@ -10,7 +10,7 @@ from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.words import sort_words, specs_of
 from nnkit.errors import UsageProblem
-from nnkit.summary.report import OPTIMIZERS
+from nnkit.hookspecs import OPTIMIZERS
 
 
 @click.command("bench", context_settings={"ignore_unknown_options": True})

@@ -1,5 +1,7 @@
 """`nnkit compare ARCH ARCH …`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from nnkit import api
@@ -9,8 +11,10 @@ from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.words import sort_words, specs_of
 from nnkit.errors import UsageProblem
-from nnkit.summary.comparison import CompareReport
-from nnkit.summary.report import OPTIMIZERS
+from nnkit.hookspecs import OPTIMIZERS
+
+if TYPE_CHECKING:
+    from nnkit.summary.comparison import CompareReport
 
 
 @click.command("compare", context_settings={"ignore_unknown_options": True})
@@ -64,7 +68,7 @@ def command(
         ctx.exit(1)
 
 
-def _show(settings: Settings, report: CompareReport, format: str) -> None:
+def _show(settings: Settings, report: "CompareReport", format: str) -> None:
     from nnkit.render import compare as render
 
     forms = {

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +13,12 @@ from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_o
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
+from nnkit.hookspecs import OPTIMIZERS
 from nnkit.spec import ModelSpec
-from nnkit.summary.file_report import FileReport, is_model_file
-from nnkit.summary.report import OPTIMIZERS, ForwardFailed, SummaryReport
+
+if TYPE_CHECKING:
+    from nnkit.summary.file_report import FileReport
+    from nnkit.summary.report import SummaryReport
 
 
 class SummaryCommand(ArchitectureCommand):
@@ -23,7 +27,7 @@ class SummaryCommand(ArchitectureCommand):
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
         """Look up a reference, or keep the path of a file whose contents are to be told."""
         path = Path(text)
-        if not is_model_file(path):
+        if not path.suffix or not _is_model_file(path):  # a name, as most are
             super().take_reference(ctx, text, args)
             return
         if not {"--contents", "--stats"}.isdisjoint(args):
@@ -33,6 +37,12 @@ class SummaryCommand(ArchitectureCommand):
             super().take_reference(ctx, text, args)
         except UsageProblem:  # not of nnkit, or of a model that no plugin here declares
             ctx.meta[FILE] = path
+
+
+def _is_model_file(path: Path) -> bool:
+    from nnkit.summary.file_report import is_model_file
+
+    return is_model_file(path)
 
 
 @dataclass(frozen=True)
@@ -119,6 +129,7 @@ def command(
     from nnkit.render import stamp
     from nnkit.render.summary import TRAINING, check_columns
     from nnkit.render.table import paragraph
+    from nnkit.summary.report import ForwardFailed
 
     chosen = check_columns(columns.split(",")) if columns else None
     if not {*TRAINING}.isdisjoint(chosen or ()):
@@ -143,7 +154,7 @@ def _report(
     device: str,
     memory: str | None,
     fsdp: int | None,
-) -> SummaryReport:
+) -> "SummaryReport":
     dim = ctx.meta.get(LARGEST)
     if fsdp and (dim or memory):
         raise UsageProblem("--fsdp tells of one size, not of the largest", "give a size in the place of max")
@@ -156,7 +167,7 @@ def _report(
     return api.summarize(spec, optimizer=optimizer, device=device, fsdp=fsdp)
 
 
-def show(settings: Settings, report: SummaryReport, shown: Shown) -> None:
+def show(settings: Settings, report: "SummaryReport", shown: Shown) -> None:
     """Print a report."""
     from nnkit.render import summary as render
 
@@ -174,7 +185,7 @@ def show(settings: Settings, report: SummaryReport, shown: Shown) -> None:
     print_report(settings, report, shown.format, forms)
 
 
-def show_file(settings: Settings, report: FileReport, format: str) -> None:
+def show_file(settings: Settings, report: "FileReport", format: str) -> None:
     """Print what is in a file."""
     from nnkit.render import file as render
 

@@ -28,8 +28,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
+from nnkit.hookspecs import OPTIMIZERS
 from nnkit.summary.kernels import DOUBTS, STAND_INS, TEMPORARIES
-from nnkit.summary.report import OPTIMIZERS, Memory
+from nnkit.summary.report import Memory
 from nnkit.summary.tracing import random_states_kept
 from nnkit.tensors import tensors_in
 

@@ -9,8 +9,6 @@ from typing import Any, Literal, TypeAlias
 from nnkit.errors import NnkitError
 from nnkit.spec import ModelSpec
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
-
 Shape: TypeAlias = tuple[int, ...]
 
 

@@ -4,11 +4,12 @@ python tests/benchmarks/bench_startup.py [--rounds 15]
 """
 
 import argparse
+import statistics
 import subprocess
 import tempfile
 from pathlib import Path
 
-from pairs import compare, python
+from pairs import compare, python, seconds
 
 NNKIT = python("-m", "nnkit")
 
@@ -64,12 +65,25 @@ def main() -> None:
         export = [*NNKIT, "export", "resnet18", "--onnx", "--force", "--no-verify"]
         compare("--help : an empty click app", [*NNKIT, "--help"], bare_app, 1.2, rounds, folder)
         compare("--version : an empty click app", [*NNKIT, "--version"], bare_app, 1.2, rounds, folder)
+        for line in ("nnkit su", "nnkit summary resn", "nnkit export gcn --format o", "nnkit summary gcn --"):
+            _tab(line, rounds, folder)
         compare("summary resnet18 : import torch", summary, torch, 1.25, rounds, folder)
         compare("summary resnet18 : torchinfo", summary, python("info.py"), 1.0, max(rounds // 3, 2), folder)
         compare(
             "export --no-verify : bare script", export, python("bare.py"), 1.15, max(rounds // 3, 2), folder
         )
         _count_modules(folder)
+
+
+def _tab(line: str, rounds: int, folder: Path) -> None:
+    """Print how long a Tab takes at the end of a line of bash."""
+    typed = ["_NNKIT_COMPLETE=bash_complete", f"COMP_WORDS={line}", f"COMP_CWORD={line.count(' ')}"]
+    times = sorted(seconds(["env", *typed, *NNKIT], folder) for _ in range(rounds + 1))
+    print(
+        f"{'Tab after ' + line:44} {statistics.median(times) * 1e3:8.0f} ms   "
+        f"({times[0] * 1e3:.0f} to {times[-1] * 1e3:.0f} ms), budget 150 ms",
+        flush=True,
+    )
 
 
 def _count_modules(folder: Path) -> None:
