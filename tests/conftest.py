@@ -1,6 +1,7 @@
 """What every test may rely on."""
 
 import importlib.util
+import os
 import site
 import subprocess
 import sys
@@ -19,6 +20,11 @@ from nnkit.core_handlers import make_manager, plugin_manager
 from nnkit.plugin_manager import PluginManager
 
 ROOT = Path(__file__).parent.parent
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core; more threads of OpenMP would spin, waiting for one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 _KEPT: list[torch.library.Library] = []  # definitions live as long as the object that made them
 

@@ -4,6 +4,7 @@ import click
 
 from nnkit import api
 from nnkit.benchmarking.report import BenchReport
+from nnkit.cli.completers import complete_architecture, complete_device
 from nnkit.cli.options import installed_plugins
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.progress import progress_bar
@@ -14,13 +15,16 @@ from nnkit.hookspecs import OPTIMIZERS
 
 
 @click.command("bench", context_settings={"ignore_unknown_options": True})
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="ARCH [ARCH]")
+@click.argument(
+    "words", nargs=-1, type=click.UNPROCESSED, metavar="ARCH [ARCH]", shell_complete=complete_architecture
+)
 @report_format("text", "json", "csv", "google-benchmark")
 @click.option(
     "--device",
     default="cpu",
     show_default=True,
     metavar="DEVICE",
+    shell_complete=complete_device,
     help="cpu, cuda, cuda:1, mps, xpu, or auto for the best there is.",
 )
 @click.option(
@@ -72,13 +76,13 @@ def command(
 ) -> None:
     """Measure a model: latency, throughput, peak memory, percent of what the machine can do.
 
-    Two are run in turns, A B B A, and the ratio of their times has an interval. An option of an
-    architecture stands for both, or with --left. or --right. for one.
-
     \b
     nnkit bench resnet18 --batch 8
     nnkit bench resnet18 resnet34 --device cuda
     nnkit bench lstm lstm --right.hidden-size 256
+
+    Two are run in turns, A B B A, and the ratio of their times has an interval. An option of an
+    architecture stands for both, or with --left. or --right. for one.
     """
     settings = ctx.ensure_object(Settings)
     manager = installed_plugins(settings)

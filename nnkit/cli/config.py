@@ -17,7 +17,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
     \b
     nnkit config
-    NNKIT_PREFER=vision nnkit config --json
+    nnkit config --json
 
     The strongest place counts: a flag, a variable, the project's file (nnkit.toml, or [tool.nnkit] in
     pyproject.toml), the user's file, the default.

@@ -177,11 +177,9 @@ def test_verbose_shows_the_traceback_in_front_of_the_error(terminal):
 
 def test_ctrl_c_on_the_keyboard_is_one_error_and_exit_code_1(terminal):
     run = terminal(f"exec {NNKIT} smoke-run resnet18")
-    before = run.read(until=b"\xe2\x80\xa6 ")
-    assert "… " in before
+    assert "checking" in run.read(until=b"checking")
     run.type("\x03")
     after = run.read()
     assert run.process.wait(timeout=60) == 1
     assert "Traceback" not in after
-    assert after.splitlines()[-3] == "^C"
     assert after.splitlines()[-2:] == ["Error: interrupted", "hint: what was there before is unchanged"]
