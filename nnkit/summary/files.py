@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
-CHUNK = 2**22  # elements that are looked at together
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
     "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
@@ -114,6 +113,8 @@ def _check_places(path: Path, places: list[tuple[int, int, str]], space: int) ->
 def _stats_of_safetensors(path: Path, names: list[str]) -> dict[str, TensorStats | None]:
     from safetensors import SafetensorError, safe_open
 
+    from nnkit.summary.values import stats_of
+
     try:
         with safe_open(path, framework="pt") as file:
             return {name: stats_of(file.get_tensor(name)) for name in names}
@@ -169,6 +170,8 @@ def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _of_torch(name: str, tensor: "Tensor", stats: bool) -> FileTensor:
+    from nnkit.summary.values import stats_of
+
     return FileTensor(
         name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.numel(),
         tensor.numel() * tensor.element_size(), stats=stats_of(tensor) if stats else None,
@@ -177,29 +180,3 @@ def _of_torch(name: str, tensor: "Tensor", stats: bool) -> FileTensor:
 
 def _with_stats(tensor: FileTensor, stats: TensorStats | None) -> FileTensor:
     return replace(tensor, stats=stats)
-
-
-def stats_of(tensor: "Tensor") -> TensorStats | None:
-    """Return what the values of a tensor are, a part of them at a time; None where it has none."""
-    import torch
-
-    if tensor.numel() == 0 or tensor.is_complex() or tensor.layout != torch.strided:
-        return None
-    nans = infinities = count = 0
-    low, high, total, squares = float("inf"), float("-inf"), 0.0, 0.0
-    parts = list(torch.split(tensor.detach().reshape(-1), CHUNK))
-    for part in parts:
-        values = part.double()
-        nans += int(values.isnan().sum())
-        infinities += int(values.isinf().sum())
-        values = values[values.isfinite()]
-        if values.numel():
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-            total, count = total + float(values.sum()), count + values.numel()
-    if not count:
-        return TensorStats(None, None, None, None, nans, infinities)
-    mean = total / count
-    for part in parts:  # again, for the mean has to be known: squares alone lose what is small beside it
-        values = part.double()
-        squares += float((values[values.isfinite()] - mean).square().sum())
-    return TensorStats(low, high, mean, (squares / count) ** 0.5, nans, infinities)

@@ -13,7 +13,6 @@ from onnx.external_data_helper import uses_external_data
 from nnkit.errors import NnkitError
 from nnkit.metadata import damaged
 from nnkit.summary.file_report import Axis, FileReport, FileTensor, Graph, Port, TensorStats
-from nnkit.summary.files import stats_of
 
 
 def inspect_onnx(path: Path, stats: bool) -> FileReport:
@@ -106,6 +105,8 @@ def _bytes(tensor: TensorProto, elements: int) -> int:
 
 def _stats(path: Path, tensor: TensorProto) -> TensorStats | None:
     import torch
+
+    from nnkit.summary.values import stats_of
 
     if tensor.data_type == TensorProto.STRING:
         return None
