@@ -57,11 +57,14 @@ def main() -> None:
     for share, runs in cases.items():
         found = defaultdict(list)
         for run in range(runs):
-            print(f"… ×{share:.2f}, run {run + 1} of {runs}", file=sys.stderr, flush=True)
             models, inputs = pair(share)
             report = nnkit.bench(*models, inputs=inputs, time_limit=seconds, threads=options.threads)
             for ratio in report.ratios:
                 found[ratio.mode].append(ratio)
+                told = (
+                    f"{ratio.mode}: {ratio.ratio:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), {ratio.verdict}"
+                )
+                print(f"… ×{share:.2f}, run {run + 1} of {runs}, {told}", file=sys.stderr, flush=True)
         for mode, ratios in found.items():
             verdicts = [each.verdict for each in ratios]
             values = sorted(each.ratio for each in ratios)
