@@ -83,10 +83,10 @@ def _origin(distribution: metadata.Distribution) -> dict[str, Any]:
 
 
 def _came_from(distribution: metadata.Distribution, place: str) -> bool:
-    url = _origin(distribution).get("url")
-    if not url:
-        return False
-    return bool(url in place or url == _file_url(place))
+    url = _origin(distribution).get("url", "")
+    # A requirement may stand around it: git+URL@commit#subdirectory=…
+    around = rf"{re.escape(url)}(?=$|[@#])"
+    return bool(url) and (url == _file_url(place) or re.search(around, place) is not None)
 
 
 def _file_url(place: str) -> str:

@@ -1,5 +1,6 @@
 """What the user names to install or to remove, held against what there is. Torch-free."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,10 +26,12 @@ def prefixed(what: Sequence[str]) -> str:
 
 def _wanted(text: str, editable: bool) -> str:
     path = Path(text)
-    looks_like_a_path = text.startswith((".", "~", "/")) or "\\" in text or text.endswith(".whl")
+    is_path = "://" not in text and (
+        text.startswith(".") or text.endswith(".whl") or not {"/", os.sep}.isdisjoint(text)
+    )
     if text.startswith("-"):
         raise UsageProblem(f"{text!r} is neither a name nor a path", "see: nnkit plugins install --help")
-    if not looks_like_a_path and not (editable and path.is_dir()):
+    if not is_path and not (editable and path.is_dir()):
         if editable:
             raise UsageProblem(
                 f"there is no folder {text}", "-e takes the folder of a plugin: -e ./nnkit-mine"

@@ -8,7 +8,7 @@ import pytest
 from wheels import plugin_wheel, wheel
 
 from nnkit.errors import NnkitError
-from nnkit.installing.distributions import requirement_of
+from nnkit.installing.distributions import find_distribution, requirement_of
 from nnkit.installing.tools import Place, Step, last_words
 
 PIP = f"{sys.executable} -m pip"
@@ -139,6 +139,8 @@ def test_a_requirement_says_where_it_came_from(origin, line):
     [
         (["install"], "nothing to install was named"),
         (["install", "./none"], "there is no ./none"),
+        (["install", "no/such"], "there is no no/such"),
+        (["install", "none-1.0-py3-none-any.whl"], "there is no none-1.0-py3-none-any.whl"),
         (["install", "."], ". holds no pyproject.toml"),
         (["install", "-e", "nnkit-mine"], "there is no folder nnkit-mine"),
         (["install", "nnkit[hub]"], "nnkit is installed already"),
@@ -158,6 +160,8 @@ def test_what_cannot_be_installed_or_removed_is_refused(nnkit_command, args, mes
 
 def test_a_dry_run_prints_the_command_alone(nnkit_command, tmp_path):
     assert nnkit_command("plugins", "install", "nnkit-mine", "--dry-run").out.endswith(" nnkit-mine\n")
+    for text in ("https://h/mine-1.0-py3-none-any.whl", "git+https://h/mine@main", "mine>=1"):
+        assert text in nnkit_command("plugins", "install", text, "--dry-run").out
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "pyproject.toml").touch()
     assert nnkit_command("plugins", "install", "--dry-run", "-e", "mine").out.endswith(
@@ -166,6 +170,25 @@ def test_a_dry_run_prints_the_command_alone(nnkit_command, tmp_path):
     (tmp_path / "plugins.txt").write_text("# mine\nnnkit-mine==1.0\n")
     restored = nnkit_command("plugins", "freeze", "--restore", "plugins.txt", "--dry-run")
     assert restored.out.endswith(" -r plugins.txt\n")
+
+
+@pytest.mark.parametrize(
+    ("requirement", "found"),
+    [
+        ("nnkit-mine", "nnkit-mine"), ("nnkit_mine[x]>=1", "nnkit-mine"), ("nnkit-mine @ https://h/r", "nnkit-mine"),
+        ("git+https://h/r@main#subdirectory=p", "nnkit-mine"), ("https://h/r2", None), ("nnkit-yours", None),
+    ],
+)  # fmt: skip
+def test_a_requirement_is_found_by_name_or_by_where_it_came_from(tmp_path, monkeypatch, requirement, found):
+    info = tmp_path / "nnkit_mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nnkit-mine\nVersion: 1.0\n")
+    (info / "direct_url.json").write_text(
+        json.dumps({"url": "https://h/r", "vcs_info": {"vcs": "git", "commit_id": "a"}})
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    distribution = find_distribution(requirement)
+    assert (distribution and distribution.name) == found
 
 
 class Terminal(io.StringIO):
