@@ -136,6 +136,16 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         message = f"{type(error).__name__}: {error}".splitlines()[0]
         code = _fail(settings, message, "this is a fault in nnkit: repeat with -v and report it", 1)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; a rank at once, since threads of torch's that still run may abort a process that ends well."""
+    world = sys.modules.get("nnkit.parallel.world")
+    if world is not None and world.joined:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

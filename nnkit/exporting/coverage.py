@@ -104,7 +104,9 @@ def _effect(parameter: Tensor, gradient: Tensor) -> float:
 
 
 def is_constant(tensor: Tensor) -> bool:
-    """Whether a tensor is one number throughout; a single number is."""
+    """Whether a tensor of several elements is one number throughout; a single one is where it is 0 or 1."""
+    if tensor.numel() == 1:
+        return tensor.item() in (0, 1)
     return tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())
 
 

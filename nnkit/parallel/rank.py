@@ -20,7 +20,7 @@ from nnkit.devices import find_device
 from nnkit.errors import NnkitError, first_line
 from nnkit.hookspecs import SmokeRequest
 from nnkit.parallel.parity import prove
-from nnkit.parallel.world import TIME_LIMIT, World
+from nnkit.parallel.world import TIME_LIMIT, World, joined
 from nnkit.smoke.report import SmokeReport
 from nnkit.smoke.subject import Subject
 
@@ -34,6 +34,7 @@ def run_as_rank(request: SmokeRequest, world: World) -> SmokeReport:
     kind = find_device(request.device).type
     device = torch.device(kind) if kind == "cpu" else torch.device(kind, world.local_rank)
     assert request.parallel is not None
+    joined.append(world)
     with _watched(limit), _word_of_failure(world), _member_of_world(device, limit):
         subject = Subject(request.spec, request.host, device, request.inputs)
         proof = prove(subject, world, request.parallel)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 STRATEGIES = ("ddp", "fsdp", "tp")
 TIME_LIMIT = 120.0  # seconds
 
+joined: list["World"] = []
+"""The worlds that this process has been in."""
+
 
 @dataclass(frozen=True)
 class World:

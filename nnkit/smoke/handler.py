@@ -26,6 +26,7 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     module = subject.fresh()
     if request.spec.plugin and not request.compiled:
         # One error that says what is wrong, in the place of every check failing for it.
+        request.progress("running it once")
         run_declared(request.spec, module, subject.inputs())
     results = []
     for check in chosen:

@@ -64,10 +64,10 @@ def test_every_misfortune_is_told_and_the_others_are_unharmed(nnkit_command, see
     data = held(json.loads(done.out))
     told = {each["name"].removeprefix("seeds/"): (each["status"], each["message"]) for each in data["models"]}
     assert told == {
-        "aborts": ("died", f"signal 6 (aborted) while checking {check}: about to abort"),
-        "hungry": ("out of memory", f"it took more than 1 GB while checking {check}"),
-        "leaves": ("error", f"exit code 3 while checking {check}"),
-        "silent-end": ("error", f"exit code 0 while checking {check}"),
+        "aborts": ("died", "signal 6 (aborted) while running it once: about to abort"),
+        "hungry": ("out of memory", "it took more than 1 GB while running it once"),
+        "leaves": ("error", "exit code 3 while running it once"),
+        "silent-end": ("error", "exit code 0 while running it once"),
         "raises": ("error", "building seeds/raises failed: ValueError: no such layer"),
         "fails": ("failed", f"{check}: sample 0 of output y differs alone by 8 of its spread"),
         "sound": ("passed", "1 check"),

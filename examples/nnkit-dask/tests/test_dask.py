@@ -18,7 +18,7 @@ def test_a_cluster_that_is_there_is_used(monkeypatch):
     from distributed import LocalCluster
     from nnkit_dask.cluster import run
 
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
         request = nnkit.ExecuteRequest(
             function=_invert, tasks=({"x": 2}, {"x": 0}), jobs=None, time_limit=600.0, memory_limit=None

@@ -34,7 +34,7 @@ def _client(jobs: int | None) -> Iterator[Client]:
             yield client
         return
     # A worker's memory isn't limited: the models run in processes of their own.
-    alone = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
+    alone = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
     workers = LocalCluster(n_workers=jobs or 1, silence_logs=logging.ERROR, **alone)
     with workers as cluster, Client(cluster) as client:
         yield client
