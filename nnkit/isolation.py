@@ -5,12 +5,15 @@ process from within (`os._exit`, a crash in a compiled library), it can't hold.
 """
 
 import builtins
+import functools
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, redirect_stdout
 from types import TracebackType
 from typing import Any
+
+from nnkit.errors import NnkitError
 
 HEAVY = (
     "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "transformers", "timm", "torchvision",
@@ -41,6 +44,61 @@ class Guard:
         self._stack.close()
         self.printed = self._text.getvalue()
         self.replaced = tuple(_put_back(self._before))
+
+
+def guarded_hook(
+    impl: Callable[..., Any], failed: Callable[[Any, BaseException], None]
+) -> Callable[..., Any]:
+    """Return a hookimpl that gives None where `impl` fails, once `failed` has taken request and error."""
+
+    @functools.wraps(impl)
+    def guarded(request: Any) -> Any:
+        try:
+            return impl(request)
+        except NnkitError:
+            raise
+        except (Exception, SystemExit) as error:
+            failed(request, error)
+            return None
+
+    guarded.nnkit_impl = impl.nnkit_impl  # type: ignore[attr-defined]
+    return guarded
+
+
+def guarded_wrapper(impl: Callable[..., Any], failed: Callable[[BaseException], None]) -> Callable[..., Any]:
+    """Return a wrapper that leaves things as they are where `impl` fails, and tells `failed` of it."""
+
+    @functools.wraps(impl)
+    def guarded(request: Any) -> Generator[None, Any, Any]:
+        wrapper = impl(request)
+        try:
+            next(wrapper)
+        except NnkitError:
+            raise
+        except (Exception, SystemExit) as error:
+            failed(error)
+            return (yield)
+        result, inner = None, None
+        try:
+            result = yield
+        except Exception as error:
+            inner = error
+        try:
+            wrapper.send(result) if inner is None else wrapper.throw(inner)
+            raise RuntimeError("a wrapper yields once")
+        except StopIteration as end:
+            return end.value
+        except NnkitError:
+            raise
+        except (Exception, SystemExit) as error:
+            if error is not inner:
+                failed(error)
+        if inner is not None:
+            raise inner
+        return result
+
+    guarded.nnkit_impl = impl.nnkit_impl  # type: ignore[attr-defined]
+    return guarded
 
 
 def _shared_places() -> list[Any]:

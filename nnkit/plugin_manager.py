@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
@@ -22,10 +22,10 @@ import pluggy
 
 from nnkit import hookspecs
 from nnkit.architecture import NAME, VERBS, Architecture
-from nnkit.config import RESERVED, options_of
 from nnkit.configuration import Configuration
+from nnkit.declarations import api_problem, declaration_problem
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
-from nnkit.isolation import Guard, heavy_modules
+from nnkit.isolation import Guard, guarded_hook, guarded_wrapper, heavy_modules
 from nnkit.spec import ModelSpec
 
 GROUP = "nnkit"
@@ -300,7 +300,7 @@ class PluginManager:
         plugin.heavy = tuple(sorted(heavy_modules() - before))
         if module is None:
             return
-        problem, behind = _api_problem(getattr(module, "NNKIT_PLUGIN_API", None))
+        problem, behind = api_problem(getattr(module, "NNKIT_PLUGIN_API", None))
         if problem:
             self._fail(plugin, "API check", problem, _way_out(plugin, behind))
             return
@@ -344,70 +344,32 @@ class PluginManager:
         for name, impl in vars(module).items():
             if not hasattr(impl, "nnkit_impl"):
                 continue
-            if name in hookspecs.HOOK_OF_VERB.values():
-                if "request" not in inspect.signature(impl).parameters:
-                    self._fail(plugin, "registration", f"{name} takes one argument, 'request'")
-                    continue
-                if inspect.isgeneratorfunction(impl) and impl.nnkit_impl["wrapper"]:
-                    impl = self._guard_wrapper(plugin, name, impl)  # noqa: PLW2901
-                elif not impl.nnkit_impl["wrapper"] and not impl.nnkit_impl["hookwrapper"]:
-                    impl = self._guard(plugin, name, impl)  # noqa: PLW2901
-            setattr(guarded, name, impl)
+            if name not in hookspecs.HOOK_OF_VERB.values():
+                setattr(guarded, name, impl)
+            elif "request" in inspect.signature(impl).parameters:
+                setattr(guarded, name, self._guarded_verb(plugin, name, impl))
+            else:
+                self._fail(plugin, "registration", f"{name} takes one argument, 'request'")
         return guarded
 
-    def _guard(self, plugin: Plugin, hook: str, impl: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(impl)
-        def guarded(request: Any) -> Any:
-            try:
-                return impl(request)
-            except NnkitError:
-                raise
-            except (Exception, SystemExit) as error:
-                failure = self._failure(plugin, hook, error)
-                self.failures.append(failure)
-                if request.spec.plugin == plugin.name:
-                    hint = f"{failure.hint}; its traceback: repeat with -v"
-                    raise PluginProblem(str(failure), hint) from error
-                self._tell(failure)
-                return None
+    def _guarded_verb(self, plugin: Plugin, name: str, impl: Callable[..., Any]) -> Callable[..., Any]:
+        options: Mapping[str, Any] = impl.nnkit_impl  # type: ignore[attr-defined]
+        if inspect.isgeneratorfunction(impl) and options["wrapper"]:
+            return guarded_wrapper(impl, functools.partial(self._wrapper_failed, plugin, name))
+        if not options["wrapper"] and not options["hookwrapper"]:
+            return guarded_hook(impl, functools.partial(self._hook_failed, plugin, name))
+        return impl
 
-        guarded.nnkit_impl = impl.nnkit_impl  # type: ignore[attr-defined]
-        return guarded
+    def _wrapper_failed(self, plugin: Plugin, hook: str, error: BaseException) -> None:
+        self._record(self._failure(plugin, hook, error))
 
-    def _guard_wrapper(self, plugin: Plugin, hook: str, impl: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a wrapper that leaves things as they are where `impl` fails."""
-
-        @functools.wraps(impl)
-        def guarded(request: Any) -> Generator[None, Any, Any]:
-            wrapper = impl(request)
-            try:
-                next(wrapper)
-            except NnkitError:
-                raise
-            except (Exception, SystemExit) as error:
-                self._record(self._failure(plugin, hook, error))
-                return (yield)
-            result, inner = None, None
-            try:
-                result = yield
-            except Exception as error:
-                inner = error
-            try:
-                wrapper.send(result) if inner is None else wrapper.throw(inner)
-                raise RuntimeError("a wrapper yields once")
-            except StopIteration as end:
-                return end.value
-            except NnkitError:
-                raise
-            except (Exception, SystemExit) as error:
-                if error is not inner:
-                    self._record(self._failure(plugin, hook, error))
-            if inner is not None:
-                raise inner
-            return result
-
-        guarded.nnkit_impl = impl.nnkit_impl  # type: ignore[attr-defined]
-        return guarded
+    def _hook_failed(self, plugin: Plugin, hook: str, request: Any, error: BaseException) -> None:
+        """Record that a hook failed; raises where it was to serve an architecture of its own plugin."""
+        failure = self._failure(plugin, hook, error)
+        self.failures.append(failure)
+        if request.spec.plugin == plugin.name:
+            raise PluginProblem(str(failure), f"{failure.hint}; its traceback: repeat with -v") from error
+        self._tell(failure)
 
     def _collect(self, plugin: Plugin, module: Any, hook: str, kind: type) -> list[Any]:
         if not hasattr(module, hook):
@@ -419,7 +381,7 @@ class PluginManager:
         return [each for each in found or [] if isinstance(each, kind)]
 
     def _adopt(self, plugin: Plugin, architecture: Architecture) -> None:
-        problem = _declaration_problem(architecture)
+        problem = declaration_problem(architecture)
         if architecture.name in plugin.architectures:
             problem = "it is declared twice"
         if problem:
@@ -503,49 +465,3 @@ def plugin_commands() -> list[tuple[str, str]]:
 
 def _distribution(point: EntryPoint) -> tuple[str, str]:
     return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
-
-
-def _api_problem(version: object) -> tuple[str, str]:
-    """Say why a plugin written for API `version` can't be used, and whether it is nnkit that is behind."""
-    has = hookspecs.PLUGIN_API
-    core = tuple(int(part) for part in has.split("."))
-    if version is None:
-        return f'it states no API version; add NNKIT_PLUGIN_API = "{has}" to its module', ""
-    try:
-        major, minor = (int(part) for part in str(version).split("."))
-    except ValueError:
-        return f"NNKIT_PLUGIN_API is {version!r}, not a version like {has!r}", ""
-    if (major, minor) > core:
-        return f"it needs plugin API {version}, this nnkit has {has}; upgrade nnkit", "nnkit"
-    if major < core[0]:
-        return f"it is for plugin API {version}, this nnkit has {has}; upgrade the plugin", ""
-    return "", ""
-
-
-def _unknown_axis(architecture: Architecture, fields: list[str]) -> str:
-    """Return an axis that nothing gives a size to; of shapes that depend on the config, none is known."""
-    for tensors in (architecture.inputs, architecture.outputs):
-        for axis in () if callable(tensors) else (axis for each in tensors for axis in each.shape):
-            if isinstance(axis, str) and axis not in (*fields, *architecture.dims):
-                return axis
-    return ""
-
-
-def _declaration_problem(architecture: Architecture) -> str:
-    """Say what is wrong with a declaration, or return an empty string."""
-    if not NAME.fullmatch(architecture.name):
-        return "a name is lower-case words joined by hyphens"
-    try:
-        names = [option.name for option in options_of(architecture.config)]
-    except Exception as error:
-        return f"{error}"
-    for name in [*names, *architecture.dims]:
-        if name in RESERVED:
-            return f"option {name!r} would hide the core option --{name.replace('_', '-')}; rename it"
-    if both := set(names) & set(architecture.dims):
-        return f"{both.pop()!r} is both a config field and a dim"
-    if unknown := _unknown_axis(architecture, names):
-        return f"a shape names {unknown!r}, which is neither a dim nor a config field"
-    if strange := set(architecture.handlers) - set(VERBS):
-        return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"
-    return ""

@@ -1,5 +1,6 @@
 """ModelSpec: the one thing that every command works on, and its form as data and YAML. Torch-free."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,6 +93,10 @@ class ModelSpec:
             message,
             f"plugin {self.plugin} declares {inputs}, on which its own forward fails: tell its author",
         )
+
+    def command(self, verb: str, *more: str) -> str:
+        """Return the command line that does a verb with it, and `more` words; see `typed`."""
+        return shlex.join(["nnkit", verb, *self.typed, *more])
 
     def with_sizes(self, sizes: Mapping[str, int]) -> "ModelSpec":
         """Return the same model for inputs of other sizes."""

@@ -2,12 +2,11 @@
 
 import inspect
 import re
-import subprocess
 import sys
 
 import pytest
 from conftest import ROOT, Environment, python
-from test_readme import CONSOLE, PYTHON, matches, steps
+from test_readme import CONSOLE, PYTHON, type_out
 
 from nnkit import errors, hookspecs
 from nnkit.diagnosis import VARIABLES
@@ -49,16 +48,7 @@ def test_the_commands_of_a_page_print_what_it_shows(page, tmp_path):
     """In one folder and in order, as a reader types them."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for block in CONSOLE.findall(WRITTEN[page]):
-        for command, shown in steps(block):
-            done = subprocess.run(
-                ["bash", "-o", "pipefail", "-c", command],
-                capture_output=True,
-                text=True,
-                cwd=tmp_path,
-                check=False,
-            )
-            assert matches(shown, done.stdout), f"{command}\n{done.stdout}{done.stderr}"
-            assert done.stderr == ""
+        type_out(block, tmp_path)
 
 
 @pytest.mark.parametrize("page", [name for name, text in WRITTEN.items() if PYTHON.search(text)])

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -25,6 +26,17 @@ def matches(shown: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed) is not None
 
 
+def type_out(block: str, folder: Path) -> None:
+    """Run the commands of a console block in a folder, and hold what they print against what it shows."""
+    for command, shown in steps(block):
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            capture_output=True, text=True, cwd=folder, check=False,
+        )  # fmt: skip
+        assert matches(shown, done.stdout), f"{command}\n{done.stdout}{done.stderr}"
+        assert done.stderr == ""
+
+
 @pytest.mark.usefixtures("shell")
 @pytest.mark.parametrize(
     "block",
@@ -39,16 +51,7 @@ def matches(shown: str, printed: str) -> bool:
 )
 def test_a_command_prints_what_the_readme_shows(block, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for command, shown in steps(block):
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=False,
-        )
-        assert matches(shown, done.stdout), f"{command}\n{done.stdout}{done.stderr}"
-        assert done.stderr == ""
+    type_out(block, tmp_path)
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):

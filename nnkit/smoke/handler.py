@@ -1,6 +1,5 @@
 """SmokeRequest -> SmokeReport."""
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -67,7 +66,7 @@ def _repeat(request: SmokeRequest, check: Check) -> str:
         return f"nnkit.smoke_run(module, inputs, checks=[{check.name!r}], device={request.device!r}{more})"
     device = () if request.device == "cpu" else ("--device", request.device)
     how = ("--compile",) if request.compiled else ()
-    return shlex.join(["nnkit", "smoke-run", *request.spec.typed, *device, *how, "--check", check.name])
+    return request.spec.command("smoke-run", *device, *how, "--check", check.name)
 
 
 def _run(check: Check, subject: Subject) -> CheckResult:

@@ -5,7 +5,6 @@ the process it runs in; so neither happens in this one. Torch-free.
 """
 
 import json
-import shlex
 import subprocess
 import sys
 from typing import Any
@@ -73,8 +72,7 @@ def _refuse(request: SmokeRequest) -> None:
 
 
 def _repeat(request: SmokeRequest) -> str:
-    words = [*request.spec.typed, "--simulate", str(request.simulate), "--check", CHECK]
-    return shlex.join(["nnkit", "smoke-run", *words])
+    return request.spec.command("smoke-run", "--simulate", str(request.simulate), "--check", CHECK)
 
 
 def _task(request: SmokeRequest) -> dict[str, Any]:

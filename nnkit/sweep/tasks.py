@@ -1,6 +1,5 @@
 """What a sweep runs: the models that patterns name, a shard of them, and a task for each."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -40,13 +39,13 @@ class Task:
     @property
     def command(self) -> str:
         """The command that smoke-runs the model alone."""
-        words = ["nnkit", "smoke-run", *self.spec.typed]
+        words = []
         if self.device != "cpu":
             words += ["--device", self.device]
         for check in self.checks or ():
             words += ["--check", check]
         words += [flag for flag, given in (("--full", self.full), ("--compile", self.compiled)) if given]
-        return shlex.join(words)
+        return self.spec.command("smoke-run", *words)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the task as plain data, as the process gets it that runs it."""

@@ -52,8 +52,8 @@ RECEIPT = """
 requirements = [
     { name = "nnkit", extras = ["hub"], specifier = ">=0.1" },
     { name = "nnkit-one", specifier = ">=1" },
-    { name = "nnkit-two", directory = "/work/two" },
-    { name = "nnkit-three", editable = "/work/three" },
+    { name = "nnkit-two", directory = "/srv/two" },
+    { name = "nnkit-three", editable = "/srv/three" },
 ]
 entrypoints = [
     { name = "nnkit", install-path = "/home/me/.local/bin/nnkit", from = "nnkit" },
@@ -66,14 +66,14 @@ def test_uv_tool_is_told_everything_again_by_the_user(tmp_path):
     (tmp_path / "uv-receipt.toml").write_text(RECEIPT)
     here = place(tmp_path, programs=("uv",))
     kept = "uv tool install 'nnkit[hub]>=0.1' --with 'nnkit-one>=1'"
-    others = "--with /work/two --with-editable /work/three"
+    others = "--with /srv/two --with-editable /srv/three"
     assert str(here.install(["nnkit-mine"])) == f"{kept} {others} --with nnkit-mine"
     assert (
         str(here.install(["nnkit_one==2"]))
         == f"uv tool install 'nnkit[hub]>=0.1' {others} --with nnkit_one==2"
     )
     assert str(here.install(["p.txt"], "file")) == f"{kept} {others} --with-requirements p.txt"
-    assert str(here.uninstall("nnkit-two")) == f"{kept} --with-editable /work/three"
+    assert str(here.uninstall("nnkit-two")) == f"{kept} --with-editable /srv/three"
     with pytest.raises(NnkitError) as raised:
         here.install(["nnkit-mine"]).run()
     assert "would replace it" in raised.value.message

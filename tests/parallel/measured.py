@@ -5,9 +5,7 @@
 
 import functools
 import json
-import multiprocessing
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "summary"))
 from allocator import step
+from forking import fork
 
 import nnkit
 from nnkit.benchmarking.memory import peak_on_cpu
@@ -97,13 +96,4 @@ def local(tensor):
 
 
 if __name__ == "__main__":
-    start = multiprocessing.get_context("fork").Process
-    with tempfile.TemporaryDirectory() as folder:
-        ranks = [
-            start(target=take_part, args=(rank, f"{folder}/store", sys.argv[1:])) for rank in range(SIZE)
-        ]
-        for each in ranks:
-            each.start()
-        for each in ranks:
-            each.join()
-    sys.exit(any(each.exitcode for each in ranks))
+    sys.exit(fork(take_part, SIZE, sys.argv[1:]))

@@ -4,13 +4,12 @@ The ranks are forked, so that torch is imported once. What rank 0 found is print
 """
 
 import json
-import multiprocessing
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from forking import fork
 
 import nnkit
 from nnkit.core_handlers import plugin_manager
@@ -44,13 +43,4 @@ def take_part(rank, file, cases):
 
 
 if __name__ == "__main__":
-    start = multiprocessing.get_context("fork").Process
-    with tempfile.TemporaryDirectory() as folder:
-        ranks = [
-            start(target=take_part, args=(rank, f"{folder}/store", sys.argv[1:])) for rank in range(SIZE)
-        ]
-        for each in ranks:
-            each.start()
-        for each in ranks:
-            each.join()
-    sys.exit(any(each.exitcode for each in ranks))
+    sys.exit(fork(take_part, SIZE, sys.argv[1:]))

@@ -1,0 +1,51 @@
+"""What a plugin and its architectures must be to be taken in: what is wrong with one. Torch-free."""
+
+from nnkit.architecture import NAME, VERBS, Architecture
+from nnkit.config import RESERVED, options_of
+from nnkit.hookspecs import PLUGIN_API
+
+
+def api_problem(version: object) -> tuple[str, str]:
+    """Say why a plugin written for API `version` can't be used, and whether it is nnkit that is behind."""
+    has = PLUGIN_API
+    core = tuple(int(part) for part in has.split("."))
+    if version is None:
+        return f'it states no API version; add NNKIT_PLUGIN_API = "{has}" to its module', ""
+    try:
+        major, minor = (int(part) for part in str(version).split("."))
+    except ValueError:
+        return f"NNKIT_PLUGIN_API is {version!r}, not a version like {has!r}", ""
+    if (major, minor) > core:
+        return f"it needs plugin API {version}, this nnkit has {has}; upgrade nnkit", "nnkit"
+    if major < core[0]:
+        return f"it is for plugin API {version}, this nnkit has {has}; upgrade the plugin", ""
+    return "", ""
+
+
+def _unknown_axis(architecture: Architecture, fields: list[str]) -> str:
+    """Return an axis that nothing gives a size to; of shapes that depend on the config, none is known."""
+    for tensors in (architecture.inputs, architecture.outputs):
+        for axis in () if callable(tensors) else (axis for each in tensors for axis in each.shape):
+            if isinstance(axis, str) and axis not in (*fields, *architecture.dims):
+                return axis
+    return ""
+
+
+def declaration_problem(architecture: Architecture) -> str:
+    """Say what is wrong with a declaration, or return an empty string."""
+    if not NAME.fullmatch(architecture.name):
+        return "a name is lower-case words joined by hyphens"
+    try:
+        names = [option.name for option in options_of(architecture.config)]
+    except Exception as error:
+        return f"{error}"
+    for name in [*names, *architecture.dims]:
+        if name in RESERVED:
+            return f"option {name!r} would hide the core option --{name.replace('_', '-')}; rename it"
+    if both := set(names) & set(architecture.dims):
+        return f"{both.pop()!r} is both a config field and a dim"
+    if unknown := _unknown_axis(architecture, names):
+        return f"a shape names {unknown!r}, which is neither a dim nor a config field"
+    if strange := set(architecture.handlers) - set(VERBS):
+        return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"
+    return ""
