@@ -54,7 +54,8 @@ class TensorSpec:
     """One input or output tensor.
 
     name: the parameter of `forward` that takes it, or what the output is called.
-    shape: per axis an int, the name of a dim, or the name of an integer config field.
+    shape: per axis an int, the name of a dim, or the name of an integer config field. An axis of an output
+        may be arithmetic of them, with `+ - * //` and parentheses: `(time + 1) // 2`.
     dtype: a torch dtype by name; `float` follows the dtype of the model.
     sample: how random values are drawn:
         `normal` (standard normal), `uniform` (between 0 and 1), `zeros`, `index` (integers from 0 to below

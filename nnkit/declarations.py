@@ -1,6 +1,7 @@
 """What a plugin and its architectures must be to be taken in: what is wrong with one. Torch-free."""
 
 from nnkit.architecture import NAME, VERBS, Architecture
+from nnkit.axes import names_in
 from nnkit.config import RESERVED, options_of
 from nnkit.hookspecs import PLUGIN_API
 
@@ -22,12 +23,19 @@ def api_problem(version: object) -> tuple[str, str]:
     return "", ""
 
 
-def _unknown_axis(architecture: Architecture, fields: list[str]) -> str:
-    """Return an axis that nothing gives a size to; of shapes that depend on the config, none is known."""
-    for tensors in (architecture.inputs, architecture.outputs):
+def _axis_problem(architecture: Architecture, fields: list[str]) -> str:
+    """Say which axis nothing gives a size to; of shapes that depend on the config, nothing is known."""
+    known = {*fields, *architecture.dims}
+    for tensors, may_compute in ((architecture.inputs, False), (architecture.outputs, True)):
         for axis in () if callable(tensors) else (axis for each in tensors for axis in each.shape):
-            if isinstance(axis, str) and axis not in (*fields, *architecture.dims):
-                return axis
+            try:
+                names = names_in(axis)
+            except ValueError as error:
+                return f"a shape names {axis!r}: {error}"
+            if unknown := sorted(names - known):
+                return f"a shape names {unknown[0]!r}, which is neither a dim nor a config field"
+            if not may_compute and names and axis not in names:
+                return f"the shape of an input names {axis!r}: an input has a dim of its own for each axis"
     return ""
 
 
@@ -44,8 +52,8 @@ def declaration_problem(architecture: Architecture) -> str:
             return f"option {name!r} would hide the core option --{name.replace('_', '-')}; rename it"
     if both := set(names) & set(architecture.dims):
         return f"{both.pop()!r} is both a config field and a dim"
-    if unknown := _unknown_axis(architecture, names):
-        return f"a shape names {unknown!r}, which is neither a dim nor a config field"
+    if problem := _axis_problem(architecture, names):
+        return problem
     if strange := set(architecture.handlers) - set(VERBS):
         return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"
     return ""

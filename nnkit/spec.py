@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnkit.architecture import Architecture, Preset, TensorSpec
+from nnkit.axes import size_of
 from nnkit.config import config_values, make_config, options_of, typed_words
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean
 
@@ -106,7 +107,9 @@ class ModelSpec:
         """Return the shape of a declared tensor, its dims and config fields filled in."""
         values = {**config_values(self.config), **self.sizes, **(sizes or {})}
         try:
-            return tuple(values[axis] if isinstance(axis, str) else axis for axis in tensor.shape)
+            return tuple(size_of(axis, values) for axis in tensor.shape)
+        except ValueError as error:
+            raise UsageProblem(f"the shape of {tensor.name!r}: {error}", "correct the declaration") from error
         except KeyError as error:
             raise UsageProblem(
                 f"the shape of {tensor.name!r} names {error.args[0]!r}, which is no dim of {self.name}",

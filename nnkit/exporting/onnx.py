@@ -90,15 +90,15 @@ def _optimize_graph(program: "ONNXProgram", names: set[str]) -> None:
 
 
 def _name_axes(model: "onnx_ir.Model", plan: Plan) -> None:
-    """Give the axes of the outputs their declared names, where torch knows them by an expression."""
+    """Give the axes of the outputs their declared names, where torch has expressions of its own."""
     import onnx_ir
 
     for declared, output in zip(plan.outputs, model.graph.outputs, strict=True):
         if output.shape is None or len(declared.shape) != len(output.shape):
             continue
         for axis, name in enumerate(declared.shape):
-            if name in plan.dims and isinstance(output.shape[axis], onnx_ir.SymbolicDim):
-                output.shape[axis] = name
+            if plan.is_free(name) and isinstance(output.shape[axis], onnx_ir.SymbolicDim):
+                output.shape[axis] = str(name)
 
 
 def _take_and_give_float32(model: "onnx_ir.Model") -> None:

@@ -1,20 +1,19 @@
 """An ONNX file as a candidate for a proof: what it declares, which weights it holds, how its graph runs."""
 
-import ast
 import hashlib
-import operator
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from torch import Tensor, nn
 
 from nnkit import metadata
+from nnkit.axes import size_of
 from nnkit.errors import VerificationFailed
 from nnkit.exporting.coverage import is_constant
 from nnkit.exporting.plan import Plan, Run
@@ -89,6 +88,8 @@ class OnnxFile:
         for place, (axis, name) in enumerate(zip(axes, declared, strict=False)):
             if name in self._plan.dims and axis != name:
                 raise self._wrong(f"axis {place} of {kind} {port.name!r} is {axis!r}, not the dim {name!r}")
+            if isinstance(axis, int) and self._plan.is_free(name):
+                raise self._wrong(f"axis {place} of {kind} {port.name!r} is {axis} always, not {name}")
 
     def shape_problem(self, run: Run, results: list[Tensor]) -> tuple[str, str] | None:
         """Return the output that has another shape than the file declares, and how."""
@@ -322,28 +323,11 @@ def axes_of(port: "ValueInfoProto") -> list[int | str]:
     return [axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in shape]
 
 
-OPERATORS: Mapping[type, Any] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
-}  # fmt: skip
-
-
 def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
     """Return what `2*height - 1` is, or None for names and functions that aren't known."""
-
-    def value(node: ast.AST) -> int:
-        match node:
-            case ast.Constant(value=int(number)):
-                return number
-            case ast.Name(id=name):
-                return sizes[name]
-            case ast.BinOp(left=left, op=op, right=right):
-                result: int = OPERATORS[type(op)](value(left), value(right))
-                return result
-        raise KeyError(ast.dump(node))
-
     try:
-        return value(ast.parse(expression, mode="eval").body)
-    except (SyntaxError, KeyError, ZeroDivisionError):
+        return size_of(expression, sizes)
+    except (KeyError, ValueError):
         return None
 
 

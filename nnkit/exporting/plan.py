@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.architecture import Dim, TensorSpec
+from nnkit.axes import names_in
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.exporting.sizes import other_sizes, traced_sizes
 from nnkit.hookspecs import ExportOptions
@@ -49,6 +50,11 @@ class Plan:
     @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(tensor.name for tensor in self.outputs)
+
+    def is_free(self, axis: int | str) -> bool:
+        """Whether a declared axis follows dims that stay free, and nothing else."""
+        names = names_in(axis)
+        return bool(names) and names <= set(self.dims)
 
     @property
     def dynamic(self) -> tuple[dict[int, str] | None, ...]:

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnkit.axes import names_in
 from nnkit.errors import first_line
 from nnkit.smoke.subject import Failed, Outputs, Skipped, Subject, Warned, difference, tolerance_of
+from nnkit.spec import ModelSpec
 from nnkit.tensors import registered
 
 BATCHES = (1, 3)  # alone, and a number that no power of two divides
@@ -139,7 +141,7 @@ def causality(subject: Subject) -> str:
                 _later(dim, tensor.shape, one, two, cut)
                 for tensor, one, two in zip(subject.spec.inputs, inputs, others, strict=True)
             ]
-            for name, apart in _earlier(dim, base, subject.outputs(module, tuple(mixed)), cut):
+            for name, apart in _earlier(subject.spec, base, subject.outputs(module, tuple(mixed)), cut):
                 if apart:
                     raise Failed(f"output {name} before {dim} {cut} sees what comes after it")
     return f"outputs along {dim}, cut at {length - 1} and {length // 2}"
@@ -153,9 +155,14 @@ def _later(dim: str, shape: tuple[int | str, ...], one: Tensor, two: Tensor, cut
     return torch.cat([one.narrow(axis, 0, cut), two.narrow(axis, cut, two.shape[axis] - cut)], dim=axis)
 
 
-def _earlier(dim: str, base: Outputs, other: Outputs, cut: int) -> Iterator[tuple[str, bool]]:
+def _earlier(spec: ModelSpec, base: Outputs, other: Outputs, cut: int) -> Iterator[tuple[str, bool]]:
+    """Yield, for each output, whether what the inputs up to the cut give alone is different."""
+    dim = spec.architecture.causal
     for (declared, one), (_, two) in zip(base, other, strict=True):
-        if dim in declared.shape and cut:
-            axis = declared.shape.index(dim)
-            apart = difference(one.narrow(axis, 0, cut), two.narrow(axis, 0, cut))
+        along = [
+            axis for axis, each in enumerate(declared.shape) if names_in(each) & set(spec.sizes) == {dim}
+        ]
+        for axis in along if cut else ():
+            end = max(spec.shape(declared, {dim: cut})[axis], 0)
+            apart = difference(one.narrow(axis, 0, end), two.narrow(axis, 0, end))
             yield declared.name, apart > tolerance_of(one)

@@ -47,9 +47,25 @@ class NoDefault(nn.Module):
         super().__init__()
 
 
-class Cropping(nn.Module):
+class Pyramid(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, stride=2, padding=1)
+        self.patches = nn.Conv2d(width, width, 4, stride=4)
+
     def forward(self, x):
-        return x[:, ::2]
+        y = self.stem(x)
+        return {"fine": y, "tokens": self.patches(y).flatten(2).mT}
+
+
+class Pairs(nn.Module):
+    def forward(self, x):
+        return (x[:, :, None] * x[:, None, :]).flatten(1)
+
+
+class Fickle(nn.Module):
+    def forward(self, x):
+        return x if x.shape[1] < 9 else (x, x)
 
 
 class TwoThings(nn.Module):
@@ -136,7 +152,7 @@ def test_a_network_takes_the_name_of_no_other_class(
         (["mine", "--architecture", "my-net", "--input", IMAGES], "--input is for --from"),
         (["mine", "--from", "net.py:SmallCNN"], "net.py:SmallCNN needs its inputs declared"),
         (["mine", "--from", "net.py:Nothing", "--input", IMAGES], "net.py has no class or function 'Nothing'"),
-        (["mine", "--from", "net.py:Cropping", "--input", "x: float32[batch, depth]"], "the axis 'depth' would hide nnkit's own --depth"),
+        (["mine", "--from", "net.py:Pairs", "--input", "x: float32[batch, depth]"], "the axis 'depth' would hide nnkit's own --depth"),
         (["mine", "--from", "net.py:NoDefault", "--input", IMAGES], "parameter 'width' of NoDefault has no default"),
     ],
 )  # fmt: skip
@@ -210,10 +226,33 @@ def test_outputs_have_the_names_and_dtypes_that_forward_gives_them(nnkit_command
     ]
 
 
+def test_outputs_that_follow_a_dim_are_declared_by_arithmetic(nnkit_command, tmp_path, manager_of):
+    (tmp_path / "net.py").write_text(CNN)
+    text = "x: float32[batch, 3, height=32 min=8, wide=32 min=8]"
+    assert nnkit_command("plugins", "new", "pyramid", "--from", "net.py:Pyramid", "--input", text).code == 0
+    assert_clean(tmp_path / "nnkit-pyramid")
+    manager = manager_of(tmp_path / "nnkit-pyramid", "pyramid")
+    assert [(each.name, each.shape) for each in manager.find("pyramid")[1].outputs] == [
+        ("fine", ("batch", "width", "(height + 1) // 2", "(wide + 1) // 2")),
+        ("tokens", ("batch", "((height + 1) // 8) * ((wide + 1) // 8)", "width")),
+    ]
+    report = nnkit.smoke_run("pyramid", checks=["shapes"], manager=manager)
+    assert [check.status for check in report.checks] == ["passed"]
+
+
+def test_a_dim_that_cannot_grow_is_moved_down(nnkit_command, tmp_path, manager_of):
+    (tmp_path / "net.py").write_text(CNN)
+    text = "x: float32[batch, 3, height=32 max=32, wide=32 min=8 multiple_of=8]"
+    assert nnkit_command("plugins", "new", "pyramid", "--from", "net.py:Pyramid", "--input", text).code == 0
+    declared = manager_of(tmp_path / "nnkit-pyramid", "pyramid").find("pyramid")[1]
+    assert declared.outputs[0].shape == ("batch", "width", "(height + 1) // 2", "wide // 2")
+
+
 @pytest.mark.parametrize(
     ("code", "text", "message"),
     [
-        ("Cropping", "x: float32[batch, time]", "axis 1 of 'output' has a size that is no dim's: 4 at {'batch': 2, 'time': 8} and 5 at {'batch': 3, 'time': 9}"),
+        ("Pairs", "x: float32[batch, time]", "axis 1 of 'output' follows the sizes in a way that has no name: 64 at time=8, 81 at time=9, 5184 at time=72"),
+        ("Fickle", "x: float32[batch, time]", "what it returns depends on the sizes of its inputs"),
         ("SmallCNN", "x: float32[batch, 5, 16, 16]", "forward fails at batch=2: RuntimeError: "),
     ],
 )  # fmt: skip
