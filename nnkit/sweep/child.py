@@ -14,6 +14,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from nnkit.errors import NnkitError, UsageProblem, first_line
+from nnkit.sweep.memory import peak_memory
 
 if TYPE_CHECKING:
     from nnkit.smoke.report import SmokeReport
@@ -41,7 +42,7 @@ def main() -> None:
     except Exception as error:
         said = first_line(error)
         tell({"error": said if isinstance(error, NnkitError) else f"{type(error).__name__}: {said}"})
-    tell({"at": "ending"})
+    tell({"at": "ending", "peak_memory": peak_memory(os.getpid())})
 
 
 def _end_with_parent(life: int) -> None:

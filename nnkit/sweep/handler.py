@@ -10,9 +10,10 @@ from nnkit.hookspecs import CORE_EXECUTOR, Executed, ExecuteRequest, Plain
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import Reference
 from nnkit.sweep import executors
+from nnkit.sweep.memory import can_limit_memory
 from nnkit.sweep.report import STATUSES, ModelResult, SweepReport, SweepStopped
 from nnkit.sweep.results import Results, results_in
-from nnkit.sweep.running import can_limit_memory, run_task
+from nnkit.sweep.running import run_task
 from nnkit.sweep.tasks import Task, reason_to_skip, select, shard_of, versions_for
 
 TIME_LIMIT = 600.0  # seconds; the largest of the zoo take a third of it on two cores that are busy

@@ -18,9 +18,8 @@ class ModelResult:
     """What became of one model.
 
     status: one of STATUSES. message: what was found, or how far it came and what it said last.
-    seconds: from the start of its process to the end. peak_memory: in bytes, resident, of the largest of its
-    processes; 0 for one that never ran. command: smoke-runs it alone.
-    report: the SmokeReport as plain data, None where there is none.
+    seconds: from the start of its process to the end. peak_memory: in bytes, resident; 0 for one that never
+    ran. command: smoke-runs it alone. report: the SmokeReport as plain data, None where there is none.
     """
 
     name: str

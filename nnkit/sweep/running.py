@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from nnkit.sweep.memory import peak_memory, resident_memory
+
 TICK = 0.05  # seconds between two looks
 BLOCK, BLOCKS = 2**16, 64  # bytes at once, and how often in one look
 LOG = 2**13  # bytes of stderr to keep
@@ -47,6 +49,7 @@ class Run:
         self.task = task
         self._broken: tuple[str, str] | None = None  # the status and message of a limit that didn't hold
         self._ended = False
+        self._peak = 0  # bytes, as far as was looked
         self._began = time.monotonic()
         self._process = subprocess.Popen(
             # It finds the modules that this process finds, wherever it was started.
@@ -70,6 +73,7 @@ class Run:
         """Return the outcome, or None while it runs."""
         self._told.drain()
         self._log.drain()
+        self._peak = max(self._peak, peak_memory(self._process.pid))
         pid, ending, usage = os.wait4(self._process.pid, os.WNOHANG)
         if pid == 0:
             if self._broken is None and (broken := self._broken_limit()):
@@ -78,7 +82,10 @@ class Run:
             return None
         self._process.returncode = os.waitstatus_to_exitcode(ending)
         self.stop()
-        status, message, report = self._verdict(self._process.returncode)
+        told: dict[str, Any] = {}
+        for event in self._events():
+            told.update(event)
+        status, message, report = self._verdict(self._process.returncode, told)
         if status == "refused":
             return {"refused": message}
         unit = 1 if sys.platform == "darwin" else 1024
@@ -86,7 +93,7 @@ class Run:
             "status": status,
             "message": message,
             "seconds": round(time.monotonic() - self._began, 2),
-            "peak_memory": usage.ru_maxrss * unit,
+            "peak_memory": max(self._peak, told.get("peak_memory", 0)) or usage.ru_maxrss * unit,
             "report": report,
         }
 
@@ -114,11 +121,8 @@ class Run:
             return "out of memory", f"it took more than {memory / 1e9:.3g} GB"
         return None
 
-    def _verdict(self, code: int) -> tuple[str, Any, Mapping[str, Any] | None]:
+    def _verdict(self, code: int, told: Mapping[str, Any]) -> tuple[str, Any, Mapping[str, Any] | None]:
         """Return status, message and report of a process that ended with `code`."""
-        told: dict[str, Any] = {}
-        for event in self._events():
-            told.update(event)
         at = f" while {told.get('at', 'starting')}"
         if self._broken:
             status, message = self._broken
@@ -187,21 +191,3 @@ def _words_for(number: int) -> str:
     words = (signal.strsignal(number) or "unknown").lower()
     # Nobody here has sent it: the limits would have been told instead.
     return f"{words}, most likely by the system for want of memory" if number == signal.SIGKILL else words
-
-
-def can_limit_memory() -> bool:
-    """Whether this system tells what a running process takes."""
-    return Path("/proc/self/stat").exists()
-
-
-def resident_memory(group: int) -> int:
-    """Return the bytes that the processes of a group have in memory, by Linux' /proc."""
-    pages = 0
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            with suppress(OSError):  # it has just ended
-                # After the name, in parentheses: state, parent, group, …; the resident pages are the 22nd.
-                fields = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
-                if int(fields[2]) == group:
-                    pages += int(fields[21])
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -15,6 +15,8 @@ import referencing
 import sweep_executors
 from conftest import ROOT, python
 
+import nnkit
+
 SCHEMAS = ROOT / "nnkit" / "schemas"
 
 
@@ -51,6 +53,15 @@ def test_one_that_aborts_takes_nothing_else_down(nnkit_command, seeds):
         ["died", "seeds/aborts"], ["failed", "seeds/fails"], ["passed", "seeds/sound"]
     ]  # fmt: skip
     assert done.out.endswith("\n\n3 models on cpu: 1 died, 1 failed, 1 passed\n")
+
+
+def test_the_peak_of_a_model_is_its_own(seeds):
+    """The kernel lets what getrusage tells of a process begin with the peak of the one that started it."""
+    large = b"\1" * (2 * 10**9)
+    del large
+    (result,) = nnkit.smoke_sweep("seeds/sound", checks=["determinism"]).models
+    assert result.status == "passed"
+    assert 10**8 < result.peak_memory < 10**9
 
 
 @pytest.mark.slow
