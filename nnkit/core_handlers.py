@@ -111,4 +111,6 @@ def plugin_manager(checked: bool = True) -> PluginManager:
     and so are not to be `checked`, nothing in that file counts.
     """
     settled = configuration()
+    if not checked and not settled.problems:
+        return plugin_manager()  # the same, so it is not made twice
     return make_manager(configuration=settled.checked() if checked else settled)

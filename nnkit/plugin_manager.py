@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, TextIO
 
@@ -259,8 +259,7 @@ class PluginManager:
     # Loading, plugin by plugin
 
     def _load_all(self, points: Iterable[EntryPoint]) -> None:
-        # What a distribution says of itself is parsed anew at each look.
-        found = [(*_distribution(point), point) for point in points]
+        found = _with_distributions(points)
         owners: dict[str, set[str]] = {}
         for distribution, _, point in found:
             owners.setdefault(point.name, set()).add(distribution)
@@ -459,9 +458,17 @@ def _is_wrapper(impl: pluggy.HookImpl) -> bool:
 
 def plugin_commands() -> list[tuple[str, str]]:
     """Return (name, distribution) of the commands that plugins add; none of them is loaded."""
-    points = entry_points(group=COMMANDS_GROUP)
-    return sorted((point.name, _distribution(point)[0]) for point in points)
+    found = _with_distributions(entry_points(group=COMMANDS_GROUP))
+    return sorted((point.name, distribution) for distribution, _, point in found)
 
 
-def _distribution(point: EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+def _with_distributions(points: Iterable[EntryPoint]) -> list[tuple[str, str, EntryPoint]]:
+    """Return each entry point behind the name and the version of its distribution."""
+    known: dict[Distribution | None, tuple[str, str]] = {None: ("unknown", "")}
+    found = []
+    for point in points:
+        if point.dist and point.dist not in known:
+            said = point.dist.metadata  # parsed anew at each look
+            known[point.dist] = said["Name"], said["Version"]
+        found.append((*known[point.dist], point))
+    return found
