@@ -7,7 +7,8 @@ from nnkit.errors import first_line
 from nnkit.smoke.subject import Failed, Skipped, Subject, projection
 
 # A step that is too long meets kinks and curvature, one too short meets rounding: the best of them counts.
-STEPS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+# The first does for most models: of 15 of the base zoo, it is off by 8e-5 at most.
+STEPS = (1e-6, 1e-5, 1e-7, 1e-4, 1e-3, 1e-2)
 CLOSE = 2e-2  # kinks of ReLU6 and hardswish reach 9e-3 on sound models
 NEAR = 1e-3  # where no further step need be tried
 
