@@ -70,6 +70,13 @@ def test_a_small_summary_imports_no_compiler():
     assert "rich" not in tops
 
 
+def test_a_smoke_run_imports_no_compiler():
+    """torch's optimisers import it at their first use: half of the time of all checks of a small model."""
+    tops = modules_of("smoke-run", "gcn")
+    assert "torch.optim" in tops
+    assert not {"torch._dynamo", "sympy", "onnx"} & set(tops)
+
+
 COMPLETION = """
 import json, os, sys, io
 from contextlib import redirect_stdout
