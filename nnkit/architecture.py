@@ -38,6 +38,11 @@ class Dim:
         if problem := self.problem_with(self.default):
             raise ValueError(f"the default of a dim {problem}")
 
+    @property
+    def least(self) -> int:
+        """The smallest size that is allowed."""
+        return -(-self.min // self.multiple_of) * self.multiple_of
+
     def problem_with(self, size: int) -> str:
         """Say why `size` is not allowed (`must be at least 1, got 0`), or return an empty string."""
         if size < self.min:

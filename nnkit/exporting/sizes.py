@@ -25,11 +25,11 @@ def other_sizes(dims: Mapping[str, Dim], traced: Mapping[str, int]) -> list[Size
     """Return assignments to prove at: each dim at its minimum, primes, and one larger than traced."""
     if not dims:
         return []
-    lowest = {name: dim.min for name, dim in dims.items()}
+    lowest = {name: dim.least for name, dim in dims.items()}
     larger: Sizes = {}
     for name, dim in dims.items():
         larger[name] = _fit(dim, traced[name] + traced[name] // 4 + 1, set(larger.values()))
-    assignments = [_around(dims, {name: dim.min}) for name, dim in dims.items()]
+    assignments = [_around(dims, {name: dim.least}) for name, dim in dims.items()]
     if len(set(lowest.values())) == len(lowest):
         assignments.append(lowest)
     assignments.append(larger)

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from textwrap import shorten
@@ -62,7 +62,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
     source = _source_file(reference, factory)
     text = source.read_text("utf-8")
     options, notes = _options(architecture, factory)
-    outputs, parameters = find_outputs(architecture, host)
+    found = find_outputs(architecture, host)
     called = {option.parameter: option.name for option in options}
     values = {
         "origin": source.name,
@@ -71,15 +71,20 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
         "fields": _fields(options),
         "summary": value_source(_summary(factory)),
         "inputs": _tensors(architecture.inputs_for(None), called),
-        "outputs": _tensors(outputs, called),
-        "dims": _dims(architecture),
+        "outputs": _tensors(found.outputs, called),
+        "dims": _dims(found.dims),
         "arguments": _arguments(options),
-        "parameters": f"{parameters:_}",
+        "parameters": f"{found.parameters:_}",
     }
     model = f"src/{names.package}/model.py"
     values["exclude"] = f'\nextend-exclude = ["{model}"]'
     values["extra"] = fill({"extra": "code/extra.toml"}, names, values)["extra"]
     project = {**fill({**COMMON, **CODE}, names, values), model: text}
+    notes += [
+        f"the size of {name} is {_limits(dim)}, as trying has shown"
+        for name, dim in found.dims.items()
+        if dim != architecture.dims[name]
+    ]
     notes += [
         f"{source.name} imports {name}, which lies beside it and isn't copied: copy it into "
         f"src/{names.package}, and import it from {names.package}"
@@ -191,9 +196,9 @@ def _tensors(tensors: Sequence[TensorSpec], called: dict[str, str]) -> str:
     return block_source("[", lines, "]", 12)
 
 
-def _dims(architecture: Architecture) -> str:
+def _dims(dims: Mapping[str, Dim]) -> str:
     lines = []
-    for name, dim in architecture.dims.items():
+    for name, dim in dims.items():
         usual = Dim(default=dim.default)
         words = "samples at once" if name == "batch" else f"size of the axis {name}"
         limits = {key: getattr(dim, key) for key in ("min", "max", "multiple_of")}
@@ -202,6 +207,13 @@ def _dims(architecture: Architecture) -> str:
             f"{value_source(name)}: {call_source('Dim', default=dim.default, **others, description=words)}"
         )
     return block_source("{", lines, "}", 12)
+
+
+def _limits(dim: Dim) -> str:
+    words = [] if dim.least <= 1 else [f"at least {dim.least}"]
+    words += [] if dim.max is None else [f"at most {dim.max}"]
+    words += [] if dim.multiple_of == 1 else [f"a multiple of {dim.multiple_of}"]
+    return " and ".join(words)
 
 
 def _arguments(options: Sequence[Option]) -> str:

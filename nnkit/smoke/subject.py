@@ -140,7 +140,7 @@ def _small(dim: Dim, size: int) -> int:
     """Return a size cut to what the checks need, unless the user chose it."""
     if size != dim.default or size <= SMALL:
         return size
-    return max(dim.min, SMALL - SMALL % dim.multiple_of)
+    return max(dim.least, SMALL - SMALL % dim.multiple_of)
 
 
 def batch_axis(tensor: TensorSpec) -> int | None:

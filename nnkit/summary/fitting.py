@@ -50,7 +50,7 @@ def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
             raise UsageProblem(f"the summary of {spec.name} tells no memory", "its plugin has one of its own")
         return memory
 
-    lowest, step, highest = max(dims[dim].min, dims[dim].multiple_of), dims[dim].multiple_of, dims[dim].max
+    lowest, step, highest = max(dims[dim].least, dims[dim].multiple_of), dims[dim].multiple_of, dims[dim].max
 
     def peak(size: int, which: Literal["training_peak", "inference_peak"]) -> int:
         if highest is not None and size > highest:

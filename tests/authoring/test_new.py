@@ -58,6 +58,42 @@ class Pyramid(nn.Module):
         return {"fine": y, "tokens": self.patches(y).flatten(2).mT}
 
 
+class Pools(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.MaxPool2d(2))
+
+    def forward(self, x):
+        return self.features(x).mean((2, 3))
+
+
+class Skipping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(3, 3, 4, stride=4)
+
+    def forward(self, x):
+        return x + nn.functional.interpolate(self.down(x), scale_factor=4)
+
+
+class Positions(nn.Module):
+    def __init__(self, context=16):
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(context, 4))
+
+    def forward(self, x):
+        return x + self.positions[: x.shape[1]]
+
+
+class Fixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(x.flatten(1))
+
+
 class Pairs(nn.Module):
     def forward(self, x):
         return (x[:, :, None] * x[:, None, :]).flatten(1)
@@ -240,6 +276,30 @@ def test_outputs_that_follow_a_dim_are_declared_by_arithmetic(nnkit_command, tmp
     assert [check.status for check in report.checks] == ["passed"]
 
 
+@pytest.mark.parametrize(
+    ("code", "text", "limits", "told"),
+    [
+        ("Pools", "x: float32[batch, 3, rows=32, 32]", (10, None, 1), "at least 10"),
+        ("Skipping", "x: float32[batch, 3, rows=32, 32]", (4, None, 4), "at least 4 and a multiple of 4"),
+        ("Skipping", "x: float32[batch, 3, rows=32 multiple_of=8, 32]", (8, None, 8), ""),
+        ("Positions", "x: float32[batch, rows=16, 4]", (1, 16, 1), "at most 16"),
+        ("Positions", "x: float32[batch, rows=8, 4]", (1, None, 1), ""),
+    ],
+)
+def test_the_sizes_that_a_module_can_take_are_found(
+    nnkit_command, tmp_path, manager_of, code, text, limits, told
+):
+    (tmp_path / "net.py").write_text(CNN)
+    done = nnkit_command("plugins", "new", "mine", "--from", f"net.py:{code}", "--input", text)
+    assert done.code == 0
+    assert_clean(tmp_path / "nnkit-mine")
+    (declared,) = manager_of(tmp_path / "nnkit-mine", "mine").architectures().values()
+    rows = declared.dims["rows"]
+    assert (rows.least, rows.max, rows.multiple_of) == limits
+    notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
+    assert notes == ([f"note: the size of rows is {told}, as trying has shown"] if told else [])
+
+
 def test_a_dim_that_cannot_grow_is_moved_down(nnkit_command, tmp_path, manager_of):
     (tmp_path / "net.py").write_text(CNN)
     text = "x: float32[batch, 3, height=32 max=32, wide=32 min=8 multiple_of=8]"
@@ -251,9 +311,10 @@ def test_a_dim_that_cannot_grow_is_moved_down(nnkit_command, tmp_path, manager_o
 @pytest.mark.parametrize(
     ("code", "text", "message"),
     [
-        ("Pairs", "x: float32[batch, time]", "axis 1 of 'output' follows the sizes in a way that has no name: 64 at time=8, 81 at time=9, 5184 at time=72"),
+        ("Pairs", "x: float32[batch, time]", "axis 1 of 'output' follows the sizes in a way that has no name: 1 at time=1, 64 at time=8, 81 at time=9, 5184 at time=72"),
+        ("Fixed", "x: float32[batch, side=4, 4]", "forward fails at batch=1, side=5: RuntimeError: "),
         ("Fickle", "x: float32[batch, time]", "what it returns depends on the sizes of its inputs"),
-        ("SmallCNN", "x: float32[batch, 5, 16, 16]", "forward fails at batch=2: RuntimeError: "),
+        ("SmallCNN", "x: float32[batch, 5, 16, 16]", "forward fails at batch=1: RuntimeError: "),
     ],
 )  # fmt: skip
 def test_a_module_that_cannot_be_declared_is_told_why(nnkit_command, tmp_path, code, text, message):

@@ -13,9 +13,10 @@ BATCH = {"batch": Dim(default=1)}
 GRAPH = {"nodes": Dim(default=34), "edges": Dim(default=156, min=0)}
 IMAGE = {"batch": Dim(default=1), "height": Dim(default=224, min=32), "width": Dim(default=224, min=32)}
 STEPS = {"batch": Dim(default=1, max=4), "time": Dim(default=8, min=4, multiple_of=4)}
+PATCHES = {"batch": Dim(default=1), "side": Dim(default=64, min=20, multiple_of=16)}
 
 
-@pytest.mark.parametrize("dims", [BATCH, GRAPH, IMAGE, STEPS])
+@pytest.mark.parametrize("dims", [BATCH, GRAPH, IMAGE, STEPS, PATCHES])
 def test_at_least_four_other_assignments_each_allowed_and_none_the_traced(dims):
     traced = traced_sizes(dims, {})
     others = other_sizes(dims, traced)
@@ -25,7 +26,7 @@ def test_at_least_four_other_assignments_each_allowed_and_none_the_traced(dims):
         assert not any(dims[name].problem_with(size) for name, size in sizes.items())
         assert len(set(sizes.values())) == len(sizes)
     for name, dim in dims.items():
-        assert any(sizes[name] == dim.min for sizes in others)
+        assert any(sizes[name] == dim.least for sizes in others)
         assert dim.max is not None or any(sizes[name] > traced[name] for sizes in others)
 
 
