@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import site
 import subprocess
 import sys
@@ -25,6 +26,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core; more threads of OpenMP would spin, waiting for one.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+
+# Commands started here can be interrupted, also where whatever started pytest ignores Ctrl-C, as nohup and & do.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _KEPT: list[torch.library.Library] = []  # definitions live as long as the object that made them
 
