@@ -61,7 +61,6 @@ def guarded_hook(
             failed(request, error)
             return None
 
-    guarded.nnkit_impl = impl.nnkit_impl  # type: ignore[attr-defined]
     return guarded
 
 
@@ -97,7 +96,6 @@ def guarded_wrapper(impl: Callable[..., Any], failed: Callable[[BaseException], 
             raise inner
         return result
 
-    guarded.nnkit_impl = impl.nnkit_impl  # type: ignore[attr-defined]
     return guarded
 
 

@@ -341,18 +341,20 @@ class PluginManager:
         """Return the plugin's hookimpls, each kept from harming another plugin's architectures."""
         guarded = ModuleType(plugin.name)
         for name, impl in vars(module).items():
-            if not hasattr(impl, "nnkit_impl"):
+            options = self._hooks.parse_hookimpl_opts(module, name)
+            if options is None:
                 continue
             if name not in hookspecs.HOOK_OF_VERB.values():
                 setattr(guarded, name, impl)
             elif "request" in inspect.signature(impl).parameters:
-                setattr(guarded, name, self._guarded_verb(plugin, name, impl))
+                setattr(guarded, name, self._guarded_verb(plugin, name, impl, options))
             else:
                 self._fail(plugin, "registration", f"{name} takes one argument, 'request'")
         return guarded
 
-    def _guarded_verb(self, plugin: Plugin, name: str, impl: Callable[..., Any]) -> Callable[..., Any]:
-        options: Mapping[str, Any] = impl.nnkit_impl  # type: ignore[attr-defined]
+    def _guarded_verb(
+        self, plugin: Plugin, name: str, impl: Callable[..., Any], options: pluggy.HookimplOpts
+    ) -> Callable[..., Any]:
         if inspect.isgeneratorfunction(impl) and options["wrapper"]:
             return guarded_wrapper(impl, functools.partial(self._wrapper_failed, plugin, name))
         if not options["wrapper"] and not options["hookwrapper"]:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from nnkit.configuration import configure, read_files
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
 from nnkit.plugin_manager import PluginManager
@@ -281,3 +282,16 @@ def test_an_own_handler_that_fails_is_a_plugin_problem(plugins_from):
     source = plugin().replace('summary=""', 'summary="", handlers={"build": "math:sqrt"}')
     with pytest.raises(PluginProblem, match=r"math:sqrt, which serves build for bad/net, failed: TypeError"):
         nnkit.build("net", manager=plugins_from(bad=source))
+
+
+def test_plugins_are_looked_up_once_whether_or_not_the_settings_are_checked(fresh_plugins):
+    assert plugin_manager(checked=False) is plugin_manager()
+
+
+def test_a_broken_file_of_settings_keeps_no_command_from_looking(fresh_plugins, tmp_path, monkeypatch):
+    (tmp_path / "nnkit.toml").write_text("color = 3")
+    broken = configure({}, list(read_files(tmp_path, tmp_path / "user.toml")))
+    monkeypatch.setattr("nnkit.core_handlers.configuration", lambda: broken)
+    assert "vision" in plugin_manager(checked=False).plugins
+    with pytest.raises(UsageProblem, match="color takes one of"):
+        plugin_manager()

@@ -268,7 +268,7 @@ def size_lines(architecture: Architecture) -> list[tuple[str, str]]:
     """Return each dim as (how it is typed, what it may be)."""
     lines = []
     for name, dim in architecture.dims.items():
-        bounds = [f">= {dim.min}"]
+        bounds = [f">= {dim.least}"]
         if dim.max is not None:
             bounds.append(f"<= {dim.max}")
         if dim.multiple_of > 1:

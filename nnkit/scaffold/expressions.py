@@ -40,12 +40,12 @@ def find_product(
 ) -> str:
     """Return how an axis follows the dims that move it, a factor for each, or an empty string.
 
-    seen: for each dim its size at some sizes of that dim, the first of which is that of every other dim's
-    entries. allowed: the sizes of each dim that `ask` may be called with.
+    seen: for each dim, its size at some sizes of that dim; first at the size which that dim has while the
+    others move. allowed: the sizes of each dim that `ask` may be called with.
     """
     plain = next(iter(next(iter(seen.values())).values()))
     # What an axis is beside the factor of one dim divides all that it is while this dim moves.
-    for rests in itertools.product(*(_divisors(math.gcd(*each.values())) for each in seen.values())):
+    for rests in itertools.product(*(divisors(math.gcd(*each.values())) for each in seen.values())):
         if math.prod(plain // rest for rest in rests) != plain:
             continue
         factors = [
@@ -87,5 +87,6 @@ def _fitting(candidates: Iterable[Affine], rest: int, seen: Mapping[int, int]) -
     return [each for each in candidates if all(each.at(size) * rest == found for size, found in seen.items())]
 
 
-def _divisors(number: int) -> list[int]:
+def divisors(number: int) -> list[int]:
+    """Return what divides a number, in order."""
     return [each for each in range(1, number + 1) if number % each == 0]

@@ -10,7 +10,7 @@ from nnkit.config import config_values
 from nnkit.errors import NnkitError
 from nnkit.hookspecs import Host
 from nnkit.scaffold.expressions import find_product
-from nnkit.scaffold.trials import Run, Trials, run
+from nnkit.scaffold.trials import Run, Trials
 from nnkit.spec import make_spec
 
 
@@ -31,7 +31,7 @@ def find_outputs(architecture: Architecture, host: Host) -> Found:
     """
     trials = Trials(make_spec(architecture), host)
     plain = trials.plain
-    fields = _fields_that_lead(trials, host)
+    fields = _fields_that_lead(trials)
 
     def declared(name: str, axis: int) -> int | str:
         found = _name_of(trials, name, axis)
@@ -87,7 +87,7 @@ def _axes(found: Run) -> dict[str, int]:
     return {name: len(shape) for name, shape in found.shapes.items()}
 
 
-def _fields_that_lead(trials: Trials, host: Host) -> dict[tuple[str, int], str]:
+def _fields_that_lead(trials: Trials) -> dict[tuple[str, int], str]:
     """Return the option that each axis follows: twice as large where the option is."""
     spec, found = trials.spec, dict[tuple[str, int], str]()
     for field, value in config_values(spec.config).items():
@@ -100,7 +100,9 @@ def _fields_that_lead(trials: Trials, host: Host) -> dict[tuple[str, int], str]:
         if not axes:
             continue
         try:
-            doubled = run(make_spec(spec.architecture, options={**spec.sizes, field: 2 * value}), host).shapes
+            doubled = trials.run(
+                make_spec(spec.architecture, options={**spec.sizes, field: 2 * value})
+            ).shapes
             found |= {(name, axis): field for name, axis in axes if doubled[name][axis] == 2 * value}
         except (NnkitError, KeyError, IndexError):  # an option that doesn't go with the others
             continue

@@ -1,5 +1,6 @@
 """A module of the user's own, run at other sizes than its first: what comes out, and what it can take."""
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +12,13 @@ from nnkit.building import build_module
 from nnkit.errors import NnkitError, first_line
 from nnkit.hookspecs import Host
 from nnkit.sampling import sample_inputs
+from nnkit.scaffold.expressions import divisors
 from nnkit.spec import ModelSpec
 from nnkit.tensors import tensors_in
 
 LARGEST_STEP = 64
 FAR = 64  # steps away from the first size: what grows slowly has moved by then
+REAL = 2 * 10**8  # parameters, for which memory can be taken to see what meta tensors don't show
 
 
 @dataclass(frozen=True)
@@ -35,19 +38,31 @@ class Trials:
     """
 
     def __init__(self, spec: ModelSpec, host: Host) -> None:
-        self.spec, self._host = spec, host
-        self.plain = run(spec, host)
+        self.spec, self._host, self._device = spec, host, "meta"  # without memory, where that works
+        try:
+            self.plain = _run_on(spec, host, "meta")
+        except Exception:
+            self._device = "cpu"
+            self.plain = self.run(spec)
         self.runs = {name: {size: self.plain} for name, size in spec.sizes.items()}
         self.dims: dict[str, Dim] = {}
         for name, dim in spec.architecture.dims_for(spec.config).items():
-            self.dims[name] = self._with_least(name, self._with_step(name, dim))
+            found = self._with_least(name, self._with_step(name, dim))
+            self.dims[name] = self._with_most(name, found) if self._can_be_real() else found
             self._go_far(name, self.dims[name])
+
+    def run(self, spec: ModelSpec) -> Run:
+        """Run the model with other sizes or options; raises NnkitError where it fails."""
+        return run(spec, self._host, self._device)
+
+    def _can_be_real(self) -> bool:
+        return self._device == "meta" and self.plain.parameters <= REAL
 
     def at(self, name: str, size: int) -> Run | None:
         """Return what comes out at another size of a dim; None where it fails, or nothing comes out."""
         if size not in self.runs[name]:
             try:
-                found = run(self.spec.with_sizes({name: size}), self._host)
+                found = self.run(self.spec.with_sizes({name: size}))
             except NnkitError:
                 return None
             if any(0 in shape for shape in found.shapes.values()):
@@ -58,14 +73,15 @@ class Trials:
     def _with_step(self, name: str, dim: Dim) -> Dim:
         """Return the dim with the least step to another size; where all of those are less, with a limit."""
         first = self.spec.sizes[name]
-        steps = [dim.multiple_of] if dim.multiple_of > 1 else _divisors(first)
+        small = [each for each in divisors(first) if each <= LARGEST_STEP]
+        steps = [dim.multiple_of] if dim.multiple_of > 1 else small
         for step in steps:
             if not dim.problem_with(first + step) and self.at(name, first + step):
                 return replace(dim, multiple_of=step)
         for step in steps:
             if not dim.problem_with(first - step) and self.at(name, first - step):
                 return replace(dim, multiple_of=step, max=first)
-        run(self.spec.with_sizes({name: first + steps[0]}), self._host)  # raises, and says why
+        self.run(self.spec.with_sizes({name: first + steps[0]}))  # raises, and says why
         return dim
 
     def _with_least(self, name: str, dim: Dim) -> Dim:
@@ -74,13 +90,32 @@ class Trials:
         low, high = dim.least // step, self.spec.sizes[name] // step
         if self.at(name, low * step):
             return dim
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.at(name, middle * step):
-                high = middle
-            else:
-                low = middle
-        return replace(dim, min=high * step)
+        between = range(low + 1, high)
+        least = low + 1 + bisect_left(between, True, key=lambda each: self.at(name, each * step) is not None)
+        return replace(dim, min=least * step)
+
+    def _with_most(self, name: str, dim: Dim) -> Dim:
+        """Return the dim with the limit that values set, such as the rows of an embedding, if one is near.
+
+        Meta tensors have no values, so an index beyond them passes there.
+        """
+        first, step = self.spec.sizes[name], dim.multiple_of
+        low, high = first // step, (first + first // 4) // step + 1  # as far as a proof goes
+        if dim.problem_with(high * step) or self._is_real(name, high * step):
+            return dim
+        between = range(low + 1, high)
+        most = step * (
+            low + bisect_left(between, True, key=lambda each: not self._is_real(name, each * step))
+        )
+        self.runs[name] = {size: each for size, each in self.runs[name].items() if size <= most}
+        return replace(dim, max=most)
+
+    def _is_real(self, name: str, size: int) -> bool:
+        try:
+            run(self.spec.with_sizes({name: size}), self._host, "cpu")
+        except NnkitError:
+            return False
+        return True
 
     def _go_far(self, name: str, dim: Dim) -> None:
         """Run once at a size as far from the first as can be taken."""
@@ -92,25 +127,18 @@ class Trials:
             away //= 2
 
 
-def _divisors(size: int) -> list[int]:
-    return [each for each in range(1, LARGEST_STEP + 1) if size % each == 0]
-
-
-def run(spec: ModelSpec, host: Host) -> Run:
-    """Run a model, without memory for its weights where that works; raises NnkitError where it fails."""
+def run(spec: ModelSpec, host: Host, device: str) -> Run:
+    """Run a model on `cpu`, or on `meta` without memory for its weights; raises NnkitError where it fails."""
     try:
-        return _run_on(spec, host, "meta")
-    except Exception:
-        try:
-            return _run_on(spec, host, "cpu")
-        except NnkitError:
-            raise
-        except Exception as error:
-            sizes = ", ".join(f"{name}={size}" for name, size in spec.sizes.items())
-            raise NnkitError(
-                f"forward fails at {sizes or 'its sizes'}: {type(error).__name__}: {first_line(error)}",
-                "say which sizes it takes: time=32 min=8 max=64 multiple_of=8, or a number for the axis",
-            ) from error
+        return _run_on(spec, host, device)
+    except NnkitError:
+        raise
+    except Exception as error:
+        sizes = ", ".join(f"{name}={size}" for name, size in spec.sizes.items())
+        raise NnkitError(
+            f"forward fails at {sizes or 'its sizes'}: {type(error).__name__}: {first_line(error)}",
+            "say which sizes it takes: time=32 min=8 max=64 multiple_of=8, or a number for the axis",
+        ) from error
 
 
 def _run_on(spec: ModelSpec, host: Host, device: str) -> Run:

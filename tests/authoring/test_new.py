@@ -85,6 +85,15 @@ class Positions(nn.Module):
         return x + self.positions[: x.shape[1]]
 
 
+class Learned(nn.Module):
+    def __init__(self, context=18):
+        super().__init__()
+        self.positions = nn.Embedding(context, 4)
+
+    def forward(self, x):
+        return x + self.positions(torch.arange(x.shape[1], device=x.device))
+
+
 class Fixed(nn.Module):
     def __init__(self):
         super().__init__()
@@ -284,6 +293,7 @@ def test_outputs_that_follow_a_dim_are_declared_by_arithmetic(nnkit_command, tmp
         ("Skipping", "x: float32[batch, 3, rows=32 multiple_of=8, 32]", (8, None, 8), ""),
         ("Positions", "x: float32[batch, rows=16, 4]", (1, 16, 1), "at most 16"),
         ("Positions", "x: float32[batch, rows=8, 4]", (1, None, 1), ""),
+        ("Learned", "x: float32[batch, rows=16, 4]", (1, 18, 1), "at most 18"),
     ],
 )
 def test_the_sizes_that_a_module_can_take_are_found(
