@@ -21,7 +21,7 @@ from nnkit.hookspecs import (
 )
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import look_up
-from nnkit.spec import ModelSpec, make_spec
+from nnkit.spec import AS_BUILT, ModelSpec, make_spec
 
 if TYPE_CHECKING:
     import torch
@@ -360,7 +360,7 @@ def smoke_sweep(
     full: bool = False,
     compiled: bool = False,
     seed: int = 0,
-    dtype: str = "float32",
+    dtype: str = AS_BUILT,
     sizes: Mapping[str, int] | None = None,
     results: str | Path | None = None,
     shard: tuple[int, int] = (1, 1),

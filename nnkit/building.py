@@ -1,6 +1,6 @@
 """ModelSpec -> nn.Module, on any device or on none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +15,22 @@ from nnkit import __version__
 from nnkit.errors import NnkitError, PluginProblem
 from nnkit.hookspecs import BuildRequest, Host
 from nnkit.loading import load, missing
+from nnkit.precision import convert, count_dtypes
+from nnkit.running import check_names
 from nnkit.spec import ModelSpec
 
 
 def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu") -> nn.Module:
     """Return the module of `spec` with its weights, in eval mode, on `device`.
 
-    Weights are drawn on the CPU in float32, so a seed gives the same ones on every device. The
+    Weights are drawn on the CPU, in the dtype that the model gives them, so a seed gives the same ones on
+    every device. The
     process's own random state is left as it was.
     """
     if torch.device(device).type == "meta":
         return build_without_weights(spec, host, limit=0)
     if spec.weights is None:
-        module = _construct(spec, host).to(dtype=getattr(torch, spec.dtype))
+        module = convert(_construct(spec, host), spec.dtype)
     else:
         from nnkit.weights import load_weights
 
@@ -43,7 +46,7 @@ def _to_be_loaded(spec: ModelSpec, host: Host) -> nn.Module:
             return build_without_weights(spec, host, limit=2**63)
         except NnkitError:  # a constructor that computes with its weights
             pass
-    return _construct(spec, host).to(dtype=getattr(torch, spec.dtype))
+    return convert(_construct(spec, host), spec.dtype)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class BuildReport:
     """A module that was built on a `device`: its `tree` as torch prints it, and its totals.
 
     parameters, trainable, buffers: elements; tied tensors count once. parameter_bytes: their memory.
+    dtypes: how many elements of the parameters have which dtype.
 
     Example:
 
@@ -68,6 +72,7 @@ class BuildReport:
     trainable: int
     parameter_bytes: int
     buffers: int
+    dtypes: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, the form of `--json`."""
@@ -85,6 +90,7 @@ def describe(module: nn.Module, spec: ModelSpec) -> BuildReport:
         trainable=sum(each.numel() for each in parameters if each.requires_grad),
         parameter_bytes=sum(each.nbytes for each in parameters),
         buffers=sum(each.numel() for each in module.buffers()),
+        dtypes=count_dtypes(parameters),
     )
 
 
@@ -102,7 +108,7 @@ def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
         module = module.to("meta")
     else:
         _allocate(module)
-    return module.to(dtype=getattr(torch, spec.dtype)).eval()
+    return convert(module, spec.dtype).eval()
 
 
 def build_default(request: BuildRequest) -> nn.Module:
@@ -136,6 +142,8 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
             f"building {spec.name} gave {type(module).__name__}, not a torch.nn.Module",
             f"upgrade {host.owner(spec.plugin)}, or tell its author" if spec.plugin else "return one",
         )
+    if spec.architecture.typed:
+        check_names(module, spec.input_names, spec.architecture.typed[0])
     return module
 
 

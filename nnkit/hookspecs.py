@@ -173,8 +173,9 @@ class ExportRequest:
 class WriteRequest:
     """Write `module`, which is in eval mode, to `path`.
 
-    inputs: example inputs in order. dynamic: for each of them, axis -> name of the dim that may take
-    other sizes; None where all stay. input_names, output_names: what the file calls them.
+    inputs: example inputs that forward takes by position. keywords: those behind them that it takes by name.
+    dynamic: for each of both, axis -> name of the dim that may take other sizes; None where all stay.
+    input_names, output_names: what the file calls them.
 
     Example:
 
@@ -199,6 +200,7 @@ class WriteRequest:
     dynamic: "tuple[dict[int, str] | None, ...]"
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    keywords: "Mapping[str, Tensor]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

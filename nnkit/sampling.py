@@ -9,7 +9,7 @@ from nnkit.architecture import TensorSpec
 from nnkit.config import config_values
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.loading import load
-from nnkit.spec import ModelSpec
+from nnkit.spec import AS_BUILT, ModelSpec
 
 Inputs = tuple[Tensor, ...]
 
@@ -28,8 +28,12 @@ def sample_inputs(
 
 
 def dtype_of(spec: ModelSpec, tensor: TensorSpec) -> torch.dtype:
-    """Return the torch dtype of a declared tensor: `float` is the dtype of the model."""
-    name = spec.dtype if tensor.dtype == "float" else tensor.dtype
+    """Return the torch dtype of a declared tensor.
+
+    `float` is the dtype that was asked for of the model, float32 where it is as built.
+    """
+    floating = "float32" if spec.dtype == AS_BUILT else spec.dtype
+    name = floating if tensor.dtype == "float" else tensor.dtype
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise UsageProblem(

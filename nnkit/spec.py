@@ -14,6 +14,7 @@ from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean
 FORMAT = 1
 KEYS = ("nnkit", "architecture", "config", "sizes", "seed", "dtype", "weights", "strict")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+AS_BUILT = "as built"  # no dtype was asked for: each weight keeps the one that it was made with
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class ModelSpec:
     plugin: the plugin that declared the architecture; empty for a module of the user's own.
     config: an instance of the architecture's config type.
     sizes: the size of every dim that the inputs use.
-    seed: of the weights and of random inputs. dtype: of the weights, by name.
+    seed: of the weights and of random inputs. dtype: of the weights, by name; "as built" leaves
+    each of them the one that it was made with.
     weights: path of the file that the weights come from, None for random ones. strict: they must be
     exactly those of the model; else those that are in both are taken.
 
@@ -38,7 +40,7 @@ class ModelSpec:
     config: Any
     sizes: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0
-    dtype: str = "float32"
+    dtype: str = AS_BUILT
     weights: str | None = None
     strict: bool = True
 
@@ -51,6 +53,11 @@ class ModelSpec:
     def inputs(self) -> tuple[TensorSpec, ...]:
         """What `forward` takes under this config."""
         return self.architecture.inputs_for(self.config)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of what `forward` takes, in declared order."""
+        return tuple(tensor.name for tensor in self.inputs)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -70,7 +77,7 @@ class ModelSpec:
                 words += [f"--{name.replace('_', '-')}", str(size)]
         if self.seed:
             words += ["--seed", str(self.seed)]
-        if self.dtype != "float32":
+        if self.dtype != AS_BUILT:
             words += ["--dtype", self.dtype]
         if self.weights is not None:
             words += ["--weights", self.weights]
@@ -155,8 +162,8 @@ def make_spec(
     config_part, sizes_part = _split(architecture, options)
     config = make_config(architecture.config, {**base.get("config", {}), **chosen.config, **config_part})
     sizes = _sizes(architecture, config, {**base.get("sizes", {}), **chosen.sizes}, sizes_part)
-    dtype = whole["dtype"] or "float32"
-    if dtype not in DTYPES:
+    dtype = whole["dtype"] or AS_BUILT
+    if dtype not in (AS_BUILT, *DTYPES):
         hint = did_you_mean(str(dtype), DTYPES) or f"one of: {', '.join(DTYPES)}"
         raise UsageProblem(f"unknown dtype {dtype!r}", hint)
     strict = whole["strict"] is not False

@@ -1,6 +1,7 @@
 """The tensors that a module has, takes and gives, and how far their values lie apart."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,15 +10,40 @@ CORE = 10
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a value in order, however nested in tuples, lists and dicts."""
+    """Yield the tensors of a value in order, however nested in tuples, lists, mappings and dataclasses."""
+    return (tensor for _, tensor in named_tensors_in(value))
+
+
+def named_tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a value with their dotted names, in order; a tensor itself has the name "".
+
+    {"logits": y, "cache": [(k, v)]}   ->   logits, cache.0.0, cache.0.1
+    """
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from tensors_in(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from tensors_in(each)
+        yield name, value
+        return
+    for key, part in _parts_of(value):
+        yield from named_tensors_in(part, f"{name}.{key}" if name else str(key))
+
+
+def output_names(value: Any) -> list[str]:
+    """Return what the tensors that forward returned are called where nobody declares it.
+
+    Those of mappings, dataclasses and named tuples have names of their own; others are called by their place:
+    `output`, or `output_0`, `output_1`.
+    """
+    names = [name for name, _ in named_tensors_in(value)]
+    return [name if name and not name[0].isdecimal() else f"output_{name}".rstrip("_") for name in names]
+
+
+def _parts_of(value: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        return value.items()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return zip(value._fields, value, strict=True)
+    return enumerate(value) if isinstance(value, (list, tuple)) else ()
 
 
 def registered(module: nn.Module) -> dict[str, Tensor]:

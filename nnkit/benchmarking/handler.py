@@ -31,6 +31,8 @@ from nnkit.building import build_module
 from nnkit.devices import find_device
 from nnkit.errors import NnkitError, UsageProblem, first_line
 from nnkit.hookspecs import OPTIMIZERS, Host, SummaryRequest
+from nnkit.precision import count_dtypes, main_dtype
+from nnkit.running import bind
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
 from nnkit.summary.memory import storage_bytes
@@ -124,7 +126,7 @@ def _measured(request: BenchRequest, device: torch.device) -> BenchReport:
     modes: tuple[Mode, ...] = ("forward", "training") if request.training else ("forward",)
     request.progress("building", 0.0)
     subjects = [_subject(request, spec, device) for spec in request.specs]
-    dtypes = [spec.dtype for spec in request.specs]
+    dtypes = [main_dtype(subject.module) for subject in subjects]
     before = probe(device, dtypes)
     for place, mode in enumerate(modes):
         _time(request, subjects, mode, device, place / len(modes), 1 / len(modes))
@@ -205,11 +207,13 @@ def _limit(request: BenchRequest, models: int) -> Limit:
 
 def _workload(request: BenchRequest, subject: _Subject, mode: Mode) -> Workload:
     """Return what is timed, after it has run once."""
+    module, compiled = subject.module, request.compiled
+    args, keywords = bind(module, subject.spec.input_names, subject.inputs)
     try:
         if mode == "forward":
-            workload = forward(subject.module, subject.inputs, request.compiled)
+            workload = forward(module, args, keywords, compiled)
         else:
-            workload = training_step(subject.module, subject.inputs, request.compiled, request.optimizer)
+            workload = training_step(module, args, keywords, compiled, request.optimizer)
         workload.run()
     except Untrainable:
         raise
@@ -225,6 +229,7 @@ def _workload(request: BenchRequest, subject: _Subject, mode: Mode) -> Workload:
 def _model(subject: _Subject, peak: Probe) -> BenchModel:
     return BenchModel(
         spec=subject.spec,
+        dtypes=count_dtypes(subject.module.parameters()),
         parameters=sum(each.numel() for each in subject.module.parameters()),
         macs=subject.summary.totals.macs if subject.summary else None,
         batch=subject.spec.sizes.get("batch"),
@@ -244,7 +249,7 @@ def _measurement(subject: _Subject, mode: Mode, peak: Probe) -> Measurement:
         latency=latency,
         throughput=subject.spec.sizes.get("batch", 1) * per_second,
         flops=flops,
-        mfu=None if flops is None else flops * per_second / peak.flops_per_second[subject.spec.dtype],
+        mfu=None if flops is None else flops * per_second / peak.flops_per_second[main_dtype(subject.module)],
         mbu=weights * per_second / peak.bytes_per_second if mode == "forward" else None,
         peak=memory,
         estimate=estimate,

@@ -67,12 +67,13 @@ class Measurement:
 class BenchModel:
     """One of the models.
 
-    batch: the size of its dim `batch`, None where it has none. untrained: why it has no training step, ""
-    where it has one, or none was asked for.
+    dtypes: how many elements of the parameters have which dtype. batch: the size of its dim `batch`, None
+    where it has none. untrained: why it has no training step, "" where it has one, or none was asked for.
     """
 
     spec: ModelSpec
     parameters: int
+    dtypes: Mapping[str, int]
     macs: int | None
     batch: int | None
     measurements: tuple[Measurement, ...]
@@ -161,6 +162,7 @@ class BenchReport:
             {
                 "spec": model.spec.to_dict(),
                 "parameters": model.parameters,
+                "dtypes": dict(model.dtypes),
                 "macs": model.macs,
                 "batch": model.batch,
                 "measurements": [asdict(each) for each in model.measurements],

@@ -1,11 +1,12 @@
 """What is timed: a forward of a model, and a training step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from nnkit.running import needs_gradients
 from nnkit.sampling import Inputs
 from nnkit.tensors import tensors_in
 
@@ -27,19 +28,22 @@ class Workload:
     resident: Callable[[], list[Tensor]]
 
 
-def forward(module: nn.Module, inputs: Inputs, compiled: bool) -> Workload:
-    """Return a forward in eval mode under inference mode."""
+def forward(module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor], compiled: bool) -> Workload:
+    """Return a forward in eval mode without gradients; with them for a model that differentiates in it."""
     module.eval()
     call = torch.compile(module) if compiled else module
+    gradients = needs_gradients(lambda: call(*args, **keywords))
 
     def run() -> None:
-        with torch.inference_mode():
-            call(*inputs)
+        with torch.set_grad_enabled(gradients):
+            call(*args, **keywords)
 
-    return Workload(run, lambda: [*module.parameters(), *module.buffers(), *inputs])
+    return Workload(run, lambda: [*module.parameters(), *module.buffers(), *args, *keywords.values()])
 
 
-def training_step(module: nn.Module, inputs: Inputs, compiled: bool, optimizer: str) -> Workload:
+def training_step(
+    module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor], compiled: bool, optimizer: str
+) -> Workload:
     """Return a forward, a backward of a random projection of the outputs, and a step of the optimiser.
 
     The learning rate is 0: all the arithmetic is done, and the last step trains the model of the first.
@@ -51,25 +55,25 @@ def training_step(module: nn.Module, inputs: Inputs, compiled: bool, optimizer: 
     module.train()
     call = torch.compile(module) if compiled else module
     stepper = KINDS[optimizer](trainable, lr=0.0)
-    projection = _projection(module, inputs)
+    projection = _projection(module, args, keywords)
 
     def run() -> None:
-        outputs = [each for each in tensors_in(call(*inputs)) if each.requires_grad]
+        outputs = [each for each in tensors_in(call(*args, **keywords)) if each.requires_grad]
         torch.autograd.backward(outputs, projection)
         stepper.step()
         stepper.zero_grad(set_to_none=True)
 
     def resident() -> list[Tensor]:
         state = tensors_in(list(stepper.state.values()))
-        return [*module.parameters(), *module.buffers(), *inputs, *state]
+        return [*module.parameters(), *module.buffers(), *args, *keywords.values(), *state]
 
     return Workload(run, resident)
 
 
-def _projection(module: nn.Module, inputs: Inputs) -> list[Tensor]:
+def _projection(module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor]) -> list[Tensor]:
     """Return the gradient of a random weighted mean of each output that can be differentiated."""
     try:
-        outputs = [each for each in tensors_in(module(*inputs)) if each.requires_grad]
+        outputs = [each for each in tensors_in(module(*args, **keywords)) if each.requires_grad]
     except ValueError as problem:
         if "more than 1 value per channel" not in str(problem):
             raise

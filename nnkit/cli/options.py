@@ -153,7 +153,7 @@ def architecture_options(
                      help="Whether they must be all of the model's and no others. [default: strict]"),
         click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
                      help="Take them from safetensors (or its index), or from .pt by weights_only."),
-        click.option("--dtype", type=click.Choice(DTYPES), help="Of weights and inputs."),
+        click.option("--dtype", type=click.Choice(DTYPES), help="Dtype of the weights. [default: as built]"),
         click.option("--seed", type=int, help="Of weights and random inputs. [default: 0]"),
         click.option("--preset", metavar="NAME", help="Named values for options and sizes.",
                      shell_complete=_complete_preset),

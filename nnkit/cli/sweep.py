@@ -16,6 +16,7 @@ from nnkit.cli.settings import Settings
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
 from nnkit.hookspecs import CORE_EXECUTOR
+from nnkit.spec import AS_BUILT
 from nnkit.sweep.report import NOT_RUN, ModelResult, SweepReport, SweepStopped
 from nnkit.sweep.tasks import is_pattern
 
@@ -159,7 +160,7 @@ def run_many(
     try:
         report = api.smoke_sweep(
             *patterns, device=device, checks=checks or None, full=full, compiled=compiled,
-            seed=ctx.params["seed"] or 0, dtype=ctx.params["dtype"] or "float32", sizes=ctx.meta[OPTIONS],
+            seed=ctx.params["seed"] or 0, dtype=ctx.params["dtype"] or AS_BUILT, sizes=ctx.meta[OPTIONS],
             results=many.results,
             shard=many.shard or (1, 1), time_limit=many.time_limit or TIME_LIMIT,
             memory_limit=many.memory_limit, jobs=many.jobs, executor=many.executor or CORE_EXECUTOR,

@@ -62,8 +62,7 @@ def _check_shapes(
     for sizes in tried:
         at = words.sizes(sizes)
         try:
-            with torch.inference_mode():
-                outputs = subject.outputs(module, subject.inputs(sizes=sizes))
+            outputs = subject.evaluate(module, subject.inputs(sizes=sizes))
         except Failed as fault:
             raise Unmet(f"{fault}, at {at}") from fault
         except Exception as error:

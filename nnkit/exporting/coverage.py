@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from nnkit.exporting.plan import run_module
 from nnkit.exporting.tolerance import typical
+from nnkit.running import call, evaluate
 from nnkit.sampling import Inputs
 from nnkit.tensors import core_of, tensors_in
 
@@ -51,7 +52,9 @@ class Effects:
         return set(self.effects) - self.seen
 
 
-def effects_of(module: nn.Module, inputs: Inputs, limits: Sequence[float | None]) -> Effects | None:
+def effects_of(
+    module: nn.Module, input_names: Sequence[str], inputs: Inputs, limits: Sequence[float | None]
+) -> Effects | None:
     """Measure the effect of every parameter by one backward pass, or return None where none is possible.
 
     limits: what may be off in each output, None for one that has no gradient.
@@ -64,7 +67,7 @@ def effects_of(module: nn.Module, inputs: Inputs, limits: Sequence[float | None]
         parameter.requires_grad_(True)
     try:
         with torch.enable_grad():
-            projection = _projection(tensors_in(whole(*inputs)), limits)
+            projection = _projection(tensors_in(call(whole, input_names, inputs)), limits)
             if projection is None:
                 return None
             gradients = torch.autograd.grad(projection, list(parameters.values()), allow_unused=True)
@@ -111,7 +114,10 @@ def is_constant(tensor: Tensor) -> bool:
 
 
 def perturbed(
-    module: nn.Module, samples: Sequence[Inputs], names: set[str] | None = None
+    module: nn.Module,
+    input_names: Sequence[str],
+    samples: Sequence[Inputs],
+    names: set[str] | None = None,
 ) -> nn.Module | None:
     """Return a copy of `module` whose outputs feel its weights, or None where none is found.
 
@@ -122,30 +128,35 @@ def perturbed(
     if not any(True for _ in module.parameters()):
         return None
     constant = {name for name, each in module.named_parameters() if is_constant(each)}
-    best = _stirred(module, constant, NOISE, samples, names) or _stirred(
-        module, constant, NOISE / 10, samples, names
-    )
+    best = _stirred(module, constant, NOISE, input_names, samples, names)
+    if best is None:
+        best = _stirred(module, constant, NOISE / 10, input_names, samples, names)
     if best is None:
         return None
-    unseen = _unseen(best, samples[0])
+    unseen = _unseen(best, input_names, samples[0])
     half = any(each.dtype in (torch.float16, torch.bfloat16) for each in module.parameters())
     for louder in () if half else LOUDER:  # what louder noise shows, coarse rounding hides
         if not unseen:
             break
-        other = _stirred(best, unseen, NOISE * louder, samples, names)
-        if other is not None and len(left := _unseen(other, samples[0])) < len(unseen):
+        other = _stirred(best, unseen, NOISE * louder, input_names, samples, names)
+        if other is not None and len(left := _unseen(other, input_names, samples[0])) < len(unseen):
             best, unseen = other, left
     return best
 
 
-def _unseen(module: nn.Module, inputs: Inputs) -> set[str]:
-    limits = [typical(each) for each in run_module(module, inputs)]
-    effects = effects_of(module, inputs, limits)
+def _unseen(module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> set[str]:
+    limits = [typical(each) for each in run_module(module, input_names, inputs)]
+    effects = effects_of(module, input_names, inputs, limits)
     return effects.unseen if effects else set()
 
 
 def _stirred(
-    module: nn.Module, noisy: set[str], noise: float, samples: Sequence[Inputs], names: set[str] | None
+    module: nn.Module,
+    noisy: set[str],
+    noise: float,
+    input_names: Sequence[str],
+    samples: Sequence[Inputs],
+    names: set[str] | None,
 ) -> nn.Module | None:
     """Return a copy with noise on some parameters and measured statistics; None where it gives NaN."""
     other = copy.deepcopy(module)
@@ -157,12 +168,15 @@ def _stirred(
                 fan_in = parameter.numel() // parameter.shape[0] if parameter.ndim > 1 else 1
                 # Of a matrix: as much as keeps the spread of what it multiplies.
                 parameter.add_(drawn * (noise if fan_in == 1 else noise / NOISE * fan_in**-0.5))
-    _calibrate(other, samples, names)
-    bad = any(each.isnan().any() for each in run_module(other, samples[0]) if each.is_floating_point())
+    _calibrate(other, input_names, samples, names)
+    outputs = run_module(other, input_names, samples[0])
+    bad = any(each.isnan().any() for each in outputs if each.is_floating_point())
     return None if bad else other
 
 
-def _calibrate(module: nn.Module, samples: Iterable[Inputs], names: set[str] | None) -> None:
+def _calibrate(
+    module: nn.Module, input_names: Sequence[str], samples: Iterable[Inputs], names: set[str] | None
+) -> None:
     """Let each normalisation take the mean of the statistics of all samples."""
     norms = [
         (name, each)
@@ -178,9 +192,8 @@ def _calibrate(module: nn.Module, samples: Iterable[Inputs], names: set[str] | N
         each.reset_running_stats()
         each.train()
     try:
-        with torch.no_grad():
-            for sample in samples:
-                module(*(each.clone() for each in sample))
+        for sample in samples:
+            evaluate(module, input_names, sample)
     except (RuntimeError, ValueError):  # one value per channel has no spread
         for each, _, _, state in before:
             each.load_state_dict(state)

@@ -84,9 +84,10 @@ def _heeds(format: str) -> frozenset[str]:
 def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None:
     """Let a declared format write its file."""
     # It gets a copy, so that whatever it does to the module is found by the comparison.
+    args, keywords = plan.bind(module, plan.traced)
     request = WriteRequest(
-        spec=plan.spec, module=copy.deepcopy(module), path=path, inputs=plan.traced, dynamic=plan.dynamic,
-        input_names=plan.input_names, output_names=plan.output_names,
+        spec=plan.spec, module=copy.deepcopy(module), path=path, inputs=args, keywords=keywords,
+        dynamic=plan.dynamic, input_names=plan.input_names, output_names=plan.output_names,
     )  # fmt: skip
     try:
         with quiet():
@@ -161,7 +162,7 @@ class DeclaredRunner:
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 results = self._call(tuple(each.clone() for each in inputs))
                 return [each.detach().cpu() for each in results]
         except Exception as error:

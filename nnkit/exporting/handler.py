@@ -15,6 +15,7 @@ from nnkit.exporting.plan import make_plan
 from nnkit.exporting.proof import Prover
 from nnkit.exporting.report import ExportReport, Proof
 from nnkit.hookspecs import Exporter, ExportRequest
+from nnkit.precision import main_dtype
 
 
 def export(request: ExportRequest) -> ExportReport:
@@ -33,6 +34,10 @@ def _export(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
     with staged(request.path, request.force) as path:
         request.progress(f"building {request.spec.name}")
         module = build_module(request.spec, request.host, device)
+        if request.options.float32_io and (dtype := main_dtype(module)) != "float16":
+            raise UsageProblem(
+                f"--float32-io is for float16 models, this one is {dtype}", "add --dtype float16"
+            )
         if request.format == "safetensors":
             written, opset, proof = _safetensors(request, module, path)
         elif exporter is None:
@@ -50,10 +55,6 @@ def _check_options(request: ExportRequest) -> None:
         flag = "--fix" if name == "fixed" else f"--{name.replace('_', '-')}"
         raise UsageProblem(f"{flag} doesn't concern {request.format}", "leave it out")
     options = request.options
-    if options.float32_io and request.spec.dtype != "float16":
-        raise UsageProblem(
-            f"--float32-io is for float16 models, this one is {request.spec.dtype}", "add --dtype float16"
-        )
     for name in (*(options.input_names or ()), *(options.output_names or ())):
         if not name.isidentifier():
             raise UsageProblem(f"{name!r} can't name an input or output", "letters, digits and _ alone")

@@ -49,17 +49,21 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
 
 
 def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
+    args, keywords = plan.bind(module, plan.traced)
     try:
         with quiet(), looped_recurrences(), torch.inference_mode():
             program = torch.onnx.export(
                 module,
-                plan.traced,
+                args,
+                kwargs=keywords,
                 dynamo=True,
                 optimize=False,
                 input_names=plan.input_names,
                 output_names=plan.output_names,
                 # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
-                dynamic_shapes=plan.dynamic,
+                dynamic_shapes=dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
+                if keywords
+                else plan.dynamic,
                 opset_version=opset,
                 verbose=False,
             )

@@ -226,17 +226,17 @@ class OnnxFile:
         try:
             return OnnxRuntime(model, weights)
         except Refused as refused:
-            if self._plan.spec.dtype == "float32":
+            if self._plan.dtype == "float32":
                 raise
             try:
-                return Evaluator(model, weights, f"ONNX Runtime has no {self._plan.spec.dtype} for it")
+                return Evaluator(model, weights, f"ONNX Runtime has no {self._plan.dtype} for it")
             except Refused as error:
                 raise Refused(f"{refused}; nor by the reference evaluator of onnx: {error}") from error
 
     @cached_property
     def _may_crash(self) -> bool:
         """Whether it has a loop in float16, on which ONNX Runtime 1.32 takes the whole process down."""
-        return self._plan.spec.dtype == "float16" and any(
+        return self._plan.dtype == "float16" and any(
             node.op_type in ("Loop", "Scan", "If") for node in self._model.graph.node
         )
 

@@ -11,9 +11,10 @@ from nnkit.axes import names_in
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.exporting.sizes import other_sizes, traced_sizes
 from nnkit.hookspecs import ExportOptions
+from nnkit.precision import main_dtype
+from nnkit.running import bind, evaluate_tensors
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
-from nnkit.tensors import tensors_in
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,12 @@ class Run:
 class Plan:
     """What is exported, and the runs that prove it.
 
-    dims: those that stay free. runs: the first has the inputs to trace with; the second has the same
-    sizes and other values, if there are any; then come other sizes.
+    dtype: that most of the weights have. dims: those that stay free. runs: the first has the inputs to trace
+    with; the second has the same sizes and other values, if there are any; then come other sizes.
     """
 
     spec: ModelSpec
+    dtype: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     dims: Mapping[str, Dim]
@@ -50,6 +52,16 @@ class Plan:
     @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(tensor.name for tensor in self.outputs)
+
+    def bind(
+        self, module: nn.Module, tensors: Sequence[Tensor]
+    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Return what forward of `module` takes by position and by name, for inputs in declared order."""
+        return bind(module, self.spec.input_names, tensors)
+
+    def run(self, module: nn.Module, tensors: Inputs) -> list[Tensor]:
+        """Return the tensors that `module` gives for inputs in declared order."""
+        return run_module(module, self.spec.input_names, tensors)
 
     def is_free(self, axis: int | str) -> bool:
         """Whether a declared axis follows dims that stay free, and nothing else."""
@@ -91,7 +103,7 @@ def make_plan(
     declared = spec.outputs if len(spec.outputs) == count else _undeclared(count)
     outputs = _renamed(declared, options.output_names, "output")
     _check_names([each.name for each in (*inputs, *outputs)])
-    return Plan(spec, inputs, outputs, free, runs)
+    return Plan(spec, main_dtype(module), inputs, outputs, free, runs)
 
 
 def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> list[Tensor]:
@@ -100,19 +112,18 @@ def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> list[Ten
     Raises PluginProblem where it is the plugin's declaration that is at fault.
     """
     try:
-        return run_module(module, inputs)
+        return run_module(module, spec.input_names, inputs)
     except NnkitError as error:
         raise spec.forward_problem(error.message, error.hint) from error
 
 
-def run_module(module: nn.Module, inputs: Inputs) -> list[Tensor]:
-    """Return the tensors that `module` gives; the inputs are copied, so that it can't change them.
+def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
+    """Return the tensors that `module` gives for inputs of these names, which it can't change.
 
     Raises NnkitError when forward fails.
     """
     try:
-        with torch.inference_mode():
-            return list(tensors_in(module(*(each.clone() for each in inputs))))
+        return evaluate_tensors(module, names, inputs)
     except Exception as error:
         shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
         raise NnkitError(

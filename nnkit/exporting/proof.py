@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.exporting.coverage import Effects, effects_of, perturbed
-from nnkit.exporting.plan import Plan, Run, run_module
+from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.report import Check, Coverage, Proof, Weights
 from nnkit.exporting.runtimes import Refused
 from nnkit.exporting.tolerance import SHARE, allowed, same, scale_of, typical
@@ -85,7 +85,7 @@ class Reference:
         if place not in self._outputs:
             run = self._plan.runs[place]
             try:
-                results = run_module(self.module, run.inputs)
+                results = self._plan.run(self.module, run.inputs)
             except NnkitError as error:
                 name = self._plan.spec.name
                 raise VerificationFailed(
@@ -97,7 +97,7 @@ class Reference:
 
     def check_repeatable(self) -> None:
         """Raise VerificationFailed when the module gives something else the second time."""
-        again = [each.cpu() for each in run_module(self.module, self._plan.traced)]
+        again = [each.cpu() for each in self._plan.run(self.module, self._plan.traced)]
         for name, first, second in zip(self._plan.output_names, self.outputs(0), again, strict=True):
             check = compare(self._plan.runs[0], name, second, first, "own")
             if not check.passed and not first.isnan().any():
@@ -114,7 +114,7 @@ class Reference:
         inputs = self._plan.runs[place].inputs
         exact = tuple(each.double() if each.is_floating_point() else each for each in inputs)
         try:
-            wanted = run_module(self._exact, exact)[index].cpu()
+            wanted = self._plan.run(self._exact, exact)[index].cpu()
         except NnkitError:  # a dtype that is written in its forward
             return 0.0
         given = self.outputs(place)[index]
@@ -134,7 +134,7 @@ class Reference:
             place = self._plan.output_names.index(check.output)
             if check.rounded:
                 limits[place] = max(limits[place] or 0.0, check.tolerance)
-        return effects_of(self.module, self._plan.traced, limits)
+        return effects_of(self.module, self._plan.spec.input_names, self._plan.traced, limits)
 
     @cached_property
     def uninformative(self) -> dict[str, str]:
@@ -201,7 +201,7 @@ class Prover:
         key = None if replaceable is None else frozenset(replaceable)
         if key not in self._perturbed:
             samples = [run.inputs for run in self._plan.runs[:2]]
-            module = perturbed(self._own.module, samples, replaceable)
+            module = perturbed(self._own.module, self._plan.spec.input_names, samples, replaceable)
             self._perturbed[key] = None if module is None else Reference(module, self._plan)
         return self._perturbed[key]
 

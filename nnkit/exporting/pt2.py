@@ -18,11 +18,12 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the date that torch gives the other members
 
 def write(request: WriteRequest) -> None:
     """Write the program, without stack traces; raises NnkitError when torch can't capture the module."""
-    dynamic = tuple(axes and dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in request.dynamic)
+    axes = tuple(names and dict.fromkeys(names, torch.export.Dim.DYNAMIC) for names in request.dynamic)
+    dynamic = dict(zip(request.spec.input_names, axes, strict=True)) if request.keywords else axes
     try:
         with quiet(), looped_recurrences(), torch.inference_mode():
             program = torch.export.export(
-                request.module, request.inputs, dynamic_shapes=dynamic, strict=False
+                request.module, request.inputs, dict(request.keywords), dynamic_shapes=dynamic, strict=False
             )
     except Exception as error:
         raise export_failure(error, request.spec.name, request.spec.inputs) from error
@@ -44,11 +45,12 @@ def stamp(path: Path, text: str) -> None:
 def run(path: Path) -> Callable[[Inputs], list[Tensor]]:
     """Return what runs a program."""
     with quiet():
-        module = torch.export.load(path).module()
+        program = torch.export.load(path)
+        module = program.module()
 
     def call(inputs: Inputs) -> list[Tensor]:
-        with torch.inference_mode():
-            return list(tensors_in(module(*inputs)))
+        args, keywords = torch.utils._pytree.tree_unflatten(list(inputs), program.call_spec.in_spec)
+        return list(tensors_in(module(*args, **keywords)))
 
     return call
 

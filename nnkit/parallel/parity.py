@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from nnkit.errors import NnkitError
 from nnkit.parallel.strategies import Spread, spread
 from nnkit.parallel.world import World
+from nnkit.running import bind, without_gradients
 from nnkit.sampling import Inputs
 from nnkit.smoke.report import CheckResult
 from nnkit.smoke.subject import TOLERANCE, Failed, Skipped, Subject, batch_axis, difference, tolerance_of
@@ -63,14 +64,15 @@ def prove(subject: Subject, world: World, strategy: str) -> Proof:
     if not any(each.requires_grad for each in module.parameters()):
         return Proof(shares.sizes, [CheckResult("launch", "skipped", "it has no trainable parameters")])
     weights = _check("weights", lambda: _same_weights(module))
-    loss = Loss.of(module, shares.whole, world.rank)
-    one = _train(Spread(module, module, ""), shares.whole, loss)
+    alone, names = Spread(module, module, ""), subject.spec.input_names
+    loss = Loss.of(alone, names, shares.whole, world.rank)
+    one = _train(alone, names, shares.whole, loss)
     mesh = init_device_mesh(subject.device.type, (world.size,))
-    over = spread(strategy, _settled(subject.fresh()), mesh, shares.whole)
+    over = spread(strategy, _settled(subject.fresh()), mesh, names, shares.whole)
     if over is None:
         reason = f"no Linear or Embedding layer that it calls has a size that {world.size} divides"
         return Proof(shares.sizes, [CheckResult("launch", "skipped", reason)])
-    many = _train(over, shares.own, loss)
+    many = _train(over, names, shares.own, loss)
     many = replace(many, loss=_mean(many.loss, world, subject.device))
     how = f"{world.size} ranks over {dist.get_backend()}, {shares.message}, {over.message}"
     checks = [
@@ -138,10 +140,10 @@ class Loss:
     rank: int
 
     @classmethod
-    def of(cls, module: nn.Module, inputs: Inputs, rank: int) -> "Loss":
-        """Return a loss of the outputs of `module` for the whole batch."""
-        with torch.no_grad():
-            outputs = _differentiable(module, inputs)
+    def of(cls, alone: Spread, input_names: Sequence[str], inputs: Inputs, rank: int) -> "Loss":
+        """Return a loss of the outputs for the whole batch, of a model that is in this process alone."""
+        found = without_gradients(lambda: _differentiable(alone, input_names, inputs))
+        outputs = [each.detach() for each in found]
         generator = torch.Generator().manual_seed(0)
         weights = [torch.randn(each.shape, generator=generator).to(each) for each in outputs]
         pairs = zip(outputs, weights, strict=True)
@@ -168,18 +170,21 @@ class Loss:
         return weight.narrow(axis, self.rank * size, size)
 
 
-def _differentiable(module: nn.Module, inputs: Inputs) -> list[Tensor]:
-    return [each for each in tensors_in(module(*inputs)) if each.is_floating_point()]
+def _differentiable(over: Spread, input_names: Sequence[str], inputs: Inputs) -> list[Tensor]:
+    args, keywords = bind(over.inner, input_names, [each.clone() for each in inputs])
+    return [each for each in tensors_in(over.module(*args, **keywords)) if each.is_floating_point()]
 
 
-def _train(over: Spread, inputs: Inputs, loss_of: Callable[[list[Tensor]], Tensor]) -> Trained:
+def _train(
+    over: Spread, input_names: Sequence[str], inputs: Inputs, loss_of: Callable[[list[Tensor]], Tensor]
+) -> Trained:
     """Train a model a few steps, and return what came of it, gathered from the shards of all ranks."""
     parameters = {name: each for name, each in over.inner.named_parameters() if each.requires_grad}
     optimiser = torch.optim.AdamW(parameters.values(), lr=LEARNING_RATE, foreach=False)
     first, gradients = 0.0, {}
     for step in range(STEPS):
         optimiser.zero_grad()
-        loss = loss_of(_differentiable(over.module, tuple(each.clone() for each in inputs)))
+        loss = loss_of(_differentiable(over, input_names, inputs))
         loss.backward()  # type: ignore[no-untyped-call]
         if step == 0:
             first = float(loss.detach())

@@ -1,7 +1,7 @@
 """How a model is spread over processes: replicated (ddp), sharded (fsdp), or each layer split (tp)."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
+from nnkit.running import bind, without_gradients
 from nnkit.sampling import Inputs
 
 
@@ -34,17 +35,20 @@ class Spread:
     message: str
 
 
-def spread(strategy: str, module: nn.Module, mesh: DeviceMesh, inputs: Inputs) -> Spread | None:
+def spread(
+    strategy: str, module: nn.Module, mesh: DeviceMesh, input_names: Sequence[str], inputs: Inputs
+) -> Spread | None:
     """Spread `module` itself over the mesh; None where the strategy finds nothing in it to split."""
+    args, keywords = bind(module, input_names, inputs)
     match strategy:
         case "ddp":
             return _replicated(module, mesh)
         case "fsdp":
-            names = shard(module, mesh, called_with(module, *inputs))
+            names = shard(module, mesh, called_with(module, *args, **keywords))
             blocks = f"{len(names)} blocks and the rest" if names else "all of it"
             return Spread(module, module, f"{blocks} sharded by fully_shard")
         case _:
-            return _split(module, mesh, called_with(module, *inputs))
+            return _split(module, mesh, called_with(module, *args, **keywords))
 
 
 def called_with(module: nn.Module, *args: Any, **kwargs: Any) -> set[str]:
@@ -55,8 +59,7 @@ def called_with(module: nn.Module, *args: Any, **kwargs: Any) -> set[str]:
         for name, each in module.named_modules()
     ]
     try:
-        with torch.no_grad():
-            module(*args, **kwargs)
+        without_gradients(lambda: module(*args, **kwargs))
     finally:
         for hook in hooks:
             hook.remove()

@@ -12,6 +12,6 @@ def as_text(report: BuildReport) -> str:
         f"parameters   {report.parameters:,} ({words.size(report.parameter_bytes)}), "
         f"{report.trainable:,} trainable",
         f"buffers      {report.buffers:,}",
-        f"device       {report.device}, {report.spec.dtype}",
+        f"device       {report.device}, {words.dtypes(report.dtypes) or report.spec.dtype}",
     ]
     return "\n".join(lines)

@@ -14,7 +14,8 @@ def as_text(report: SmokeReport, color: bool = False) -> str:
     """Return the checklist, a line each, and below what failed the command that runs it alone."""
     how = "compiled · " if report.compiled else ""
     sizes = words.sizes(report.spec.sizes)
-    title = f"{report.spec.name} on {report.device} · {how}{sizes} · {report.spec.dtype}"
+    dtypes = words.dtypes(report.dtypes) or report.spec.dtype
+    title = f"{report.spec.name} on {report.device} · {how}{sizes} · {dtypes}"
     return "\n".join([title, "", *checklist(report.checks, color)])
 
 

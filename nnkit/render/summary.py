@@ -82,7 +82,8 @@ def check_columns(names: Sequence[str]) -> tuple[str, ...]:
 
 def _title(report: SummaryReport) -> str:
     spec = report.spec
-    what = [spec.name, *(f"{name} {size:,}" for name, size in spec.sizes.items()), spec.dtype]
+    dtypes = words.dtypes(report.totals.dtypes) or spec.dtype
+    what = [spec.name, *(f"{name} {size:,}" for name, size in spec.sizes.items()), dtypes]
     return " · ".join(what)
 
 

@@ -48,6 +48,13 @@ def sizes(assignment: Mapping[str, int]) -> str:
     return " ".join(f"{name}={value}" for name, value in assignment.items()) or "no dims"
 
 
+def dtypes(elements: Mapping[str, int]) -> str:
+    """Return `float32`, or of a mixed model `bfloat16 4,160 · float32 64`; "" where there are no elements."""
+    if len(elements) <= 1:
+        return "".join(elements)
+    return " · ".join(f"{dtype} {number:,}" for dtype, number in elements.items())
+
+
 def percent(share: float) -> str:
     """Return a share as `99.9 %`, rounded down, so that 100 % is all."""
     return f"{int(share * 1000) / 10:g} %"

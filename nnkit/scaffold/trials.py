@@ -2,19 +2,18 @@
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from nnkit.architecture import Dim
 from nnkit.building import build_module
 from nnkit.errors import NnkitError, first_line
 from nnkit.hookspecs import Host
+from nnkit.running import evaluate
 from nnkit.sampling import sample_inputs
 from nnkit.scaffold.expressions import divisors
 from nnkit.spec import ModelSpec
-from nnkit.tensors import tensors_in
+from nnkit.tensors import output_names, tensors_in
 
 LARGEST_STEP = 64
 FAR = 64  # steps away from the first size: what grows slowly has moved by then
@@ -143,20 +142,10 @@ def run(spec: ModelSpec, host: Host, device: str) -> Run:
 
 def _run_on(spec: ModelSpec, host: Host, device: str) -> Run:
     module = build_module(spec, host, device)
-    with torch.no_grad():
-        named = _named(module(*sample_inputs(spec, device=device)))
+    value = evaluate(module, spec.input_names, sample_inputs(spec, device=device))
+    named = dict(zip(output_names(value), tensors_in(value), strict=True))
     return Run(
         {name: tuple(each.shape) for name, each in named.items()},
         {name: each.dtype for name, each in named.items()},
         sum(each.numel() for each in module.parameters()),
     )
-
-
-def _named(value: Any) -> dict[str, Tensor]:
-    """Return the tensors of what forward returned, by the names that it has for them."""
-    tensors = list(tensors_in(value))
-    if isinstance(value, dict) and all(isinstance(each, Tensor) for each in value.values()):
-        return {str(key): each for key, each in value.items()}
-    if len(tensors) == 1:
-        return {"output": tensors[0]}
-    return {f"output_{place}": each for place, each in enumerate(tensors)}

@@ -6,7 +6,7 @@ would on a real one. Set up before the first backward of a process: autograd the
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from nnkit.running import call
 from nnkit.sampling import Inputs
 from nnkit.smoke.origins import Origins, current_line, words_for
 from nnkit.smoke.states import hidden
@@ -105,11 +106,11 @@ class Accelerator:
         return [own, autocast]
 
     @contextmanager
-    def holding(self, module: nn.Module, inputs: Inputs) -> Iterator[Inputs]:
+    def holding(self, module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> Iterator[Inputs]:
         """Move `module` and `inputs` there; while it lasts, all tensors are fake. Yields the inputs."""
         if any(map(is_lazy, module.parameters())):
             with torch.no_grad():
-                module(*inputs)
+                call(module, input_names, inputs)
         with self.fake:
             self._move(module)
             moved = tuple(self._moved(each) for each in inputs)

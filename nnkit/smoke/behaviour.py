@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nnkit.axes import names_in
 from nnkit.errors import first_line
+from nnkit.running import without_gradients
 from nnkit.smoke.subject import Failed, Outputs, Skipped, Subject, Warned, difference, tolerance_of
 from nnkit.spec import ModelSpec
 from nnkit.tensors import registered
@@ -32,8 +33,7 @@ def batch_sizes(subject: Subject) -> str:
     for size in tried:
         sizes = {**subject.sizes, "batch": size}
         try:
-            with torch.inference_mode():
-                outputs = subject.outputs(module, subject.inputs(sizes=sizes))
+            outputs = subject.evaluate(module, subject.inputs(sizes=sizes))
         except (RuntimeError, ValueError, IndexError) as error:
             raise Failed(f"fails with a batch of {size}: {first_line(error)}") from error
         for declared, tensor in outputs:
@@ -47,13 +47,11 @@ def eval_state(subject: Subject) -> str:
     """A run in eval mode leaves parameters, buffers and attributes as they were."""
     module = subject.fresh()
     before, plain = _tensors(module), _attributes(module)
-    with torch.inference_mode():
-        subject.outputs(module, subject.inputs())
+    subject.evaluate(module, subject.inputs())
     after = _tensors(module)
     changed = [name for name, each in after.items() if not _equal(before.get(name), each)]
     if changed:
-        with torch.inference_mode():
-            subject.outputs(module, subject.inputs())
+        subject.evaluate(module, subject.inputs())
         if all(_equal(after[name], each) for name, each in _tensors(module).items()):
             raise Warned(f"{changed[0]} is set by the first run in eval mode, and stays")
         raise Failed(f"{changed[0]} is another after a run in eval mode")
@@ -87,8 +85,10 @@ def inputs_unchanged(subject: Subject) -> str:
     before = [each.clone() for each in inputs]
     for mode in (False, True):
         module = subject.fresh().train(mode)
-        with torch.set_grad_enabled(mode):
+        if mode:
             subject.outputs(module, inputs)
+        else:
+            without_gradients(lambda: subject.outputs(module, inputs))  # noqa: B023 - called at once
         for name, one, other in zip(names, before, inputs, strict=True):
             if not torch.equal(one, other):
                 raise Failed(f"forward changes its input {name} in {'training' if mode else 'eval'}")
@@ -100,16 +100,15 @@ def input_effect(subject: Subject) -> str:
     if subject.given is not None:
         raise Skipped("of the given inputs no others are known")
     module, inputs, others = subject.stirred(), subject.inputs(), subject.inputs(seed=1)
-    with torch.inference_mode():
-        base = subject.outputs(module, _copies(inputs))
-        seen = []
-        for place, tensor in enumerate(subject.spec.inputs):
-            if torch.equal(inputs[place], others[place]):
-                continue  # it is sampled the same each time
-            changed = [*inputs[:place], others[place], *inputs[place + 1 :]]
-            if not _moved(base, subject.outputs(module, _copies(changed))):
-                raise Failed(f"no output depends on input {tensor.name}")
-            seen.append(tensor.name)
+    base = subject.evaluate(module, inputs)
+    seen = []
+    for place, tensor in enumerate(subject.spec.inputs):
+        if torch.equal(inputs[place], others[place]):
+            continue  # it is sampled the same each time
+        changed = [*inputs[:place], others[place], *inputs[place + 1 :]]
+        if not _moved(base, subject.evaluate(module, changed)):
+            raise Failed(f"no output depends on input {tensor.name}")
+        seen.append(tensor.name)
     if not seen:
         raise Skipped("every input is sampled the same each time")
     return ", ".join(seen)
@@ -121,10 +120,6 @@ def _moved(base: Outputs, other: Outputs) -> bool:
     return any(one.shape != two.shape or not torch.equal(one, two) for (_, one), (_, two) in pairs)
 
 
-def _copies(inputs: Any) -> tuple[Tensor, ...]:
-    return tuple(each.clone() for each in inputs)
-
-
 def causality(subject: Subject) -> str:
     """Along the dim that is declared causal, no output sees an input that comes later."""
     dim = subject.spec.architecture.causal
@@ -134,16 +129,15 @@ def causality(subject: Subject) -> str:
         raise Skipped(f"the inputs have no dim called {dim}")
     length = subject.sizes[dim]
     module, inputs, others = subject.stirred(), subject.inputs(), subject.inputs(seed=1)
-    with torch.inference_mode():
-        base = subject.outputs(module, _copies(inputs))
-        for cut in (length - 1, length // 2):
-            mixed = [
-                _later(dim, tensor.shape, one, two, cut)
-                for tensor, one, two in zip(subject.spec.inputs, inputs, others, strict=True)
-            ]
-            for name, apart in _earlier(subject.spec, base, subject.outputs(module, tuple(mixed)), cut):
-                if apart:
-                    raise Failed(f"output {name} before {dim} {cut} sees what comes after it")
+    base = subject.evaluate(module, inputs)
+    for cut in (length - 1, length // 2):
+        mixed = [
+            _later(dim, tensor.shape, one, two, cut)
+            for tensor, one, two in zip(subject.spec.inputs, inputs, others, strict=True)
+        ]
+        for name, apart in _earlier(subject.spec, base, subject.evaluate(module, mixed), cut):
+            if apart:
+                raise Failed(f"output {name} before {dim} {cut} sees what comes after it")
     return f"outputs along {dim}, cut at {length - 1} and {length // 2}"
 
 

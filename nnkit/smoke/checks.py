@@ -28,8 +28,7 @@ def shapes(subject: Subject) -> str:
     """Outputs have the shapes, and the device, that are declared, at two assignments of the sizes."""
     module, seen = subject.fresh(), []
     for sizes in filter(None, (subject.sizes, subject.other_sizes)):
-        with torch.inference_mode():
-            outputs = subject.outputs(module, subject.inputs(sizes=sizes))
+        outputs = subject.evaluate(module, subject.inputs(sizes=sizes))
         for declared, tensor in outputs:
             wanted = subject.spec.shape(declared, sizes)
             if subject.spec.outputs and tuple(tensor.shape) != wanted:
@@ -137,12 +136,10 @@ def batch_independence(subject: Subject) -> str:
     if all(axis is None for axis in axes) or subject.given is not None:
         raise Skipped("the inputs have no dim called batch")
     module, inputs = subject.fresh(), subject.inputs()
-    with torch.inference_mode():
-        together = subject.outputs(module, inputs)
-        for index in range(subject.sizes["batch"]):
-            alone = [row(tensor, axis, index) for tensor, axis in zip(inputs, axes, strict=True)]
-            single = subject.outputs(module, tuple(each.clone() for each in alone))
-            _same_row(together, single, index)
+    together = subject.evaluate(module, inputs)
+    for index in range(subject.sizes["batch"]):
+        alone = [row(tensor, axis, index) for tensor, axis in zip(inputs, axes, strict=True)]
+        _same_row(together, subject.evaluate(module, alone), index)
     return f"{subject.sizes['batch']} samples, together and alone"
 
 
@@ -160,9 +157,7 @@ def _same_row(together: Outputs, single: Outputs, index: int) -> None:
 def determinism(subject: Subject) -> str:
     """Two runs in eval mode give the same outputs."""
     module, inputs = subject.fresh(), subject.inputs()
-    with torch.inference_mode():
-        first = subject.outputs(module, tuple(each.clone() for each in inputs))
-        second = subject.outputs(module, tuple(each.clone() for each in inputs))
+    first, second = subject.evaluate(module, inputs), subject.evaluate(module, inputs)
     apart, name, rounding = largest_difference(first, second)
     if not rounding:
         raise Failed(f"output {name} differs from run to run by {apart:.2g} of its spread")

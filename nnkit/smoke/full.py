@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import nn
 from nnkit.errors import first_line
 from nnkit.exporting.capture import looped_recurrences, quiet
 from nnkit.exporting.coverage import perturbed
+from nnkit.precision import convert
+from nnkit.running import bind, call, evaluate_tensors, without_gradients
 from nnkit.smoke.subject import (
     Failed,
     Outputs,
@@ -83,14 +86,15 @@ def _distance(outputs: Outputs, targets: list[torch.Tensor]) -> torch.Tensor:
 def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has for it
     """torch.compile captures it and gives the same outputs; breaks in the graph are told."""
     module, inputs = replace(subject, compiled=False).stirred(), subject.inputs()
-    with torch.inference_mode():
-        expected = list(tensors_in(module(*inputs)))
+    args, keywords = bind(module, subject.spec.input_names, inputs)
+    expected = evaluate_tensors(module, subject.spec.input_names, inputs)
     torch._dynamo.reset()
     breaks = torch._dynamo.utils.counters["graph_break"]
     breaks.clear()
     try:
-        with quiet(), torch.no_grad():
-            found = list(tensors_in(torch.compile(module, backend="aot_eager")(*inputs)))
+        compiled = torch.compile(module, backend="aot_eager")
+        with quiet():
+            found = without_gradients(lambda: list(tensors_in(compiled(*args, **keywords))))
     except Exception as error:
         raise Failed(f"torch.compile fails: {type(error).__name__}: {first_line(error)}") from error
     _same(expected, found, "compiled")
@@ -102,11 +106,12 @@ def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has fo
 def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
     module, inputs = replace(subject, compiled=False).stirred(), subject.inputs()
+    args, keywords = bind(module, subject.spec.input_names, inputs)
+    expected = evaluate_tensors(module, subject.spec.input_names, inputs)
     try:
-        with quiet(), looped_recurrences(), torch.inference_mode():
-            expected = list(tensors_in(module(*inputs)))
-            program = torch.export.export(module, inputs, strict=False)
-            found = list(tensors_in(program.module()(*inputs)))
+        with quiet(), looped_recurrences():
+            program = without_gradients(lambda: torch.export.export(module, args, keywords, strict=False))
+            found = without_gradients(lambda: list(tensors_in(program.module()(*args, **keywords))))
     except Exception as error:
         raise Failed(f"torch.export fails: {type(error).__name__}: {first_line(error)}") from error
     _same(expected, found, "exported")
@@ -131,7 +136,7 @@ def half(subject: Subject) -> str:
         return _alike(subject, subject.stirred(), torch.float16, casting=False)
     except Failed:
         # Before it has measured statistics, a deep network may grow its signals beyond what float16 holds.
-        measured = perturbed(subject.fresh(), [subject.inputs()])
+        measured = perturbed(subject.fresh(), subject.spec.input_names, [subject.inputs()])
         if measured is None:
             raise
         return _alike(subject, measured, torch.float16, casting=False)
@@ -139,17 +144,16 @@ def half(subject: Subject) -> str:
 
 def _alike(subject: Subject, module: nn.Module, kind: torch.dtype, casting: bool) -> str:
     inputs = subject.inputs()
-    with torch.inference_mode():
-        expected = subject.outputs(module, inputs)
-        try:
-            if casting:
-                with torch.autocast(subject.device.type, kind):
-                    found = subject.outputs(module, inputs)
-            else:
-                halves = tuple(each.to(kind) if each.is_floating_point() else each for each in inputs)
-                found = subject.outputs(module.to(kind), halves)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise Failed(f"fails in {str(kind)[6:]}: {first_line(error)}") from error
+    expected = subject.evaluate(module, inputs)
+    try:
+        if casting:
+            with torch.autocast(subject.device.type, kind):
+                found = subject.evaluate(module, inputs)
+        else:
+            halves = tuple(each.to(kind) if each.is_floating_point() else each for each in inputs)
+            found = subject.evaluate(convert(module, kind), halves)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise Failed(f"fails in {str(kind)[6:]}: {first_line(error)}") from error
     worst = 1.0
     for (declared, one), (_, two) in zip(expected, found, strict=True):
         if not one.is_floating_point() or one.numel() < 2:
@@ -190,7 +194,7 @@ def train_determinism(subject: Subject) -> str:
 def gradient_checkpointing(subject: Subject) -> str:
     """With its activations computed again in backward, outputs and gradients are the same."""
     outputs, gradients = _seeded_step(subject, subject.stirred())
-    ways = [_Recomputed(subject.stirred()), *_switched_on(subject.stirred())]
+    ways = [_Recomputed(subject.stirred(), subject.spec.input_names), *_switched_on(subject.stirred())]
     for module in ways:
         try:
             found, others = _seeded_step(subject, module)
@@ -219,12 +223,15 @@ def _seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict[str
 class _Recomputed(nn.Module):
     """A module that keeps no activation for backward."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, input_names: Sequence[str]) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.input_names = module, input_names
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        return torch.utils.checkpoint.checkpoint(self.module, *inputs, use_reentrant=False)
+        def run(*inputs: torch.Tensor) -> Any:
+            return call(self.module, self.input_names, inputs)
+
+        return torch.utils.checkpoint.checkpoint(run, *inputs, use_reentrant=False)
 
 
 def _switched_on(module: nn.Module) -> list[nn.Module]:
@@ -245,10 +252,12 @@ def channels_last(subject: Subject) -> str:
     if not any(each.ndim == 4 for each in inputs):
         raise Skipped("no input has four axes")
     module = subject.stirred()
-    with torch.inference_mode(), warnings.catch_warnings():
+    names = subject.spec.input_names
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = list(tensors_in(module(*inputs)))
+        expected = evaluate_tensors(module, names, inputs)
         turned = [each.to(memory_format=torch.channels_last) if each.ndim == 4 else each for each in inputs]
-        found = list(tensors_in(module.to(memory_format=torch.channels_last)(*turned)))  # type: ignore[call-overload]
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found = evaluate_tensors(module, names, turned)
     _same(expected, found, "in channels_last")
     return "the same outputs"

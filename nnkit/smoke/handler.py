@@ -10,6 +10,7 @@ from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.exporting.plan import run_declared
 from nnkit.hookspecs import Check, Host, SmokeRequest
 from nnkit.loading import load
+from nnkit.precision import count_dtypes
 from nnkit.smoke.checklist import CHECKS
 from nnkit.smoke.report import CheckResult, SmokeReport
 from nnkit.smoke.subject import Failed, Skipped, Subject, Warned
@@ -32,7 +33,8 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
         request.progress(f"checking {check.name}")
         results.append(replace(_run(check, subject), repeat=_repeat(request, check)))
     spec = request.spec.with_sizes(subject.sizes)
-    return SmokeReport(spec, str(device), tuple(results), request.compiled)
+    dtypes = count_dtypes(module.parameters())
+    return SmokeReport(spec, str(device), tuple(results), request.compiled, dtypes)
 
 
 def _try_compiler(device: torch.device) -> None:

@@ -58,12 +58,13 @@ def _slope(
     """Return the central difference of the loss along the direction."""
     parameters = [each for each in module.parameters() if each.requires_grad]
     values = []
-    with torch.no_grad():
-        before = [each.clone() for each in parameters]
-        for side in (step, -step):
+    before = [each.detach().clone() for each in parameters]
+    for side in (step, -step):
+        with torch.no_grad():
             for parameter, kept, direction in zip(parameters, before, directions, strict=True):
                 parameter.copy_(kept + side * direction)
-            values.append(float(projection(subject.outputs(module, inputs), needs_gradient=False)))
+        values.append(float(projection(subject.evaluate(module, inputs), needs_gradient=False)))
+    with torch.no_grad():
         for parameter, kept in zip(parameters, before, strict=True):
             parameter.copy_(kept)
     return (values[0] - values[1]) / (2 * step)

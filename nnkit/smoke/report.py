@@ -1,6 +1,7 @@
 """What a smoke-run says. Torch-free."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from nnkit.spec import ModelSpec
@@ -31,6 +32,7 @@ class SmokeReport:
     """The checklist, line by line, and the device and sizes (those of `spec`) that it ran with.
 
     checks: what each of them found. compiled: whether what torch.compile made of the model was checked.
+    dtypes: how many elements of the parameters have which dtype.
 
     Example:
 
@@ -44,6 +46,7 @@ class SmokeReport:
     device: str
     checks: tuple[CheckResult, ...]
     compiled: bool = False
+    dtypes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -60,6 +63,7 @@ class SmokeReport:
             "spec": self.spec.to_dict(),
             "passed": self.passed,
             "device": self.device,
+            "dtypes": dict(self.dtypes),
             "compiled": self.compiled,
             "checks": [asdict(check) for check in self.checks],
         }

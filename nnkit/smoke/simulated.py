@@ -66,7 +66,7 @@ def placement(subject: Subject, accelerator: Accelerator) -> str:
     """
     module, inputs = subject.fresh().train(), subject.inputs()
     try:
-        with accelerator.holding(module, inputs) as placed:
+        with accelerator.holding(module, subject.spec.input_names, inputs) as placed:
             outputs = subject.outputs(module, placed)
             _all_there(module, outputs, accelerator)
             _train(module, outputs)

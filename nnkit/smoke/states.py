@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nnkit.building import build_module
 from nnkit.errors import first_line
+from nnkit.precision import convert
 from nnkit.smoke.subject import Failed, Skipped, Subject, Warned, largest_difference
 
 DEEP = 3  # containers within containers that are looked into
@@ -62,9 +63,7 @@ def round_trip(subject: Subject) -> str:
     except RuntimeError as error:
         raise Failed(f"its own state dict doesn't fit: {' '.join(str(error).split())[:200]}") from error
     inputs = subject.inputs()
-    with torch.inference_mode():
-        first = subject.outputs(module, tuple(each.clone() for each in inputs))
-        second = subject.outputs(other, tuple(each.clone() for each in inputs))
+    first, second = subject.evaluate(module, inputs), subject.evaluate(other, inputs)
     apart, name, rounding = largest_difference(first, second)
     if not rounding:
         raise Failed(f"output {name} differs by {apart:.2g} of its spread: it isn't all in the state dict")
@@ -74,11 +73,10 @@ def round_trip(subject: Subject) -> str:
 def cast(subject: Subject) -> str:
     """It runs in bfloat16 after `.to(torch.bfloat16)`, and gives bfloat16 back."""
     kind = torch.bfloat16
-    module = subject.fresh().to(kind)
+    module = convert(subject.fresh(), kind)
     inputs = tuple(each.to(kind) if each.is_floating_point() else each for each in subject.inputs())
     try:
-        with torch.inference_mode():
-            outputs = subject.outputs(module, inputs)
+        outputs = subject.evaluate(module, inputs)
     except (RuntimeError, TypeError, ValueError) as error:
         raise Failed(f"fails in bfloat16: {first_line(error)}") from error
     for declared, tensor in outputs:

@@ -1,9 +1,10 @@
 """What a check works on: one model on one device, its inputs, and how to judge its outputs."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from nnkit.architecture import Dim, TensorSpec
 from nnkit.building import build_module
 from nnkit.exporting.sizes import other_sizes
 from nnkit.hookspecs import Host
+from nnkit.running import call, evaluate_tensors
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
 from nnkit.tensors import spread_of, tensors_in
@@ -110,13 +112,24 @@ class Subject:
             device=str(self.device),
         )  # fmt: skip
 
-    def outputs(self, module: nn.Module, inputs: Inputs) -> Outputs:
+    def outputs(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
         """Run `module` and return its tensors beside their declarations.
 
         Where the architecture declares none, or where more follow in training (auxiliary heads), they
         get a name and the shape that they have, with a dim where its size suggests it, the batch in front.
         """
-        tensors = list(tensors_in(module(*inputs)))
+        return self._declared(module, list(tensors_in(self.call(module, inputs))))
+
+    def evaluate(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
+        """Do the same without gradients, on copies of the inputs; what it returns has no gradient either."""
+        return self._declared(module, evaluate_tensors(module, self.spec.input_names, inputs))
+
+    def call(self, module: nn.Module, inputs: Sequence[Tensor]) -> Any:
+        """Run `module` on inputs in declared order, and return what it returns."""
+        return call(module, self.spec.input_names, inputs)
+
+    def _declared(self, module: nn.Module, tensors: list[Tensor]) -> Outputs:
+        """Return the tensors that `module` returned beside their declarations."""
         declared = self.spec.outputs
         if not declared or module.training:
             more = enumerate(tensors[len(declared) :], len(declared))

@@ -11,6 +11,8 @@ from nnkit.building import build_module, build_without_weights
 from nnkit.errors import NnkitError
 from nnkit.hookspecs import SummaryRequest
 from nnkit.loading import load
+from nnkit.precision import count_dtypes
+from nnkit.running import bind
 from nnkit.sampling import sample_inputs
 from nnkit.summary.counting import Formula
 from nnkit.summary.report import ForwardFailed, Row, Shape, Sharded, SummaryReport, Totals
@@ -46,7 +48,8 @@ def _sharded(request: SummaryRequest, ranks: int, optimizer: str) -> Sharded:
     from nnkit.parallel.sizing import estimate_sharded  # it imports torch's distributed tensors
 
     def sharded(module: nn.Module, inputs: tuple[Any, ...]) -> Sharded:
-        return estimate_sharded(module, inputs, request.keywords, ranks, optimizer, request.device)
+        args, keywords = _bound(request, module, inputs)
+        return estimate_sharded(module, args, keywords, ranks, optimizer, request.device)
 
     return _without_weights(request, sharded)
 
@@ -56,8 +59,9 @@ def _trained(request: SummaryRequest, report: SummaryReport, optimizer: str) -> 
     from nnkit.summary.training import with_training  # fake tensors import sympy, which takes a second
 
     def trained(module: nn.Module, inputs: tuple[Any, ...]) -> SummaryReport:
+        args, keywords = _bound(request, module, inputs)
         formulas = formulas_of(request)
-        return with_training(report, module, inputs, request.keywords, formulas, optimizer, request.device)
+        return with_training(report, module, args, keywords, formulas, optimizer, request.device)
 
     return _without_weights(request, trained)
 
@@ -139,13 +143,21 @@ def _trace(
     budget: int | None = None,
     values: bool = True,
 ) -> Trace:
-    seen = trace(
-        module, inputs, request.keywords, formulas=formulas_of(request), budget=budget, values=values
-    )
+    args, keywords = _bound(request, module, inputs)
+    seen = trace(module, args, keywords, formulas=formulas_of(request), budget=budget, values=values)
     names = _argument_names(request, module, len(inputs))
     given = zip([*names, *request.keywords], [*inputs, *request.keywords.values()], strict=True)
     seen.root.inputs = described((), dict(given))
     return seen
+
+
+def _bound(
+    request: SummaryRequest, module: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return what forward takes by position and by name; what Python gave for a module is bound already."""
+    if request.module is not None:
+        return inputs, request.keywords
+    return bind(module, request.spec.input_names, inputs)
 
 
 def _argument_names(request: SummaryRequest, module: nn.Module, count: int) -> list[str]:
@@ -250,6 +262,7 @@ def _totals(module: nn.Module, seen: Trace) -> Totals:
         frozen=_elements(parameters) - trainable,
         buffers=_elements(buffers),
         parameter_bytes=_bytes(parameters),
+        dtypes=count_dtypes(parameters),
         buffer_bytes=_bytes(buffers),
         macs=macs,
         flops=2 * macs,

@@ -108,6 +108,7 @@ class Totals:
     """What the whole model holds and costs. Every tensor counts once, tied or not.
 
     macs: multiply-adds of convolutions and matrix products; flops: twice that.
+    dtypes: how many elements of the parameters have which dtype.
     training_flops: forward and backward together, None unless it was asked for.
     uncounted: the operators that ran and were not counted, with how often.
     unused: the parameters that no operator read, by name; `aux1.*` where it is all of a module's.
@@ -124,6 +125,7 @@ class Totals:
     training_flops: int | None = None
     uncounted: Mapping[str, int] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    dtypes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, 
 from nnkit.hookspecs import CORE_EXECUTOR, Executed, ExecuteRequest, Plain
 from nnkit.plugin_manager import PluginManager
 from nnkit.references import Reference
+from nnkit.spec import AS_BUILT
 from nnkit.sweep import executors
 from nnkit.sweep.memory import can_limit_memory
 from nnkit.sweep.report import STATUSES, ModelResult, SweepReport, SweepStopped
@@ -37,7 +38,7 @@ class SweepRequest:
     full: bool = False
     compiled: bool = False
     seed: int = 0
-    dtype: str = "float32"
+    dtype: str = AS_BUILT
     sizes: Mapping[str, int] = field(default_factory=dict)
     results: Path | None = None
     shard: tuple[int, int] = (1, 1)

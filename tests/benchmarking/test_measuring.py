@@ -87,7 +87,7 @@ def test_a_training_step_leaves_the_model_as_it_was_and_its_gradient_is_of_a_pro
     before = {name: each.clone() for name, each in module.named_parameters()}
     seen = []
     module.weight.register_hook(lambda gradient: seen.append(gradient.clone()))
-    step = training_step(module, (x,), False, optimizer)
+    step = training_step(module, (x,), {}, False, optimizer)
     for _ in range(3):
         step.run()
     assert all(torch.equal(before[name], each) for name, each in module.named_parameters())
@@ -105,7 +105,7 @@ def test_a_forward_is_in_eval_mode_and_keeps_no_graph():
     seen = []
     module = nn.Sequential(nn.Linear(3, 3))
     module.register_forward_hook(lambda module, args, out: seen.append((module.training, out.is_inference())))
-    forward(module.train(), (torch.ones(1, 3),), False).run()
+    forward(module.train(), (torch.ones(1, 3),), {}, False).run()
     assert seen == [(False, True)]
 
 
@@ -128,7 +128,7 @@ class Largest(nn.Module):
 )
 def test_what_has_no_training_step_says_why(module, reason):
     with pytest.raises(Untrainable, match=reason):
-        training_step(module, (torch.ones(1, 3),), False, "adam")
+        training_step(module, (torch.ones(1, 3),), {}, False, "adam")
 
 
 def test_the_peak_is_what_is_alive_at_once():

@@ -20,7 +20,7 @@ def test_the_effect_of_a_weight_is_how_far_redrawing_it_moves_the_output():
     torch.manual_seed(0)
     module, x = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 4)), torch.randn(64, 20)
     limit = limits(module, x)
-    effects = effects_of(module, (x,), limit).effects
+    effects = effects_of(module, ("x",), (x,), limit).effects
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             before, kept = module(x), parameter.clone()
@@ -47,11 +47,11 @@ class Parts(nn.Module):
 def test_what_a_gate_hides_what_is_faint_and_what_is_not_read():
     torch.manual_seed(0)
     module, x = Parts(), torch.randn(8, 5)
-    effects = effects_of(module, (x,), limits(module, x))
+    effects = effects_of(module, ("x",), (x,), limits(module, x))
     assert effects.unseen == {"inner.weight", "inner.bias", "gate", "faint"}
     assert effects.unused == ("unread.weight", "unread.bias")
-    other = perturbed(module, [(x,), (torch.randn(8, 5),)])
-    assert effects_of(other, (x,), limits(other, x)).unseen == set()
+    other = perturbed(module, ("x",), [(x,), (torch.randn(8, 5),)])
+    assert effects_of(other, ("x",), (x,), limits(other, x)).unseen == set()
     assert not module.gate.any()  # the module itself stays as it is
 
 
@@ -61,7 +61,7 @@ def test_statistics_of_normalisations_are_measured_and_dropout_stays_off():
     with torch.no_grad():
         module[0].weight.mul_(1e-9)
     samples = [(torch.randn(40, 5),), (torch.randn(40, 5),)]
-    other = perturbed(module, samples)
+    other = perturbed(module, ("x",), samples)
     with torch.inference_mode():
         assert torch.equal(other(samples[0][0]), other(samples[0][0]))
         assert other[1](other[0](samples[0][0])).std() > 0.3
@@ -77,7 +77,7 @@ def test_integers_alone_have_no_effect_to_measure():
         def forward(self, x):
             return self.linear(x).argmax(-1)
 
-    assert effects_of(Largest(), (torch.randn(2, 3),), [None]) is None
+    assert effects_of(Largest(), ("x",), (torch.randn(2, 3),), [None]) is None
 
 
 def test_masked_scores_do_not_widen_what_is_allowed():

@@ -18,13 +18,17 @@ def write(request: WriteRequest) -> None:
     """Write NAME.xml and NAME.bin, weights uncompressed, the dims that are free left open."""
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         between = Path(folder, "model.onnx")
+        # Inputs that forward takes by name need their axes by name as well.
+        named = dict(zip(request.spec.input_names, request.dynamic, strict=True))
+        dynamic = named if request.keywords else request.dynamic
         program = torch.onnx.export(
             request.module,
             request.inputs,
+            kwargs=dict(request.keywords),
             dynamo=True,
             input_names=request.input_names,
             output_names=request.output_names,
-            dynamic_shapes=request.dynamic,
+            dynamic_shapes=dynamic,
             verbose=False,
         )
         program.save(str(between))
