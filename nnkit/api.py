@@ -5,6 +5,7 @@ inputs. Options are config fields, dims, `seed`, `dtype` and `weights`, by name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +21,7 @@ from nnkit.hookspecs import (
     SummaryRequest,
 )
 from nnkit.plugin_manager import PluginManager
+from nnkit.process import neutral_torch, one_at_a_time
 from nnkit.references import look_up
 from nnkit.spec import AS_BUILT, ModelSpec, make_spec
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     Inputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any] | None
 
 
+@one_at_a_time
 def resolve(
     reference: str, *, preset: str | None = None, manager: PluginManager | None = None, **options: Any
 ) -> ModelSpec:
@@ -48,6 +51,7 @@ def resolve(
     return look_up(reference, manager or plugin_manager()).resolve(preset, options)
 
 
+@one_at_a_time
 def build(
     reference: "str | ModelSpec",
     *,
@@ -67,9 +71,11 @@ def build(
 
     manager = manager or plugin_manager()
     spec, _ = _target(reference, None, preset, manager, options)
-    return build_module(spec, manager, "meta" if device == "meta" else find_device(str(device)))
+    with neutral_torch(spec):
+        return build_module(spec, manager, "meta" if device == "meta" else find_device(str(device)))
 
 
+@one_at_a_time
 def summarize(
     target: "str | ModelSpec | nn.Module",
     inputs: "Inputs" = None,
@@ -94,10 +100,12 @@ def summarize(
     """
     manager = manager or plugin_manager()
     request = _summary_request(target, inputs, optimizer, device, preset, manager, options)
-    report: SummaryReport = manager.hook.nnkit_summarize(request=replace(request, fsdp=fsdp))
+    with neutral_torch(request.spec, request.module):
+        report: SummaryReport = manager.hook.nnkit_summarize(request=replace(request, fsdp=fsdp))
     return report
 
 
+@one_at_a_time
 def fit(
     target: "str | ModelSpec",
     memory: str | int,
@@ -121,9 +129,11 @@ def fit(
     manager = manager or plugin_manager()
     request = _summary_request(target, None, optimizer, device, preset, manager, options)
     limit = memory if isinstance(memory, int) else parse_size(memory)
-    return fit_into(request, dim, limit)
+    with neutral_torch(request.spec):
+        return fit_into(request, dim, limit)
 
 
+@one_at_a_time
 def compare(
     *targets: "str | ModelSpec",
     optimizer: str | None = None,
@@ -144,6 +154,7 @@ def compare(
     return compare([summarize(each, optimizer=optimizer, device=device, manager=manager) for each in targets])
 
 
+@one_at_a_time
 def inspect_file(path: str | Path, *, stats: bool = False) -> "FileReport":
     """Return what is in a model file of anybody's: ONNX, safetensors (its index too), or `.pt`.
 
@@ -173,6 +184,7 @@ def _summary_request(
     )  # fmt: skip
 
 
+@one_at_a_time
 def export(
     target: "str | ModelSpec | nn.Module",
     path: str | Path,
@@ -201,7 +213,7 @@ def export(
     before still is.
     """
     manager, path = manager or plugin_manager(), Path(path)
-    spec, _ = _target(target, inputs, preset, manager, options)
+    spec, module = _target(target, inputs, preset, manager, options)
     format = format or format_of(path, manager)
     suffix = suffix_of(format, manager)
     if format in formats_of(manager) and path.suffix != suffix:
@@ -214,10 +226,12 @@ def export(
         device=device, options=how if opset is None else replace(how, opset=opset),
         progress=progress or _ignore,
     )  # fmt: skip
-    report: ExportReport = manager.hook.nnkit_export(request=request)
+    with neutral_torch(spec, module):
+        report: ExportReport = manager.hook.nnkit_export(request=request)
     return report
 
 
+@one_at_a_time
 def verify(
     path: str | Path,
     against: "str | ModelSpec | nn.Module | None" = None,
@@ -242,12 +256,15 @@ def verify(
     from nnkit.exporting.verifying import VerifyRequest, verify
 
     manager, path = manager or plugin_manager(), Path(path)
-    spec, _ = _target(str(path) if against is None else against, inputs, preset, manager, options)
+    spec, module = _target(str(path) if against is None else against, inputs, preset, manager, options)
     if named is None:
         named = against is not None or "weights" in options
-    return verify(VerifyRequest(path, spec, manager, _tuple(inputs), named, progress or _ignore))
+    request = VerifyRequest(path, spec, manager, _tuple(inputs), named, progress or _ignore)
+    with neutral_torch(spec, module):
+        return verify(request)
 
 
+@one_at_a_time
 def export_all(
     target: "str | ModelSpec",
     folder: str | Path,
@@ -304,6 +321,7 @@ def suffix_of(format: str, manager: PluginManager) -> str:
     return suffixes.get(format, f".{format}")
 
 
+@one_at_a_time
 def smoke_run(
     target: "str | ModelSpec | nn.Module",
     inputs: "Sequence[Tensor] | None" = None,
@@ -341,7 +359,7 @@ def smoke_run(
             raise UsageProblem("a device that is there isn't simulated", "give device or simulate")
         device = f"{simulate} (simulated)"  # no handler that doesn't know simulations finds it
     manager = manager or plugin_manager()
-    spec, _ = _target(target, inputs, preset, manager, options)
+    spec, module = _target(target, inputs, preset, manager, options)
     _refuse_unsupported(spec, "smoke-run")
     request = SmokeRequest(
         spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
@@ -349,10 +367,12 @@ def smoke_run(
         parallel=parallel if processes is None else parallel or "ddp", processes=processes,
         time_limit=time_limit, progress=progress or _ignore,
     )  # fmt: skip
-    report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
+    with neutral_torch(spec, module):
+        report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report
 
 
+@one_at_a_time
 def smoke_sweep(
     *patterns: str,
     device: str = "cpu",
@@ -398,6 +418,7 @@ def smoke_sweep(
     return sweep(request)
 
 
+@one_at_a_time
 def bench(
     *targets: "str | ModelSpec | nn.Module",
     inputs: "Sequence[Tensor] | None" = None,
@@ -426,14 +447,16 @@ def bench(
     from nnkit.benchmarking.handler import BenchRequest, bench
 
     manager = manager or plugin_manager()
-    specs = tuple(_target(each, inputs, preset, manager, options)[0] for each in targets)
-    return bench(
-        BenchRequest(
-            specs=specs, host=manager, inputs=_tuple(inputs), device=device, training=training,
-            optimizer=optimizer, rounds=rounds, time_limit=time_limit, threads=threads, compiled=compiled,
-            progress=progress or _ignore,
-        )
+    found = [_target(each, inputs, preset, manager, options) for each in targets]
+    request = BenchRequest(
+        specs=tuple(spec for spec, _ in found), host=manager, inputs=_tuple(inputs), device=device,
+        training=training, optimizer=optimizer, rounds=rounds, time_limit=time_limit, threads=threads,
+        compiled=compiled, progress=progress or _ignore,
     )  # fmt: skip
+    with ExitStack() as stack:
+        for spec, module in found:
+            stack.enter_context(neutral_torch(spec, module))
+        return bench(request)
 
 
 def _target(

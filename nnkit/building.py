@@ -1,5 +1,6 @@
 """ModelSpec -> nn.Module, on any device or on none."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,10 +175,13 @@ def _parameters_on_meta() -> Iterator[None]:
     A `torch.device("meta")` context would be simpler, but constructors that compute with tensors
     (all of torchvision's RegNets) fail under it.
     """
-    register = nn.Module.register_parameter
+    register, here = nn.Module.register_parameter, threading.get_ident()
     seen: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
 
     def register_parameter(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if threading.get_ident() != here:
+            register(self, name, parameter)
+            return
         if parameter is not None and not parameter.is_meta and not is_lazy(parameter):
             # Kept by identity, with the original alive, so that tied parameters stay tied.
             _, parameter = seen.setdefault(id(parameter), (parameter, _empty(parameter, "meta")))

@@ -31,7 +31,7 @@ from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.hookspecs import OPTIMIZERS
 from nnkit.summary.kernels import DOUBTS, STAND_INS, TEMPORARIES
 from nnkit.summary.report import Memory
-from nnkit.summary.tracing import random_states_kept
+from nnkit.process import random_states_kept
 from nnkit.tensors import tensors_in
 
 MEASURABLE = 2 * 2**30  # bytes of parameters, up to which a model that needs values is run for real

@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-import random
-import sys
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nnkit.process import random_states_kept
 from nnkit.summary.counting import Cost, Formula, cost_of, is_mover, product_shape, reads_values
 from nnkit.summary.report import Failure, Shape, TensorInfo, Value, tensors_of
 from nnkit.tensors import tensors_in
@@ -145,9 +145,11 @@ class Watcher:
     @contextmanager
     def watching(self, values: bool = True) -> Iterator[None]:
         """See every call of a module, of a function and of an operator."""
-        called = nn.Module.__call__
+        called, here = nn.Module.__call__, threading.get_ident()
 
         def call_module(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() != here:  # a model that another thread runs meanwhile
+                return called(module, *args, **kwargs)
             return self.call_module(called, module, args, kwargs)
 
         # Not hooks for all modules: those see neither keyword arguments beforehand nor a failure.
@@ -311,22 +313,6 @@ def _as_it_was(module: nn.Module) -> Iterator[None]:
             for buffer, version, before in buffers:
                 if buffer._version != version:
                     buffer.copy_(before)
-
-
-@contextmanager
-def random_states_kept(devices: Iterable[torch.device] = ()) -> Iterator[None]:
-    """Put the random states of torch, on the CPU and on `devices`, of Python and of NumPy back at the end."""
-    accelerators = [each for each in devices if each.type not in ("cpu", "meta")]
-    kinds = {each.type for each in accelerators} or {"cuda"}
-    numpy = sys.modules.get("numpy")
-    of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=accelerators, device_type=kinds.pop()):
-            yield
-    finally:
-        random.setstate(of_python)
-        if numpy:
-            numpy.random.set_state(of_numpy)
 
 
 def _has_values(tensor: Tensor) -> bool:
