@@ -62,7 +62,9 @@ def test_figures_are_the_same_in_every_context(context):
     assert report.totals.parameters == 545_098
     assert report.totals.macs == 884_736 + 4_718_592 + 524_288 + 1_280
     assert report.totals.dtypes == {"float32": 545_098}
-    assert report.memory.training_peak == nnkit.summarize("simple-cnn", optimizer="adamw").memory.training_peak
+    assert (
+        report.memory.training_peak == nnkit.summarize("simple-cnn", optimizer="adamw").memory.training_peak
+    )
 
 
 @contexts

@@ -21,7 +21,10 @@ def derivative(subject: Subject) -> str:
     if not parameters:
         raise Skipped("it has no parameters")
     try:
-        value = projection(subject.outputs(module, inputs))
+        outputs = subject.outputs(module, inputs)
+        # Forces, say, depend on the parameters and have no gradient of their own in eval mode.
+        differentiable = [place for place, (_, tensor) in enumerate(outputs) if tensor.requires_grad]
+        value = projection([outputs[place] for place in differentiable])
         gradients = torch.autograd.grad(value, parameters, allow_unused=True)
     except (RuntimeError, TypeError) as error:
         raise Failed(f"fails in float64: {first_line(error)}") from error
@@ -33,7 +36,7 @@ def derivative(subject: Subject) -> str:
     )
     best = float("inf")
     for step in STEPS:
-        measured = _slope(subject, module, inputs, directions, step)
+        measured = _slope(subject, module, inputs, differentiable, directions, step)
         apart = abs(measured - slope) / max(abs(measured), abs(slope), 1e-12)
         best = min(best, apart)
         if best < NEAR:
@@ -53,9 +56,14 @@ def _directions(parameters: list[nn.Parameter]) -> list[Tensor]:
 
 
 def _slope(
-    subject: Subject, module: nn.Module, inputs: tuple[Tensor, ...], directions: list[Tensor], step: float
+    subject: Subject,
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    differentiable: list[int],
+    directions: list[Tensor],
+    step: float,
 ) -> float:
-    """Return the central difference of the loss along the direction."""
+    """Return the central difference of the loss of some of the outputs along the direction."""
     parameters = [each for each in module.parameters() if each.requires_grad]
     values = []
     before = [each.detach().clone() for each in parameters]
@@ -63,7 +71,9 @@ def _slope(
         with torch.no_grad():
             for parameter, kept, direction in zip(parameters, before, directions, strict=True):
                 parameter.copy_(kept + side * direction)
-        values.append(float(projection(subject.evaluate(module, inputs), needs_gradient=False)))
+        outputs = subject.evaluate(module, inputs)
+        kept = [outputs[place] for place in differentiable]
+        values.append(float(projection(kept, needs_gradient=False)))
     with torch.no_grad():
         for parameter, kept in zip(parameters, before, strict=True):
             parameter.copy_(kept)

@@ -29,9 +29,9 @@ from torch.utils._pytree import tree_map_only
 
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.hookspecs import OPTIMIZERS
+from nnkit.process import random_states_kept
 from nnkit.summary.kernels import DOUBTS, STAND_INS, TEMPORARIES
 from nnkit.summary.report import Memory
-from nnkit.process import random_states_kept
 from nnkit.tensors import tensors_in
 
 MEASURABLE = 2 * 2**30  # bytes of parameters, up to which a model that needs values is run for real
