@@ -76,8 +76,7 @@ def models(tmp_path, monkeypatch):
 
 
 def run(*words):
-    result = CliRunner().invoke(cli, [str(word) for word in words])
-    return result
+    return CliRunner().invoke(cli, [str(word) for word in words])
 
 
 class Signature(nn.Module):
@@ -166,7 +165,9 @@ def test_a_name_that_forward_does_not_know_is_refused_with_the_nearest(models):
     done = run("summary", "models.py:Gap", "--input", "idss: int64[batch, time=8] < 50")
     assert isinstance(done.exception, UsageProblem)
     assert done.exception.message == "models.py:Gap has no input 'idss'"
-    assert done.exception.hint == "did you mean ids?; forward of models.py:Gap takes ids, mask, kinds"
+    assert (
+        done.exception.hint == "did you mean ids or kinds?; forward of models.py:Gap takes ids, mask, kinds"
+    )
 
 
 def test_a_required_input_that_is_left_out_is_named(models):

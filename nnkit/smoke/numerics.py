@@ -1,5 +1,7 @@
 """The check of the gradient: against finite differences, in float64."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -21,11 +23,7 @@ def derivative(subject: Subject) -> str:
     if not parameters:
         raise Skipped("it has no parameters")
     try:
-        outputs = subject.outputs(module, inputs)
-        # Forces, say, depend on the parameters and have no gradient of their own in eval mode.
-        differentiable = [place for place, (_, tensor) in enumerate(outputs) if tensor.requires_grad]
-        value = projection([outputs[place] for place in differentiable])
-        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        differentiable, gradients = _gradients(subject, module, inputs, parameters)
     except (RuntimeError, TypeError) as error:
         raise Failed(f"fails in float64: {first_line(error)}") from error
     directions = _directions(parameters)
@@ -44,6 +42,28 @@ def derivative(subject: Subject) -> str:
     if not best <= CLOSE:
         raise Failed(f"the gradient is off by {best:.2g} of what finite differences give")
     return f"within {best:.1g} of finite differences"
+
+
+def _gradients(
+    subject: Subject, module: nn.Module, inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter]
+) -> tuple[list[int], tuple[Tensor | None, ...]]:
+    """Return which outputs can be differentiated, and the gradients of a loss of them.
+
+    Forces, say, depend on the parameters and have no gradient in eval mode: their model differentiates in its
+    own forward, and frees the graph. In training mode it keeps it; torch's own layers stay in eval mode, so
+    that nothing is dropped out.
+    """
+    outputs = subject.outputs(module, inputs)
+    differentiable = [place for place, (_, tensor) in enumerate(outputs) if tensor.requires_grad]
+    value = projection([outputs[place] for place in differentiable])
+    try:
+        return differentiable, torch.autograd.grad(value, parameters, allow_unused=True)
+    except RuntimeError as error:
+        if "a second time" not in str(error) or module.training:
+            raise
+    for part in module.modules():
+        part.training = not type(part).__module__.startswith("torch.nn.")
+    return _gradients(subject, module, inputs, parameters)
 
 
 def _directions(parameters: list[nn.Parameter]) -> list[Tensor]:
