@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from nnkit.exporting.pt2_expressions import NotOfSizes, check_expression
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
@@ -102,10 +104,12 @@ def _is_on_tensors(namespace: str, name: str, overload: str) -> bool:
     """Whether an operator is one of ATen's, or of code that the user has imported, and keeps to tensors."""
     from torch._library.custom_ops import OPDEFS
 
-    if namespace in NAMESPACES:
-        return name not in WITHOUT
     custom = OPDEFS.get(f"{namespace}::{name}")
-    return custom is not None and not custom._init_fn.__module__.startswith("torch.")
+    imported = custom is not None and not custom._init_fn.__module__.startswith("torch.")
+    if not imported and (namespace not in NAMESPACES or name in WITHOUT):
+        return False
+    packet = getattr(getattr(torch.ops, namespace), name, None)
+    return isinstance(getattr(packet, overload, None), torch._ops.OpOverload)
 
 
 def _check_expression(text: str, guard: bool) -> None:
