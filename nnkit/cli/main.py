@@ -14,6 +14,7 @@ import click
 from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.cli.signals import Terminated, end_by, raise_when_terminated
 from nnkit.cli.streams import make_readable
 from nnkit.errors import NnkitError, PluginProblem, did_you_mean
 
@@ -107,6 +108,7 @@ def cli(ctx: click.Context) -> None:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code that the design gives each outcome."""
     make_readable(sys.stdout, sys.stderr)
+    raise_when_terminated()
     settings = Settings()
     try:
         result = cli.main(
@@ -127,6 +129,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         code = _fail(settings, message, hint, error.exit_code)
     except click.ClickException as error:
         code = _fail(settings, error.format_message(), "", error.exit_code)
+    except Terminated as terminated:
+        end_by(terminated.number)
     except (click.Abort, KeyboardInterrupt):
         code = _fail(settings, Interrupted().message, Interrupted().hint, 1)
     except BrokenPipeError:

@@ -150,6 +150,8 @@ class DeclaredFile:
             raise VerificationFailed(f"format {self._exporter.name} can't be run to prove it")
         try:
             return DeclaredRunner(self._exporter, load(self._exporter.run)(path))
+        except NnkitError:
+            raise
         except Exception as error:
             raise Refused(f"{type(error).__name__}: {error}") from error
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from nnkit import metadata
+from nnkit.errors import first_line
 from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
+from nnkit.exporting.pt2_archive import checked_archive
 from nnkit.hookspecs import WriteRequest
 from nnkit.sampling import Inputs
 from nnkit.tensors import tensors_in
@@ -43,9 +45,9 @@ def stamp(path: Path, text: str) -> None:
 
 
 def run(path: Path) -> Callable[[Inputs], list[Tensor]]:
-    """Return what runs a program."""
+    """Return what runs a program. Raises NnkitError where opening it would run code of the file."""
+    program = _load(path)
     with quiet():
-        program = torch.export.load(path)
         module = program.module()
 
     def call(inputs: Inputs) -> list[Tensor]:
@@ -56,10 +58,20 @@ def run(path: Path) -> Callable[[Inputs], list[Tensor]]:
 
 
 def weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors in a program by their names in the module."""
-    with quiet():
-        program = torch.export.load(path)
+    """Return the tensors in a program by their names in the module.
+
+    Raises NnkitError where opening it would run code of the file.
+    """
+    program = _load(path)
     return {
         **program.state_dict,
-        **{name: each for name, each in program.constants.items() if isinstance(each, Tensor)},
+        **{name: value for name, value in program.constants.items() if isinstance(value, Tensor)},
     }
+
+
+def _load(path: Path) -> torch.export.ExportedProgram:
+    with checked_archive(path) as archive, quiet():
+        try:
+            return torch.export.load(archive)
+        except Exception as error:  # torch names no class for what it can't read
+            raise metadata.damaged(path, first_line(error)) from error

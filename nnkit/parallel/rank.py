@@ -94,14 +94,15 @@ def _watched(limit: float) -> Iterator[None]:
     stderr = 2  # whatever has become of sys.stderr
     faulthandler.enable(file=stderr)
     faulthandler.dump_traceback_later(limit, exit=True, file=stderr)
-    faulthandler.register(signal.SIGTERM, file=stderr, chain=True)
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # A rank that waits for another in C++ would never see Python's KeyboardInterrupt.
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main_thread else None
+    # A rank that waits for another in C++ would never see an exception that Python raises for a signal.
+    ending = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ending}
+    faulthandler.register(signal.SIGTERM, file=stderr, chain=True)
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
         faulthandler.unregister(signal.SIGTERM)
-        if in_main_thread:
-            signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -37,7 +37,7 @@ CASES = {
     "no architecture": (["summary"], 2, "Missing argument 'ARCH'", "see: nnkit summary --help"),
     "no format": (["export", "simple-cnn"], 2, "which format?", "--onnx"),
     "no folder": (
-        ["export", "simple-cnn", "--onnx", "-o", "not/there.onnx"], 2, "there is no folder not", "mkdir -p not",
+        ["export", "simple-cnn", "--onnx", "-o", "not/there.onnx"], 2, "folder not does not exist", "mkdir -p not",
     ),
     "no device": (
         ["smoke-run", "simple-cnn", "--device", MISSING_DEVICE], 2, f"device '{MISSING_DEVICE}' is not on", "cpu",

@@ -119,7 +119,7 @@ def test_weights_in_a_file_of_their_own(tmp_path):
 def test_a_companion_that_is_there_is_not_replaced(tmp_path):
     (tmp_path / "a.onnx.data").write_text("mine")
     how = ExportOptions(external_data=True)
-    with pytest.raises(UsageProblem, match=r"a\.onnx\.data is there already"):
+    with pytest.raises(UsageProblem, match=r"a\.onnx\.data already exists"):
         nnkit.export("simple-cnn", tmp_path / "a.onnx", how=how)
     assert [file.name for file in tmp_path.iterdir()] == ["a.onnx.data"]
     assert (tmp_path / "a.onnx.data").read_text() == "mine"

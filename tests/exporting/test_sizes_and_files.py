@@ -71,7 +71,7 @@ def test_a_failed_write_is_told_with_its_cause(tmp_path):
 
 def test_a_file_that_is_there_and_a_folder_that_is_not(tmp_path):
     (tmp_path / "net.onnx").write_text("old")
-    with pytest.raises(UsageProblem, match="is there already"), staged(tmp_path / "net.onnx", force=False):
+    with pytest.raises(UsageProblem, match="already exists"), staged(tmp_path / "net.onnx", force=False):
         pass
-    with pytest.raises(UsageProblem, match="there is no folder"), staged(tmp_path / "no" / "a", force=True):
+    with pytest.raises(UsageProblem, match="does not exist"), staged(tmp_path / "no" / "a", force=True):
         pass

@@ -312,7 +312,7 @@ ERRORS = {
     "an executor": (["--all", "--executor", "instnt"], 2, "unknown executor 'instnt'", "did you mean instant?"),
     "no such executor": (["--all", "--executor", "x"], 2, "unknown executor 'x'", "there are: local, instant"),
     "an executor's package": (["--all", "--executor", "far"], 3, "far needs the package not_there", "pip install x"),
-    "a folder for JUnit": (["--all", "--junit", "no/out.xml"], 2, "there is no folder no", "mkdir -p no"),
+    "a folder for JUnit": (["--all", "--junit", "no/out.xml"], 2, "folder no does not exist", "mkdir -p no"),
     "a folder": (["--all", "--results", "no/out.jsonl"], 2, "can't write no/out.jsonl: No such file", "--results"),
     "jobs of one model": (["sound", "--jobs", "2"], 2, "--jobs is for many models", "--all"),
     "results of one model": (["sound", "--results", "out.jsonl"], 2, "--results is for many models", "--all"),
