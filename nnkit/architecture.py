@@ -5,14 +5,28 @@ inputs of the smoke-run, the dynamic axes of the ONNX file and the check at othe
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from itertools import islice
+from typing import Any, Literal, TypeAlias, TypeVar
 
 Verb: TypeAlias = Literal["build", "summary", "export", "smoke-run"]
 VERBS: tuple[Verb, ...] = ("build", "summary", "export", "smoke-run")
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+MOST = 10_000
+"""How many things a declaration may have of a kind: an endless generator is found out by it."""
+
+T = TypeVar("T")
+
+
+def bounded(things: Iterable[T], what: str) -> list[T]:
+    """Return the things as a list; raises ValueError where they are more than any declaration needs."""
+    found = list(islice(things, MOST + 1))
+    if len(found) > MOST:
+        raise ValueError(f"{what} gives more than {MOST:,} things, or never ends")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +182,11 @@ class Architecture:
 
     def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:
         """Return the inputs under `config`."""
-        return tuple(self.inputs(config) if callable(self.inputs) else self.inputs)
+        return tuple(bounded(self.inputs(config) if callable(self.inputs) else self.inputs, "inputs"))
 
     def outputs_for(self, config: object) -> tuple[TensorSpec, ...]:
         """Return the outputs under `config`."""
-        return tuple(self.outputs(config) if callable(self.outputs) else self.outputs)
+        return tuple(bounded(self.outputs(config) if callable(self.outputs) else self.outputs, "outputs"))
 
     def dims_for(self, config: object) -> dict[str, Dim]:
         """Return the dims that the inputs use under `config`."""

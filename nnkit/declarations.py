@@ -1,6 +1,6 @@
 """What a plugin and its architectures must be to be taken in: what is wrong with one. Torch-free."""
 
-from nnkit.architecture import NAME, VERBS, Architecture
+from nnkit.architecture import NAME, VERBS, Architecture, Tensors, bounded
 from nnkit.axes import names_in
 from nnkit.config import RESERVED, options_of
 from nnkit.hookspecs import PLUGIN_API
@@ -25,9 +25,9 @@ def api_problem(version: object) -> tuple[str, str]:
 
 def _axis_problem(architecture: Architecture, fields: list[str]) -> str:
     """Say which axis nothing gives a size to; of shapes that depend on the config, nothing is known."""
-    known = {*fields, *architecture.dims}
+    known = {*fields, *bounded(architecture.dims, "dims")}
     for tensors, may_compute in ((architecture.inputs, False), (architecture.outputs, True)):
-        for axis in () if callable(tensors) else (axis for each in tensors for axis in each.shape):
+        for axis in () if callable(tensors) else _axes_of(tensors):
             try:
                 names = names_in(axis)
             except ValueError as error:
@@ -37,6 +37,10 @@ def _axis_problem(architecture: Architecture, fields: list[str]) -> str:
             if not may_compute and names and axis not in names:
                 return f"the shape of an input names {axis!r}: an input has a dim of its own for each axis"
     return ""
+
+
+def _axes_of(tensors: Tensors) -> list[int | str]:
+    return [axis for each in bounded(tensors, "a list of tensors") for axis in bounded(each.shape, "a shape")]
 
 
 def declaration_problem(architecture: Architecture) -> str:

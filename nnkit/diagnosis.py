@@ -107,6 +107,8 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+    except Exception:  # it is there, and its metadata is damaged
+        return "?"
 
 
 def _broken(packages: dict[str, str]) -> dict[str, str]:

@@ -14,19 +14,21 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any, TextIO
 
 import pluggy
 
 from nnkit import hookspecs
-from nnkit.architecture import NAME, VERBS, Architecture
+from nnkit.architecture import NAME, VERBS, Architecture, bounded
 from nnkit.configuration import Configuration
 from nnkit.declarations import api_problem, declaration_problem
+from nnkit.discovery import Damaged, Installed, installed_points, with_distributions
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
-from nnkit.isolation import Guard, guarded_hook, guarded_wrapper, heavy_modules
+from nnkit.isolation import Guard, SharedMembers, guarded_hook, guarded_wrapper, heavy_modules, shared_members
 from nnkit.spec import ModelSpec
+from nnkit.visible import brief
 
 GROUP = "nnkit"
 COMMANDS_GROUP = "nnkit.commands"
@@ -123,7 +125,7 @@ class PluginManager:
         self._diverted = False
         self._hooks = pluggy.PluginManager("nnkit")
         self._hooks.add_hookspecs(hookspecs)
-        self._load_all(entry_points(group=GROUP) if points is None else points)
+        self._load_all(*(installed_points(GROUP) if points is None else with_distributions(points)))
         for name, handlers in (core or {}).items():
             self._hooks.register(handlers, name)
 
@@ -258,15 +260,18 @@ class PluginManager:
 
     # Loading, plugin by plugin
 
-    def _load_all(self, points: Iterable[EntryPoint]) -> None:
-        found = _with_distributions(points)
+    def _load_all(self, found: Iterable[Installed], damaged: Iterable[Damaged]) -> None:
+        for distribution in damaged:
+            self._record_damaged(distribution)
+        shared = shared_members()
         owners: dict[str, set[str]] = {}
-        for distribution, _, point in found:
-            owners.setdefault(point.name, set()).add(distribution)
-        for distribution, version, point in sorted(found, key=lambda each: (each[0], each[2].name)):
+        for each in found:
+            owners.setdefault(each.point.name, set()).add(each.distribution)
+        for each in sorted(found, key=lambda each: (each.distribution, each.point.name)):
+            point = each.point
             # Two distributions may use one name: then neither takes it, both are called by distribution.
-            name = point.name if len(owners[point.name]) == 1 else f"{distribution}:{point.name}"
-            plugin = Plugin(name, distribution, version, point.value)
+            name = point.name if len(owners[point.name]) == 1 else f"{each.distribution}:{point.name}"
+            plugin = Plugin(name, each.distribution, each.version, point.value)
             plugin.enabled = self.configuration.loads(*plugin.names)
             first = self.plugins.setdefault(name, plugin)
             if not plugin.enabled:
@@ -277,11 +282,19 @@ class PluginManager:
             elif not PLUGIN_NAME.fullmatch(point.name):
                 self._fail(plugin, "discovery", "a plugin's name has letters, digits, '-', '_', '.' alone")
             else:
-                self._load_guarded(plugin, point)
+                self._load_guarded(plugin, point, shared)
 
-    def _load_guarded(self, plugin: Plugin, point: EntryPoint) -> None:
+    def _record_damaged(self, damaged: Damaged) -> None:
+        """Record a distribution that can't be read, unless the user has left its plugin out."""
+        folder = damaged.folder.rpartition("/")[2]
+        if damaged.plugin and not self.configuration.loads(damaged.plugin, folder):
+            return
+        message = f"its metadata is damaged: {damaged.message}"
+        self._record(Failure(damaged.plugin or folder, folder, "discovery", message, damaged.hint))
+
+    def _load_guarded(self, plugin: Plugin, point: EntryPoint, shared: SharedMembers) -> None:
         """Load a plugin; what it prints or replaces meanwhile is kept from others, and is a failure too."""
-        guard = Guard()
+        guard = Guard(shared)
         with guard:
             # What is no module, or has a name that isn't text, may fail anywhere.
             self._attempt(plugin, "registration", functools.partial(self._load, plugin, point))
@@ -375,10 +388,10 @@ class PluginManager:
     def _collect(self, plugin: Plugin, module: Any, hook: str, kind: type) -> list[Any]:
         if not hasattr(module, hook):
             return []
-        found = self._attempt(plugin, hook, lambda: list(getattr(module, hook)()))
+        found = self._attempt(plugin, hook, lambda: bounded(getattr(module, hook)(), hook))
         wrong = [each for each in found or [] if not isinstance(each, kind)]
         for each in wrong:
-            self._fail(plugin, hook, f"returned {each!r:.60}, which is no {kind.__name__}")
+            self._fail(plugin, hook, f"returned {brief(each)}, which is no {kind.__name__}")
         return [each for each in found or [] if isinstance(each, kind)]
 
     def _adopt(self, plugin: Plugin, architecture: Architecture) -> None:
@@ -460,17 +473,5 @@ def _is_wrapper(impl: pluggy.HookImpl) -> bool:
 
 def plugin_commands() -> list[tuple[str, str]]:
     """Return (name, distribution) of the commands that plugins add; none of them is loaded."""
-    found = _with_distributions(entry_points(group=COMMANDS_GROUP))
-    return sorted((point.name, distribution) for distribution, _, point in found)
-
-
-def _with_distributions(points: Iterable[EntryPoint]) -> list[tuple[str, str, EntryPoint]]:
-    """Return each entry point behind the name and the version of its distribution."""
-    known: dict[Distribution | None, tuple[str, str]] = {None: ("unknown", "")}
-    found = []
-    for point in points:
-        if point.dist and point.dist not in known:
-            said = point.dist.metadata  # parsed anew at each look
-            known[point.dist] = said["Name"], said["Version"]
-        found.append((*known[point.dist], point))
-    return found
+    found, _ = installed_points(COMMANDS_GROUP)
+    return sorted((each.point.name, each.distribution) for each in found)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnkit.architecture import Architecture, Preset, TensorSpec
+from nnkit.architecture import Architecture, Dim, Preset, TensorSpec
 from nnkit.axes import size_of
 from nnkit.config import config_values, make_config, options_of, typed_words
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 
 FORMAT = 1
 KEYS = ("nnkit", "architecture", "config", "sizes", "seed", "dtype", "weights", "strict")
@@ -174,7 +174,7 @@ def _sizes(
     architecture: Architecture, config: Any, given: Mapping[str, Any], typed: Mapping[str, Any]
 ) -> dict[str, int]:
     """Return a size for every dim in use; `given` may name idle dims, what the user `typed` may not."""
-    dims = architecture.dims_for(config)
+    dims = _dims_in_use(architecture, config)
     for name in typed:
         if name not in dims:
             raise UsageProblem(
@@ -188,6 +188,16 @@ def _sizes(
             hint = f"give another: --{name} {dims[name].default}"
             raise UsageProblem(f"size --{name} of {architecture.name} {problem}", hint)
     return sizes
+
+
+def _dims_in_use(architecture: Architecture, config: Any) -> dict[str, Dim]:
+    try:
+        return architecture.dims_for(config)
+    except Exception as error:  # inputs may be a function of the plugin's
+        raise PluginProblem(
+            f"{architecture.name} can't declare its inputs: {type(error).__name__}: {first_line(error)}",
+            "give other options, or tell the plugin's author",
+        ) from error
 
 
 def _split(architecture: Architecture, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,6 +3,7 @@
 Nothing is imported here but click, so that `--help`, `--version` and completion answer at once.
 """
 
+import contextlib
 import os
 import re
 import sys
@@ -15,8 +16,9 @@ from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.signals import Terminated, end_by, raise_when_terminated
-from nnkit.cli.streams import make_readable
-from nnkit.errors import NnkitError, PluginProblem, did_you_mean
+from nnkit.cli.streams import claim_stdout, make_readable, open_missing, release_stdout, silence
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
+from nnkit.visible import message_line, visible_lines
 
 COMMANDS = {
     "bench": "latency, throughput, peak memory; of two models, which is faster",
@@ -53,23 +55,25 @@ class TopGroup(LazyGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:  # click would print an empty line of its own
             raise Interrupted from interrupt
+        except SystemExit as ending:
+            raise ended_from_within(ending) from ending
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, cmd_name) or _plugin_command(cmd_name)
 
 
 def _plugin_command(name: str) -> click.Command | None:
-    from importlib.metadata import entry_points
+    from nnkit.discovery import installed_points
 
-    points = list(entry_points(group=PLUGIN_COMMANDS, name=name))
-    if not points:
+    installed, _ = installed_points(PLUGIN_COMMANDS, name)
+    if not installed:
         return None
-    owners = [point.dist.name if point.dist else "an unknown distribution" for point in points]
-    if len(points) > 1:
+    owners = [each.distribution for each in installed]
+    if len(installed) > 1:
         message = f"the command {name} is added by more than one distribution: {', '.join(owners)}"
         raise PluginProblem(message, f"remove all but one: pip uninstall {owners[-1]}")
     try:
-        found = points[0].load()
+        found = installed[0].point.load()
     except (Exception, SystemExit) as error:
         raise PluginProblem(
             f"the command {name} of {owners[0]} can't be loaded: {type(error).__name__}: {error}",
@@ -107,40 +111,71 @@ def cli(ctx: click.Context) -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the code that the design gives each outcome."""
+    open_missing()
+    results = claim_stdout()
     make_readable(sys.stdout, sys.stderr)
     raise_when_terminated()
+    try:
+        code = _run(None if args is None else list(args))
+    finally:
+        release_stdout(results)
+    _leave(code)
+
+
+def _run(args: list[str] | None) -> int:
+    """Run a command and return its exit code; whatever goes wrong has become an error and a hint."""
     settings = Settings()
     try:
-        result = cli.main(
-            args=None if args is None else list(args), prog_name="nnkit", standalone_mode=False, obj=settings
-        )
+        if sys.stdout is None:
+            raise NnkitError("stdout is closed: there is nowhere to print to", "send it to a file: > FILE")
+        result = cli.main(args=args, prog_name="nnkit", standalone_mode=False, obj=settings)
         sys.stdout.flush()
-        code = result if isinstance(result, int) else 0
-    except NnkitError as error:
-        if isinstance(error.__context__, KeyboardInterrupt) and sys.stderr.isatty():
-            click.echo(err=True)  # the terminal has written ^C on this line
-        code = _fail(settings, error.message, error.hint, error.exit_code)
-    except click.exceptions.NoSuchOption as error:
-        words = did_you_mean(error.option_name, error.possibilities or ())
-        code = _fail(settings, f"no such option {error.option_name}", words or _help_hint(error.ctx), 2)
-    except click.UsageError as error:
-        message, _, hint = error.format_message().partition("\n")
-        hint = hint or _nearest_choice(error) or _help_hint(error.ctx)
-        code = _fail(settings, message, hint, error.exit_code)
-    except click.ClickException as error:
-        code = _fail(settings, error.format_message(), "", error.exit_code)
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:  # the reader has gone (`nnkit list | head`); nothing more can be said
+        silence(sys.stdout)
+        return 1
     except Terminated as terminated:
         end_by(terminated.number)
-    except (click.Abort, KeyboardInterrupt):
-        code = _fail(settings, Interrupted().message, Interrupted().hint, 1)
-    except BrokenPipeError:
-        # The reader has gone (`nnkit list | head`); nothing more can be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except Exception as error:
-        message = f"{type(error).__name__}: {error}".splitlines()[0]
-        code = _fail(settings, message, "this is a fault in nnkit: repeat with -v and report it", 1)
-    _leave(code)
+    except SystemExit:  # click's, once it has completed a word for a shell
+        raise
+    except BaseException as error:
+        problem = _problem_of(error)
+        if isinstance(error.__context__, KeyboardInterrupt) and sys.stderr.isatty():
+            click.echo(err=True)  # the terminal has written ^C on this line
+        return _fail(settings, problem)
+
+
+def _problem_of(error: BaseException) -> NnkitError:
+    """Return what an error that ended a command means to its user."""
+    match error:
+        case NnkitError():
+            return error
+        case click.exceptions.NoSuchOption():
+            words = did_you_mean(error.option_name, error.possibilities or ())
+            return UsageProblem(f"no such option {error.option_name}", words or _help_hint(error.ctx))
+        case click.UsageError():
+            message, _, hint = error.format_message().partition("\n")
+            return UsageProblem(message, hint or _nearest_choice(error) or _help_hint(error.ctx))
+        case click.ClickException():
+            return NnkitError(error.format_message(), _help_hint(None))
+        case click.Abort() | KeyboardInterrupt():
+            return Interrupted()
+        case OSError():
+            place = f"{error.filename}: " if error.filename else ""
+            hint = "check the path, its permissions and the space on its disk"
+            return NnkitError(f"{place}{error.strerror or error}", hint)
+        case MemoryError():
+            return NnkitError("there is not enough memory", "take a smaller model, or smaller sizes")
+        case Exception():
+            hint = "this is a fault in nnkit: repeat with -v and report it"
+            return NnkitError(f"{type(error).__name__}: {first_line(error)}", hint)
+    return ended_from_within(error)
+
+
+def ended_from_within(error: BaseException) -> NnkitError:
+    """Return the problem that code of a model or a plugin ended the command, by `sys.exit` or the like."""
+    message = f"code of a model or a plugin ended the command: {type(error).__name__}: {error}"
+    return NnkitError(message, "see where: repeat with -v")
 
 
 def _leave(code: int) -> NoReturn:
@@ -166,12 +201,15 @@ def _help_hint(ctx: click.Context | None) -> str:
     return f"see: {ctx.command_path if ctx else 'nnkit'} --help"
 
 
-def _fail(settings: Settings, message: str, hint: str, code: int) -> int:
+def _fail(settings: Settings, problem: NnkitError) -> int:
+    """Show a problem on stderr and return its exit code."""
+    lines = [f"Error: {message_line(problem.message)}"]
+    if problem.hint:
+        lines.append(f"hint: {message_line(problem.hint)}")
     if settings.verbose:
         import traceback
 
-        click.echo(traceback.format_exc().rstrip(), err=True)
-    click.echo(f"Error: {message}", err=True)
-    if hint:
-        click.echo(f"hint: {hint}", err=True)
-    return code
+        lines.insert(0, visible_lines(traceback.format_exc().rstrip()))
+    with contextlib.suppress(OSError):  # stderr takes no more: the exit code is all that is left
+        click.echo("\n".join(lines), err=True)
+    return problem.exit_code

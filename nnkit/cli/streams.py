@@ -1,7 +1,10 @@
-"""Text on streams that can't take every letter: signs become what reads the same, and nothing raises."""
+"""The process's streams: stdout kept for results, and text on those that can't take every letter."""
 
 import codecs
+import contextlib
 import io
+import os
+import sys
 import unicodedata
 from typing import TextIO
 
@@ -13,10 +16,54 @@ SIGNS = {
 }  # fmt: skip
 
 
+def claim_stdout() -> TextIO | None:
+    """Keep stdout for results and return it; anything else that writes to descriptor 1 reaches stderr.
+
+    So do C libraries, child processes, and what a plugin prints from atexit. Returns None, and does
+    nothing, where Python's stdout is not that descriptor: in a notebook, under a test's capture.
+    """
+    stdout = sys.__stdout__
+    if stdout is None or sys.stdout is not stdout:
+        return None
+    stdout.flush()
+    buffering = 1 if stdout.isatty() else -1
+    results = os.fdopen(os.dup(1), "w", buffering, encoding=stdout.encoding, errors=stdout.errors)
+    os.dup2(2, 1)
+    sys.stdout = results
+    return results
+
+
+def release_stdout(results: TextIO | None) -> None:
+    """Close the stream of the results; what is printed from now on reaches stderr."""
+    if results is not None:
+        sys.stdout = sys.stderr
+        with contextlib.suppress(OSError):  # it took no more, and that has been reported
+            results.close()
+
+
+def open_missing() -> None:
+    """Open the standard descriptors that are closed, before another file gets their number."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as long as the process
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is still to be written to a stream that takes no more be lost, also at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def make_readable(*streams: TextIO) -> None:
-    """Let each stream whose encoding lacks a letter write what reads like it, instead of raising."""
+    """Let each stream write what reads like a letter that its encoding lacks, instead of raising."""
     for stream in streams:
-        if not isinstance(stream, io.TextIOWrapper) or takes_everything(stream):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if takes_everything(stream):
+            stream.reconfigure(errors="backslashreplace")  # half a surrogate pair, as in names of files
             continue
         codecs.register_error(HANDLER, _readable)
         encoding = codecs.lookup(stream.encoding).name

@@ -65,8 +65,19 @@ def requirement_of(distribution: metadata.Distribution) -> str:
 
 
 def _installed() -> Iterable[metadata.Distribution]:
-    # A distribution whose metadata were half removed has no name.
-    return [each for each in metadata.distributions() if each.metadata["Name"]]
+    return filter(_is_readable, metadata.distributions())
+
+
+def _is_readable(distribution: metadata.Distribution) -> bool:
+    """Whether the metadata of a distribution are whole; half removed, it may have no name."""
+    try:
+        return bool(
+            distribution.metadata["Name"]
+            and distribution.entry_points is not None
+            and _origin(distribution) is not None
+        )
+    except Exception:
+        return False
 
 
 def _by_name(name: str) -> metadata.Distribution | None:

@@ -121,12 +121,27 @@ BAD = {
     ),
     "patching": Bad(
         "import click\nclick.echo = click.Command.main = None\n" + SOUND,
-        ("loading", "it replaces click.echo, click.Command.main, which was put back"), works=True,
+        ("loading", "it replaces click.Command.main, click.echo, which was put back"), works=True,
     ),
     "shadowing": Bad(
         "import builtins\nbuiltins.open = None\n" + SOUND,
         ("loading", "it replaces builtins.open, which was put back"), works=True,
     ),
+    "rewiring": Bad(
+        "import json, sys\njson.dumps = sys.exit = None\nsys.stdout = sys.stderr\n" + SOUND,
+        ("loading", "it replaces json.dumps, sys.exit, sys.stdout, which was put back"), works=True,
+    ),
+    "moving": Bad(
+        "import os\nos.chdir('/')\n" + SOUND, ("loading", "it replaces the working folder, which was put back"), works=True,
+    ),
+    "endless": Bad(
+        _with(NET, "return iter(net, None)"), ("nnkit_architectures", "gives more than 10,000 things, or never ends"),
+    ),
+    "boundless": Bad(
+        _with('("batch", "width")', '__import__("itertools").repeat("batch")'),
+        ("registration", "a shape gives more than 10,000 things, or never ends"),
+    ),
+    "halved": Bad(_with('"a net"', '"half a pair: \\ud800"'), works=True),
     # What is wrong with these shows only when they are used.
     "unbuildable": Bad(works=True, model=MODEL.replace("super().__init__()", "raise ValueError('no')")),
     "quitting": Bad(works=True, model=MODEL.replace("super().__init__()", "raise SystemExit(5)")),

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import subprocess
+import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -213,3 +215,73 @@ def test_all_at_once_a_sound_model_is_summarised_and_the_doctor_is_well(installe
     assert doctor.returncode == 0
     failures = json.loads(doctor.stdout)["failures"]
     assert all(any(f"(nnkit-{name})" in line for line in failures) for name in TOLD)
+
+
+SHOUTING = """
+import atexit, os, subprocess
+os.write(1, b"from C\\n")
+subprocess.run(["echo", "from a child"])
+atexit.register(print, "bye")
+NNKIT_PLUGIN_API = "1.0"
+"""
+
+
+def test_what_a_plugin_writes_below_python_or_at_exit_leaves_stdout_to_the_json(tmp_path):
+    write_plugin(tmp_path, SHOUTING)
+    done = run_with(tmp_path, "list", "--json")
+    assert {each["plugin"] for each in json.loads(done.stdout)["architectures"]} >= {"vision", "graph"}
+    assert {"from C", "from a child", "bye"} <= set(done.stderr.splitlines())
+
+
+DAMAGED = {
+    "no METADATA": (None, b"[nnkit]\nhurt = os\n", "plugin hurt", "it has no Name"),
+    "no name": (b"Metadata-Version: 2.1\n", b"[nnkit]\nhurt = os\n", "plugin hurt", "it has no Name"),
+    "metadata of bytes": (b"\xff\xfe\0", b"[nnkit]\nhurt = os\n", "plugin hurt", "can't decode byte 0xff"),
+    "points of bytes": (b"Metadata-Version: 2.1\nName: hurt\n", b"\xff[nnkit]", "hurt-1.0.dist-info", "entry_points.txt"),
+    "a point without a value": (b"Metadata-Version: 2.1\nName: hurt\n", b"[nnkit]\nhurt\n", "hurt-1.0.dist-info", "entry_points.txt"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_distribution_with_damaged_metadata_is_one_warning_and_harms_no_command(tmp_path, case):
+    metadata, points, name, reason = DAMAGED[case]
+    info = write_plugin(tmp_path, "")
+    (info / "entry_points.txt").write_bytes(points)
+    (info / "METADATA").unlink()
+    if metadata is not None:
+        (info / "METADATA").write_bytes(metadata)
+    for command in (["list", "--json"], ["plugins", "--json"], ["plugins", "freeze"], ["info", "gcn"]):
+        done = run_with(tmp_path, *command)
+        assert (done.returncode, bool(done.stdout)) == (0, command[-1] != "freeze"), done.stderr
+        warnings = done.stderr.splitlines()
+        if command[0] != "plugins":
+            (warning,) = warnings
+            assert name in warning
+            assert reason in warning
+            assert warning.endswith(f"reinstall it, or delete {info}")
+    shown = run_with(tmp_path, "plugins").stdout
+    assert reason in shown
+    assert str(info) in shown
+
+
+def test_text_of_a_plugin_that_no_encoding_takes_is_shown_escaped(installed):
+    assert r"half a pair: \ud800" in installed.run("list", only=["halved"]).stdout
+    rows = json.loads(installed.run("list", "--json", only=["halved"]).stdout)["architectures"]
+    assert "half a pair: \ud800" in [row["summary"] for row in rows]
+
+
+def write_plugin(folder: Path, source: str) -> Path:
+    """Write a plugin `hurt` as if it were installed in `folder`, and return the folder of its metadata."""
+    info = folder / "hurt-1.0.dist-info"
+    info.mkdir()
+    (folder / "hurt.py").write_text(source)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hurt\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[nnkit]\nhurt = hurt\n")
+    return info
+
+
+def run_with(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run nnkit with what is installed in `folder` beside the rest."""
+    command = [sys.executable, "-m", "nnkit", *args]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -1,0 +1,97 @@
+"""The entry points of the installed distributions, each read under its own guard. Torch-free.
+
+One distribution with damaged metadata harms nobody else: it is reported, and the others are read.
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+
+from nnkit.errors import first_line
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An entry point, with the name and the version of the distribution that it is from."""
+
+    point: EntryPoint
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A distribution that can't be read: the folder of its metadata, the plugin where known, and why."""
+
+    folder: str
+    plugin: str
+    message: str
+
+    @property
+    def hint(self) -> str:
+        """The way out."""
+        return f"reinstall it, or delete {self.folder}"
+
+
+def installed_points(group: str, name: str = "") -> tuple[list[Installed], list[Damaged]]:
+    """Return the entry points of a group, of one `name` where it is given, and what can't be read."""
+    damaged: list[Damaged] = []
+    points: Iterable[EntryPoint]
+    try:
+        points = entry_points(group=group)
+    except Exception:  # one damaged file fails them all: find out which
+        points, damaged = _one_by_one()
+    wanted = [point for point in points if point.group == group and name in ("", point.name)]
+    found, nameless = with_distributions(wanted)
+    return found, [*damaged, *nameless]
+
+
+def _one_by_one() -> tuple[list[EntryPoint], list[Damaged]]:
+    """Return the entry points of every distribution that can be read, and those that can't."""
+    points: list[EntryPoint] = []
+    damaged = []
+    names = set()
+    for distribution in distributions():
+        try:
+            own = list(distribution.entry_points)
+        except Exception as error:
+            damaged.append(Damaged(_folder(distribution), "", f"entry_points.txt: {first_line(error)}"))
+            continue
+        try:
+            name = distribution.name
+        except Exception:  # shown where it has a point of the group
+            name = None
+        if name is None or name not in names:  # the first on the path hides the others
+            points += own
+            names.add(name)
+    return points, damaged
+
+
+def with_distributions(points: Iterable[EntryPoint]) -> tuple[list[Installed], list[Damaged]]:
+    """Return entry points with their distributions, and those whose distribution can't be read."""
+    found, damaged = [], []
+    identity = functools.cache(_identity)
+    for point in points:
+        try:
+            name, version = identity(point.dist)
+        except Exception as error:
+            damaged.append(Damaged(_folder(point.dist), point.name, f"METADATA: {first_line(error)}"))
+        else:
+            found.append(Installed(point, name, version))
+    return found, damaged
+
+
+def _identity(distribution: Distribution | None) -> tuple[str, str]:
+    if distribution is None:
+        return "unknown", ""
+    metadata = distribution.metadata
+    if not metadata["Name"]:
+        raise ValueError("it has no Name")
+    return metadata["Name"], metadata["Version"] or ""
+
+
+def _folder(distribution: Distribution | None) -> str:
+    """Return where the metadata of a distribution is."""
+    # importlib has no public name for it; pip uses the same.
+    return str(getattr(distribution, "_path", "an unknown folder"))
