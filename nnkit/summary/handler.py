@@ -11,12 +11,15 @@ from nnkit.building import build_module, build_without_weights
 from nnkit.errors import NnkitError
 from nnkit.hookspecs import SummaryRequest
 from nnkit.loading import load
+from nnkit.members import named_buffers, named_modules, named_parameters
 from nnkit.precision import count_dtypes
 from nnkit.running import bind
 from nnkit.sampling import sample_inputs
-from nnkit.summary.counting import Formula
+from nnkit.summary.formulas import Formula
+from nnkit.summary.modes import NeedsValues
 from nnkit.summary.report import ForwardFailed, Row, Shape, Sharded, SummaryReport, Totals
-from nnkit.summary.tracing import BudgetExceeded, Call, NeedsValues, Trace, described, trace
+from nnkit.summary.tracing import BudgetExceeded, Call, Trace, described, trace
+from nnkit.tensors import bytes_of, elements_of, storages_of
 from nnkit.user_modules import parameter_names
 
 T = TypeVar("T")
@@ -94,7 +97,7 @@ def _counted(request: SummaryRequest) -> SummaryReport:
 
 
 def _is_on_meta(module: nn.Module) -> bool:
-    return any(parameter.is_meta for parameter in module.parameters())
+    return any(parameter.is_meta for parameter in named_parameters(module).values())
 
 
 def _run_if_small(request: SummaryRequest) -> SummaryReport:
@@ -202,11 +205,11 @@ class _Rows:
 
     def __init__(self, module: nn.Module) -> None:
         self.done: set[nn.Module] = set()
-        self.met: set[nn.Parameter] = set()
-        self.owners: dict[tuple[nn.Parameter, int], Call] = {}
-        self.names = {each: name for name, each in module.named_parameters()}
+        self.met: set[Tensor] = set()
+        self.owners: dict[tuple[Tensor, int], Call] = {}
+        self.names = {each: name for name, each in named_parameters(module).items()}
 
-    def of(self, call: Call, depth: int = 0, counted: Collection[nn.Parameter] = ()) -> Iterator[Row]:
+    def of(self, call: Call, depth: int = 0, counted: Collection[Tensor] = ()) -> Iterator[Row]:
         """Yield the row of `call` and of those beneath; `counted` are what its caller counts."""
         repeated = call.module in self.done
         parameters, tied = self._count(call, depth, counted)
@@ -219,15 +222,13 @@ class _Rows:
         for child in call.children:
             yield from self.of(child, depth + 1, parameters)
 
-    def _count(
-        self, call: Call, depth: int, counted: Collection[nn.Parameter]
-    ) -> tuple[Collection[nn.Parameter], str]:
+    def _count(self, call: Call, depth: int, counted: Collection[Tensor]) -> tuple[Collection[Tensor], str]:
         """Return the parameters that count here, and the name of one that counts elsewhere."""
         if call.module is None or call.module in self.done:
             return (), ""
         self.done.add(call.module)
         mine, tied = set(), ""
-        for each in call.module.parameters():
+        for each in named_parameters(call.module).values():
             # What a caller has beneath it counts for both, unless it was met under another.
             first = self.owners.setdefault((each, depth), call) is call
             if first and (each in counted or each not in self.met):
@@ -238,7 +239,7 @@ class _Rows:
         return mine, tied
 
 
-def _trainable(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
+def _trainable(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
     return (each for each in parameters if each.requires_grad)
 
 
@@ -253,7 +254,7 @@ def _kernel(module: nn.Module | None) -> Shape | None:
 
 
 def _totals(module: nn.Module, seen: Trace) -> Totals:
-    parameters, buffers = list(module.parameters()), list(module.buffers())
+    parameters, buffers = list(named_parameters(module).values()), list(named_buffers(module).values())
     trainable = _elements(_trainable(parameters))
     macs = seen.root.total("macs")
     return Totals(
@@ -273,22 +274,23 @@ def _totals(module: nn.Module, seen: Trace) -> Totals:
 
 def _unused(module: nn.Module, read: set[int]) -> Iterator[str]:
     """Yield the names of parameters that no operator read; `aux1.*` for all of a module's."""
+    parameters = named_parameters(module)
     unused = {
         name
-        for name, each in module.named_parameters()
-        if not is_lazy(each) and each.untyped_storage()._cdata not in read
+        for name, each in parameters.items()
+        if not is_lazy(each) and (storages := storages_of(each)) and storages.isdisjoint(read)
     }
-    for prefix, each in module.named_modules():
-        beneath = {f"{prefix}.{name}" if prefix else name for name, _ in each.named_parameters()}
+    for prefix, each in named_modules(module).items():
+        beneath = {f"{prefix}.{name}" if prefix else name for name in named_parameters(each)}
         if len(beneath) > 1 and beneath <= unused:
             yield f"{prefix}.*" if prefix else "*"
             unused -= beneath
-    yield from (name for name, _ in module.named_parameters() if name in unused)
+    yield from (name for name in parameters if name in unused)
 
 
 def _elements(tensors: Iterable[Tensor]) -> int:
-    return sum(each.numel() for each in tensors if not is_lazy(each))
+    return sum(elements_of(each) for each in tensors)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(each.nbytes for each in tensors if not is_lazy(each))
+    return sum(bytes_of(each) for each in tensors)
