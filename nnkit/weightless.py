@@ -1,5 +1,6 @@
 """Modules whose weights hold no values, built without writing one: their size costs no time and no memory."""
 
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,12 +24,13 @@ def parameters_on_meta(everything: bool = False) -> Iterator[None]:
     everything: make all tensors on meta. That alone would be simpler, but constructors that compute with
     tensors (all of torchvision's RegNets) fail under it.
     """
-    register, make = nn.Module.register_parameter, nn.Parameter.__new__
+    register, make, here = nn.Module.register_parameter, nn.Parameter.__new__, threading.get_ident()
     made: dict[int, weakref.ref[nn.Parameter]] = {}
 
     def make_parameter(cls: type[nn.Parameter], *args: Any, **kwargs: Any) -> nn.Parameter:
         parameter = make(cls, *args, **kwargs)
-        made[id(parameter)] = weakref.ref(parameter)
+        if threading.get_ident() == here:
+            made[id(parameter)] = weakref.ref(parameter)
         return parameter
 
     def register_parameter(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

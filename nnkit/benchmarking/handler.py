@@ -36,7 +36,6 @@ from nnkit.process import random_states_kept
 from nnkit.running import bind
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
-from nnkit.summary.keeping import random_states_kept
 from nnkit.summary.memory import storage_bytes
 from nnkit.summary.report import SummaryReport
 

@@ -32,10 +32,14 @@ MOVERS = frozenset(
 # The backward of a product with a vector: the gradient of the matrix is an outer product, made by `mul`.
 OUTER_PRODUCTS = frozenset({"MvBackward0", "AddmvBackward0"})
 
+OF_TORCH = frozenset(
+    "aten prims quantized torchvision".split()
+)  # torchvision's own multiply by their names alone
+
 # Words in the name of an operator that multiplies.
 PRODUCT = re.compile(
     r"(?:^|_)((add|b|badd|addb|int|int4pack|int8pack|packed|qlinear)?mm|matmul|q?linear|q?conv\w*|attention|"
-    r"lstm|gru|rnn|v?dot|mv|einsum|gemm|matrix|bilinear|flex)(?=_|$|\d)"
+    r"lstm|gru|rnn|v?dot|mv|einsum|gemm|bilinear|flex)(?=_|$|\d)"
 )
 # Operators that have such a word in their names, and are none.
 NO_PRODUCTS = re.compile(
@@ -81,9 +85,14 @@ def _name_of_node() -> str | None:
     return node.name() if node is not None else None
 
 
-def may_multiply(name: str) -> bool:
-    """Whether an operator, `namespace.name`, that has no formula is a product by its name."""
-    operator = name.rpartition(".")[2]
+def may_multiply(name: str, known_only: bool) -> bool:
+    """Whether an operator, `namespace.name`, that has no formula is a product by its name.
+
+    known_only: don't suspect operators that are not torch's own.
+    """
+    namespace, _, operator = name.rpartition(".")
+    if not known_only and namespace not in OF_TORCH:
+        return True
     return PRODUCT.search(operator) is not None and NO_PRODUCTS.search(operator) is None
 
 

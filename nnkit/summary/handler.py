@@ -15,6 +15,7 @@ from nnkit.members import named_buffers, named_modules, named_parameters
 from nnkit.precision import count_dtypes
 from nnkit.running import bind
 from nnkit.sampling import sample_inputs
+from nnkit.summary.counting import may_multiply
 from nnkit.summary.formulas import Formula
 from nnkit.summary.modes import NeedsValues
 from nnkit.summary.report import ForwardFailed, Row, Shape, Sharded, SummaryReport, Totals
@@ -195,9 +196,18 @@ def _first_line(text: str) -> str:
 def _report(
     request: SummaryRequest, module: nn.Module, seen: Trace, method: Literal["meta", "run"], reason: str
 ) -> SummaryReport:
-    rows = tuple(_Rows(module).of(seen.root))
-    spec = request.spec
-    return SummaryReport(spec, method, reason, rows, _totals(module, seen), failure=seen.failure)
+    rows, totals = tuple(_Rows(module).of(seen.root)), _totals(module, seen)
+    warnings = tuple(_missing_products(totals))
+    return SummaryReport(request.spec, method, reason, rows, totals, failure=seen.failure, warnings=warnings)
+
+
+def _missing_products(totals: Totals) -> Iterator[str]:
+    if totals.missed:
+        names = ", ".join(f"{name} ×{totals.uncounted[name]}" for name in totals.missed)
+        figure = (
+            "more multiply-adds than are counted" if totals.macs else "an unknown number of multiply-adds"
+        )
+        yield f"the model does {figure}: there is no formula for {names}"
 
 
 class _Rows:
@@ -257,6 +267,7 @@ def _totals(module: nn.Module, seen: Trace) -> Totals:
     parameters, buffers = list(named_parameters(module).values()), list(named_buffers(module).values())
     trainable = _elements(_trainable(parameters))
     macs = seen.root.total("macs")
+    uncounted = dict(seen.uncounted.most_common())
     return Totals(
         parameters=_elements(parameters),
         trainable=trainable,
@@ -267,7 +278,8 @@ def _totals(module: nn.Module, seen: Trace) -> Totals:
         buffer_bytes=_bytes(buffers),
         macs=macs,
         flops=2 * macs,
-        uncounted=dict(seen.uncounted.most_common()),
+        uncounted=uncounted,
+        missed=tuple(name for name in uncounted if may_multiply(name, known_only=macs > 0)),
         unused=() if seen.failure else tuple(_unused(module, seen.read)),
     )
 

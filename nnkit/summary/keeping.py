@@ -1,11 +1,7 @@
 """A module as it was: what a run changes in it is put back."""
 
-import random
-import sys
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -125,19 +121,3 @@ def _fill(state: Any, content: Any) -> None:
     if not same:
         state.clear()
         (state.extend if isinstance(state, (list, deque)) else state.update)(content)
-
-
-@contextmanager
-def random_states_kept(devices: Iterable[torch.device] = ()) -> Iterator[None]:
-    """Put the random states of torch, on the CPU and on `devices`, of Python and of NumPy back at the end."""
-    accelerators = [each for each in devices if each.type not in ("cpu", "meta")]
-    kinds = {each.type for each in accelerators} or {"cuda"}
-    numpy = sys.modules.get("numpy")
-    of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=accelerators, device_type=kinds.pop()):
-            yield
-    finally:
-        random.setstate(of_python)
-        if numpy:
-            numpy.random.set_state(of_numpy)

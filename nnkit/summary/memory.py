@@ -29,7 +29,7 @@ from torch.utils._pytree import tree_map_only
 
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.hookspecs import OPTIMIZERS
-from nnkit.summary.keeping import random_states_kept
+from nnkit.process import random_states_kept
 from nnkit.summary.kernels import DOUBTS, STAND_INS, TEMPORARIES
 from nnkit.summary.report import Memory
 from nnkit.tensors import tensors_in

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.members import named_buffers, named_modules, named_parameters
+from nnkit.process import random_states_kept
 from nnkit.summary.counting import has_formula, is_mover, macs_of
 from nnkit.summary.formulas import Formula
-from nnkit.summary.keeping import Snapshot, random_states_kept
+from nnkit.summary.keeping import Snapshot
 from nnkit.summary.modes import Functions, NeedsValues, Operators, Unknowns
 from nnkit.summary.report import Failure, Shape, TensorInfo, Value, tensors_of
 from nnkit.tensors import storages_of
@@ -161,7 +163,7 @@ class Watcher:
 
         unknowns: the tensors without values, None where all have some. snapshot: is told what is written to.
         """
-        called = nn.Module.__call__
+        called, here = nn.Module.__call__, threading.get_ident()
         self.snapshot = snapshot
 
         def call_module(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
