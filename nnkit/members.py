@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 def named_modules(module: nn.Module) -> dict[str, nn.Module]:
@@ -22,6 +23,12 @@ def named_parameters(module: nn.Module, remove_duplicate: bool = True) -> dict[s
 def named_buffers(module: nn.Module, remove_duplicate: bool = True) -> dict[str, Tensor]:
     """Return the buffers by dotted name, a shared one under its first name alone or under each."""
     return dict(_named_tensors(module, "_buffers", remove_duplicate))
+
+
+def is_unshaped(module: nn.Module) -> bool:
+    """Whether there are lazy parameters or buffers, which get a shape when the module first runs."""
+    tensors = (*named_parameters(module).values(), *named_buffers(module).values())
+    return any(is_lazy(each) for each in tensors)
 
 
 def _named_modules(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:

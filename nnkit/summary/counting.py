@@ -32,9 +32,8 @@ MOVERS = frozenset(
 # The backward of a product with a vector: the gradient of the matrix is an outer product, made by `mul`.
 OUTER_PRODUCTS = frozenset({"MvBackward0", "AddmvBackward0"})
 
-OF_TORCH = frozenset(
-    "aten prims quantized torchvision".split()
-)  # torchvision's own multiply by their names alone
+# Whose operators multiply where their names say so, and nowhere else.
+WELL_NAMED = frozenset("aten prims quantized torchvision".split())
 
 # Words in the name of an operator that multiplies.
 PRODUCT = re.compile(
@@ -91,7 +90,7 @@ def may_multiply(name: str, known_only: bool) -> bool:
     known_only: don't suspect operators that are not torch's own.
     """
     namespace, _, operator = name.rpartition(".")
-    if not known_only and namespace not in OF_TORCH:
+    if not known_only and namespace not in WELL_NAMED:
         return True
     return PRODUCT.search(operator) is not None and NO_PRODUCTS.search(operator) is None
 

@@ -1,6 +1,8 @@
 """SummaryRequest -> SummaryReport."""
 
+import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -8,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from nnkit.building import build_module, build_without_weights
-from nnkit.errors import NnkitError
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.hookspecs import SummaryRequest
 from nnkit.loading import load
-from nnkit.members import named_buffers, named_modules, named_parameters
+from nnkit.members import is_unshaped, named_buffers, named_modules, named_parameters
 from nnkit.precision import count_dtypes
 from nnkit.running import bind
 from nnkit.sampling import sample_inputs
@@ -24,6 +26,10 @@ from nnkit.tensors import bytes_of, elements_of, storages_of
 from nnkit.user_modules import parameter_names
 
 T = TypeVar("T")
+
+SIMPLEST_OPTIMIZER = "sgd"
+
+SIMPLEST_OPTIMIZER = "sgd"
 
 # A small model is run for real on the CPU: on meta tensors the first convolution imports sympy and
 # the first batch norm torch._dynamo, which takes ten times as long as running ResNet-18 once.
@@ -59,12 +65,32 @@ def _sharded(request: SummaryRequest, ranks: int, optimizer: str) -> Sharded:
 
 
 def _trained(request: SummaryRequest, report: SummaryReport, optimizer: str) -> SummaryReport:
+    """Return the report with what a training step costs; where that can't be found, with the reason.
+
+    Raises UsageProblem for an unknown optimizer.
+    """
+    try:
+        return _with_training(request, report, optimizer)
+    except UsageProblem:
+        raise
+    except NnkitError as problem:
+        reason = f"no figures for training with {optimizer}: {problem.message}"
+    if optimizer != SIMPLEST_OPTIMIZER:
+        with suppress(NnkitError):
+            flops = _with_training(request, report, SIMPLEST_OPTIMIZER).totals.training_flops
+            reason += f"; {SIMPLEST_OPTIMIZER} works, and takes {flops:,} FLOPs"
+    return replace(report, warnings=(*report.warnings, reason))
+
+
+def _with_training(request: SummaryRequest, report: SummaryReport, optimizer: str) -> SummaryReport:
     """Return the report with what a training step costs, found without weights where that can be."""
     from nnkit.summary.training import with_training  # fake tensors import sympy, which takes a second
 
     def trained(module: nn.Module, inputs: tuple[Any, ...]) -> SummaryReport:
         args, keywords = _bound(request, module, inputs)
         formulas = formulas_of(request)
+        if is_unshaped(module):
+            trace(module, args, keywords, formulas=formulas)
         return with_training(report, module, args, keywords, formulas, optimizer, request.device)
 
     return _without_weights(request, trained)
@@ -74,7 +100,7 @@ def _without_weights(request: SummaryRequest, run: Callable[[nn.Module, tuple[An
     """Return what `run` makes of the module on meta and its inputs; with values where that can't be."""
     spec = request.spec
     if request.module is not None:
-        return run(request.module, request.inputs or ())
+        return run(_given(request.module), request.inputs or ())
     try:
         module = build_without_weights(spec, request.host, limit=0)
         return run(module, sample_inputs(spec, device="meta"))
@@ -84,9 +110,10 @@ def _without_weights(request: SummaryRequest, run: Callable[[nn.Module, tuple[An
 
 def _counted(request: SummaryRequest) -> SummaryReport:
     if request.module is not None:
-        seen = _trace(request, request.module, request.inputs or ())
-        method: Literal["meta", "run"] = "meta" if _is_on_meta(request.module) else "run"
-        return _report(request, request.module, seen, method, "a module that was built already")
+        module = _given(request.module)
+        seen = _trace(request, module, request.inputs or ())
+        method: Literal["meta", "run"] = "meta" if _is_on_meta(module) else "run"
+        return _report(request, module, seen, method, "a module that was built already")
     try:
         report = _run_if_small(request)
     except BudgetExceeded:
@@ -95,6 +122,11 @@ def _counted(request: SummaryRequest) -> SummaryReport:
         return _for_real(request, "without data it can't run: it looks at values")
     # What fails on weights without values may do so for the lack of them.
     return report if report.failure is None else _for_real(request, "")
+
+
+def _given(module: nn.Module) -> nn.Module:
+    """Return a module of the user's, or, as a run gives shapes to its lazy parameters, a copy."""
+    return copy.deepcopy(module) if is_unshaped(module) else module
 
 
 def _is_on_meta(module: nn.Module) -> bool:
@@ -122,7 +154,13 @@ def _on_meta(request: SummaryRequest) -> SummaryReport:
     seen = _trace(request, module, sample_inputs(spec, device="meta"))
     if seen.failure is None:
         return _report(request, module, seen, "meta", "")
-    return _for_real(request, f"without data it can't run: {_first_line(seen.failure.error)}")
+    reason = f"without data it can't run: {_first_line(seen.failure.error)}"
+    try:
+        module = build_without_weights(spec, request.host, limit=2**63)
+        seen = _trace(request, module, sample_inputs(spec), values=False)
+    except NeedsValues:
+        return _for_real(request, reason)
+    return _report(request, module, seen, "run", reason) if not seen.failure else _for_real(request, reason)
 
 
 def _for_real(request: SummaryRequest, reason: str) -> SummaryReport:
@@ -204,10 +242,8 @@ def _report(
 def _missing_products(totals: Totals) -> Iterator[str]:
     if totals.missed:
         names = ", ".join(f"{name} ×{totals.uncounted[name]}" for name in totals.missed)
-        figure = (
-            "more multiply-adds than are counted" if totals.macs else "an unknown number of multiply-adds"
-        )
-        yield f"the model does {figure}: there is no formula for {names}"
+        which = "more" if totals.macs else "an unknown number of"
+        yield f"the model does {which} multiply-adds: there is no formula for {names}"
 
 
 class _Rows:

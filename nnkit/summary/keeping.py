@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from nnkit.members import named_buffers, named_modules, named_parameters
+from nnkit.members import is_unshaped, named_buffers, named_modules, named_parameters
 from nnkit.tensors import storages_of, tensors_in
 
 NO_STATE = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
@@ -33,7 +33,7 @@ class Snapshot:
             self._watch(tensor)
         for buffer in buffers:
             self._copy(buffer)
-        if not any(is_lazy(each) for each in (*parameters, *buffers)):  # a lazy module becomes another
+        if not is_unshaped(module):  # a lazy module becomes another
             self._note(module)
 
     def before_write(self, tensor: Tensor) -> None:
