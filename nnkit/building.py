@@ -1,24 +1,23 @@
 """ModelSpec -> nn.Module, on any device or on none."""
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from nnkit import __version__
 from nnkit.errors import NnkitError, PluginProblem
 from nnkit.hookspecs import BuildRequest, Host
 from nnkit.loading import load, missing
+from nnkit.members import named_buffers, named_parameters
 from nnkit.precision import convert, count_dtypes
 from nnkit.running import check_names
 from nnkit.spec import ModelSpec
+from nnkit.tensors import bytes_of, elements_of
+from nnkit.weightless import allocate, parameter_bytes, parameters_on_meta
 
 
 def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu") -> nn.Module:
@@ -82,15 +81,15 @@ class BuildReport:
 
 def describe(module: nn.Module, spec: ModelSpec) -> BuildReport:
     """Return what was built from `spec`."""
-    parameters = list(module.parameters())
+    parameters, buffers = list(named_parameters(module).values()), list(named_buffers(module).values())
     return BuildReport(
         spec=spec,
-        device=str(next(iter([*parameters, *module.buffers()]), torch.empty(0)).device),
+        device=str(next(iter([*parameters, *buffers]), torch.empty(0)).device),
         tree=str(module),
-        parameters=sum(each.numel() for each in parameters),
-        trainable=sum(each.numel() for each in parameters if each.requires_grad),
-        parameter_bytes=sum(each.nbytes for each in parameters),
-        buffers=sum(each.numel() for each in module.buffers()),
+        parameters=sum(elements_of(each) for each in parameters),
+        trainable=sum(elements_of(each) for each in parameters if each.requires_grad),
+        parameter_bytes=sum(bytes_of(each) for each in parameters),
+        buffers=sum(elements_of(each) for each in buffers),
         dtypes=count_dtypes(parameters),
     )
 
@@ -102,14 +101,33 @@ def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
     limit of 0, all of the module is on the meta device. Either way no weight is ever written, so
     memory stays small.
     """
-    with _parameters_on_meta(), _NoInitialisation():
-        module = _construct(spec, host)
-    size = sum(parameter.nbytes for parameter in module.parameters() if not is_lazy(parameter))
-    if limit == 0 or size > limit:
+    module = _construct_without_weights(spec, host, limit)
+    if limit == 0 or parameter_bytes(module) > limit:
         module = module.to("meta")
     else:
-        _allocate(module)
+        allocate(module)
     return convert(module, spec.dtype).eval()
+
+
+def _construct_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
+    """Return the module with parameters on meta, or, where its constructor needs values, with all on meta.
+
+    Where neither can be, or the module isn't larger than `limit`, such a one has its weights.
+    """
+    try:
+        with parameters_on_meta():
+            return _construct(spec, host)
+    except NnkitError as error:
+        if error.__cause__ is None:  # not the constructor's
+            raise
+    try:
+        with parameters_on_meta(everything=True):
+            module = _construct(spec, host)
+        if limit == 0 or parameter_bytes(module) > limit:
+            return module
+    except NnkitError:
+        pass
+    return _construct(spec, host)
 
 
 def build_default(request: BuildRequest) -> nn.Module:
@@ -146,66 +164,3 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
     if spec.architecture.typed:
         check_names(module, spec.input_names, spec.architecture.typed[0])
     return module
-
-
-class _NoInitialisation(TorchFunctionMode):
-    """Passes over what fills tensors on meta with values: their kernels import sympy and torch._dynamo.
-
-    A tensor that has values is filled as ever: an initialiser may draw until they satisfy it.
-    """
-
-    FILL = frozenset(
-        {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_, Tensor.copy_, Tensor.mul_, Tensor.add_,
-         Tensor.sub_, Tensor.div_, Tensor.clamp_, Tensor.erfinv_}
-    )  # fmt: skip
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in self.FILL or getattr(func, "__module__", None) == "torch.nn.init":
-            tensor = args[0] if args else kwargs["tensor"]
-            if tensor.is_meta:
-                return tensor
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def _parameters_on_meta() -> Iterator[None]:
-    """Move each parameter to the meta device as it is registered, where initialising it costs nothing.
-
-    A `torch.device("meta")` context would be simpler, but constructors that compute with tensors
-    (all of torchvision's RegNets) fail under it.
-    """
-    register, here = nn.Module.register_parameter, threading.get_ident()
-    seen: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
-
-    def register_parameter(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if threading.get_ident() != here:
-            register(self, name, parameter)
-            return
-        if parameter is not None and not parameter.is_meta and not is_lazy(parameter):
-            # Kept by identity, with the original alive, so that tied parameters stay tied.
-            _, parameter = seen.setdefault(id(parameter), (parameter, _empty(parameter, "meta")))
-        register(self, name, parameter)
-
-    nn.Module.register_parameter = register_parameter  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
-
-
-def _allocate(module: nn.Module) -> None:
-    """Give parameters on meta uninitialised memory on the CPU; tied ones stay tied."""
-    made: dict[nn.Parameter, nn.Parameter] = {}
-    for each in module.modules():
-        for name, parameter in list(each.named_parameters(recurse=False, remove_duplicate=False)):
-            if parameter.is_meta:
-                if parameter not in made:
-                    made[parameter] = _empty(parameter, "cpu")
-                setattr(each, name, made[parameter])  # torch's recurrent layers keep a list of their own
-
-
-def _empty(parameter: nn.Parameter, device: str) -> nn.Parameter:
-    # empty_like would import sympy when it is given a meta tensor.
-    memory = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
-    return nn.Parameter(memory, requires_grad=parameter.requires_grad)

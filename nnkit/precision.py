@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.spec import AS_BUILT
+from nnkit.tensors import elements_of
 
 COMPLEX = {
     torch.float16: torch.complex32,
@@ -39,7 +40,7 @@ def count_dtypes(tensors: Iterable[Tensor]) -> dict[str, int]:
     elements: Counter[str] = Counter()
     for tensor in tensors:
         if not nn.parameter.is_lazy(tensor):
-            elements[name_of(tensor.dtype)] += tensor.numel()
+            elements[name_of(tensor.dtype)] += elements_of(tensor)
     return dict(elements.most_common())
 
 

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 CORE = 10
 
@@ -73,3 +75,41 @@ def core_of(tensor: Tensor) -> Tensor:
         return finite
     quarter = told.double().kthvalue((told.numel() + 3) // 4).values
     return finite & (sizes <= CORE * quarter.to(sizes))
+
+
+def stored_parts(tensor: Tensor) -> Iterator[Tensor]:
+    """Yield the tensors that hold the memory of `tensor`: itself, unless it is sparse, wrapped or lazy."""
+    if is_lazy(tensor):
+        return
+    if tensor.layout == torch.sparse_coo:
+        yield from (tensor._indices(), tensor._values())
+    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        yield from (tensor.crow_indices(), tensor.col_indices(), tensor.values())
+    elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        yield from (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
+    elif hasattr(tensor, "__tensor_flatten__"):  # a subclass made of other tensors
+        names, _ = tensor.__tensor_flatten__()
+        for name in names:
+            yield from stored_parts(getattr(tensor, name))
+    else:
+        yield tensor
+
+
+def storages_of(tensor: Tensor) -> set[int]:
+    """Return what identifies the storages of a tensor."""
+    return {part.untyped_storage()._cdata for part in stored_parts(tensor) if part.layout == torch.strided}
+
+
+def elements_of(tensor: Tensor) -> int:
+    """Return how many elements a tensor has; of a sparse one those that are stored, of a lazy one none."""
+    if is_lazy(tensor):
+        return 0
+    if tensor.layout in (torch.strided, torch.jagged):
+        return int(tensor.numel())
+    *_, values = stored_parts(tensor)
+    return values.numel()
+
+
+def bytes_of(tensor: Tensor) -> int:
+    """Return the bytes that a tensor takes, with the indices of a sparse one; a lazy one takes none."""
+    return sum(part.nbytes for part in stored_parts(tensor))

@@ -8,7 +8,7 @@ from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.render import words
 from nnkit.render.folding import Told, folded, unfolded
 from nnkit.render.table import Table, paragraph, to_csv, to_html, to_latex, to_markdown, to_plain, to_terminal
-from nnkit.summary.report import Memory, Row, Sharded, SummaryReport, Value, tensors_of
+from nnkit.summary.report import Memory, Row, Sharded, SummaryReport, Totals, Value, tensors_of
 
 STANDARD = ("type", "shape", "params", "macs")
 TRAINING = ("flops", "saved", "peak")
@@ -36,26 +36,29 @@ def as_text(
     table = _for_people(report, columns, unfold)
     drawn = to_terminal(table, color) if terminal else to_plain(table)
     totals = [paragraph(label, text, terminal) for label, text in _totals(report)]
-    return "\n".join([_title(report), "", drawn, "", *totals])
+    warnings = [paragraph(label, text, terminal) for label, text in _warnings(report)]
+    return "\n".join([_title(report), *warnings, "", drawn, "", *totals])
 
 
 def as_markdown(report: SummaryReport, columns: Sequence[str] = STANDARD, unfold: bool = False) -> str:
     """Return the table and the totals in Markdown."""
     totals = [f"- {label}: {text}" for label, text in _totals(report)]
-    return "\n".join(
-        [f"**{_title(report)}**", "", to_markdown(_for_people(report, columns, unfold)), "", *totals]
-    )
+    warnings = [line for text in report.warnings for line in ("", f"> warning: {text}")]
+    table = to_markdown(_for_people(report, columns, unfold))
+    return "\n".join([f"**{_title(report)}**", *warnings, "", table, "", *totals])
 
 
 def as_latex(report: SummaryReport, columns: Sequence[str] = STANDARD, unfold: bool = False) -> str:
     """Return the table as a LaTeX `table`, which needs the package booktabs; totals are its caption."""
-    totals = [f"{label}: {text}" for label, text in _totals(report)]
-    return to_latex(_for_people(report, columns, unfold), [_title(report), *totals])
+    lines = [*_warnings(report), *_totals(report)]
+    caption = [_title(report), *(f"{label}: {text}" for label, text in lines)]
+    return to_latex(_for_people(report, columns, unfold), caption)
 
 
 def as_html(report: SummaryReport, columns: Sequence[str] = STANDARD, unfold: bool = False) -> str:
     """Return the table and the totals as HTML that stands on its own in a page or notebook."""
-    return to_html(_for_people(report, columns, unfold), _title(report), _totals(report))
+    lines = [*_warnings(report), *_totals(report)]
+    return to_html(_for_people(report, columns, unfold), _title(report), lines)
 
 
 def as_csv(report: SummaryReport, columns: Sequence[str] | None = None) -> str:
@@ -307,7 +310,7 @@ def _totals(report: SummaryReport) -> list[tuple[str, str]]:
             f"{totals.trainable:,} trainable, {totals.frozen:,} frozen",
         ),
         ("buffers", f"{totals.buffers:,} ({words.size(totals.buffer_bytes)})"),
-        ("MACs", f"{totals.macs:,} ({totals.flops:,} FLOPs)"),
+        ("MACs", _multiply_adds(totals)),
     ]
     if totals.training_flops:
         lines.append(("training", f"{totals.training_flops:,} FLOPs, forward and backward"))
@@ -329,6 +332,17 @@ def _totals(report: SummaryReport) -> list[tuple[str, str]]:
     how = "a run without weights or data" if report.method == "meta" else f"a run on {_place(report)}"
     lines.append(("counted in", f"{how}{f' ({report.reason})' if report.reason else ''}"))
     return [*lines, *(("note", note) for note in _notes(report))]
+
+
+def _warnings(report: SummaryReport) -> Iterator[tuple[str, str]]:
+    yield from (("warning", text) for text in report.warnings)
+
+
+def _multiply_adds(totals: Totals) -> str:
+    if totals.missed and not totals.macs:
+        return "unknown"
+    figures = f"{totals.macs:,} ({totals.flops:,} FLOPs)"
+    return f"at least {figures}" if totals.missed else figures
 
 
 def _place(report: SummaryReport) -> str:

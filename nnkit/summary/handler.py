@@ -1,6 +1,8 @@
 """SummaryRequest -> SummaryReport."""
 
+import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
@@ -8,18 +10,26 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from nnkit.building import build_module, build_without_weights
-from nnkit.errors import NnkitError
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.hookspecs import SummaryRequest
 from nnkit.loading import load
+from nnkit.members import is_unshaped, named_buffers, named_modules, named_parameters
 from nnkit.precision import count_dtypes
 from nnkit.running import bind
 from nnkit.sampling import sample_inputs
-from nnkit.summary.counting import Formula
+from nnkit.summary.counting import may_multiply
+from nnkit.summary.formulas import Formula
+from nnkit.summary.modes import NeedsValues
 from nnkit.summary.report import ForwardFailed, Row, Shape, Sharded, SummaryReport, Totals
-from nnkit.summary.tracing import BudgetExceeded, Call, NeedsValues, Trace, described, trace
+from nnkit.summary.tracing import BudgetExceeded, Call, Trace, described, trace
+from nnkit.tensors import bytes_of, elements_of, storages_of
 from nnkit.user_modules import parameter_names
 
 T = TypeVar("T")
+
+SIMPLEST_OPTIMIZER = "sgd"
+
+SIMPLEST_OPTIMIZER = "sgd"
 
 # A small model is run for real on the CPU: on meta tensors the first convolution imports sympy and
 # the first batch norm torch._dynamo, which takes ten times as long as running ResNet-18 once.
@@ -55,12 +65,32 @@ def _sharded(request: SummaryRequest, ranks: int, optimizer: str) -> Sharded:
 
 
 def _trained(request: SummaryRequest, report: SummaryReport, optimizer: str) -> SummaryReport:
+    """Return the report with what a training step costs; where that can't be found, with the reason.
+
+    Raises UsageProblem for an unknown optimizer.
+    """
+    try:
+        return _with_training(request, report, optimizer)
+    except UsageProblem:
+        raise
+    except NnkitError as problem:
+        reason = f"no figures for training with {optimizer}: {problem.message}"
+    if optimizer != SIMPLEST_OPTIMIZER:
+        with suppress(NnkitError):
+            flops = _with_training(request, report, SIMPLEST_OPTIMIZER).totals.training_flops
+            reason += f"; {SIMPLEST_OPTIMIZER} works, and takes {flops:,} FLOPs"
+    return replace(report, warnings=(*report.warnings, reason))
+
+
+def _with_training(request: SummaryRequest, report: SummaryReport, optimizer: str) -> SummaryReport:
     """Return the report with what a training step costs, found without weights where that can be."""
     from nnkit.summary.training import with_training  # fake tensors import sympy, which takes a second
 
     def trained(module: nn.Module, inputs: tuple[Any, ...]) -> SummaryReport:
         args, keywords = _bound(request, module, inputs)
         formulas = formulas_of(request)
+        if is_unshaped(module):
+            trace(module, args, keywords, formulas=formulas)
         return with_training(report, module, args, keywords, formulas, optimizer, request.device)
 
     return _without_weights(request, trained)
@@ -70,7 +100,7 @@ def _without_weights(request: SummaryRequest, run: Callable[[nn.Module, tuple[An
     """Return what `run` makes of the module on meta and its inputs; with values where that can't be."""
     spec = request.spec
     if request.module is not None:
-        return run(request.module, request.inputs or ())
+        return run(_given(request.module), request.inputs or ())
     try:
         module = build_without_weights(spec, request.host, limit=0)
         return run(module, sample_inputs(spec, device="meta"))
@@ -80,9 +110,10 @@ def _without_weights(request: SummaryRequest, run: Callable[[nn.Module, tuple[An
 
 def _counted(request: SummaryRequest) -> SummaryReport:
     if request.module is not None:
-        seen = _trace(request, request.module, request.inputs or ())
-        method: Literal["meta", "run"] = "meta" if _is_on_meta(request.module) else "run"
-        return _report(request, request.module, seen, method, "a module that was built already")
+        module = _given(request.module)
+        seen = _trace(request, module, request.inputs or ())
+        method: Literal["meta", "run"] = "meta" if _is_on_meta(module) else "run"
+        return _report(request, module, seen, method, "a module that was built already")
     try:
         report = _run_if_small(request)
     except BudgetExceeded:
@@ -93,8 +124,13 @@ def _counted(request: SummaryRequest) -> SummaryReport:
     return report if report.failure is None else _for_real(request, "")
 
 
+def _given(module: nn.Module) -> nn.Module:
+    """Return a module of the user's, or, as a run gives shapes to its lazy parameters, a copy."""
+    return copy.deepcopy(module) if is_unshaped(module) else module
+
+
 def _is_on_meta(module: nn.Module) -> bool:
-    return any(parameter.is_meta for parameter in module.parameters())
+    return any(parameter.is_meta for parameter in named_parameters(module).values())
 
 
 def _run_if_small(request: SummaryRequest) -> SummaryReport:
@@ -118,7 +154,13 @@ def _on_meta(request: SummaryRequest) -> SummaryReport:
     seen = _trace(request, module, sample_inputs(spec, device="meta"))
     if seen.failure is None:
         return _report(request, module, seen, "meta", "")
-    return _for_real(request, f"without data it can't run: {_first_line(seen.failure.error)}")
+    reason = f"without data it can't run: {_first_line(seen.failure.error)}"
+    try:
+        module = build_without_weights(spec, request.host, limit=2**63)
+        seen = _trace(request, module, sample_inputs(spec), values=False)
+    except NeedsValues:
+        return _for_real(request, reason)
+    return _report(request, module, seen, "run", reason) if not seen.failure else _for_real(request, reason)
 
 
 def _for_real(request: SummaryRequest, reason: str) -> SummaryReport:
@@ -192,9 +234,16 @@ def _first_line(text: str) -> str:
 def _report(
     request: SummaryRequest, module: nn.Module, seen: Trace, method: Literal["meta", "run"], reason: str
 ) -> SummaryReport:
-    rows = tuple(_Rows(module).of(seen.root))
-    spec = request.spec
-    return SummaryReport(spec, method, reason, rows, _totals(module, seen), failure=seen.failure)
+    rows, totals = tuple(_Rows(module).of(seen.root)), _totals(module, seen)
+    warnings = tuple(_missing_products(totals))
+    return SummaryReport(request.spec, method, reason, rows, totals, failure=seen.failure, warnings=warnings)
+
+
+def _missing_products(totals: Totals) -> Iterator[str]:
+    if totals.missed:
+        names = ", ".join(f"{name} ×{totals.uncounted[name]}" for name in totals.missed)
+        which = "more" if totals.macs else "an unknown number of"
+        yield f"the model does {which} multiply-adds: there is no formula for {names}"
 
 
 class _Rows:
@@ -202,11 +251,11 @@ class _Rows:
 
     def __init__(self, module: nn.Module) -> None:
         self.done: set[nn.Module] = set()
-        self.met: set[nn.Parameter] = set()
-        self.owners: dict[tuple[nn.Parameter, int], Call] = {}
-        self.names = {each: name for name, each in module.named_parameters()}
+        self.met: set[Tensor] = set()
+        self.owners: dict[tuple[Tensor, int], Call] = {}
+        self.names = {each: name for name, each in named_parameters(module).items()}
 
-    def of(self, call: Call, depth: int = 0, counted: Collection[nn.Parameter] = ()) -> Iterator[Row]:
+    def of(self, call: Call, depth: int = 0, counted: Collection[Tensor] = ()) -> Iterator[Row]:
         """Yield the row of `call` and of those beneath; `counted` are what its caller counts."""
         repeated = call.module in self.done
         parameters, tied = self._count(call, depth, counted)
@@ -219,15 +268,13 @@ class _Rows:
         for child in call.children:
             yield from self.of(child, depth + 1, parameters)
 
-    def _count(
-        self, call: Call, depth: int, counted: Collection[nn.Parameter]
-    ) -> tuple[Collection[nn.Parameter], str]:
+    def _count(self, call: Call, depth: int, counted: Collection[Tensor]) -> tuple[Collection[Tensor], str]:
         """Return the parameters that count here, and the name of one that counts elsewhere."""
         if call.module is None or call.module in self.done:
             return (), ""
         self.done.add(call.module)
         mine, tied = set(), ""
-        for each in call.module.parameters():
+        for each in named_parameters(call.module).values():
             # What a caller has beneath it counts for both, unless it was met under another.
             first = self.owners.setdefault((each, depth), call) is call
             if first and (each in counted or each not in self.met):
@@ -238,7 +285,7 @@ class _Rows:
         return mine, tied
 
 
-def _trainable(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
+def _trainable(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
     return (each for each in parameters if each.requires_grad)
 
 
@@ -253,9 +300,10 @@ def _kernel(module: nn.Module | None) -> Shape | None:
 
 
 def _totals(module: nn.Module, seen: Trace) -> Totals:
-    parameters, buffers = list(module.parameters()), list(module.buffers())
+    parameters, buffers = list(named_parameters(module).values()), list(named_buffers(module).values())
     trainable = _elements(_trainable(parameters))
     macs = seen.root.total("macs")
+    uncounted = dict(seen.uncounted.most_common())
     return Totals(
         parameters=_elements(parameters),
         trainable=trainable,
@@ -266,29 +314,31 @@ def _totals(module: nn.Module, seen: Trace) -> Totals:
         buffer_bytes=_bytes(buffers),
         macs=macs,
         flops=2 * macs,
-        uncounted=dict(seen.uncounted.most_common()),
+        uncounted=uncounted,
+        missed=tuple(name for name in uncounted if may_multiply(name, known_only=macs > 0)),
         unused=() if seen.failure else tuple(_unused(module, seen.read)),
     )
 
 
 def _unused(module: nn.Module, read: set[int]) -> Iterator[str]:
     """Yield the names of parameters that no operator read; `aux1.*` for all of a module's."""
+    parameters = named_parameters(module)
     unused = {
         name
-        for name, each in module.named_parameters()
-        if not is_lazy(each) and each.untyped_storage()._cdata not in read
+        for name, each in parameters.items()
+        if not is_lazy(each) and (storages := storages_of(each)) and storages.isdisjoint(read)
     }
-    for prefix, each in module.named_modules():
-        beneath = {f"{prefix}.{name}" if prefix else name for name, _ in each.named_parameters()}
+    for prefix, each in named_modules(module).items():
+        beneath = {f"{prefix}.{name}" if prefix else name for name in named_parameters(each)}
         if len(beneath) > 1 and beneath <= unused:
             yield f"{prefix}.*" if prefix else "*"
             unused -= beneath
-    yield from (name for name, _ in module.named_parameters() if name in unused)
+    yield from (name for name in parameters if name in unused)
 
 
 def _elements(tensors: Iterable[Tensor]) -> int:
-    return sum(each.numel() for each in tensors if not is_lazy(each))
+    return sum(elements_of(each) for each in tensors)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(each.nbytes for each in tensors if not is_lazy(each))
+    return sum(bytes_of(each) for each in tensors)

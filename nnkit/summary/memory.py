@@ -44,10 +44,13 @@ T = TypeVar("T")
 
 
 class Observer(Protocol):
-    """Watches the forward of a training step."""
+    """Watches a training step."""
 
     def forward(self, live: "LiveStorages") -> AbstractContextManager[object]:
-        """Return what is entered around it."""
+        """Return what is entered around its forward."""
+
+    def backward(self) -> AbstractContextManager[object]:
+        """Return what is entered around the backward pass."""
 
     def save(self, size: int) -> None:
         """Take note that a storage of so many bytes is kept for backward."""
@@ -371,7 +374,8 @@ class Twin:
         losses = [each.sum() for each in tensors_in(outputs) if each.requires_grad]
         if not losses:
             raise _Untrainable("not trained: nothing that it returns can be differentiated")
-        sum(losses[1:], losses[0]).backward()  # type: ignore[no-untyped-call]
+        with observer.backward() if observer else nullcontext():
+            sum(losses[1:], losses[0]).backward()  # type: ignore[no-untyped-call]
         gradients = [each.grad for each in trainable if each.grad is not None]
         # A parameter without a gradient never gets a state either.
         idle = [stepper.state[each] for each in trainable if each.grad is None]

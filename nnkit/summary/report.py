@@ -110,7 +110,8 @@ class Totals:
     macs: multiply-adds of convolutions and matrix products; flops: twice that.
     dtypes: how many elements of the parameters have which dtype.
     training_flops: forward and backward together, None unless it was asked for.
-    uncounted: the operators that ran and were not counted, with how often.
+    uncounted: the operators that ran and were not counted, with how often. missed: those of them that
+    multiply, by their names; with one of them macs is too low.
     unused: the parameters that no operator read, by name; `aux1.*` where it is all of a module's.
     """
 
@@ -124,6 +125,7 @@ class Totals:
     flops: int
     training_flops: int | None = None
     uncounted: Mapping[str, int] = field(default_factory=dict)
+    missed: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     dtypes: Mapping[str, int] = field(default_factory=dict)
 
@@ -200,7 +202,7 @@ class SummaryReport:
     fit: the size that fits, where it was sought. method: `meta` when shapes and counts come from a run
     without weights or data, `run` when from a real run on the CPU, or wherever a module given from Python
     lives; `reason` says why, where that is not plain. failure: set where forward failed; then the rows end
-    with the call that did.
+    with the call that did. warnings: what is missing from the figures, in words.
 
     Example:
 
@@ -219,6 +221,7 @@ class SummaryReport:
     fit: Fit | None = None
     failure: Failure | None = None
     sharded: Sharded | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def batch(self) -> int | None:
@@ -258,6 +261,7 @@ class SummaryReport:
             "spec": self.spec.to_dict(),
             "method": self.method,
             "reason": self.reason,
+            "warnings": self.warnings,
             "totals": asdict(self.totals),
             "memory": _plain(self.memory),
             "sharded": _plain(self.sharded),

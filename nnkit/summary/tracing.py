@@ -1,28 +1,28 @@
 """One run of a model, watched: the calls of its modules and functions in order, with their costs."""
 
 import dataclasses
-import functools
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from nnkit.members import named_buffers, named_modules, named_parameters
 from nnkit.process import random_states_kept
-from nnkit.summary.counting import Cost, Formula, cost_of, is_mover, product_shape, reads_values
+from nnkit.summary.counting import has_formula, is_mover, macs_of
+from nnkit.summary.formulas import Formula
+from nnkit.summary.keeping import Snapshot
+from nnkit.summary.modes import Functions, NeedsValues, Operators, Unknowns
 from nnkit.summary.report import Failure, Shape, TensorInfo, Value, tensors_of
-from nnkit.tensors import tensors_in
+from nnkit.tensors import storages_of
 
 # Functions that return a tensor but are no step of a computation.
 ASIDES = frozenset("__get__ __set__ detach requires_grad_ new_zeros new_ones new_empty new_full".split())
-# What hands the values of a tensor to Python without calling an operator.
-READERS = frozenset("tolist numpy __array__".split())
 
 LONGEST_WORDS = 40  # of an argument that is no tensor
 
@@ -31,16 +31,13 @@ class BudgetExceeded(Exception):
     """The run costs more multiply-adds than it was given."""
 
 
-class NeedsValues(Exception):
-    """What the model does depends on the values of tensors, and there are none."""
-
-
 @dataclass
 class Call:
     """A call under way or done: of a module, or of a function in a module's own forward.
 
-    macs and backward are its own, without those of the calls beneath; saved and peak are the bytes
-    that its forward keeps for a backward pass and has alive at most, where somebody watches memory.
+    macs and backward are its own, without those of the calls beneath: the multiply-adds of its forward and,
+    where somebody watches one, of the backward pass through it. saved and peak are the bytes that its
+    forward keeps for a backward pass and has alive at most, where somebody watches memory.
     """
 
     path: str
@@ -90,24 +87,41 @@ def trace(
     budget: int | None = None,
     values: bool = True,
 ) -> Trace:
-    """Run `module` in eval mode without gradients and return its calls, up to where it fails if it does.
+    """Run `module` in eval mode and return its calls, up to where it fails if it does.
 
-    Afterwards its mode, its buffers and the random state are what they were. formulas: multiply-adds of
-    operators that torch doesn't know, by qualified name. Where nobody needs the `values`, for the
-    weights have none, products give memory of the right shape.
+    It runs without gradients, or with them where it fails so: it may differentiate in its own forward.
+    Afterwards it, its inputs and the random state are what they were. formulas: multiply-adds of operators
+    that torch doesn't know, by qualified name. Where nobody needs the `values`, for the weights have none,
+    products give memory of the right shape.
 
-    Raises BudgetExceeded when the run passes `budget` multiply-adds, NeedsValues when there are no
-    values and the model looks at them.
+    Raises BudgetExceeded when the run passes `budget` multiply-adds, NeedsValues when the model looks at
+    values that there are not.
     """
-    watcher = Watcher(formulas or {}, budget)
+    kwargs = kwargs or {}
+    seen = _run(module, args, kwargs, Watcher(formulas or {}, budget), values, gradients=False)
+    if seen.failure is None:
+        return seen
+    again = _run(module, args, kwargs, Watcher(formulas or {}, budget), values, gradients=True)
+    return again if again.failure is None else seen
+
+
+def _run(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    watcher: "Watcher",
+    values: bool,
+    gradients: bool,
+) -> Trace:
+    unknowns = None if values else Unknowns(named_parameters(module).values())
     with ExitStack() as stack:
-        stack.enter_context(_as_it_was(module))
+        snapshot = stack.enter_context(_as_it_was(module, (args, kwargs)))
         stack.enter_context(torch.inference_mode(False))  # in it, products come whole, not as operators
-        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.set_grad_enabled(gradients))
         stack.enter_context(without_attention_fast_path())
-        stack.enter_context(watcher.watching(values))
+        stack.enter_context(watcher.watching(unknowns, snapshot))
         try:
-            module(*args, **(kwargs or {}))
+            module(*args, **kwargs)
         except (BudgetExceeded, NeedsValues):
             raise
         except Exception as error:
@@ -126,6 +140,7 @@ class Watcher:
         self.uncounted: Counter[str] = Counter()
         self.read: set[int] = set()
         self.failed: tuple[Exception, Call] | None = None
+        self.snapshot: Snapshot | None = None
 
     @property
     def current(self) -> Call:
@@ -143,9 +158,13 @@ class Watcher:
         return seen
 
     @contextmanager
-    def watching(self, values: bool = True) -> Iterator[None]:
-        """See every call of a module, of a function and of an operator."""
+    def watching(self, unknowns: Unknowns | None = None, snapshot: Snapshot | None = None) -> Iterator[None]:
+        """See every call of a module, of a function and of an operator.
+
+        unknowns: the tensors without values, None where all have some. snapshot: is told what is written to.
+        """
         called, here = nn.Module.__call__, threading.get_ident()
+        self.snapshot = snapshot
 
         def call_module(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if threading.get_ident() != here:  # a model that another thread runs meanwhile
@@ -155,7 +174,7 @@ class Watcher:
         # Not hooks for all modules: those see neither keyword arguments beforehand nor a failure.
         nn.Module.__call__ = call_module  # type: ignore[method-assign]
         try:
-            with _Functions(self, values), _Operators(self, values):
+            with _uncompiled(), Functions(self, unknowns), Operators(self, unknowns):
                 yield
         finally:
             nn.Module.__call__ = called  # type: ignore[method-assign]
@@ -176,7 +195,7 @@ class Watcher:
     def call_module(self, called: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Note the call of a module and make it."""
         if self.current is self.top:
-            self.names = {id(each): name for name, each in module.named_modules()}
+            self.names = {id(each): name for name, each in named_modules(module).items()}
         path = self.names.get(id(module), f"{self.current.path}.(unregistered)".lstrip("."))
         call = Call(path, "module", type(module).__name__, module, described(args, kwargs))
         self.current.children.append(call)
@@ -208,115 +227,61 @@ class Watcher:
         if call.macs or (takes and gives and not unchanged):
             parent.children.append(call)
         else:
-            parent.saved += call.saved
+            self.leave_out(call, parent)
         return result
 
-    def count(self, operator: Any, args: Any, kwargs: Any, result: Any) -> bool:
-        """Note what an operator costs and what it reads; return whether it has a formula."""
-        if not operator.is_view:
-            self.read.update(
-                each.untyped_storage()._cdata for each in tensors_in(args) if each.layout == torch.strided
-            )
-        cost = cost_of(operator, args, kwargs, result, self.formulas)
-        if cost is None:
-            if not is_mover(operator):
-                self.uncounted[str(operator._overloadpacket)] += 1
-            return False
-        self._spend(cost)
-        return True
+    def leave_out(self, call: Call, parent: Call) -> None:
+        """Have no row for the call of a function; what it costs is its parent's."""
+        parent.saved += call.saved
 
-    def _spend(self, cost: Cost) -> None:
-        self.current.macs += cost.forward
-        self.current.backward += cost.backward
-        self.spent += cost.forward
+    def note_read(self, tensors: Iterable[Tensor]) -> None:
+        """Take note of tensors whose values are read."""
+        for each in tensors:
+            self.read |= storages_of(each)
+
+    def before_write(self, tensors: Iterable[Tensor]) -> None:
+        """Take note of tensors that are about to be written to."""
+        if self.snapshot is not None:
+            for each in tensors:
+                self.snapshot.before_write(each)
+
+    def has_formula(self, operator: Any) -> bool:
+        """Whether it is known what an operator costs."""
+        return has_formula(operator, self.formulas)
+
+    def count(self, operator: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Note what an operator costs, or that there is no formula for it."""
+        macs = macs_of(operator, args, kwargs, result, self.formulas)
+        if macs is not None:
+            self.spend(macs)
+        elif not is_mover(operator):
+            self.uncounted[str(operator._overloadpacket)] += 1
+
+    def spend(self, macs: int) -> None:
+        """Add multiply-adds to the call under way."""
+        self.current.macs += macs
+        self.spent += macs
         if self.budget is not None and self.spent > self.budget:
             raise BudgetExceeded
 
 
-class _Functions(TorchFunctionMode):
-    def __init__(self, watcher: Watcher, values: bool) -> None:
-        super().__init__()
-        self.watcher, self.values = watcher, values
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not self.values and func.__name__ in READERS:
-            raise NeedsValues
-        return self.watcher.call_function(func, args, kwargs or {})
-
-
-class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, watcher: Watcher, values: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.watcher, self.values, self.in_parts = watcher, values, False
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # True would import torch._dynamo, half a second, for a compiler that never runs here
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func.namespace == "prim":  # a fake tensor is asked for its device
-            return func(*args, **kwargs)
-        shape = None
-        if not self.values:
-            if reads_values(func, args):
-                raise NeedsValues
-            shape = product_shape(func, args)
-        if shape is not None:
-            result = args[0].new_empty(shape)
-        elif (parts := self._in_parts(func, args, kwargs)) is not NotImplemented:
-            return parts
-        else:
-            result = func(*args, **kwargs)
-        self.watcher.count(func, args, kwargs, result)
-        return result
-
-    def _in_parts(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Return the result of an operator made of others, each of which is seen; else NotImplemented.
-
-        On tensors made in inference mode such operators come here whole, and so do those within them.
-        """
-        if not self.in_parts and not any(each.is_inference() for each in tensors_in(args)):
-            return NotImplemented
-        if not _is_made_of_others(func):
-            return NotImplemented
-        outer, self.in_parts = self.in_parts, True
-        try:
-            with self:
-                return func.decompose(*args, **kwargs)
-        finally:
-            self.in_parts = outer
-
-
-@functools.cache
-def _is_made_of_others(operator: Any) -> bool:
-    return bool(operator._can_decompose())
-
-
 @contextmanager
-def _as_it_was(module: nn.Module) -> Iterator[None]:
-    """Put the module into eval mode; afterwards its modes, buffers and the random states are as before."""
-    modes = {each: each.training for each in module.modules()}
-    places = [(each, dict(each._buffers)) for each in modes if not isinstance(each, torch.jit.ScriptModule)]
-    buffers = [(each, each._version, each.clone()) for each in module.buffers() if _has_values(each)]
-    for each in modes:
+def _as_it_was(module: nn.Module, inputs: Any) -> Iterator[Snapshot]:
+    """Put the module into eval mode; afterwards it, its inputs and the random states are as before."""
+    snapshot = Snapshot(module, inputs)
+    devices = {each.device for named in (named_parameters, named_buffers) for each in named(module).values()}
+    for each in snapshot.modes:
         each.training = False  # train(False) may be the model's own, and do more, such as merge weights
     try:
-        with random_states_kept({each.device for each in (*module.parameters(), *module.buffers())}):
-            yield
+        with random_states_kept(devices):
+            yield snapshot
     finally:
-        for each, mode in modes.items():
-            each.training = mode
-        for each, held in places:
-            each._buffers.update(held)
-        with torch.no_grad():
-            for buffer, version, before in buffers:
-                if buffer._version != version:
-                    buffer.copy_(before)
+        snapshot.restore()
 
 
-def _has_values(tensor: Tensor) -> bool:
-    return not tensor.is_meta and not tensor.is_inference() and not nn.parameter.is_lazy(tensor)
+def _uncompiled() -> AbstractContextManager[object]:
+    """Return what has compiled functions run as they are written, where there may be any."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 @contextmanager

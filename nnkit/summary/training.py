@@ -1,14 +1,16 @@
 """What each call of a model costs in a training step, beside what it costs in the run that is counted."""
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+import torch
 from torch import nn
 
-from nnkit.summary.counting import Formula
+from nnkit.summary.formulas import Formula
 from nnkit.summary.memory import LiveStorages, estimate_memory
 from nnkit.summary.report import Memory, Row, SummaryReport, Training
 from nnkit.summary.tracing import Call, Watcher, without_attention_fast_path
@@ -41,11 +43,17 @@ def with_training(
 
 
 class TrainingWatcher(Watcher):
-    """Watches the forward of a training step: its products, what it saves for backward, its memory."""
+    """Watches a training step: its products, what it saves for backward, its memory.
+
+    Of a step that is given up and made anew elsewhere the last one counts.
+    """
 
     def __init__(self, formulas: Mapping[str, Formula]) -> None:
         super().__init__(formulas)
         self.live: LiveStorages | None = None
+        self.differentiates = False
+        self.calls: dict[nn.Module, Call] = {}
+        self.makers: list[tuple[int, Call]] = []
 
     @property
     def root(self) -> Call:
@@ -54,10 +62,23 @@ class TrainingWatcher(Watcher):
 
     @contextmanager
     def forward(self, live: LiveStorages) -> Iterator[None]:
-        """Watch what happens inside."""
+        """Watch the forward of a step, from its beginning."""
+        Watcher.__init__(self, self.formulas)
         self.live = live
+        self.calls.clear()
+        self.makers.clear()
         with without_attention_fast_path(), self.watching():
             yield
+
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """Watch the backward pass of the step."""
+        self.differentiates = True
+        try:
+            with without_attention_fast_path(), self.watching():
+                yield
+        finally:
+            self.differentiates = False
 
     def save(self, size: int) -> None:
         """Note that a storage of so many bytes is kept for backward."""
@@ -68,12 +89,62 @@ class TrainingWatcher(Watcher):
         """Have `call` on top of the stack, and note the most bytes that are alive meanwhile."""
         live = self.live
         assert live is not None
+        if call.module is not None:
+            self.calls[call.module] = call
         before, live.peak = live.peak, live.live
         try:
-            with super().under_way(call):
+            with super().under_way(call), self._making(call):
                 yield
         finally:
             call.peak, live.peak = live.peak, max(before, live.peak)
+
+    @contextmanager
+    def _making(self, call: Call) -> Iterator[None]:
+        """Note that the nodes of autograd's graph that are made meanwhile are those of `call`.
+
+        Autograd numbers them in the order in which they are made.
+        """
+        outer = self.makers[-1][1] if self.makers else call
+        self.makers.append((torch._C._autograd._get_sequence_nr(), call))
+        try:
+            yield
+        finally:
+            self.makers.append((torch._C._autograd._get_sequence_nr(), outer))
+
+    def leave_out(self, call: Call, parent: Call) -> None:
+        """Have no row for the call of a function; what it costs is its parent's."""
+        super().leave_out(call, parent)
+        self.makers = [(number, parent if maker is call else maker) for number, maker in self.makers]
+
+    def call_module(self, called: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Note the call of a module and make it; in backward it is one that is computed again."""
+        if not self.differentiates:
+            return super().call_module(called, module, args, kwargs)
+        with self._making(self.calls.get(module, self.root)):
+            return called(module, *args, **kwargs)
+
+    def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Make the call of a function; note it, unless it is computed again."""
+        if not self.differentiates:
+            return super().call_function(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def spend(self, macs: int) -> None:
+        """Add multiply-adds to the call under way, in backward to the one that made the node.
+
+        A forward that is computed again in backward, to save memory, counts once.
+        """
+        if not self.differentiates:
+            super().spend(macs)
+        elif not torch.is_grad_enabled():
+            self._maker().backward += macs
+
+    def _maker(self) -> Call:
+        """Return the call that made the node of which the backward runs."""
+        node = torch._C._current_autograd_node()
+        number = node._sequence_nr() if node is not None else 0
+        place = bisect_right(self.makers, number, key=lambda maker: maker[0])
+        return self.makers[place - 1][1] if place else self.root
 
 
 def _flops(call: Call) -> int:
