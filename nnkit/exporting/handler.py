@@ -83,7 +83,8 @@ def _onnx(
     request.progress("exporting through torch.onnx")
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder, path.name) if options.optimize else path
-        opset = write_onnx(module, plan, options, plain)
+        written = write_onnx(module, plan, options, plain)
+        opset = written.opset
         candidate = OnnxFile(plain, module, plan)
         if options.optimize:
             optimize_file(plain, path)

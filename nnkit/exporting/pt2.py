@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nnkit import metadata
+from nnkit.exporting.bounds import check_ranges
 from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
 from nnkit.hookspecs import WriteRequest
 from nnkit.sampling import Inputs
@@ -27,6 +28,8 @@ def write(request: WriteRequest) -> None:
             )
     except Exception as error:
         raise export_failure(error, request.spec.name, request.spec.inputs) from error
+    dims = request.spec.architecture.dims_for(request.spec.config)
+    check_ranges(program, request.spec.name, request.dynamic, dims)
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)

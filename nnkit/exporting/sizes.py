@@ -1,6 +1,6 @@
 """Which sizes to trace a model at, and at which others to prove what was traced. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
 
 from nnkit.architecture import Dim
@@ -41,6 +41,11 @@ def other_sizes(dims: Mapping[str, Dim], traced: Mapping[str, int]) -> list[Size
         if sizes != dict(traced):
             unique[tuple(sizes.items())] = sizes
     return list(unique.values())
+
+
+def allowed_sizes(dim: Dim, wanted: Iterable[int]) -> list[int]:
+    """Return the wanted sizes that a dim takes, ascending, and its smallest."""
+    return sorted({dim.least, *(size for size in wanted if not dim.problem_with(size))})
 
 
 def _around(dims: Mapping[str, Dim], fixed: Mapping[str, int], start: int = 0) -> Sizes:
