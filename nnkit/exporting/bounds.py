@@ -4,14 +4,16 @@ forward may branch on a size. torch follows the branch that the traced sizes tak
 a range for one dim, or a guard on several. Neither is in an ONNX file, so they are read here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import Any
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 import torch
 from torch.export import ExportedProgram
+from torch.utils._sympy.printers import PythonPrinter
 
 from nnkit.architecture import Dim
 from nnkit.errors import VerificationFailed
@@ -21,7 +23,7 @@ NEAR = 12  # sizes up to here are tried for each dim of a guard, beside those ne
 FAR = (16, 31, 32, 33, 64, 100, 128, 256, 512, 1000, 1024, 4096)
 
 Names = Mapping[sympy.Symbol, str]
-Axes = Sequence[Mapping[int, str] | None]
+Axes = Mapping[str, Mapping[int, str] | None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Guard:
 def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Mapping[str, Dim]) -> None:
     """Raise VerificationFailed where a dim may be larger or smaller than the program allows.
 
-    axes: for each input, axis -> the dim that stays free on it. dims: the free ones, as declared.
+    axes: for each input by name, axis -> the dim that stays free on it. dims: the free ones, as declared.
     """
     for symbol, dim_name in _names_of(program, axes).items():
         dim, limits = dims[dim_name], program.range_constraints.get(symbol)
@@ -65,26 +67,29 @@ def broken_guards(program: ExportedProgram, axes: Axes, dims: Mapping[str, Dim])
 
 def _names_of(program: ExportedProgram, axes: Axes) -> Names:
     """Return which dim each symbol of the program is, by the shapes of its inputs."""
-    inputs = dict(zip(program.graph_signature.user_inputs, axes, strict=False))
+    inputs = dict(zip(program.graph_signature.user_inputs, axes.values(), strict=False))
+    inputs.update((name, each) for name, each in axes.items() if name in inputs)
     names = {}
     for node in program.graph.nodes:
         value = node.meta.get("val")
         if node.op == "placeholder" and node.name in inputs and isinstance(value, torch.Tensor):
             for axis, name in (inputs[node.name] or {}).items():
-                size = value.shape[axis]
-                if isinstance(size, torch.SymInt) and isinstance(size.node.expr, sympy.Symbol):
+                size: Any = value.shape[axis]
+                if not isinstance(size, int) and isinstance(size.node.expr, sympy.Symbol):
                     names[size.node.expr] = name
     return names
 
 
 def _conditions(program: ExportedProgram) -> Iterator[sympy.Basic]:
     """Yield what torch assumed of the sizes: guards, and those that it left to be asserted at run time."""
-    environments = {
-        id(size.node.shape_env): size.node.shape_env
+    sizes: list[Any] = [
+        size
         for node in program.graph.nodes
         if node.op == "placeholder" and isinstance(value := node.meta.get("val"), torch.Tensor)
         for size in value.shape
-        if isinstance(size, torch.SymInt)
+    ]
+    environments = {
+        id(size.node.shape_env): size.node.shape_env for size in sizes if not isinstance(size, int)
     }
     for environment in environments.values():
         yield from (guard.expr for guard in environment.guards)
@@ -105,7 +110,8 @@ def _broken_at(condition: sympy.Basic, names: Names, dims: Mapping[str, Dim]) ->
 
 
 def _in_words(condition: sympy.Basic, names: Names) -> str:
-    return str(condition.xreplace({symbol: sympy.Symbol(name) for symbol, name in names.items()}))
+    named = condition.xreplace({symbol: sympy.Symbol(name) for symbol, name in names.items()})
+    return str(PythonPrinter().doprint(named))
 
 
 def _integer(bound: sympy.Basic) -> int | None:
@@ -115,6 +121,6 @@ def _integer(bound: sympy.Basic) -> int | None:
 def _bounded(name: str, dim: str, words: str, bound: str) -> VerificationFailed:
     return VerificationFailed(
         f"{name} can be exported for {dim} {words} only, and it is declared without that bound: "
-        f"forward does something else for other sizes",
+        f"forward does something else, or fails, for other sizes",
         f'declare the bound ("{dim} {bound}"), or write forward so that it does the same for every size',
     )

@@ -44,8 +44,12 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
     where the graph is right for fewer sizes than are declared.
     """
     program = _trace(module, plan, options.opset or DEFAULT_OPSET)
-    check_ranges(program.exported_program, plan.spec.name, plan.dynamic, plan.dims)
-    guards = broken_guards(program.exported_program, plan.dynamic, plan.dims)
+    captured = program.exported_program
+    guards: list[Guard] = []
+    if captured is not None:
+        axes = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
+        check_ranges(captured, plan.spec.name, axes, plan.dims)
+        guards = broken_guards(captured, axes, plan.dims)
     got = program.model.opset_imports[""]
     if options.opset is not None and got != options.opset:
         raise VerificationFailed(

@@ -29,7 +29,8 @@ def write(request: WriteRequest) -> None:
     except Exception as error:
         raise export_failure(error, request.spec.name, request.spec.inputs) from error
     dims = request.spec.architecture.dims_for(request.spec.config)
-    check_ranges(program, request.spec.name, request.dynamic, dims)
+    free = dict(zip(request.spec.input_names, request.dynamic, strict=True))
+    check_ranges(program, request.spec.name, free, dims)
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
