@@ -63,16 +63,28 @@ def _draw(spec: ModelSpec, tensor: TensorSpec, shape: tuple[int, ...], generator
             return torch.zeros(shape)
         case "index":
             return torch.randint(0, max(_limit(spec, tensor), 1), shape, generator=generator)
+        case "mask":
+            return _mask(shape, generator)
         case "lengths":
             return _lengths(_limit(spec, tensor), shape, generator)
         case "adjacency":
             upper = torch.triu(torch.rand(shape, generator=generator) < 0.5, diagonal=1)
             return (upper | upper.transpose(-1, -2)).float()
-    kinds = ("normal", "uniform", "zeros", "index", "lengths", "adjacency")
+    kinds = ("normal", "uniform", "zeros", "index", "mask", "lengths", "adjacency")
     raise UsageProblem(
         f"input {tensor.name!r} is to be sampled as {tensor.sample!r}, which is not known",
         did_you_mean(tensor.sample, kinds) or f"one of {', '.join(kinds)}, or module:function",
     )
+
+
+def _mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return a mask with both values in every row; a row of one element is False."""
+    drawn = torch.rand(shape, generator=generator) < 0.5
+    if not shape or shape[-1] < 2:
+        return drawn & False
+    # One place of each row is True and its neighbour False, whatever was drawn there.
+    place = torch.randint(0, shape[-1], (*shape[:-1], 1), generator=generator)
+    return drawn.scatter(-1, place, True).scatter(-1, (place + 1) % shape[-1], False)
 
 
 def _lengths(longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -124,8 +124,10 @@ def _dim(name: str, size: str | None, bounds: str, text: str) -> Dim:
 
 
 def _sampling_of(dtype: str) -> str:
+    if dtype.startswith(("float", "bfloat")):
+        return "normal"
     # Nothing is known of what integers index, and 0 is the one index that every table has.
-    return "normal" if dtype.startswith(("float", "bfloat")) else "zeros"
+    return "mask" if dtype == "bool" else "zeros"
 
 
 def load_code(reference: str) -> Callable[..., Any]:

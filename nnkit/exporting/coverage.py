@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from nnkit.exporting.plan import run_module
+from nnkit.exporting.calls import run_module
 from nnkit.exporting.tolerance import typical
 from nnkit.running import call, evaluate
 from nnkit.sampling import Inputs

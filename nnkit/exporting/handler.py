@@ -1,6 +1,7 @@
 """ExportRequest -> ExportReport."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from nnkit.building import build_module
 from nnkit.devices import find_device
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.exporting import formats
+from nnkit.exporting.copies import copy_of
 from nnkit.exporting.files import staged
 from nnkit.exporting.plan import make_plan
 from nnkit.exporting.proof import Prover
@@ -83,7 +85,8 @@ def _onnx(
     request.progress("exporting through torch.onnx")
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder, path.name) if options.optimize else path
-        opset = write_onnx(module, plan, options, plain)
+        written = write_onnx(copy_of(module), plan, options, plain)
+        opset = written.opset
         candidate = OnnxFile(plain, module, plan)
         if options.optimize:
             optimize_file(plain, path)
@@ -91,6 +94,8 @@ def _onnx(
         proof = None
         if request.verify:
             candidate.check_signature(opset)
+            runs = tuple(plan.draw(guard.broken_at, guard.condition) for guard in written.guards)
+            plan = replace(plan, runs=(*plan.runs, *runs))
             proof = Prover(module, plan, request.progress).prove(candidate)
     stamp_onnx(path, plan, module, candidate, proof)
     return path, opset, proof

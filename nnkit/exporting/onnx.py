@@ -6,6 +6,7 @@ graph with other weights holds for these. (Folding them into each other is left 
 the runtime that loads the file, which does the same.)
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from nnkit import __version__
 from nnkit.errors import NnkitError, VerificationFailed, first_line
+from nnkit.exporting.bounds import Guard, broken_guards, check_ranges
 from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
 from nnkit.exporting.plan import Plan
 from nnkit.hookspecs import ExportOptions
@@ -27,12 +29,27 @@ if TYPE_CHECKING:
 DEFAULT_OPSET = 20
 
 
-def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path) -> int:
-    """Write `module`, traced on the first run of the plan, to `path`; return the opset of the file.
+@dataclass(frozen=True)
+class Written:
+    """The opset of a file that was written, and the guards that torch relied on and the file doesn't have."""
 
-    Raises NnkitError when torch can't export it, VerificationFailed when it writes another opset.
+    opset: int
+    guards: list[Guard]
+
+
+def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path) -> Written:
+    """Write `module`, traced on the first run of the plan, to `path`.
+
+    Raises NnkitError when torch can't export it, VerificationFailed when it writes another opset, or
+    where the graph is right for fewer sizes than are declared.
     """
     program = _trace(module, plan, options.opset or DEFAULT_OPSET)
+    captured = program.exported_program
+    guards: list[Guard] = []
+    if captured is not None:
+        axes = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
+        check_ranges(captured, plan.spec.name, axes, plan.dims)
+        guards = broken_guards(captured, axes, plan.dims)
     got = program.model.opset_imports[""]
     if options.opset is not None and got != options.opset:
         raise VerificationFailed(
@@ -45,7 +62,7 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
         _take_and_give_float32(program.model)
     _describe(program.model, plan.spec)
     program.save(str(path), external_data=options.external_data)
-    return got
+    return Written(got, guards)
 
 
 def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":

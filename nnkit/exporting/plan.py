@@ -8,21 +8,24 @@ from torch import Tensor, nn
 
 from nnkit.architecture import Dim, TensorSpec
 from nnkit.axes import names_in
-from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
-from nnkit.exporting.sizes import other_sizes, traced_sizes
+from nnkit.errors import NnkitError, UsageProblem, did_you_mean
+from nnkit.exporting.calls import run_module
+from nnkit.exporting.probing import varied, with_found_limits
+from nnkit.exporting.sizes import completed, other_sizes, traced_sizes
 from nnkit.hookspecs import ExportOptions
 from nnkit.precision import main_dtype
-from nnkit.running import bind, evaluate_tensors
+from nnkit.running import bind
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """Inputs, and the size that each dim has in them."""
+    """Inputs, and the size that each dim has in them. why: the guard that these sizes break, if any."""
 
     sizes: Mapping[str, int]
     inputs: Inputs
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class Plan:
     """What is exported, and the runs that prove it.
 
     dtype: that most of the weights have. dims: those that stay free. runs: the first has the inputs to trace
-    with; the second has the same sizes and other values, if there are any; then come other sizes.
+    with; the second has the same sizes and other values, if there are any; then come other sizes. given:
+    whether the inputs came with the request, so that none can be drawn at further sizes. assumed: what was
+    found of the inputs by running the module, a sentence each.
     """
 
     spec: ModelSpec
@@ -39,6 +44,17 @@ class Plan:
     outputs: tuple[TensorSpec, ...]
     dims: Mapping[str, Dim]
     runs: tuple[Run, ...]
+    device: str | torch.device = "cpu"
+    given: bool = False
+    assumed: tuple[str, ...] = ()
+
+    def draw(self, sizes: Mapping[str, int], why: str = "") -> Run:
+        """Return a run at other sizes of some dims; the others have small ones."""
+        every = self.spec.architecture.dims_for(self.spec.config)
+        fixed = {name: self.spec.sizes[name] for name in every if name not in self.dims}
+        sizes = {**fixed, **completed(self.dims, sizes)}
+        inputs = sample_inputs(self.spec, sizes=sizes, seed=self.spec.seed)
+        return Run({name: sizes[name] for name in every}, tuple(each.to(self.device) for each in inputs), why)
 
     @property
     def traced(self) -> Inputs:
@@ -96,14 +112,17 @@ def make_plan(
     every = spec.architecture.dims_for(spec.config)
     _check_fixed(spec, options, every)
     free = {} if options.static else {name: dim for name, dim in every.items() if name not in options.fixed}
-    runs = _given_runs(given) if given is not None else _drawn_runs(spec, every, free)
+    assumed: tuple[str, ...] = ()
+    if given is None:
+        spec, assumed = with_found_limits(spec, module, free)
+    runs = _given_runs(spec, module, given) if given is not None else _drawn_runs(spec, every, free)
     runs = tuple(replace(run, inputs=tuple(each.to(device) for each in run.inputs)) for run in runs)
     inputs = _renamed(spec.inputs, options.input_names, "input")
     count = len(run_declared(spec, module, runs[0].inputs))
     declared = spec.outputs if len(spec.outputs) == count else _undeclared(count)
     outputs = _renamed(declared, options.output_names, "output")
     _check_names([each.name for each in (*inputs, *outputs)])
-    return Plan(spec, main_dtype(module), inputs, outputs, free, runs)
+    return Plan(spec, main_dtype(module), inputs, outputs, free, runs, device, given is not None, assumed)
 
 
 def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> list[Tensor]:
@@ -117,21 +136,6 @@ def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> list[Ten
         raise spec.forward_problem(error.message, error.hint) from error
 
 
-def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
-    """Return the tensors that `module` gives for inputs of these names, which it can't change.
-
-    Raises NnkitError when forward fails.
-    """
-    try:
-        return evaluate_tensors(module, names, inputs)
-    except Exception as error:
-        shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
-        raise NnkitError(
-            f"forward fails on inputs of {shapes}: {type(error).__name__}: {first_line(error)}",
-            "see where it fails: nnkit summary",
-        ) from error
-
-
 def _drawn_runs(spec: ModelSpec, every: Mapping[str, Dim], free: Mapping[str, Dim]) -> tuple[Run, ...]:
     fixed = {name: spec.sizes[name] for name in every if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
@@ -142,15 +146,9 @@ def _drawn_runs(spec: ModelSpec, every: Mapping[str, Dim], free: Mapping[str, Di
     )
 
 
-def _given_runs(given: Inputs) -> tuple[Run, ...]:
-    """Return the given inputs, and the same values in another order: of other values nothing is known."""
-    generator = torch.Generator().manual_seed(0)
-
-    def shuffled(tensor: Tensor) -> Tensor:
-        order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
-        return tensor.flatten()[order].reshape(tensor.shape)
-
-    return Run({}, given), Run({}, tuple(map(shuffled, given)))
+def _given_runs(spec: ModelSpec, module: nn.Module, given: Inputs) -> tuple[Run, ...]:
+    """Return the given inputs, and others like them: of other values nothing is known."""
+    return Run({}, given), Run({}, varied(module, spec.input_names, given))
 
 
 def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, Dim]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nnkit import metadata
 from nnkit.errors import first_line
+from nnkit.exporting.bounds import check_ranges
 from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
 from nnkit.exporting.pt2_archive import checked_archive
 from nnkit.hookspecs import WriteRequest
@@ -29,6 +30,9 @@ def write(request: WriteRequest) -> None:
             )
     except Exception as error:
         raise export_failure(error, request.spec.name, request.spec.inputs) from error
+    dims = request.spec.architecture.dims_for(request.spec.config)
+    free = dict(zip(request.spec.input_names, request.dynamic, strict=True))
+    check_ranges(program, request.spec.name, free, dims)
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)

@@ -1,6 +1,6 @@
 """What an export says, and what proves it. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -70,11 +70,47 @@ class Coverage:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """The comparisons at further, larger sizes, as many as a budget of `seconds` and `bytes` allowed.
+
+    How many there are depends on the machine.
+    """
+
+    checks: tuple[Check, ...]
+    seconds: float
+    bytes: int
+
+    @property
+    def assignments(self) -> list[dict[str, int]]:
+        """The sizes at which the file was run, in order."""
+        return _assignments(self.checks)
+
+    @property
+    def largest(self) -> dict[str, int]:
+        """The largest size of each dim, in one assignment or another."""
+        largest: dict[str, int] = {}
+        for sizes in self.assignments:
+            largest = {name: max(size, largest.get(name, 0)) for name, size in sizes.items()}
+        return largest
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "sizes": self.assignments,
+            "largest": self.largest,
+            "seconds": self.seconds,
+            "bytes": self.bytes,
+        }
+
+
+@dataclass(frozen=True)
 class Proof:
     """What shows that a file is the model.
 
-    runner: what ran the file. checks: every comparison. equal: how many tensors in the file are the
-    module's own, bit for bit, and how many of them there are. seconds: how long the proof took.
+    runner: what ran the file. checks: the comparisons at the sizes of the plan. equal: how many tensors
+    in the file are the module's own, bit for bit, and how many of them there are. seconds: how long the
+    proof took. reach: the comparisons at larger sizes. assumed: what was found of the inputs by running
+    the module, a sentence each. unread: the inputs that forward doesn't read.
     """
 
     runner: str
@@ -82,6 +118,9 @@ class Proof:
     coverage: Coverage | None = None
     equal: tuple[int, int] | None = None
     seconds: float = 0.0
+    reach: Reach | None = None
+    assumed: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> tuple[OutputProof, ...]:
@@ -92,7 +131,7 @@ class Proof:
     @property
     def assignments(self) -> list[dict[str, int]]:
         """The sizes at which the file was run, in order."""
-        return [dict(each) for each in dict.fromkeys(tuple(check.sizes.items()) for check in self.checks)]
+        return _assignments(self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the file itself tells of its proof: nothing that the next run would change."""
@@ -102,7 +141,18 @@ class Proof:
             "outputs": [_rounded(asdict(each)) for each in self.outputs],
             "coverage": self.coverage and {**asdict(self.coverage), "share": self.coverage.share},
             "equal": self.equal,
+            "assumed": list(self.assumed),
+            "unread": list(self.unread),
         }
+
+    def to_report(self) -> dict[str, Any]:
+        """Return all of it as plain data, with what depends on the machine and its load."""
+        reach = self.reach and self.reach.to_dict()
+        return {**self.to_dict(), "reach": reach, "seconds": self.seconds}
+
+
+def _assignments(checks: Sequence[Check]) -> list[dict[str, int]]:
+    return [dict(each) for each in dict.fromkeys(tuple(check.sizes.items()) for check in checks)]
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +201,9 @@ class ExportReport:
     @property
     def checks(self) -> tuple[Check, ...]:
         """Every comparison that was made."""
-        return self.proof.checks if self.proof else ()
+        if self.proof is None:
+            return ()
+        return (*self.proof.checks, *(self.proof.reach.checks if self.proof.reach else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, the form of `--json`."""
@@ -167,7 +219,7 @@ class ExportReport:
             "bytes": self.bytes,
             "files": dict(self.files),
             "verified": self.verified,
-            "proof": self.proof and {**self.proof.to_dict(), "seconds": self.proof.seconds},
+            "proof": self.proof and self.proof.to_report(),
             "checks": [asdict(check) for check in self.checks],
         }
 

@@ -1,13 +1,19 @@
 """Which sizes to trace a model at, and at which others to prove what was traced. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
+from math import prod
 
 from nnkit.architecture import Dim
 
 Sizes = dict[str, int]
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 OTHERS = 4  # at least this many assignments beside the traced one
+FURTHER = 8  # times the traced size
+EQUAL = (4, 8, 16, 32, 33, 64, 128)
+SMALL = 41  # below this, each size is tried
+ROUND = (50, 60, 80, 100, 150, 200, 300, 400, 500, 1000, 2000, 4000)
+PICTURES = (48, 96, 112, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 640)
 
 
 def traced_sizes(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:
@@ -41,6 +47,66 @@ def other_sizes(dims: Mapping[str, Dim], traced: Mapping[str, int]) -> list[Size
         if sizes != dict(traced):
             unique[tuple(sizes.items())] = sizes
     return list(unique.values())
+
+
+def completed(dims: Mapping[str, Dim], fixed: Mapping[str, int]) -> Sizes:
+    """Return an assignment with some sizes fixed and the others small."""
+    return _around(dims, {name: size for name, size in fixed.items() if name in dims})
+
+
+def ladders(
+    dims: Mapping[str, Dim], traced: Mapping[str, int], images: Iterable[tuple[str, str]] = ()
+) -> list[list[Sizes]]:
+    """Return ways up from small sizes, each a list of assignments that grow: to be climbed as far as can be.
+
+    There is one for each dim beside small others, one for each pair of dims that span an image, one for
+    all dims together and one for all dims equal. images: those pairs.
+    """
+    alone = [
+        [completed(dims, {name: size}) for size in allowed_sizes(dim, _rounded_to(dim, _steps(traced[name])))]
+        for name, dim in dims.items()
+    ]
+    pictures = [
+        [
+            completed(dims, dict.fromkeys(pair, size))
+            for size in PICTURES
+            if not any(dims[name].problem_with(size) for name in pair)
+        ]
+        for pair in images
+    ]
+    together = [_together(dims, dict.fromkeys(dims, power)) for power in (16, 32, 64, 128, 256)]
+    together.append(_together(dims, {name: FURTHER * traced[name] for name in dims}))
+    together.sort(key=lambda sizes: prod(sizes.values()))
+    equal = [
+        dict.fromkeys(dims, size)
+        for size in EQUAL
+        if not any(dim.problem_with(size) for dim in dims.values())
+    ]
+    several = [together, equal] if len(dims) > 1 else []
+    return [ladder for ladder in (*alone, *pictures, *several) if ladder]
+
+
+def _steps(traced: int) -> set[int]:
+    """Return the sizes to try for a dim: all small ones, powers of two, their neighbors, round numbers."""
+    powers = {2**power + step for power in range(5, 13) for step in (-1, 0, 1)}
+    return {*range(1, SMALL), *powers, *PICTURES, *ROUND, FURTHER * traced, FURTHER * traced + 1}
+
+
+def _rounded_to(dim: Dim, sizes: Iterable[int]) -> set[int]:
+    step, most = dim.multiple_of, [] if dim.max is None else [dim.max]
+    return {size // step * step for size in (*sizes, *most)} | {-(-size // step) * step for size in sizes}
+
+
+def _together(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:
+    sizes: Sizes = {}
+    for name, dim in dims.items():
+        sizes[name] = _fit(dim, wanted[name], set(sizes.values()))
+    return sizes
+
+
+def allowed_sizes(dim: Dim, wanted: Iterable[int]) -> list[int]:
+    """Return the wanted sizes that a dim takes, ascending, and its smallest."""
+    return sorted({dim.least, *(size for size in wanted if not dim.problem_with(size))})
 
 
 def _around(dims: Mapping[str, Dim], fixed: Mapping[str, int], start: int = 0) -> Sizes:

@@ -1,0 +1,33 @@
+"""Running a module on inputs, so that neither is changed by it."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from nnkit.errors import NnkitError, first_line
+from nnkit.exporting.copies import copy_of
+from nnkit.running import evaluate_tensors
+from nnkit.sampling import Inputs
+
+
+def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
+    """Return the tensors that a copy of `module` gives, so that the module itself stays as it was built.
+
+    names: of the inputs. Raises NnkitError when forward fails.
+    """
+    return call_module(copy_of(module), names, inputs)
+
+
+def call_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
+    """Return the tensors that `module` itself gives, which may change its state.
+
+    Raises NnkitError when forward fails.
+    """
+    try:
+        return evaluate_tensors(module, names, inputs)
+    except Exception as error:
+        shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
+        raise NnkitError(
+            f"forward fails on inputs of {shapes}: {type(error).__name__}: {first_line(error)}",
+            "see where it fails: nnkit summary",
+        ) from error

@@ -1,0 +1,47 @@
+"""Copies of a module to run, so that the module itself stays as it was built."""
+
+import copy
+from collections.abc import Mapping
+from typing import TypeVar
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+M = TypeVar("M", bound=nn.Module)
+PLAIN = (bool, int, float, str, type(None))
+
+
+def copy_of(module: M) -> M:
+    """Return a copy with buffers and attributes of its own; parameters are shared, to save memory."""
+    memo: dict[int, object] = {id(each): each for each in module.parameters() if not is_lazy(each)}
+    for part in module.modules():
+        # What was computed from parameters, as torch's old weight_norm does; deepcopy refuses it.
+        computed = [each for each in vars(part).values() if isinstance(each, Tensor) and not each.is_leaf]
+        memo.update((id(each), each.detach().clone()) for each in computed)
+    return copy.deepcopy(module, memo)
+
+
+def state_of(module: nn.Module) -> Mapping[str, object]:
+    """Return a copy of what forward may change: buffers, and attributes that are tensors or plain."""
+    state: dict[str, object] = {f"buffer {name!r}": each.clone() for name, each in module.named_buffers()}
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            where = f"attribute {'.'.join(filter(None, (path, name)))!r}"
+            if isinstance(value, Tensor):
+                state[where] = value.detach().clone()
+            elif isinstance(value, PLAIN):
+                state[where] = value
+    return state
+
+
+def changed_between(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """Return what of a state is another, or new."""
+    return [name for name, value in after.items() if name not in before or not _equal(before[name], value)]
+
+
+def _equal(first: object, second: object) -> bool:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        if first.shape != second.shape or first.dtype != second.dtype:
+            return False
+        return bool(((first == second) | (first.isnan() & second.isnan())).all())
+    return type(first) is type(second) and first == second
