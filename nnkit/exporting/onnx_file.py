@@ -1,25 +1,34 @@
 """An ONNX file as a candidate for a proof: what it declares, which weights it holds, how its graph runs."""
 
-import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
+import torch
 from torch import Tensor, nn
 
 from nnkit import metadata
 from nnkit.axes import size_of
 from nnkit.errors import VerificationFailed
-from nnkit.exporting.coverage import is_constant
+from nnkit.exporting.initializers import (
+    Fold,
+    Identified,
+    Source,
+    altered,
+    constants_as_initializers,
+    folds_of,
+    identify,
+    same_as,
+    same_bits,
+)
 from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.proof import Runner
 from nnkit.exporting.report import Proof
 from nnkit.exporting.runtimes import (
+    HARMLESS,
     Array,
     Evaluator,
     OnnxRuntime,
@@ -29,22 +38,12 @@ from nnkit.exporting.runtimes import (
     check_loadable,
 )
 from nnkit.exporting.stamp import signature, stamp
+from nnkit.exporting.tolerance import same
 from nnkit.tensors import registered
 from nnkit.weights import digest
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
-
-
-FLOATS = frozenset(map(onnx.TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")))
-
-
-@dataclass(frozen=True)
-class Source:
-    """Which tensor of the module an initializer is; `transposed` where its two axes are swapped."""
-
-    name: str
-    transposed: bool = False
 
 
 class OnnxFile:
@@ -56,8 +55,8 @@ class OnnxFile:
 
     def __init__(self, path: Path, module: nn.Module, plan: Plan, exact: bool = True) -> None:
         self.name, self._path, self._plan, self._exact = path.name, path, plan, exact
-        self._model = load(path)
-        self._tensors = registered(module)
+        self._model = load(path) if exact else constants_as_initializers(load(path))
+        self._module, self._tensors = module, registered(module)
 
     # What it declares
 
@@ -93,7 +92,9 @@ class OnnxFile:
 
     def shape_problem(self, run: Run, results: list[Tensor]) -> tuple[str, str] | None:
         """Return the output that has another shape than the file declares, and how."""
-        for port, result in zip(self._model.graph.output, results, strict=True):
+        ports = {each.name: each for each in self._model.graph.output}
+        for name, result in zip(self._plan.output_names, results, strict=True):
+            port = ports[name]
             for place, (axis, size) in enumerate(zip(axes_of(port), result.shape, strict=False)):
                 declared = evaluate(axis, run.sizes) if isinstance(axis, str) else axis
                 if declared is not None and declared != size:
@@ -106,13 +107,17 @@ class OnnxFile:
     # Which weights it holds
 
     def equal(self, module: nn.Module) -> tuple[int, int]:
-        """Return how many of the initializers that are weights equal the module's, and of how many."""
+        """Return how many of the initializers are tensors of the module; all that bear such a name are.
+
+        Raises VerificationFailed where one has other values.
+        """
         if not self._exact:
-            return len(self.sources), sum(1 for each in self._floats() if each.dims)
+            if self._identified.wrong:
+                raise self._wrong(f"{self._identified.wrong[0]} has other values than the module")
+            return (len(self._identified.known),) * 2
         named = [each for each in self._model.graph.initializer if each.name in self._tensors]
         for initializer in named:
-            stored, wanted = self._values(initializer), as_array(self._tensors[initializer.name])
-            if not _same(stored, wanted):
+            if not same_bits(self._values(initializer), as_array(self._tensors[initializer.name])):
                 raise self._wrong(f"{initializer.name} has other values than the module")
         return len(named), len(named)
 
@@ -124,38 +129,39 @@ class OnnxFile:
     @cached_property
     def sources(self) -> Mapping[str, Source]:
         """For each initializer that is a tensor of the module, which."""
-        initializers = {each.name: each for each in self._model.graph.initializer}
         if self._exact:
-            return {name: Source(name) for name in initializers if name in self._tensors}
-        return dict(self._by_content(initializers))
+            initializers = self._model.graph.initializer
+            return {each.name: same_as(each.name) for each in initializers if each.name in self._tensors}
+        return self._identified.sources
 
-    def _by_content(self, initializers: Mapping[str, "TensorProto"]) -> Iterator[tuple[str, Source]]:
-        """Find the tensors by their bits; of several that are equal, the file may have one for all."""
-        stored: dict[bytes, list[str]] = {}
-        for each in self._floats():
-            stored.setdefault(_digest(self._values(each)), []).append(each.name)
-        groups: dict[bytes, list[str]] = {}
-        seen: set[int] = set()
-        for name, tensor in self._tensors.items():
-            if tensor.is_floating_point() and tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                groups.setdefault(_digest(as_array(tensor)), []).append(name)
-        for bits, names in groups.items():
-            places = stored.get(bits, [])
-            if set(names) <= set(places):
-                yield from ((name, Source(name)) for name in names)
-            elif len(names) == len(places) == 1:
-                yield places[0], Source(names[0])
-            elif len(names) == 1 and not places and self._tensors[names[0]].ndim == 2:
-                yield from self._transposed(names[0], stored)
+    @cached_property
+    def _identified(self) -> Identified:
+        def folds() -> list[Fold]:
+            return folds_of(self._module, lambda module: self._plan.run(module, self._plan.traced))
 
-    def _transposed(self, name: str, stored: Mapping[bytes, list[str]]) -> Iterator[tuple[str, Source]]:
-        turned = stored.get(_digest(as_array(self._tensors[name].t())), [])
-        if len(turned) == 1 and not is_constant(self._tensors[name]):
-            yield turned[0], Source(name, transposed=True)
+        return identify(self._model.graph, self._values, self._module, folds)
 
-    def _floats(self) -> Iterator["TensorProto"]:
-        return (each for each in self._model.graph.initializer if each.data_type in FLOATS)
+    def unfelt(self, module: nn.Module, names: Sequence[str]) -> list[str]:
+        """Return those of the initializers that no output depends on, with the weights of `module`."""
+        weights = self._weights_of(module) | {
+            each.name: self._values(each) for each in self._model.graph.initializer if each.name in names
+        }
+        runner = OnnxRuntime(self._opened(weights).SerializeToString(), weights, self._plan.names, HARMLESS)
+        before = runner(self._plan.traced)
+
+        def is_felt(name: str) -> bool:
+            try:
+                after = runner.given(name, altered(weights[name]))(self._plan.traced)
+            except Refused:
+                return True
+            return any(_differ(*pair) for pair in zip(before, after, strict=True))
+
+        return [name for name in names if not is_felt(name)]
+
+    @property
+    def unknown(self) -> list[str]:
+        """The initializers that are none of the module's tensors, so that only an output can show them."""
+        return [] if self._exact else self._identified.unknown
 
     def _values(self, initializer: "TensorProto") -> Array:
         return onnx.numpy_helper.to_array(initializer, base_dir=str(self._path.parent))
@@ -168,24 +174,25 @@ class OnnxFile:
 
     def with_weights(self, module: nn.Module) -> Runner:
         """Run its graph with the weights as inputs, and give it those of `module`."""
-        tensors = registered(module)
-        weights = {}
-        for place, source in self.sources.items():
-            value = tensors[source.name]
-            weights[place] = as_array(value.t() if source.transposed else value)
-        return self._run(self._open_graph().SerializeToString(), weights)
+        weights = self._weights_of(module)
+        return self._run(self._opened(weights).SerializeToString(), weights)
 
-    def _open_graph(self) -> "ModelProto":
-        """Return the model without the weights that are known, which become inputs."""
+    def _weights_of(self, module: nn.Module) -> dict[str, Array]:
+        """Return the values that the initializers have for `module`, of those that are computed from it."""
+        tensors = registered(module)
+        return {name: source.value(tensors) for name, source in self.sources.items()}
+
+    def _opened(self, names: Collection[str]) -> "ModelProto":
+        """Return the model with the initializers of these names as inputs."""
         opened = onnx.ModelProto()
         opened.CopyFrom(self._model)
         graph = opened.graph
-        constants = [each for each in graph.initializer if each.name not in self.sources]
+        constants = [each for each in graph.initializer if each.name not in names]
         already = {each.name for each in graph.input}
         graph.input.extend(
             onnx.helper.make_tensor_value_info(each.name, each.data_type, list(each.dims))
             for each in graph.initializer
-            if each.name in self.sources and each.name not in already
+            if each.name in names and each.name not in already
         )
         for constant in constants:
             if onnx.external_data_helper.uses_external_data(constant):
@@ -202,14 +209,19 @@ class OnnxFile:
         model.CopyFrom(self._model)
         for place, initializer in enumerate(model.graph.initializer):
             if source := self.sources.get(initializer.name):
-                value = as_array(tensors[source.name])
+                value = source.value(tensors)
                 model.graph.initializer[place].CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
         return model
 
     @property
     def weights(self) -> set[str]:
         """The names in the module of the tensors that the file was made from."""
-        return {source.name for source in self.sources.values()}
+        return {name for source in self.sources.values() for name in source.names}
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """The parameters of the module, by name."""
+        return dict(self._module.named_parameters())
 
     def stored(self) -> dict[str, Tensor]:
         """Return the weights in the file, by their names in the module."""
@@ -224,12 +236,13 @@ class OnnxFile:
         if self._may_crash:
             check_loadable(self._path)
         try:
-            return OnnxRuntime(model, weights)
+            return OnnxRuntime(model, weights, self._plan.names, None if self._exact else HARMLESS)
         except Refused as refused:
             if self._plan.dtype == "float32":
                 raise
             try:
-                return Evaluator(model, weights, f"ONNX Runtime has no {self._plan.dtype} for it")
+                why = f"ONNX Runtime has no {self._plan.dtype} for it"
+                return Evaluator(model, weights, self._plan.names, why)
             except Refused as error:
                 raise Refused(f"{refused}; nor by the reference evaluator of onnx: {error}") from error
 
@@ -340,16 +353,8 @@ def _structure(model: "ModelProto") -> list[object]:
     return [weights, graph.SerializeToString(deterministic=True)]
 
 
-def _same(left: Array, right: Array) -> bool:
-    if left.shape != right.shape or left.dtype != right.dtype:
-        return False
-    return bool(np.array_equal(_bits(left), _bits(right)))
-
-
-def _bits(array: Array) -> Array:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-
-
-def _digest(array: Array) -> bytes:
-    told = f"{array.dtype}{array.shape}".encode()
-    return hashlib.sha256(told + np.ascontiguousarray(array).tobytes()).digest()
+def _differ(before: Tensor, after: Tensor) -> bool:
+    """Whether an output changed by more than rounding, or to or from what is no number."""
+    if before.shape != after.shape or not before.is_floating_point():
+        return not torch.equal(before, after)
+    return not same(after, before)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from nnkit.precision import main_dtype
 from nnkit.running import bind
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
+
+Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +81,11 @@ class Plan:
     def run(self, module: nn.Module, tensors: Inputs) -> list[Tensor]:
         """Return the tensors that `module` gives for inputs in declared order."""
         return run_module(module, self.spec.input_names, tensors)
+
+    @property
+    def names(self) -> Names:
+        """The names of the inputs and those of the outputs, in order."""
+        return self.input_names, self.output_names
 
     def is_free(self, axis: int | str) -> bool:
         """Whether a declared axis follows dims that stay free, and nothing else."""

@@ -1,6 +1,7 @@
 """What runs an exported file: ONNX Runtime, and for what it can't run the reference evaluator of onnx."""
 
 import contextlib
+import copy
 import os
 import re
 import subprocess
@@ -18,10 +19,13 @@ import torch
 from torch import Tensor
 
 from nnkit.errors import first_line
+from nnkit.exporting.plan import Names
 from nnkit.sampling import Inputs
 
 Array: TypeAlias = Any
 LOG = "nnkit-proof"
+HARMLESS = re.compile(r"Removing initializer |Initializer \S+ appears in graph inputs")
+"""Of a file that others wrote: values that no node reads, and values that a caller may replace."""
 WARNING = re.compile(rf"\[[WEF]:onnxruntime:{LOG}, [^\]]*\] (.*)")
 
 
@@ -32,16 +36,25 @@ class Refused(Exception):
 class OnnxRuntime:
     """A session of ONNX Runtime on the CPU; whatever it warns of makes the run fail.
 
-    model: a file, or the bytes of a model. weights: values of further inputs, by name.
+    model: a file, or the bytes of a model. weights: values of further inputs, by name. names: of the inputs
+    as they are given and of the outputs as they are returned; those of the file in its own order where they
+    are left out. harmless: what it may warn of.
     """
 
-    def __init__(self, model: Path | bytes, weights: Mapping[str, Array] | None = None) -> None:
+    def __init__(
+        self,
+        model: Path | bytes,
+        weights: Mapping[str, Array] | None = None,
+        names: Names | None = None,
+        harmless: re.Pattern[str] | None = None,
+    ) -> None:
         import onnxruntime
 
         self.name = f"ONNX Runtime {version('onnxruntime')}"
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.logid = 2, LOG
-        with _no_warnings():
+        self._harmless = harmless
+        with _no_warnings(harmless):
             try:
                 self._session = onnxruntime.InferenceSession(
                     model, options, providers=["CPUExecutionProvider"]
@@ -51,15 +64,25 @@ class OnnxRuntime:
         self._weights = dict(weights or {})
         ports = [each for each in self._session.get_inputs() if each.name not in self._weights]
         self._kinds = {each.name: each.type.removeprefix("tensor(").removesuffix(")") for each in ports}
+        self._inputs = names[0] if names else tuple(self._kinds)
+        self._outputs = names and names[1]
+        if set(self._inputs) != set(self._kinds):
+            raise Refused(f"its inputs are {', '.join(self._kinds)}, not {', '.join(self._inputs)}")
+
+    def given(self, name: str, value: Array) -> "OnnxRuntime":
+        """Return the same session with another value for one weight."""
+        other = copy.copy(self)
+        other._weights = {**self._weights, name: value}
+        return other
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         feeds = {
-            name: _as_array(tensor, kind)
-            for (name, kind), tensor in zip(self._kinds.items(), inputs, strict=True)
+            name: _as_array(tensor, self._kinds[name])
+            for name, tensor in zip(self._inputs, inputs, strict=True)
         }
-        with _no_warnings():
+        with _no_warnings(self._harmless):
             try:
-                results = self._session.run(None, {**feeds, **self._weights})
+                results = self._session.run(self._outputs, {**feeds, **self._weights})
             except Exception as error:
                 raise Refused(first_line(error)) from error
         return [torch.from_numpy(each) for each in results]
@@ -78,7 +101,11 @@ class Evaluator:
     """The reference evaluator of onnx: slow, and it knows bfloat16. why: for what reason it is used."""
 
     def __init__(
-        self, model: Path | bytes, weights: Mapping[str, Array] | None = None, why: str = ""
+        self,
+        model: Path | bytes,
+        weights: Mapping[str, Array] | None = None,
+        names: Names | None = None,
+        why: str = "",
     ) -> None:
         from onnx.reference import ReferenceEvaluator
 
@@ -89,14 +116,16 @@ class Evaluator:
         except Exception as error:
             raise Refused(first_line(error)) from error
         self._weights = dict(weights or {})
-        self._names = [each.name for each in loaded.graph.input if each.name not in self._weights]
+        ports = [each.name for each in loaded.graph.input if each.name not in self._weights]
+        self._inputs = names[0] if names else tuple(ports)
+        self._outputs = names and names[1]
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
-        feeds = {name: as_array(tensor) for name, tensor in zip(self._names, inputs, strict=True)}
+        feeds = {name: as_array(tensor) for name, tensor in zip(self._inputs, inputs, strict=True)}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # numpy's, of infinities that are meant
-                results = self._session.run(None, {**feeds, **self._weights})
+                results = self._session.run(self._outputs, {**feeds, **self._weights})
         except Exception as error:
             raise Refused(first_line(error)) from error
         return [as_tensor(np.asarray(each)) for each in results]
@@ -126,8 +155,8 @@ def as_tensor(array: Array) -> Tensor:
 
 
 @contextlib.contextmanager
-def _no_warnings() -> Iterator[None]:
-    """Raise Refused for what ONNX Runtime warns of in the block.
+def _no_warnings(harmless: re.Pattern[str] | None) -> Iterator[None]:
+    """Raise Refused for what ONNX Runtime warns of in the block, unless it is harmless.
 
     It writes to the process's own stderr, from threads of its own too; what others write there while
     the block runs is passed on.
@@ -147,5 +176,6 @@ def _no_warnings() -> Iterator[None]:
             # What is printed before the first session is about the machine, not about a file.
             if others.strip() and "onnxruntime" not in others:
                 sys.stderr.write(others)
-        if found := WARNING.search(text):
-            raise Refused(f"it warns: {found[1]}")
+        for warning in WARNING.findall(text):
+            if not (harmless and harmless.match(warning)):
+                raise Refused(f"it warns: {warning}")

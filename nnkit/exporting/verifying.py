@@ -12,10 +12,11 @@ from nnkit import metadata
 from nnkit.building import build_module
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_mean
 from nnkit.exporting import formats
+from nnkit.exporting.coverage import perturbed
 from nnkit.exporting.onnx_file import OnnxFile, axes_of, load, ports_of
 from nnkit.exporting.plan import Plan, make_plan
 from nnkit.exporting.proof import Prover
-from nnkit.exporting.report import Proof, VerifyReport
+from nnkit.exporting.report import Coverage, Proof, VerifyReport
 from nnkit.exporting.safetensors import compare_states
 from nnkit.hookspecs import Exporter, ExportOptions, Host
 from nnkit.sampling import Inputs
@@ -81,13 +82,62 @@ def _onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
         raise VerificationFailed(
             f"{request.path.name} is not the model: it has {problem.message}", "name another: --against ARCH"
         ) from problem
-    exact = bool(told) and not told.get("optimized")
+    exact = bool(told) and not told.get("optimized")  # of what others wrote, values are found by content
     file = OnnxFile(request.path, module, plan, exact)
     if from_file:
         _take_weights(file, module, told)
     if told:
         file.check_signature()
-    return Prover(module, plan, request.progress).prove(file), file.opset
+    proof = Prover(module, plan, request.progress).prove(file)
+    if not exact:
+        _check_unknown(file, module, plan)
+        proof = replace(proof, coverage=proof.coverage and _of_the_file(proof.coverage, file))
+    _check_no_less(file.name, told.get("proof"), proof)
+    return proof, file.opset
+
+
+def _check_unknown(file: OnnxFile, module: nn.Module, plan: Plan) -> None:
+    """Raise VerificationFailed for a tensor that is none of the module's and shows in no output."""
+    unfelt = file.unfelt(module, file.unknown) if file.unknown else []
+    if unfelt:
+        other = perturbed(
+            module, plan.spec.input_names, [run.inputs for run in plan.runs[:2]], file.replaceable
+        )
+        unfelt = file.unfelt(other, unfelt) if other else unfelt
+    if unfelt:
+        raise VerificationFailed(
+            f"{file.name} is not proven: its tensor {unfelt[0]} is none of the model's, and no output "
+            "depends on it, so it could hold anything",
+            "export it again without folding constants, so that tensors keep their names and values",
+        )
+
+
+def _of_the_file(coverage: Coverage, file: OnnxFile) -> Coverage:
+    """Return the coverage of a file whose every value is known, or shows in an output.
+
+    Parameters that were folded into others, or share a place with equal ones, are in no other place.
+    """
+    if coverage.proven is None:
+        return coverage
+    unproven = tuple(name for name in coverage.unproven if name in file.weights)
+    sizes = {name: each.numel() for name, each in file.parameters.items()}
+    return replace(
+        coverage, proven=coverage.parameters - sum(sizes[name] for name in unproven), unproven=unproven
+    )
+
+
+def _check_no_less(name: str, told: Mapping[str, Any] | None, proof: Proof) -> None:
+    """Raise VerificationFailed where parameters show in no output that did when the file was written."""
+    before, now = (told or {}).get("coverage"), proof.coverage
+    if not before or before["share"] is None or now is None:
+        return
+    lost = sorted(set(now.unproven) - set(before["unproven"]))
+    if now.share is None or (lost and now.share < before["share"]):
+        raise VerificationFailed(
+            f"{name} is not proven: {', '.join(lost[:3]) or 'its weights'} showed in an output when it was "
+            "exported, and no longer does",
+            "give it inputs like those of the export, or export it again",
+        )
 
 
 def _take_weights(file: OnnxFile, module: nn.Module, told: Mapping[str, Any]) -> None:
