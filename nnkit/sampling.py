@@ -50,13 +50,20 @@ def _sample(spec: ModelSpec, tensor: TensorSpec, generator: torch.Generator, dev
         values = {**config_values(spec.config), **spec.sizes}
         drawn: Tensor = load(tensor.sample)(shape, values, dtype, generator)
         return drawn.to(device)
-    return _draw(spec, tensor, shape, generator).to(device=device, dtype=dtype)
+    return _draw(spec, tensor, shape, dtype, generator).to(device=device, dtype=dtype)
 
 
-def _draw(spec: ModelSpec, tensor: TensorSpec, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _draw(
+    spec: ModelSpec,
+    tensor: TensorSpec,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    generator: torch.Generator,
+) -> Tensor:
     match tensor.sample:
         case "normal":
-            return torch.randn(shape, generator=generator)
+            kind = torch.complex64 if dtype.is_complex else torch.float32
+            return torch.randn(shape, dtype=kind, generator=generator)
         case "uniform":
             return torch.rand(shape, generator=generator)
         case "zeros":

@@ -56,6 +56,11 @@ def registered(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def in_reals(tensor: Tensor) -> Tensor:
+    """Return a complex tensor as its real and imaginary parts, on a last axis of 2; others as they are."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
 def spread_of(tensor: Tensor) -> float:
     """Return the standard deviation of a tensor's values, or the largest of them where that is zero."""
     values = tensor.detach().double()

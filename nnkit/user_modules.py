@@ -124,7 +124,7 @@ def _dim(name: str, size: str | None, bounds: str, text: str) -> Dim:
 
 
 def _sampling_of(dtype: str) -> str:
-    if dtype.startswith(("float", "bfloat")):
+    if dtype.startswith(("float", "bfloat", "complex")):
         return "normal"
     # Nothing is known of what integers index, and 0 is the one index that every table has.
     return "mask" if dtype == "bool" else "zeros"

@@ -8,6 +8,7 @@ from nnkit.errors import NnkitError, first_line
 from nnkit.exporting.copies import copy_of
 from nnkit.running import evaluate_tensors
 from nnkit.sampling import Inputs
+from nnkit.tensors import in_reals
 
 
 def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
@@ -19,12 +20,12 @@ def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[
 
 
 def call_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
-    """Return the tensors that `module` itself gives, which may change its state.
+    """Return the tensors that `module` itself gives, which may change its state; complex ones in reals.
 
     Raises NnkitError when forward fails.
     """
     try:
-        return evaluate_tensors(module, names, inputs)
+        return [in_reals(tensor) for tensor in evaluate_tensors(module, names, inputs)]
     except Exception as error:
         shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
         raise NnkitError(

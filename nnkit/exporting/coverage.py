@@ -22,7 +22,7 @@ from nnkit.exporting.calls import run_module
 from nnkit.exporting.tolerance import typical
 from nnkit.running import call, evaluate
 from nnkit.sampling import Inputs
-from nnkit.tensors import core_of, tensors_in
+from nnkit.tensors import core_of, in_reals, tensors_in
 
 NOISE = 0.2  # of what was 0 or 1 throughout: enough to be seen, and a scale keeps its sign
 LOUDER = (1, 5, 25)  # times the noise, for what is still not seen
@@ -61,13 +61,18 @@ def effects_of(
     """
     whole = _in_float32(module)
     parameters = dict(whole.named_parameters())
-    kind = next((each.dtype for each in parameters.values()), torch.float32)
+    kind = next((each.dtype for each in parameters.values() if each.is_floating_point()), torch.float32)
     inputs = tuple(each.to(kind) if each.is_floating_point() else each.clone() for each in inputs)
+    parameters = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.is_floating_point() or parameter.is_complex()
+    }
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     try:
         with torch.enable_grad():
-            projection = _projection(tensors_in(call(whole, input_names, inputs)), limits)
+            projection = _projection(map(in_reals, tensors_in(call(whole, input_names, inputs))), limits)
             if projection is None:
                 return None
             gradients = torch.autograd.grad(projection, list(parameters.values()), allow_unused=True)
@@ -102,8 +107,8 @@ def _projection(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Te
 def _effect(parameter: Tensor, gradient: Tensor) -> float:
     if is_constant(parameter):
         return 0.0
-    scale = parameter.detach().double().square().mean().sqrt()
-    return float(gradient.double().norm() * scale)
+    scale = in_reals(parameter.detach()).double().square().mean().sqrt()
+    return float(in_reals(gradient).double().norm() * scale)
 
 
 def is_constant(tensor: Tensor) -> bool:

@@ -24,6 +24,7 @@ from nnkit.exporting.stamp import signature, stamp
 from nnkit.hookspecs import Exporter, ExportOptions, Host, WriteRequest
 from nnkit.loading import load, missing
 from nnkit.sampling import Inputs
+from nnkit.tensors import in_reals
 
 PT2 = Exporter(
     name="pt2",
@@ -166,6 +167,6 @@ class DeclaredRunner:
         try:
             with torch.no_grad():
                 results = self._call(tuple(each.clone() for each in inputs))
-                return [each.detach().cpu() for each in results]
+                return [in_reals(each.detach().cpu()) for each in results]
         except Exception as error:
             raise Refused(f"{type(error).__name__}: {first_line(error)}") from error

@@ -78,7 +78,9 @@ class OnnxFile:
                 found, wanted = (", ".join(each.name for each in group) for group in (there, declared))
                 raise self._wrong(f"its {kind}s are {found or 'none'}, where {wanted} are declared")
             for port, tensor in zip(there, declared, strict=True):
-                self._check_axes(kind, port, tensor.shape)
+                # A complex tensor has its real and imaginary parts on an axis of its own.
+                parts = (2,) if tensor.dtype.startswith("complex") else ()
+                self._check_axes(kind, port, (*tensor.shape, *parts))
 
     def _check_axes(self, kind: str, port: "ValueInfoProto", declared: tuple[int | str, ...]) -> None:
         axes = axes_of(port)
@@ -225,10 +227,14 @@ class OnnxFile:
 
     def stored(self) -> dict[str, Tensor]:
         """Return the weights in the file, by their names in the module."""
-        return {
+        found = {
             each.name: as_tensor(self._values(each))
             for each in self._model.graph.initializer
             if each.name in self._tensors
+        }
+        return {
+            name: torch.view_as_complex(tensor) if self._tensors[name].is_complex() else tensor
+            for name, tensor in found.items()
         }
 
     def _run(self, model: Path | bytes, weights: Mapping[str, Array] | None = None) -> Runner:

@@ -21,6 +21,7 @@ from torch import Tensor
 from nnkit.errors import first_line
 from nnkit.exporting.plan import Names
 from nnkit.sampling import Inputs
+from nnkit.tensors import in_reals
 
 Array: TypeAlias = Any
 LOG = "nnkit-proof"
@@ -132,8 +133,11 @@ class Evaluator:
 
 
 def as_array(tensor: Tensor) -> Array:
-    """Return a tensor as an array, bfloat16 as that of ml_dtypes."""
-    tensor = tensor.detach().cpu().contiguous()
+    """Return a tensor as an array, bfloat16 as that of ml_dtypes.
+
+    A complex one is as torch writes it to ONNX: its real and its imaginary part on a last axis of 2.
+    """
+    tensor = in_reals(tensor.detach().cpu()).contiguous()
     if tensor.dtype == torch.bfloat16:
         import ml_dtypes
 

@@ -92,8 +92,8 @@ def _slope(
             for parameter, kept, direction in zip(parameters, before, directions, strict=True):
                 parameter.copy_(kept + side * direction)
         outputs = subject.evaluate(module, inputs)
-        kept = [outputs[place] for place in differentiable]
-        values.append(float(projection(kept, needs_gradient=False)))
+        judged = [outputs[place] for place in differentiable]
+        values.append(float(projection(judged, needs_gradient=False)))
     with torch.no_grad():
         for parameter, kept in zip(parameters, before, strict=True):
             parameter.copy_(kept)
