@@ -57,7 +57,7 @@ def check_names(module: nn.Module, names: Sequence[str], typed: str) -> None:
     typed: the reference, as the user typed it.
     """
     signature = signature_of(module)
-    if signature is None:
+    if signature is None or _is_of_torch(module):
         return
     parameters = signature.parameters
     kinds = {parameter.kind for parameter in parameters.values()}
@@ -76,6 +76,13 @@ def check_names(module: nn.Module, names: Sequence[str], typed: str) -> None:
             f"{typed} needs the input {missing[0]!r}, which is not declared",
             f'declare it: --input "{missing[0]}: float32[batch, 8]"; {takes}',
         )
+
+
+def _is_of_torch(module: nn.Module) -> bool:
+    """Whether forward is one of torch's own, of a Sequential, say: what it calls its input binds nobody."""
+    forward = getattr(type(module), "forward", None)
+    owner = getattr(forward, "__module__", None) or ""
+    return owner.startswith("torch.") or isinstance(module, torch.jit.ScriptModule)
 
 
 def call(module: nn.Module, names: Sequence[str], inputs: Sequence[Tensor]) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 
 from nnkit.building import build_module, build_without_weights
 from nnkit.errors import NnkitError, UsageProblem
@@ -126,7 +126,11 @@ def _counted(request: SummaryRequest) -> SummaryReport:
 
 def _given(module: nn.Module) -> nn.Module:
     """Return a module of the user's, or, as a run gives shapes to its lazy parameters, a copy."""
-    return copy.deepcopy(module) if is_unshaped(module) else module
+    if not is_unshaped(module):
+        return module
+    lazy = [each for each in named_buffers(module).values() if is_lazy(each)]  # which torch doesn't copy
+    made = {id(each): UninitializedBuffer(device=each.device) for each in lazy}  # type: ignore[call-arg]
+    return copy.deepcopy(module, made)
 
 
 def _is_on_meta(module: nn.Module) -> bool:

@@ -19,6 +19,7 @@ class Snapshot:
 
     Attributes are followed through lists, dicts, sets and objects of the user's own classes. Buffers are
     copied beforehand, other tensors by `before_write`. Values that change unseen can't be put back.
+    replaced: the storages for which the run gave tensors others, when they have been put back.
     """
 
     def __init__(self, module: nn.Module, inputs: Any = ()) -> None:
@@ -26,6 +27,8 @@ class Snapshot:
         self.tensors: dict[int, tuple[Tensor, Tensor]] = {}
         self.copies: dict[int, tuple[Tensor, int, Tensor]] = {}
         self.by_storage: dict[int, list[Tensor]] = {}
+        self.written: set[int] = set()
+        self.replaced: set[int] = set()
         self.gradients: list[tuple[Tensor, bool, Tensor | None]] = []
         parameters, buffers = named_parameters(module).values(), named_buffers(module).values()
         self.modes = {each: each.training for each in named_modules(module).values()}
@@ -41,6 +44,7 @@ class Snapshot:
         for storage in storages_of(tensor):
             for each in self.by_storage.get(storage, ()):
                 self._copy(each)
+                self.written.add(id(each))
 
     def restore(self) -> None:
         """Put everything back."""
@@ -51,9 +55,11 @@ class Snapshot:
         with torch.no_grad():
             for tensor, held in self.tensors.values():
                 if _storage(tensor) != _storage(held):
+                    self.replaced.add(_storage(held))
                     tensor.data = held
-            for tensor, version, before in self.copies.values():
-                if tensor._version != version:
+            for key, (tensor, version, before) in self.copies.items():
+                # What is written to `data` has no version.
+                if key in self.written or tensor._version != version:
                     tensor.copy_(before)
             for tensor, needed, gradient in self.gradients:
                 tensor.grad = gradient

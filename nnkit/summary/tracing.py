@@ -126,6 +126,7 @@ def _run(
             raise
         except Exception as error:
             return watcher.result(error)
+    watcher.read |= snapshot.replaced  # what a run writes anew is no weight that it leaves out
     return watcher.result()
 
 
