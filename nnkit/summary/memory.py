@@ -223,13 +223,15 @@ class Twin:
             training = dict.fromkeys(("gradients", "optimizer_state", "saved", "training_peak"), 0)
             notes.append(str(reason))
         off_by = live.off_by() if training["training_peak"] else {}
+        # Before the last run, after which fully_shard would leave whole parameters.
+        weights = storage_bytes(self.module.parameters())
         inference = self._inference(live)
         for words, size in live.off_by().items():
             off_by[words] = max(size, off_by.get(words, 0))
         return Memory(
             device=device,
             optimizer=self.optimizer,
-            parameters=storage_bytes(self.module.parameters()),
+            parameters=weights,
             buffers=storage_bytes(self.module.buffers()),
             inputs=storage_bytes(tensors_in((self.args, self.kwargs))),
             **training,

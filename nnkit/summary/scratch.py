@@ -118,6 +118,8 @@ def _copies_of(positions: tuple[int, ...]) -> Formula:
 
 def copy_bytes(tensor: Tensor) -> int:
     """Return the bytes of a contiguous copy, which is made of what isn't contiguous in any memory format."""
+    if tensor.layout != torch.strided:
+        return 0
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     ordered = tensor.is_contiguous() or (
         tensor.ndim in formats and tensor.is_contiguous(memory_format=formats[tensor.ndim])
@@ -139,6 +141,8 @@ def _products(args: Any, result: Any) -> int:
 
 def _matrix_copy(tensor: Tensor) -> int:
     """Return the bytes of the copy for BLAS: of one matrix of a batch, after the other, unless conjugated."""
+    if tensor.layout != torch.strided:
+        return 0
     rows, columns = tensor.shape[-2:]
     across, down = tensor.stride(-1), tensor.stride(-2)
     dense = (across == 1 and down >= columns) or (down == 1 and across >= rows)
@@ -344,6 +348,7 @@ REDUCTIONS = frozenset("sum mean prod cumsum nansum norm linalg_vector_norm".spl
 
 EXACT = frozenset(
     """
+    _sparse_coo_tensor_with_dims_and_tensors
     _adaptive_avg_pool2d _embedding_bag _linalg_check_errors _linalg_slogdet _linalg_solve_ex
     _local_scalar_dense _log_softmax _pdist_backward _pdist_forward _prelu_kernel _prelu_kernel_backward
     _softmax _to_copy _unsafe_view _weight_norm_interface _weight_norm_interface_backward

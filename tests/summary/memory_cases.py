@@ -191,7 +191,7 @@ def labels_loss(**options: Any) -> Callable[[Tensor, Tensor], Tensor]:
     return partial(F.cross_entropy, **options)
 
 
-CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[], list[Tensor]]]] = {
+SMALL: dict[str, tuple[Callable[[], nn.Module], Callable[[], list[Tensor]]]] = {
     "nearest": on_image(resized("nearest")),
     "nearest, exact": on_image(resized("nearest-exact", 1.5)),
     "bilinear": on_image(resized("bilinear")),
