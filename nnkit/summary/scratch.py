@@ -202,9 +202,17 @@ def _grid(args: Any, result: Tensor) -> int:
 def _fourier(args: Any, result: Any) -> int:
     """`_fft_r2c(x, dims, …)`, `_fft_c2c`: a copy of x with the transformed axes last and dense."""
     x, dims = args[:2]
-    last = list(range(x.ndim - len(dims), x.ndim))
-    ordered = x.is_contiguous() and sorted(each % x.ndim for each in dims) == last
-    return 0 if ordered else _numel_bytes(x)
+    return 0 if _is_dense_in(x, sorted(axis % x.ndim for axis in dims)) else _numel_bytes(x)
+
+
+def _is_dense_in(x: Tensor, last: list[int]) -> bool:
+    """Whether x is contiguous with these axes behind all others."""
+    expected = 1
+    for axis in reversed([*(axis for axis in range(x.ndim) if axis not in last), *last]):
+        if x.shape[axis] > 1 and x.stride(axis) != expected:
+            return False
+        expected *= x.shape[axis]
+    return True
 
 
 def _inverse_fourier(args: Any, result: Any) -> int:
@@ -259,7 +267,6 @@ FORMULAS: dict[str, Formula] = {
             "upsample_nearest2d",
             "_upsample_nearest_exact2d",
             "upsample_bilinear2d",
-            "upsample_bicubic2d",
         ),
         _resized,
     ),
