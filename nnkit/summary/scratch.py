@@ -151,6 +151,16 @@ def _matrix_copy(tensor: Tensor) -> int:
     return 0 if dense else rows * columns * tensor.itemsize
 
 
+def _product_with_vector(args: Any, result: Any) -> int:
+    """`mv(matrix, vector)`, `addmv(c, matrix, vector)`."""
+    return _matrix_copy([each for each in args if isinstance(each, Tensor)][-2])
+
+
+def _drawn(args: Any, result: Any) -> int:
+    """`multinomial(weights, …)`: a random number for each weight."""
+    return _numel_bytes(args[0])
+
+
 def _softmax_without_nan(args: Any, result: Any) -> int:
     """`_safe_softmax(x, dim)`: which scores are hidden, and which rows wholly are."""
     x, dim = args[:2]
@@ -240,7 +250,7 @@ def _triangle(args: Any, result: Any) -> int:
 
 def _rolled(args: Any, result: Tensor) -> int:
     """`roll(x, shifts, dims)`: one axis after the other."""
-    return _numel_bytes(result) if len(args[1]) > 1 else copy_bytes(args[0])
+    return max((len(args[1]) - 1) * _numel_bytes(result), copy_bytes(args[0]))
 
 
 def _factorized(args: Any, result: Any) -> int:
@@ -262,6 +272,8 @@ def _kernels() -> Iterator[tuple[str, Formula]]:
 FORMULAS: dict[str, Formula] = {
     **dict(_kernels()),
     **dict.fromkeys(PRODUCTS, _products),
+    **dict.fromkeys(("mv", "addmv"), _product_with_vector),
+    "multinomial": _drawn,
     **dict.fromkeys(
         (
             "upsample_nearest2d",
@@ -347,6 +359,8 @@ COPIED: dict[str, tuple[int, ...]] = {
     ),
     **dict.fromkeys(("_softmax_backward_data", "_log_softmax_backward_data", "_cdist_forward"), (0, 1)),
     "_cdist_backward": (0, 1, 2),
+    "masked_scatter": (2,),
+    **dict.fromkeys(("reflection_pad3d_backward", "replication_pad3d_backward"), (0,)),
 }
 """By operator: which arguments it copies where they aren't contiguous."""
 
@@ -355,23 +369,29 @@ REDUCTIONS = frozenset("sum mean prod cumsum nansum norm linalg_vector_norm".spl
 
 EXACT = frozenset(
     """
-    _sparse_coo_tensor_with_dims_and_tensors
-    _adaptive_avg_pool2d _embedding_bag _linalg_check_errors _linalg_slogdet _linalg_solve_ex
-    _local_scalar_dense _log_softmax _pdist_backward _pdist_forward _prelu_kernel _prelu_kernel_backward
-    _softmax _to_copy _unsafe_view _weight_norm_interface _weight_norm_interface_backward
-    adaptive_max_pool2d all amax amin aminmax any arange argmax argmin avg_pool2d avg_pool3d bernoulli cat
-    complex constant_pad_nd copy cummax cummin diag_embed elu_backward embedding embedding_dense_backward
+    _adaptive_avg_pool2d _adaptive_avg_pool3d _embedding_bag _linalg_check_errors _linalg_det
+    _linalg_slogdet _linalg_solve_ex _local_scalar_dense _log_softmax _pdist_backward _pdist_forward
+    _prelu_kernel _prelu_kernel_backward _softmax _sparse_coo_tensor_with_dims_and_tensors _to_copy
+    _unsafe_view _weight_norm_interface _weight_norm_interface_backward adaptive_max_pool2d
+    adaptive_max_pool3d addbmm addr all amax amin aminmax any arange argmax argmin avg_pool2d avg_pool3d
+    bernoulli binary_cross_entropy_backward bucketize cat complex constant_pad_nd copy cummax cummin
+    diag_embed diagonal_backward dot elu_backward embedding embedding_dense_backward embedding_renorm
     empty empty_like empty_strided exponential eye fill flip full full_like gather glu glu_backward
-    grid_sampler_2d grid_sampler_3d grid_sampler_3d_backward hann_window hardtanh_backward index index_add
-    index_put leaky_relu_backward linalg_lu_solve linalg_solve_triangular linspace logcumsumexp max
-    max_pool2d_with_indices max_pool3d_with_indices max_unpool2d median min mish_backward
-    mse_loss_backward mv native_batch_norm native_group_norm native_group_norm_backward new_empty
-    new_empty_strided new_full new_ones new_zeros nll_loss_backward nll_loss_forward normal ones ones_like
-    rand rand_like randn randn_like reflection_pad1d reflection_pad1d_backward reflection_pad2d
-    reflection_pad2d_backward repeat replication_pad2d replication_pad2d_backward resize scalar_tensor
-    scatter scatter_add select_backward slice_backward smooth_l1_loss_backward softplus_backward sort
-    split split_with_sizes squeeze stack std topk transpose unfold_backward uniform unsafe_split unsqueeze
-    upsample_linear1d upsample_nearest3d upsample_trilinear3d var vdot zero zeros zeros_like
+    grid_sampler_2d grid_sampler_3d grid_sampler_3d_backward hann_window hardshrink_backward
+    hardsigmoid_backward hardswish hardswish_backward hardtanh_backward huber_loss_backward index
+    index_add index_copy index_fill index_put leaky_relu_backward linalg_cross linalg_lu_solve
+    linalg_solve_triangular linspace log_sigmoid_backward log_sigmoid_forward logcumsumexp max
+    max_pool2d_with_indices max_pool3d_with_indices max_unpool2d max_unpool3d median min mish_backward
+    mse_loss_backward multi_margin_loss multi_margin_loss_backward native_batch_norm native_group_norm
+    native_group_norm_backward new_empty new_empty_strided new_full new_ones new_zeros nll_loss2d_backward
+    nll_loss2d_forward nll_loss_backward nll_loss_forward normal ones ones_like polar put rand rand_like
+    randn randn_like reflection_pad1d reflection_pad1d_backward reflection_pad2d reflection_pad2d_backward
+    reflection_pad3d repeat replication_pad2d replication_pad2d_backward replication_pad3d resize
+    rrelu_with_noise rrelu_with_noise_backward scalar_tensor scatter scatter_add searchsorted
+    select_backward slice_backward smooth_l1_loss_backward softplus_backward softshrink_backward sort
+    split split_with_sizes squeeze stack std take topk transpose unfold_backward uniform unsafe_split
+    unsqueeze upsample_bicubic2d upsample_linear1d upsample_nearest3d upsample_trilinear3d var vdot zero
+    zeros zeros_like
     """.split()
 )
 """Operators that take nothing beyond their result."""

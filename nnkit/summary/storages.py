@@ -129,6 +129,7 @@ def _strided_parts(tensor: Tensor) -> tuple[Tensor, ...]:
 ACCUMULATING = (
     aten.index_put.default,
     aten.index_add.default,
+    aten.put.default,
     aten.scatter.src,
     aten.scatter.value,
     aten.scatter_add.default,
