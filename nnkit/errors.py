@@ -24,6 +24,10 @@ class UsageProblem(NnkitError):
     exit_code = 2
 
 
+class NoEstimate(NnkitError):
+    """What a model needs can't be estimated; `message` is one sentence, which may be a note in a report."""
+
+
 class PluginProblem(NnkitError):
     """A plugin that is needed for the request is broken, missing or lacks an extra."""
 

@@ -36,8 +36,8 @@ from nnkit.process import random_states_kept
 from nnkit.running import bind
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
-from nnkit.summary.memory import storage_bytes
 from nnkit.summary.report import SummaryReport
+from nnkit.summary.storages import storage_bytes
 
 FEWEST = {1: 5, 2: BLOCKS}  # rounds by the number of models, whatever the time limit
 ASKED = {1: 1, 2: 10}  # rounds that may be asked for; with fewer than BLOCKS a false alarm is likelier

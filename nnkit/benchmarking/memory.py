@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from nnkit.benchmarking.measuring import waiting_for
 from nnkit.benchmarking.workloads import Workload
-from nnkit.summary.memory import storage_bytes
+from nnkit.summary.storages import storage_bytes
 
 
 def peak_memory(workload: Workload, device: torch.device) -> int | None:

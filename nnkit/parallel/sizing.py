@@ -18,8 +18,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from nnkit.errors import UsageProblem
 from nnkit.parallel.strategies import called_with, shard
-from nnkit.summary.memory import CUDA_BLOCK, MEASURED, LiveStorages, Twin, doubts_of, real, without_values
+from nnkit.summary.memory import CUDA_BLOCK, MEASURED, Twin, doubts_of, real, without_values
 from nnkit.summary.report import Sharded
+from nnkit.summary.storages import LiveStorages
 
 
 class ShardedStorages(LiveStorages):  # type: ignore[no-untyped-call]

@@ -2,44 +2,41 @@
 
 The model runs on fake tensors, which have a shape, a dtype and a storage of a size, and no memory; a
 dispatch mode watches the storages come and go. What a kernel takes and gives back inside one call can't
-be watched: for the kernels in which that is much, kernels.py has formulas.
+be watched: scratch.py has a rule for each operator. An operator without one is named in the note.
 """
 
 import copy
 import logging
-import math
+import textwrap
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import partial
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, UntypedStorage, nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensor,
     FakeTensorMode,
 )
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from nnkit.errors import NnkitError, UsageProblem, did_you_mean
+from nnkit.errors import NoEstimate, UsageProblem, did_you_mean
 from nnkit.hookspecs import OPTIMIZERS
 from nnkit.process import random_states_kept
-from nnkit.summary.kernels import DOUBTS, STAND_INS, TEMPORARIES
+from nnkit.running import without_gradients
 from nnkit.summary.report import Memory
+from nnkit.summary.storages import LiveStorages, parts_of, storage_bytes
 from nnkit.tensors import tensors_in
 
 MEASURABLE = 2 * 2**30  # bytes of parameters, up to which a model that needs values is run for real
-EXACTNESS = 0.02  # of a peak: what might be off by more is told
 MEASURED = "measured in a run on the CPU: "  # the note on what fake tensors can't tell, before the reason
+LONGEST_REASON = 200  # characters of an error in a note
 CUDA_BLOCK = 512  # bytes, to a multiple of which CUDA's caching allocator rounds every request
 
-aten = torch.ops.aten
 T = TypeVar("T")
 
 
@@ -56,113 +53,6 @@ class Observer(Protocol):
         """Take note that a storage of so many bytes is kept for backward."""
 
 
-class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the storages made while it is entered, and of those that it is shown.
-
-    live: the bytes alive now. peak: the most there were since the start, or since `reset_peak`, with the
-    temporaries of kernels that have a formula. at_most: the same, if kernels of which that isn't certain
-    take all that they may. block: storages count as multiples of that many bytes.
-    """
-
-    def __init__(self, block: int = 1, temporaries: bool = True) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = self.at_most = 0
-        self.block, self.temporaries = block, temporaries
-        self._sizes: dict[int, int] = {}
-        self._watches: dict[int, weakref.ref[UntypedStorage]] = {}
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # True would import torch._dynamo for a compiler that never runs here
-
-    def reset_peak(self) -> None:
-        """Begin the peak anew, at what is alive."""
-        self.peak = self.at_most = self.live
-
-    def add(self, tensor: Tensor) -> None:
-        """Count the storage of `tensor` from now on, at the size that it has now."""
-        for part in _strided_parts(tensor):
-            storage = part.untyped_storage()
-            key = id(storage)  # torch keeps the Python object of a storage as long as the storage lives
-            if key not in self._sizes:
-                self._watches[key] = weakref.ref(storage, partial(self._forget, key))
-            self._resize(key, self._rounded(storage))
-
-    def size_of(self, tensor: Tensor) -> int:
-        """Return the bytes that the storage of `tensor` counts for."""
-        return sum(self._sizes.get(id(part.untyped_storage()), 0) for part in _strided_parts(tensor))
-
-    def resized(self, storage: UntypedStorage) -> None:
-        """Count a storage at the size that it has now, where it is counted."""
-        if id(storage) in self._sizes:
-            self._resize(id(storage), self._rounded(storage))
-            self.note_peak()
-
-    def note_peak(self, more: int = 0) -> None:
-        """Take note that there are so many bytes more than the storages take, for the moment."""
-        self.peak = max(self.peak, self.live + more)
-        self.at_most = max(self.at_most, self.live + more)
-
-    def _rounded(self, storage: UntypedStorage) -> int:
-        return math.ceil(storage.nbytes() / self.block) * self.block
-
-    def _resize(self, key: int, size: int) -> None:
-        self.live += size - self._sizes.get(key, 0)
-        self._sizes[key] = size
-
-    def _forget(self, key: int, _: object) -> None:
-        del self._watches[key]
-        self.live -= self._sizes.pop(key)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        stand_in = STAND_INS.get(func) if args and isinstance(args[0], FakeTensor) else None
-        result = stand_in(args) if stand_in else func(*args, **kwargs)
-        if _accumulates(func, args):
-            self._resize(id(args[0].untyped_storage()), 0)
-        for tensor in tensors_in(result):
-            self.add(tensor)
-        formula = TEMPORARIES.get(func._overloadpacket) if self.temporaries else None
-        now = self.live + (formula(args, result) if formula else 0)
-        self.peak = max(self.peak, now)
-        doubt = DOUBTS.get(func._overloadpacket) if self.temporaries else None
-        self.at_most = max(self.at_most, now + (doubt(args) if doubt else 0))
-        return result
-
-
-def _strided_parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors that hold the memory of `tensor`: itself, unless it is sparse."""
-    tensor = getattr(tensor, "_local_tensor", tensor)  # a DTensor has this rank's shard and nothing else
-    match tensor.layout:
-        case torch.strided:
-            return (tensor,)
-        case torch.sparse_coo:
-            return tensor._indices(), tensor._values()
-        case torch.sparse_csr | torch.sparse_bsr:
-            return tensor.crow_indices(), tensor.col_indices(), tensor.values()
-        case torch.sparse_csc | torch.sparse_bsc:
-            return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
-        case _:
-            return ()
-
-
-def _accumulates(func: Any, args: Any) -> bool:
-    """Whether autograd adds up two gradients of one tensor here, the first of which it alone holds.
-
-    It does that in place, but not while a dispatch mode is on: then the first of them outlives the sum.
-    """
-    return bool(
-        func is aten.add.Tensor
-        and torch._C._current_autograd_node() is not None
-        and not torch.is_grad_enabled()
-        and isinstance(args[1], Tensor)
-        and args[0].shape == args[1].shape
-        and args[0].layout == torch.strided
-        # the tensor, and the Python object of the storage
-        and torch._C._storage_Use_Count(args[0].untyped_storage()._cdata) == 2
-    )
-
-
 def estimate_memory(
     module: nn.Module,
     args: tuple[Any, ...],
@@ -176,11 +66,13 @@ def estimate_memory(
     Parameters, buffers and inputs may have values or not; `module` itself isn't run and stays as it is.
 
     A model that can't run without values (`nonzero`, `item`) is run for real on the CPU, on a copy, if it
-    has less than 2 GiB of parameters and its inputs have values; otherwise NnkitError is raised.
+    has less than 2 GiB of parameters and its inputs have values; its peaks are what torch's allocator counts.
+    Raises NoEstimate, whose message is one sentence, where that can't be either or a training step fails.
 
-    On "cpu" the peaks were within 2 % of what torch's allocator counted, for the models in
-    tests/benchmarks/bench_memory.py. On "cuda" no figure has been compared to a GPU's: left out are
-    CUDA's context, the workspaces of cuDNN and cuBLAS and the allocator's fragmentation.
+    On "cpu" the peaks were within 2 % of what torch's allocator counted, or the note names what may be off,
+    for the models of tests/benchmarks/bench_memory.py and the layers of its --sweep. On "cuda" no figure has
+    been compared to a GPU's: left out are CUDA's context, the workspaces of cuDNN and cuBLAS and the
+    allocator's fragmentation.
     """
     return without_values(
         module, args, kwargs, optimizer,
@@ -199,14 +91,14 @@ def without_values(
 ) -> T:
     """Return what a run on fake tensors tells; where there can't be one, a real run that is given the reason.
 
-    Raises NnkitError where neither can be, and UsageProblem for an unknown optimizer.
+    Raises NoEstimate where neither can be, and UsageProblem for an unknown optimizer.
     """
     if optimizer not in OPTIMIZERS:
         hint = did_you_mean(optimizer, OPTIMIZERS) or f"choose one of {', '.join(OPTIMIZERS)}"
         raise UsageProblem(f"there is no optimiser {optimizer}", hint)
     weights = [*module.parameters(), *module.buffers()]
     if any(is_lazy(each) for each in weights):
-        raise NnkitError("the parameters have no shape yet", "run the module once, then ask again")
+        raise NoEstimate("the parameters have no shape yet", "run the module once, then ask again")
     with _undisturbed():
         try:
             return on_fakes()
@@ -214,14 +106,14 @@ def without_values(
             reason = _in_words(problem)
             lacking = any(each.is_meta for each in tensors_in((args, kwargs)))
             if lacking or sum(each.nbytes for each in weights) > MEASURABLE:
-                raise NnkitError(
-                    f"its memory can't be told without a run: {reason}",
+                raise NoEstimate(
+                    f"its memory can't be estimated without a run: {reason}",
                     "give inputs with values, of a model of less than 2 GiB",
                 ) from problem
         try:
             return for_real(reason)
         except Exception as problem:
-            raise NnkitError(
+            raise NoEstimate(
                 f"a training step failed: {_in_words(problem)}",
                 "look at the sizes and the dtype of the inputs",
             ) from problem
@@ -230,7 +122,7 @@ def without_values(
 def _in_words(problem: Exception) -> str:
     if isinstance(problem, (DataDependentOutputException, DynamicOutputShapeException)):
         return f"{problem.func} needs values"
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())}"
+    return f"{type(problem).__name__}: {textwrap.shorten(str(problem), LONGEST_REASON, placeholder='…')}"
 
 
 @contextmanager
@@ -277,9 +169,11 @@ def doubts_of(module: nn.Module, simulated: bool) -> Iterator[str]:
 def _for_real(
     module: nn.Module, args: Any, kwargs: Any, optimizer: str, observer: Observer | None, reason: str
 ) -> Memory:
-    with LiveStorages() as live:
+    with LiveStorages(temporaries=False) as live:
         twin = Twin(module, args, kwargs, real, optimizer, foreach=False)
-        return twin.needs(live, observer, "cpu", MEASURED + reason)
+        memory = twin.needs(live, observer, "cpu", MEASURED + reason)
+    peaks = Twin(module, args, kwargs, real, optimizer, foreach=False).measured(memory)
+    return replace(memory, training_peak=peaks[0], inference_peak=peaks[1])
 
 
 def real(tensor: Tensor) -> Tensor:
@@ -316,40 +210,70 @@ class Twin:
 
     def needs(self, live: LiveStorages, observer: Observer | None, device: str, note: str) -> Memory:
         """Train it a step, run it once, and return what that needed."""
-        inputs = list(tensors_in((self.args, self.kwargs)))
-        residents = [*self.module.parameters(), *self.module.buffers(), *inputs]
-        for each in residents:
-            live.add(each)
+        residents = list(self._residents())
+        for tensor in residents:
+            live.add(tensor)
         resident = live.live
+        notes = [note]
         try:
-            training = self._train(live, observer, {id(part.untyped_storage()) for part in _parts(residents)})
+            training = self._train(
+                live, observer, {id(part.untyped_storage()) for part in parts_of(residents)}
+            )
         except _Untrainable as reason:
             training = dict.fromkeys(("gradients", "optimizer_state", "saved", "training_peak"), 0)
-            note = "; ".join(filter(None, (note, str(reason))))
-        else:
-            if live.at_most > (1 + EXACTNESS) * live.peak:
-                more = (live.at_most - live.peak) / 2**20
-                caution = f"backward through a convolution of few channels may need up to {more:.1f} MiB more"
-                note = "; ".join(filter(None, (note, caution)))
+            notes.append(str(reason))
+        off_by = live.off_by() if training["training_peak"] else {}
+        # Before the last run, after which fully_shard would leave whole parameters.
+        weights = storage_bytes(self.module.parameters())
+        inference = self._inference(live)
+        for words, size in live.off_by().items():
+            off_by[words] = max(size, off_by.get(words, 0))
         return Memory(
             device=device,
             optimizer=self.optimizer,
-            parameters=storage_bytes(self.module.parameters()),
+            parameters=weights,
             buffers=storage_bytes(self.module.buffers()),
-            inputs=storage_bytes(inputs),
+            inputs=storage_bytes(tensors_in((self.args, self.kwargs))),
             **training,
-            inference_peak=resident + self._inference(live),
-            note=note,
+            inference_peak=resident + inference,
+            note="; ".join(filter(None, (*notes, *_cautions(off_by, live.unknown)))),
         )
 
-    def _train(self, live: LiveStorages, observer: Observer | None, residents: set[int]) -> dict[str, int]:
+    def measured(self, estimate: Memory) -> tuple[int, int]:
+        """Train it and run it, and return the peaks that the CPU's allocator counts."""
+        from nnkit.benchmarking.memory import peak_on_cpu  # it imports the profiler
+
+        resident, training = storage_bytes(self._residents()), 0
+        if estimate.training_peak:
+            stepper = self._stepper()
+            self._step(stepper)  # from the second step on, all are alike
+            state = storage_bytes(tensors_in(list(stepper.state.values())))
+            training = resident + state + peak_on_cpu(lambda: self._step(stepper))
+        return training, resident + peak_on_cpu(self._run)
+
+    def _residents(self) -> Iterator[Tensor]:
+        yield from (*self.module.parameters(), *self.module.buffers(), *tensors_in((self.args, self.kwargs)))
+
+    def _stepper(self) -> torch.optim.Optimizer:
+        """Return the optimizer of its parameters, in training mode."""
+        self.module.train()
         trainable = [each for each in self.module.parameters() if each.requires_grad]
         if not trainable:
             raise _Untrainable("not trained: none of its parameters is trainable")
-        self.module.train()
-        stepper = self.kind(trainable, foreach=self.foreach)
-        for each in trainable:
-            each.grad = torch.zeros_like(each)
+        stepper: torch.optim.Optimizer = self.kind(trainable, foreach=self.foreach)
+        return stepper
+
+    def _step(self, stepper: torch.optim.Optimizer) -> None:
+        outputs = self.module(*self.args, **self.kwargs)
+        _differentiate(outputs)
+        stepper.step()
+        stepper.zero_grad(set_to_none=True)
+
+    def _train(self, live: LiveStorages, observer: Observer | None, residents: set[int]) -> dict[str, int]:
+        stepper = self._stepper()
+        trainable = [each for each in self.module.parameters() if each.requires_grad]
+        for parameter in trainable:
+            parameter.grad = torch.zeros_like(parameter)
         stepper.step()
         stepper.zero_grad(set_to_none=True)
         live.reset_peak()
@@ -371,11 +295,8 @@ class Twin:
             if "more than 1 value per channel" not in str(problem):
                 raise
             raise _Untrainable("not trained: batch norm needs more than one value per channel") from None
-        losses = [each.sum() for each in tensors_in(outputs) if each.requires_grad]
-        if not losses:
-            raise _Untrainable("not trained: nothing that it returns can be differentiated")
         with observer.backward() if observer else nullcontext():
-            sum(losses[1:], losses[0]).backward()  # type: ignore[no-untyped-call]
+            _differentiate(outputs)
         gradients = [each.grad for each in trainable if each.grad is not None]
         # A parameter without a gradient never gets a state either.
         idle = [stepper.state[each] for each in trainable if each.grad is None]
@@ -391,20 +312,35 @@ class Twin:
         return {**figures, "training_peak": live.peak - idle_bytes}
 
     def _inference(self, live: LiveStorages) -> int:
-        """Return the bytes that a forward in eval mode needs beyond what is there before."""
-        self.module.eval()
+        """Return the bytes that a forward in eval mode needs beyond what there is before."""
         live.reset_peak()
         before = live.live
-        with torch.no_grad():  # under inference_mode a dispatch mode sees composite operators whole
-            self.module(*self.args, **self.kwargs)
+        self._run()
         return live.peak - before
 
+    def _run(self) -> None:
+        """Run it in eval mode, with gradients only if it differentiates in its own forward."""
+        self.module.eval()
+        # Under inference_mode a dispatch mode would see composite operators whole.
+        without_gradients(lambda: self.module(*self.args, **self.kwargs))
 
-def _parts(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
-    return (part for each in tensors for part in _strided_parts(each))
+
+def _differentiate(outputs: Any) -> None:
+    """Call backward on the sum of all that can be differentiated, of complex numbers the real part."""
+    losses = [each.sum().real for each in tensors_in(outputs) if each.requires_grad]
+    if not losses:
+        raise _Untrainable("not trained: nothing that it returns can be differentiated")
+    try:
+        sum(losses[1:], losses[0]).backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as problem:
+        if "backward through the graph a second time" not in str(problem):
+            raise
+        raise _Untrainable("not trained: its forward differentiates, and frees what backward needs") from None
 
 
-def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes of the storages of `tensors`, each counted once."""
-    storages = (part.untyped_storage() for part in _parts(tensors))
-    return sum({id(storage): storage.nbytes() for storage in storages}.values())
+def _cautions(off_by: Mapping[str, int], unknown: Collection[str]) -> Iterator[str]:
+    """Yield what makes the peaks inexact: kernels that may need more or less, and those never measured."""
+    for words, size in off_by.items():
+        yield f"{words} may need up to {size / 2**20:.2f} MiB more or less"
+    if unknown:
+        yield f"left out is what these operators work with: {', '.join(sorted(unknown))}"

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from nnkit.summary.formulas import Formula
-from nnkit.summary.memory import LiveStorages, estimate_memory
+from nnkit.summary.memory import estimate_memory
 from nnkit.summary.report import Memory, Row, SummaryReport, Training
+from nnkit.summary.storages import LiveStorages
 from nnkit.summary.tracing import Call, Watcher, without_attention_fast_path
 
 Key: TypeAlias = tuple[str, str, int]

@@ -1,9 +1,10 @@
 """The estimates of `nnkit summary --optimizer` beside what torch's CPU allocator counts, in one run.
 
-    python tests/benchmarks/bench_memory.py [--quick]
+    python tests/benchmarks/bench_memory.py [--quick | --sweep [NAME ...]]
 
-Prints, for training and for inference, the estimate, the measured peak and their ratio, and the time of the
-estimate beside that of the step itself.
+Prints, for training and for inference, the estimate, the measured peak and their ratio, and the time that
+the estimate took. --sweep takes the small models around single operators of tests/summary/memory_cases.py,
+all or those whose name has one of the words, and fails where a row is off by more than 2 % and has no note.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "summary"))
@@ -22,9 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import conftest  # noqa: F401 (makes torchvision importable where its compiled operators can't be loaded)
 from allocator import measure_memory
 from llama import Llama
+from memory_cases import SMALL
 from torchvision import models
 
 from nnkit.summary.memory import estimate_memory
+from nnkit.summary.storages import EXACTNESS
 
 
 def image(batch):
@@ -62,34 +65,55 @@ CASES = {
 }
 
 
+def compare(name: str, module: nn.Module, args: tuple[Tensor, ...], optimizer: str) -> tuple[float, str]:
+    """Print a row, and return its largest error and the note of the estimate."""
+    start = time.perf_counter()
+    estimate = estimate_memory(
+        copy.deepcopy(module).to("meta"), tuple(each.to("meta") for each in args), {}, optimizer
+    )
+    taken = time.perf_counter() - start
+    measured = measure_memory(module, args, optimizer)
+    line, errors = f"{name:42}{optimizer:>7}", []
+    for ours, truth in zip((estimate.training_peak, estimate.inference_peak), measured, strict=True):
+        line += f" {ours / 2**20:11.2f} {truth / 2**20:12.2f} {ours / truth:7.4f}"
+        errors.append(abs(ours / truth - 1))
+    print(f"{line}{taken:7.2f}  {estimate.note}".rstrip(), flush=True)
+    return max(errors), estimate.note
+
+
+def sweep(words: list[str]) -> int:
+    """Compare the small models whose names have one of `words`; return how many are off without a note."""
+    silent = []
+    for name in SMALL:
+        if not words or any(word in name for word in words):
+            for optimizer in ("adamw", "sgd"):
+                make, sample = SMALL[name]
+                error, note = compare(name, make(), tuple(sample()), optimizer)
+                if error > EXACTNESS and not note:
+                    silent.append(f"{name}, {optimizer}: {error:.1%}")
+    print(f"off by more than {EXACTNESS:.0%} without a note: {'; '.join(silent) or 'none'}")
+    return len(silent)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a tiny run, to see that it works")
+    parser.add_argument("--sweep", nargs="*", metavar="NAME", help="small models around single operators")
     options = parser.parse_args()
-    names, batches = (["resnet18", "transformer encoder"], [1]) if options.quick else (list(CASES), [2, 8])
     torch.manual_seed(0)
-    print(
-        f"{'':22}{'batch':>6}{'':>7} {'training MiB':>24} {'ratio':>7} {'inference MiB':>24} {'ratio':>7}{'s':>7}"
-    )
+    print(f"{'':49} {'training MiB':>24} {'ratio':>7} {'inference MiB':>24} {'ratio':>7}{'s':>7}")
+    if options.sweep is not None:
+        sys.exit(sweep(options.sweep) > 0)
+    names, batches = (["resnet18", "transformer encoder"], [1]) if options.quick else (list(CASES), [2, 8])
     worst = 0.0
     for name in names:
         make, sample = CASES[name]
         for batch, optimizer in zip(batches, ("adam", "sgd"), strict=False):
-            module, args = make(), (sample(batch),)
-            start = time.perf_counter()
-            told = estimate_memory(
-                copy.deepcopy(module).to("meta"), tuple(each.to("meta") for each in args), {}, optimizer
-            )
-            taken = time.perf_counter() - start
-            measured = measure_memory(module, args, optimizer)
-            line = f"{name:22}{batch:6}{optimizer:>7}"
-            for ours, truth in zip((told.training_peak, told.inference_peak), measured, strict=True):
-                line += f" {ours / 2**20:11.1f} {truth / 2**20:12.1f} {ours / truth:7.4f}"
-                worst = max(worst, abs(ours / truth - 1))
-            print(f"{line}{taken:7.2f}", flush=True)
+            error, _ = compare(f"{name}, batch {batch}", make(), (sample(batch),), optimizer)
+            worst = max(worst, error)
     print(f"worst error: {worst:.2%}")
 
 

@@ -3,6 +3,7 @@
 import torch
 
 from nnkit.benchmarking.memory import peak_on_cpu
+from nnkit.running import without_gradients
 from nnkit.tensors import tensors_in
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -19,8 +20,7 @@ def measure_memory(module, args, optimizer="adam"):
     module.eval()
 
     def infer():
-        with torch.inference_mode():
-            module(*args)
+        without_gradients(lambda: module(*args))
 
     infer()
     return training, resident + peak_on_cpu(infer)
@@ -28,7 +28,7 @@ def measure_memory(module, args, optimizer="adam"):
 
 def step(module, args, stepper):
     outputs = module(*args)  # held, as a training loop does
-    losses = [each.sum() for each in tensors_in(outputs) if each.requires_grad]
+    losses = [each.sum().real for each in tensors_in(outputs) if each.requires_grad]
     sum(losses[1:], losses[0]).backward()
     stepper.step()
     stepper.zero_grad(set_to_none=True)
