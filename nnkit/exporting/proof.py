@@ -145,16 +145,12 @@ class Prover:
         Raises VerificationFailed for an input that no output feels: what the file makes of it is not proven.
         """
         first, second, *_ = self._plan.runs
-        unfelt = []
-        for place, name in enumerate(self._plan.input_names):
-            if not first.inputs[place].numel():
-                continue
-            inputs = (*first.inputs[:place], second.inputs[place], *first.inputs[place + 1 :])
-            run = replace(first, inputs=inputs)
-            for pair in pairs:
-                self._run_all(pair, [run])
-            if not any(pair.reference.feels(run) for pair in pairs):
-                unfelt.append(name)
+        unfelt = [
+            name
+            for place, name in enumerate(self._plan.input_names)
+            if first.inputs[place].numel()
+            and not any(self._is_felt(place, *runs, pairs) for runs in ((first, second), (second, first)))
+        ]
         unread = self._own.unread_inputs() if unfelt else set()
         for name in unfelt:
             place = self._plan.input_names.index(name)
@@ -166,6 +162,14 @@ class Prover:
                     "declare values that show (tokens: int64[batch, time] < 32000), or use --no-verify",
                 )
         return tuple(name for name in unfelt if name in unread)
+
+    def _is_felt(self, place: int, run: Run, other: Run, pairs: list["Pair"]) -> bool:
+        """Compare on a run with one input of another; return whether an output of the module feels it."""
+        inputs = (*run.inputs[:place], other.inputs[place], *run.inputs[place + 1 :])
+        mixed = replace(run, inputs=inputs)
+        for pair in pairs:
+            self._run_all(pair, [mixed])
+        return any(pair.reference.feels(mixed, run) for pair in pairs)
 
     def _run_far(self, pair: "Pair", run: Run) -> list[Check] | None:
         """Compare at a size far from the traced one; return None where memory or precision end."""
