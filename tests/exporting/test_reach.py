@@ -359,3 +359,36 @@ def test_a_copy_shares_parameters_and_has_its_own_state():
     copy(torch.randn(2, 8))
     assert (int(module.steps), int(copy.steps)) == (0, 1)
     assert copy.first.weight is module.first.weight
+
+
+# Derivatives in forward
+
+
+class Forces(nn.Module):
+    """The energy of a set of points, and the forces on them."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(3, 16), nn.Linear(16, 1)
+
+    def forward(self, places):
+        with torch.enable_grad():
+            places = places.detach().requires_grad_()
+            energy = self.outer(torch.tanh(self.inner(places))).sum((1, 2))
+            forces = -torch.autograd.grad(energy.sum(), places, create_graph=True)[0]
+        return energy, forces
+
+
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_a_model_that_differentiates_in_its_own_forward_is_exported(tmp_path, format):
+    spec = spec_of("Forces", "places: float32[batch, atoms, 3]")
+    report = nnkit.export(spec, tmp_path / f"net.{format}", format=format)
+    assert report.proof.coverage.share == 1
+    if format == "onnx":
+        module, places = nnkit.build(spec), torch.randn(3, 7, 3)
+        session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+        energy, forces = session.run(None, {"places": places.numpy()})
+        slope = 1 - torch.tanh(places @ module.inner.weight.t() + module.inner.bias) ** 2
+        by_hand = -(slope * module.outer.weight) @ module.inner.weight
+        assert np.abs(forces - by_hand.detach().numpy()).max() < 1e-5
+        assert energy.shape == (3,)
