@@ -5,11 +5,18 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
 
 from nnkit.architecture import TensorSpec
 from nnkit.errors import NnkitError, VerificationFailed, first_line
+from nnkit.exporting.derivatives import written_out
+from nnkit.running import lacks_gradients
+
+T = TypeVar("T")
 
 STATIC = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]\.shape\[(\d+)\]")
 
@@ -29,6 +36,27 @@ def looped_recurrences() -> Iterator[None]:
             if register := getattr(patches, name, None):
                 stack.enter_context(register())
         yield
+
+
+def capture(
+    export: Callable[[nn.Module], T],
+    module: nn.Module,
+    args: tuple[Tensor, ...],
+    keywords: Mapping[str, Tensor],
+) -> T:
+    """Return what `export` makes of a module, in silence.
+
+    Where forward differentiates, its derivatives are written out first, for these inputs.
+    """
+    try:
+        with quiet(), looped_recurrences(), torch.inference_mode():
+            return export(module)
+    except Exception as error:
+        cause = error.__cause__ or error
+        if not isinstance(cause, RuntimeError) or not lacks_gradients(cause):
+            raise
+    with quiet(), torch.no_grad():
+        return export(written_out(module, args, keywords))
 
 
 @contextlib.contextmanager

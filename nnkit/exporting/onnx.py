@@ -7,6 +7,7 @@ the runtime that loads the file, which does the same.)
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from torch import nn
 from nnkit import __version__
 from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.exporting.bounds import Guard, broken_guards, check_ranges
-from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
+from nnkit.exporting.capture import capture, export_failure, quiet
 from nnkit.exporting.plan import Plan
 from nnkit.hookspecs import ExportOptions
 from nnkit.spec import ModelSpec
@@ -67,23 +68,23 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
 
 def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
     args, keywords = plan.bind(module, plan.traced)
+    export = partial(
+        torch.onnx.export,
+        args=args,
+        kwargs=keywords,
+        dynamo=True,
+        optimize=False,
+        input_names=plan.input_names,
+        output_names=plan.output_names,
+        # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
+        dynamic_shapes=dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
+        if keywords
+        else plan.dynamic,
+        opset_version=opset,
+        verbose=False,
+    )
     try:
-        with quiet(), looped_recurrences(), torch.inference_mode():
-            program = torch.onnx.export(
-                module,
-                args,
-                kwargs=keywords,
-                dynamo=True,
-                optimize=False,
-                input_names=plan.input_names,
-                output_names=plan.output_names,
-                # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
-                dynamic_shapes=dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
-                if keywords
-                else plan.dynamic,
-                opset_version=opset,
-                verbose=False,
-            )
+        program = capture(export, module, args, keywords)
     except Exception as error:
         raise export_failure(error, plan.spec.name, plan.inputs) from error
     if program is None:

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from nnkit import metadata
 from nnkit.errors import first_line
 from nnkit.exporting.bounds import check_ranges
-from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
+from nnkit.exporting.capture import capture, export_failure, quiet
 from nnkit.exporting.pt2_archive import checked_archive
 from nnkit.hookspecs import WriteRequest
 from nnkit.sampling import Inputs
@@ -23,11 +24,12 @@ def write(request: WriteRequest) -> None:
     """Write the program, without stack traces; raises NnkitError when torch can't capture the module."""
     axes = tuple(names and dict.fromkeys(names, torch.export.Dim.DYNAMIC) for names in request.dynamic)
     dynamic = dict(zip(request.spec.input_names, axes, strict=True)) if request.keywords else axes
+    keywords = dict(request.keywords)
+    export = partial(
+        torch.export.export, args=request.inputs, kwargs=keywords, dynamic_shapes=dynamic, strict=False
+    )
     try:
-        with quiet(), looped_recurrences(), torch.inference_mode():
-            program = torch.export.export(
-                request.module, request.inputs, dict(request.keywords), dynamic_shapes=dynamic, strict=False
-            )
+        program = capture(export, request.module, request.inputs, keywords)
     except Exception as error:
         raise export_failure(error, request.spec.name, request.spec.inputs) from error
     dims = request.spec.architecture.dims_for(request.spec.config)

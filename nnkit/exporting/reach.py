@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from torch.overrides import TorchFunctionMode
 
@@ -21,6 +21,7 @@ from nnkit.tensors import tensors_in
 
 SECONDS = 5.0
 BYTES = 2**30
+COARSE = 0.7  # of the seconds, for the coarse steps
 
 Compare: TypeAlias = Callable[[Run], list[Check] | None]
 
@@ -34,26 +35,45 @@ def explore(plan: Plan, compare: Compare) -> Reach | None:
     if plan.given or not plan.dims:
         return None
     start = time.perf_counter()
-    tried = {tuple(run.sizes.items()) for run in plan.runs}
     smallest = min(plan.runs, key=lambda run: sum(each.numel() for each in run.inputs))
     watch = _watch_for(smallest, compare)
-    first = _Cost.of(smallest, compare, watch())
-    climbs = [_Climb(plan, sizes, first) for sizes in ladders(plan.dims, plan.runs[0].sizes, _images(plan))]
+    last = _Cost.of(smallest, compare, watch())
+    tried = {tuple(run.sizes.items()) for run in plan.runs}
+    coarse, fine = ladders(plan.dims, plan.runs[0].sizes, _images(plan))
     checks: list[Check] = []
-    while climbs:
-        climb = min(climbs, key=lambda each: each.expected.seconds)
-        left = SECONDS - (time.perf_counter() - start)
-        if climb.expected.seconds > left or climb.expected.bytes > BYTES:
-            climbs.remove(climb)
-            continue
-        run = plan.draw(climb.step())
-        if tuple(run.sizes.items()) not in tried:
-            tried.add(tuple(run.sizes.items()))
-            climb.last = _Cost.of(run, compare, watch())
-            checks += climb.last.checks
-        if climb.at_end or climb.last.is_final:
-            climbs.remove(climb)
+    for share, stage in ((COARSE, coarse), (1.0, fine)):
+        last_of: dict[int, _Cost] = {}
+        ended: set[int] = set()
+        for step in _by_elements(plan, stage):
+            expected = last.at(step.elements).or_more(last_of.get(step.ladder, last).at(step.elements))
+            left = share * SECONDS - (time.perf_counter() - start)
+            if step.ladder in ended or tuple(step.sizes.items()) in tried:
+                continue
+            if expected.seconds > left or expected.bytes > BYTES:
+                ended.add(step.ladder)
+                continue
+            tried.add(tuple(step.sizes.items()))
+            last = last_of[step.ladder] = _Cost.of(plan.draw(step.sizes), compare, watch())
+            checks += last.checks
+            if last.is_final:
+                ended.add(step.ladder)
     return Reach(tuple(checks), SECONDS, BYTES)
+
+
+class _Step(NamedTuple):
+    elements: int
+    ladder: int
+    sizes: Sizes
+
+
+def _by_elements(plan: Plan, stage: list[list[Sizes]]) -> list[_Step]:
+    """Return the steps of all ladders, the inputs with the fewest elements first."""
+    steps = [
+        _Step(sum(prod(plan.spec.shape(tensor, sizes)) for tensor in plan.spec.inputs), number, sizes)
+        for number, ladder in enumerate(stage)
+        for sizes in ladder
+    ]
+    return sorted(steps, key=lambda step: step[:2])
 
 
 def _watch_for(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
@@ -99,27 +119,9 @@ class _Cost:
         times = elements / max(self.elements, 1)
         return _Cost(elements, self.seconds * times, int(self.bytes * times))
 
-
-class _Climb:
-    """One ladder of sizes, and what its last step took."""
-
-    def __init__(self, plan: Plan, ladder: list[Sizes], first: _Cost) -> None:
-        self._plan, self._ladder, self._next, self.last = plan, ladder, 0, first
-
-    @property
-    def at_end(self) -> bool:
-        return self._next == len(self._ladder)
-
-    @property
-    def expected(self) -> _Cost:
-        """What the next step is expected to take."""
-        spec, sizes = self._plan.spec, self._ladder[self._next]
-        return self.last.at(sum(prod(spec.shape(tensor, sizes)) for tensor in spec.inputs))
-
-    def step(self) -> Sizes:
-        """Return the next sizes."""
-        self._next += 1
-        return self._ladder[self._next - 1]
+    def or_more(self, other: "_Cost") -> "_Cost":
+        """Return the larger of two expectations."""
+        return _Cost(self.elements, max(self.seconds, other.seconds), max(self.bytes, other.bytes))
 
 
 class _Unwatched(contextlib.nullcontext[None]):

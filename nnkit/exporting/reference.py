@@ -140,9 +140,9 @@ class Reference:
                 found[name] = SAME
         return found
 
-    def feels(self, run: Run) -> bool:
-        """Whether some output on a run is another than on the first of the plan."""
-        pairs = zip(self.outputs(self._plan.runs[0]), self.outputs(run), strict=True)
+    def feels(self, run: Run, other: Run) -> bool:
+        """Whether some output is another on one run than on another."""
+        pairs = zip(self.outputs(other), self.outputs(run), strict=True)
         return any(
             first.shape != second.shape
             or not (same(second, first) if first.is_floating_point() else torch.equal(first, second))

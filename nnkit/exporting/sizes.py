@@ -1,6 +1,6 @@
 """Which sizes to trace a model at, and at which others to prove what was traced. Torch-free."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from math import prod
 
@@ -56,45 +56,52 @@ def completed(dims: Mapping[str, Dim], fixed: Mapping[str, int]) -> Sizes:
 
 def ladders(
     dims: Mapping[str, Dim], traced: Mapping[str, int], images: Iterable[tuple[str, str]] = ()
-) -> list[list[Sizes]]:
-    """Return ways up from small sizes, each a list of assignments that grow: to be climbed as far as can be.
+) -> tuple[list[list[Sizes]], list[list[Sizes]]]:
+    """Return ways up from small sizes, each a list of assignments that grow: coarse ones, and fine ones.
 
     There is one for each dim beside small others, one for each pair of dims that span an image, one for
     all dims together and one for all dims equal. images: those pairs.
     """
-    alone = [
-        [completed(dims, {name: size}) for size in allowed_sizes(dim, _rounded_to(dim, _steps(traced[name])))]
-        for name, dim in dims.items()
-    ]
-    pictures = [
-        [
-            completed(dims, dict.fromkeys(pair, size))
-            for size in PICTURES
-            if not any(dims[name].problem_with(size) for name in pair)
+
+    def alone(steps: Callable[[int], Iterable[int]]) -> list[list[Sizes]]:
+        return [
+            [completed(dims, {name: size}) for size in _taken(dim, steps(traced[name]))]
+            for name, dim in dims.items()
         ]
+
+    pictures = [
+        [completed(dims, dict.fromkeys(pair, size)) for size in PICTURES if _all_take(dims, pair, size)]
         for pair in images
     ]
-    together = [_together(dims, dict.fromkeys(dims, power)) for power in (16, 32, 64, 128, 256)]
-    together.append(_together(dims, {name: FURTHER * traced[name] for name in dims}))
-    together.sort(key=lambda sizes: prod(sizes.values()))
-    equal = [
-        dict.fromkeys(dims, size)
-        for size in EQUAL
-        if not any(dim.problem_with(size) for dim in dims.values())
-    ]
-    several = [together, equal] if len(dims) > 1 else []
-    return [ladder for ladder in (*alone, *pictures, *several) if ladder]
+    coarse = [*alone(_coarse), *pictures]
+    if len(dims) > 1:
+        together = [_together(dims, dict.fromkeys(dims, power)) for power in (16, 32, 64, 128, 256)]
+        together.append(_together(dims, {name: FURTHER * traced[name] for name in dims}))
+        coarse.append(sorted(together, key=lambda sizes: prod(sizes.values())))
+        coarse.append([dict.fromkeys(dims, size) for size in EQUAL if _all_take(dims, dims, size)])
+    return coarse, alone(_fine)
 
 
-def _steps(traced: int) -> set[int]:
-    """Return the sizes to try for a dim: all small ones, powers of two, their neighbors, round numbers."""
-    powers = {2**power + step for power in range(5, 13) for step in (-1, 0, 1)}
-    return {*range(1, SMALL), *powers, *PICTURES, *ROUND, FURTHER * traced, FURTHER * traced + 1}
+def _coarse(traced: int) -> Iterable[int]:
+    """Return powers of two with their neighbors, and several times the traced size."""
+    powers = (2**power + step for power in range(3, 13) for step in (-1, 0, 1))
+    return {*powers, FURTHER * traced, FURTHER * traced + 1}
 
 
-def _rounded_to(dim: Dim, sizes: Iterable[int]) -> set[int]:
+def _fine(traced: int) -> Iterable[int]:
+    """Return each small size, round numbers, and sizes of pictures."""
+    return {*range(1, SMALL), *PICTURES, *ROUND}
+
+
+def _taken(dim: Dim, wanted: Iterable[int]) -> list[int]:
+    """Return the sizes that a dim takes, next to the wanted ones, ascending."""
     step, most = dim.multiple_of, [] if dim.max is None else [dim.max]
-    return {size // step * step for size in (*sizes, *most)} | {-(-size // step) * step for size in sizes}
+    down = {size // step * step for size in (*wanted, *most)}
+    return allowed_sizes(dim, down | {size + step for size in down})
+
+
+def _all_take(dims: Mapping[str, Dim], names: Iterable[str], size: int) -> bool:
+    return not any(dims[name].problem_with(size) for name in names)
 
 
 def _together(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:

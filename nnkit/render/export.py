@@ -55,6 +55,14 @@ def _cells(output: OutputProof) -> tuple[str, ...]:
 
 def _weights(proof: Proof) -> Iterator[str]:
     yield f"sizes       {'; '.join(words.sizes(each) for each in proof.assignments)}"
+    if proof.reach:
+        limits = f"{proof.reach.seconds:g} s and {words.size(proof.reach.bytes)}"
+        more = words.counted(len(proof.reach.assignments), "larger assignment")
+        yield f"further     {more}, up to {words.sizes(proof.reach.largest)}, as many as {limits} allow"
+    for sentence in proof.assumed:
+        yield f"assumed     {sentence}"
+    if proof.unread:
+        yield f"unread      {_some(proof.unread)}: forward doesn't read it, nor does the file"
     if proof.equal:
         equal, of = proof.equal
         yield f"weights     {equal} of {of} tensors in the file are the module's, bit for bit"
