@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nnkit import metadata
 from nnkit.axes import size_of
 from nnkit.errors import VerificationFailed
+from nnkit.exporting.calls import call_module
 from nnkit.exporting.initializers import (
     Fold,
     Identified,
@@ -137,7 +138,10 @@ class OnnxFile:
     @cached_property
     def _identified(self) -> Identified:
         def folds() -> list[Fold]:
-            return folds_of(self._module, lambda module: self._plan.run(module, self._plan.traced))
+            return folds_of(
+                self._module,
+                lambda module: call_module(module, self._plan.spec.input_names, self._plan.traced),
+            )
 
         return identify(self._model.graph, self._values, self._module, folds)
 
