@@ -1,6 +1,7 @@
 """What surrounds torch.export: silence, and loops for recurrent layers."""
 
 import contextlib
+import functools
 import io
 import logging
 import re
@@ -8,8 +9,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from torch import Tensor, nn
+
 from nnkit.architecture import TensorSpec
 from nnkit.errors import NnkitError, VerificationFailed, first_line
+from nnkit.tensors import tensors_in
 
 STATIC = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]\.shape\[(\d+)\]")
 
@@ -29,6 +33,29 @@ def looped_recurrences() -> Iterator[None]:
             if register := getattr(patches, name, None):
                 stack.enter_context(register())
         yield
+
+
+@contextlib.contextmanager
+def plain_outputs(module: nn.Module) -> Iterator[None]:
+    """Let forward return a tuple of the tensors in what it returns, each of them a tensor of its own.
+
+    The exporter doesn't know everybody's dataclasses, and loses an output that is an input, a weight or
+    another output.
+    """
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def plain(*args: Any, **keywords: Any) -> tuple[Tensor, ...]:
+        return tuple(each.clone() for each in tensors_in(forward(*args, **keywords)))
+
+    own = vars(module).get("forward")
+    module.forward = plain
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ graph with other weights holds for these. (Folding them into each other is left 
 the runtime that loads the file, which does the same.)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from torch import nn
 from nnkit import __version__
 from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.exporting.bounds import Guard, broken_guards, check_ranges
-from nnkit.exporting.capture import export_failure, looped_recurrences, quiet
+from nnkit.exporting.capture import export_failure, looped_recurrences, plain_outputs, quiet
 from nnkit.exporting.plan import Plan
 from nnkit.hookspecs import ExportOptions
 from nnkit.spec import ModelSpec
@@ -56,7 +57,7 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
             f"opset {options.opset} was asked for and torch wrote {got}",
             f"leave --opset out, or ask for {got}",
         )
-    _optimize_graph(program, set(registered(module)))
+    _optimize_graph(program, {name: plan.initializer_name(name) for name in registered(module)})
     _name_axes(program.model, plan)
     if options.float32_io:
         _take_and_give_float32(program.model)
@@ -68,7 +69,7 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
 def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
     args, keywords = plan.bind(module, plan.traced)
     try:
-        with quiet(), looped_recurrences(), torch.inference_mode():
+        with quiet(), looped_recurrences(), plain_outputs(module), torch.inference_mode():
             program = torch.onnx.export(
                 module,
                 args,
@@ -91,14 +92,18 @@ def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
     return program
 
 
-def _optimize_graph(program: "ONNXProgram", names: set[str]) -> None:
-    """Fold constants and simplify, with the weights as inputs; then put back those that are read."""
+def _optimize_graph(program: "ONNXProgram", names: Mapping[str, str]) -> None:
+    """Fold constants and simplify, with the weights as inputs; then put back those that are read.
+
+    names: of the tensors of the module -> what they are called in the file.
+    """
     graph = program.model.graph
     weights = [value for name, value in graph.initializers.items() if name in names]
     values = {}
     for weight in weights:
-        values[weight.name], weight.const_value = weight.const_value, None
         del graph.initializers[weight.name]  # type: ignore[arg-type]
+        weight.name = names[str(weight.name)]
+        values[weight], weight.const_value = weight.const_value, None
         graph.inputs.append(weight)
     with quiet():
         program.optimize()
@@ -106,7 +111,7 @@ def _optimize_graph(program: "ONNXProgram", names: set[str]) -> None:
     for weight in weights:
         graph.inputs.remove(weight)
         if weight.uses() or weight.is_graph_output():
-            weight.const_value = values[weight.name]
+            weight.const_value = values[weight]
             graph.register_initializer(weight)
 
 

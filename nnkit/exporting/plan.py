@@ -89,6 +89,13 @@ class Plan:
         """The names of the inputs and those of the outputs, in order."""
         return self.input_names, self.output_names
 
+    def initializer_name(self, name: str) -> str:
+        """Return what a tensor of the module is called in a file: inputs and outputs keep their names."""
+        taken = {*self.input_names, *self.output_names}
+        while name in taken:
+            name += "_"
+        return name
+
     def is_free(self, axis: int | str) -> bool:
         """Whether a declared axis follows dims that stay free, and nothing else."""
         names = names_in(axis)
