@@ -1,14 +1,17 @@
 """Running a module on inputs, so that neither is changed by it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from nnkit.errors import NnkitError, first_line
 from nnkit.exporting.copies import copy_of
-from nnkit.running import evaluate_tensors
+from nnkit.running import evaluate, evaluate_tensors
 from nnkit.sampling import Inputs
 from nnkit.tensors import in_reals
+
+T = TypeVar("T")
 
 
 def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
@@ -19,13 +22,27 @@ def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[
     return call_module(copy_of(module), names, inputs)
 
 
+def run_forward(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Any:
+    """Return what forward of a copy of `module` returns. Raises NnkitError when it fails."""
+    return _checked(evaluate, copy_of(module), names, inputs)
+
+
 def call_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
     """Return the tensors that `module` itself gives, which may change its state; complex ones in reals.
 
     Raises NnkitError when forward fails.
     """
+    return [in_reals(tensor) for tensor in _checked(evaluate_tensors, module, names, inputs)]
+
+
+def _checked(
+    run: Callable[[nn.Module, Sequence[str], Inputs], T],
+    module: nn.Module,
+    names: Sequence[str],
+    inputs: Inputs,
+) -> T:
     try:
-        return [in_reals(tensor) for tensor in evaluate_tensors(module, names, inputs)]
+        return run(module, names, inputs)
     except Exception as error:
         shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
         raise NnkitError(

@@ -1,6 +1,7 @@
 """What surrounds torch.export: silence, and loops for recurrent layers."""
 
 import contextlib
+import functools
 import io
 import logging
 import re
@@ -15,6 +16,7 @@ from nnkit.architecture import TensorSpec
 from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.exporting.derivatives import written_out
 from nnkit.running import lacks_gradients
+from nnkit.tensors import tensors_in
 
 T = TypeVar("T")
 
@@ -57,6 +59,29 @@ def capture(
             raise
     with quiet(), torch.no_grad():
         return export(written_out(module, args, keywords))
+
+
+@contextlib.contextmanager
+def plain_outputs(module: nn.Module) -> Iterator[None]:
+    """Let forward return a tuple of the tensors in what it returns, each of them a tensor of its own.
+
+    The exporter doesn't know everybody's dataclasses, and loses an output that is an input, a weight or
+    another output.
+    """
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def plain(*args: Any, **keywords: Any) -> tuple[Tensor, ...]:
+        return tuple(each.clone() for each in tensors_in(forward(*args, **keywords)))
+
+    own = vars(module).get("forward")
+    module.forward = plain
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 @contextlib.contextmanager

@@ -11,8 +11,10 @@ the statistics of normalisations are measured, which brings signals of every dep
 """
 
 import copy
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from nnkit.tensors import core_of, in_reals, tensors_in
 NOISE = 0.2  # of what was 0 or 1 throughout: enough to be seen, and a scale keeps its sign
 LOUDER = (1, 5, 25)  # times the noise, for what is still not seen
 TINY = 1e-30  # where an output is 0 throughout, whatever moves it shows
+REDRAWS = 4  # of a parameter, until an integer output changes
 VISIBLE = 3  # times what may be off, on average; a comparison looks at the largest difference
 
 
@@ -79,10 +82,44 @@ def effects_of(
     except (RuntimeError, NotImplementedError):  # something in forward has no gradient
         return None
     found = dict(zip(parameters, gradients, strict=True))
+    silent = [name for name, gradient in found.items() if gradient is None]
     effects = {
         name: _effect(parameters[name], gradient) for name, gradient in found.items() if gradient is not None
     }
-    return Effects(effects, tuple(name for name, gradient in found.items() if gradient is None))
+    effects |= _effects_on_integers(whole, input_names, inputs, silent)
+    return Effects(effects, tuple(name for name in silent if name not in effects))
+
+
+def _effects_on_integers(
+    module: nn.Module, input_names: Sequence[str], inputs: Inputs, names: Sequence[str]
+) -> dict[str, float]:
+    """Return the effect of those parameters that change an integer output, which has no gradient."""
+
+    def integers(other: nn.Module) -> list[Tensor]:
+        return [each for each in run_module(other, input_names, inputs) if not each.is_floating_point()]
+
+    before = integers(module) if names else []
+    if not before:
+        return {}
+    parameters, effects = dict(module.named_parameters()), {}
+    for name, seed in product(names, range(REDRAWS)):
+        if name not in effects:
+            after = integers(redrawn(module, [name], seed))
+            if any(not torch.equal(*pair) for pair in zip(before, after, strict=True)):
+                effects[name] = 0.0 if is_constant(parameters[name]) else math.inf
+    return effects
+
+
+def redrawn(module: nn.Module, names: Sequence[str], seed: int = 0) -> nn.Module:
+    """Return a copy in which some parameters are random at their own scale, at 1 where they are 0."""
+    other, generator = copy.deepcopy(module), torch.Generator().manual_seed(seed)
+    parameters = dict(other.named_parameters())
+    with torch.no_grad():
+        for name in names:
+            parameter = parameters[name]
+            scale = float(parameter.double().square().mean().sqrt()) or 1.0
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    return other
 
 
 def _in_float32(module: nn.Module) -> nn.Module:

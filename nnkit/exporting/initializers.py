@@ -5,7 +5,6 @@ constant is also compared with the module: by name, or by content where an expor
 folded it. What remains unknown must show in an output.
 """
 
-import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from nnkit.exporting.copies import copy_of
 from nnkit.exporting.runtimes import Array, as_array
 from nnkit.tensors import registered
 
@@ -113,7 +113,7 @@ def folds_of(module: nn.Module, run: Callable[[nn.Module], object]) -> list[Fold
 
     run: runs a module on example inputs.
     """
-    module = copy.deepcopy(module)
+    module = copy_of(module)
     producers: dict[int, str] = {}
     alive: list[Any] = []  # so that no two outputs share an id
     pairs: dict[str, list[str]] = {}

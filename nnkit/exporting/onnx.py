@@ -6,8 +6,8 @@ graph with other weights holds for these. (Folding them into each other is left 
 the runtime that loads the file, which does the same.)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from torch import nn
 from nnkit import __version__
 from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.exporting.bounds import Guard, broken_guards, check_ranges
-from nnkit.exporting.capture import capture, export_failure, quiet
+from nnkit.exporting.capture import capture, export_failure, plain_outputs, quiet
 from nnkit.exporting.plan import Plan
 from nnkit.hookspecs import ExportOptions
 from nnkit.spec import ModelSpec
@@ -57,7 +57,7 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
             f"opset {options.opset} was asked for and torch wrote {got}",
             f"leave --opset out, or ask for {got}",
         )
-    _optimize_graph(program, set(registered(module)))
+    _optimize_graph(program, {name: plan.initializer_name(name) for name in registered(module)})
     _name_axes(program.model, plan)
     if options.float32_io:
         _take_and_give_float32(program.model)
@@ -68,21 +68,24 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
 
 def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
     args, keywords = plan.bind(module, plan.traced)
-    export = partial(
-        torch.onnx.export,
-        args=args,
-        kwargs=keywords,
-        dynamo=True,
-        optimize=False,
-        input_names=plan.input_names,
-        output_names=plan.output_names,
-        # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
-        dynamic_shapes=dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
-        if keywords
-        else plan.dynamic,
-        opset_version=opset,
-        verbose=False,
-    )
+    named = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
+
+    def export(captured: nn.Module) -> "ONNXProgram | None":
+        with plain_outputs(captured):
+            return torch.onnx.export(
+                captured,
+                args,
+                kwargs=keywords,
+                dynamo=True,
+                optimize=False,
+                input_names=plan.input_names,
+                output_names=plan.output_names,
+                # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
+                dynamic_shapes=named if keywords else plan.dynamic,
+                opset_version=opset,
+                verbose=False,
+            )
+
     try:
         program = capture(export, module, args, keywords)
     except Exception as error:
@@ -92,14 +95,18 @@ def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
     return program
 
 
-def _optimize_graph(program: "ONNXProgram", names: set[str]) -> None:
-    """Fold constants and simplify, with the weights as inputs; then put back those that are read."""
+def _optimize_graph(program: "ONNXProgram", names: Mapping[str, str]) -> None:
+    """Fold constants and simplify, with the weights as inputs; then put back those that are read.
+
+    names: of the tensors of the module -> what they are called in the file.
+    """
     graph = program.model.graph
     weights = [value for name, value in graph.initializers.items() if name in names]
     values = {}
     for weight in weights:
-        values[weight.name], weight.const_value = weight.const_value, None
         del graph.initializers[weight.name]  # type: ignore[arg-type]
+        weight.name = names[str(weight.name)]
+        values[weight], weight.const_value = weight.const_value, None
         graph.inputs.append(weight)
     with quiet():
         program.optimize()
@@ -107,7 +114,7 @@ def _optimize_graph(program: "ONNXProgram", names: set[str]) -> None:
     for weight in weights:
         graph.inputs.remove(weight)
         if weight.uses() or weight.is_graph_output():
-            weight.const_value = values[weight.name]
+            weight.const_value = values[weight]
             graph.register_initializer(weight)
 
 

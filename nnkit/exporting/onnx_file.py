@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nnkit import metadata
 from nnkit.axes import size_of
 from nnkit.errors import VerificationFailed
+from nnkit.exporting.calls import call_module
 from nnkit.exporting.initializers import (
     Fold,
     Identified,
@@ -56,7 +57,9 @@ class OnnxFile:
     def __init__(self, path: Path, module: nn.Module, plan: Plan, exact: bool = True) -> None:
         self.name, self._path, self._plan, self._exact = path.name, path, plan, exact
         self._model = load(path) if exact else constants_as_initializers(load(path))
-        self._module, self._tensors = module, registered(module)
+        self._module = module
+        # Of a file that nnkit wrote: the tensors of the module, by what they are called in it.
+        self._named = {plan.initializer_name(name): name for name in registered(module)}
 
     # What it declares
 
@@ -117,9 +120,10 @@ class OnnxFile:
             if self._identified.wrong:
                 raise self._wrong(f"{self._identified.wrong[0]} has other values than the module")
             return (len(self._identified.known),) * 2
-        named = [each for each in self._model.graph.initializer if each.name in self._tensors]
+        tensors = registered(module)
+        named = [each for each in self._model.graph.initializer if each.name in self._named]
         for initializer in named:
-            if not same_bits(self._values(initializer), as_array(self._tensors[initializer.name])):
+            if not same_bits(self._values(initializer), as_array(tensors[self._named[initializer.name]])):
                 raise self._wrong(f"{initializer.name} has other values than the module")
         return len(named), len(named)
 
@@ -132,14 +136,17 @@ class OnnxFile:
     def sources(self) -> Mapping[str, Source]:
         """For each initializer that is a tensor of the module, which."""
         if self._exact:
-            initializers = self._model.graph.initializer
-            return {each.name: same_as(each.name) for each in initializers if each.name in self._tensors}
+            names = [each.name for each in self._model.graph.initializer if each.name in self._named]
+            return {name: same_as(self._named[name]) for name in names}
         return self._identified.sources
 
     @cached_property
     def _identified(self) -> Identified:
         def folds() -> list[Fold]:
-            return folds_of(self._module, lambda module: self._plan.run(module, self._plan.traced))
+            return folds_of(
+                self._module,
+                lambda module: call_module(module, self._plan.spec.input_names, self._plan.traced),
+            )
 
         return identify(self._model.graph, self._values, self._module, folds)
 
@@ -228,9 +235,9 @@ class OnnxFile:
     def stored(self) -> dict[str, Tensor]:
         """Return the weights in the file, by their names in the module."""
         found = {
-            each.name: as_tensor(self._values(each))
+            self._named[each.name]: as_tensor(self._values(each))
             for each in self._model.graph.initializer
-            if each.name in self._tensors
+            if each.name in self._named
         }
         return {
             name: torch.view_as_complex(tensor) if self._tensors[name].is_complex() else tensor

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,16 @@ from torch import Tensor, nn
 from nnkit.architecture import Dim, TensorSpec
 from nnkit.axes import names_in
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
-from nnkit.exporting.calls import run_module
+from nnkit.exporting.calls import run_forward, run_module
 from nnkit.exporting.probing import varied, with_found_limits
 from nnkit.exporting.sizes import completed, other_sizes, traced_sizes
 from nnkit.hookspecs import ExportOptions
+from nnkit.outputs import declarations_of
 from nnkit.precision import main_dtype
 from nnkit.running import bind
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
+from nnkit.tensors import tensors_in
 
 Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -87,6 +89,13 @@ class Plan:
         """The names of the inputs and those of the outputs, in order."""
         return self.input_names, self.output_names
 
+    def initializer_name(self, name: str) -> str:
+        """Return what a tensor of the module is called in a file: inputs and outputs keep their names."""
+        taken = {*self.input_names, *self.output_names}
+        while name in taken:
+            name += "_"
+        return name
+
     def is_free(self, axis: int | str) -> bool:
         """Whether a declared axis follows dims that stay free, and nothing else."""
         names = names_in(axis)
@@ -126,20 +135,20 @@ def make_plan(
     runs = _given_runs(spec, module, given) if given is not None else _drawn_runs(spec, every, free)
     runs = tuple(replace(run, inputs=tuple(each.to(device) for each in run.inputs)) for run in runs)
     inputs = _renamed(spec.inputs, options.input_names, "input")
-    count = len(run_declared(spec, module, runs[0].inputs))
-    declared = spec.outputs if len(spec.outputs) == count else _undeclared(count)
-    outputs = _renamed(declared, options.output_names, "output")
+    value = run_declared(spec, module, runs[0].inputs)
+    outputs = _outputs(spec, value, [each.name for each in inputs])
+    outputs = _renamed(outputs, options.output_names, "output")
     _check_names([each.name for each in (*inputs, *outputs)])
     return Plan(spec, main_dtype(module), inputs, outputs, free, runs, device, given is not None, assumed)
 
 
-def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> list[Tensor]:
-    """Run `module` for the first time, on inputs as `spec` declares them; see run_module.
+def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
+    """Run `module` for the first time, on inputs as `spec` declares them, and return what it returns.
 
-    Raises PluginProblem where it is the plugin's declaration that is at fault.
+    Raises PluginProblem where it is the plugin's declaration that is at fault, NnkitError as run_module does.
     """
     try:
-        return run_module(module, spec.input_names, inputs)
+        return run_forward(module, spec.input_names, inputs)
     except NnkitError as error:
         raise spec.forward_problem(error.message, error.hint) from error
 
@@ -168,9 +177,12 @@ def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, Dim
             )
 
 
-def _undeclared(count: int) -> tuple[TensorSpec, ...]:
-    names = ["output"] if count == 1 else [f"output_{place}" for place in range(count)]
-    return tuple(TensorSpec(name, ()) for name in names)
+def _outputs(spec: ModelSpec, value: Any, taken: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Return the outputs in forward's order; what is declared says nothing where their number is another."""
+    count = sum(1 for _ in tensors_in(value))
+    declared = spec.outputs if len(spec.outputs) == count else ()
+    places = declarations_of(value, declared, taken)
+    return tuple(TensorSpec(each, ()) if isinstance(each, str) else each for each in places)
 
 
 def _renamed(

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,17 +14,19 @@ from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.exporting.calls import call_module
 from nnkit.exporting.comparison import compare, words
 from nnkit.exporting.copies import changed_between, copy_of, state_of
-from nnkit.exporting.coverage import Effects, effects_of
+from nnkit.exporting.coverage import Effects, effects_of, redrawn
 from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.report import Check
 from nnkit.exporting.tolerance import same, typical
 from nnkit.running import call, without_gradients
-from nnkit.tensors import core_of, tensors_in
+from nnkit.sampling import sample_inputs
+from nnkit.tensors import core_of, registered, tensors_in
 
 # Where a network makes more of its rounding, the module itself is run in float64 to see how much. A
 # difference may be so many times as much.
 ROUNDING = 8
 CALLS = 8  # of one copy, where its state changes, to see whether an output follows
+FURTHER = 8  # inputs that are drawn before an integer output counts as the same for all
 SAME = "is the same for other inputs"
 NOT_FINITE = "is not finite in the module itself"
 
@@ -128,17 +131,31 @@ class Reference:
         first_run, second_run, *_ = self._plan.runs
         pairs = zip(self._plan.output_names, self.outputs(first_run), self.outputs(second_run), strict=True)
         numbers = any(each.is_floating_point() for each in self.outputs(first_run))
-        for name, first, second in pairs:
-            if first.numel() == 0 or (numbers and not first.is_floating_point()):
-                continue  # an index may well be the same twice; where there is nothing else, it counts
-            if not numbers:
-                if torch.equal(first, second):
+        weights = [each.cpu() for each in registered(self.module).values()]
+        for index, (name, first, second) in enumerate(pairs):
+            if first.numel() == 0 or any(torch.equal(first, each) for each in weights):
+                continue  # a weight that is returned follows no input
+            if not first.is_floating_point():
+                # An index may well be the same twice; where there is nothing else, it counts at once.
+                if torch.equal(first, second) and (not numbers or self._hides_weights(index)):
                     found[name] = SAME
             elif not first.isfinite().any() or first.isnan().any():
                 found[name] = NOT_FINITE
             elif first.shape == second.shape and same(second, first):
                 found[name] = SAME
         return found
+
+    def _hides_weights(self, index: int) -> bool:
+        """Whether an integer output follows from weights, and yet is the same for all inputs drawn."""
+        first, spec = self._plan.runs[0], self._plan.spec
+        expected = self.outputs(first)[index]
+        for seed in () if self._plan.given else range(spec.seed + FURTHER, spec.seed + 2 * FURTHER):
+            drawn = sample_inputs(spec, sizes=first.sizes, seed=seed)
+            inputs = tuple(each.to(self._plan.device) for each in drawn)
+            if not torch.equal(self.compute(replace(first, inputs=inputs))[index], expected):
+                return False
+        other = redrawn(self.module, [name for name, _ in self.module.named_parameters()])
+        return not torch.equal(self._plan.run(other, first.inputs)[index].cpu(), expected)
 
     def feels(self, run: Run, other: Run) -> bool:
         """Whether some output is another on one run than on another."""

@@ -13,7 +13,8 @@ from nnkit.architecture import Dim, TensorSpec
 from nnkit.building import build_module
 from nnkit.exporting.sizes import other_sizes
 from nnkit.hookspecs import Host
-from nnkit.running import call, evaluate_tensors
+from nnkit.outputs import declarations_of
+from nnkit.running import call, evaluate
 from nnkit.sampling import Inputs, sample_inputs
 from nnkit.spec import ModelSpec
 from nnkit.tensors import spread_of, tensors_in
@@ -118,35 +119,38 @@ class Subject:
         Where the architecture declares none, or where more follow in training (auxiliary heads), they
         get a name and the shape that they have, with a dim where its size suggests it, the batch in front.
         """
-        return self._declared(module, list(tensors_in(self.call(module, inputs))))
+        return self._declared(module, self.call(module, inputs))
 
     def evaluate(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
         """Do the same without gradients, on copies of the inputs; what it returns has no gradient either."""
-        return self._declared(module, evaluate_tensors(module, self.spec.input_names, inputs))
+        outputs = self._declared(module, evaluate(module, self.spec.input_names, inputs))
+        return [(declared, tensor.detach()) for declared, tensor in outputs]
 
     def call(self, module: nn.Module, inputs: Sequence[Tensor]) -> Any:
         """Run `module` on inputs in declared order, and return what it returns."""
         return call(module, self.spec.input_names, inputs)
 
-    def _declared(self, module: nn.Module, tensors: list[Tensor]) -> Outputs:
-        """Return the tensors that `module` returned beside their declarations."""
-        declared = self.spec.outputs
-        if not declared or module.training:
-            more = enumerate(tensors[len(declared) :], len(declared))
-            declared = (*declared, *(self._undeclared(place, tensor) for place, tensor in more))
-        if len(tensors) != len(declared):
+    def _declared(self, module: nn.Module, value: Any) -> Outputs:
+        """Return the tensors of what `module` returned beside their declarations."""
+        declared, tensors = self.spec.outputs, list(tensors_in(value))
+        more = not declared or module.training
+        if len(tensors) < len(declared) or (len(tensors) > len(declared) and not more):
             names = ", ".join(tensor.name for tensor in declared)
             raise Failed(f"forward returns {len(tensors)} tensors, declared are {len(declared)}: {names}")
-        return list(zip(declared, tensors, strict=True))
+        places = declarations_of(value, declared, self.spec.input_names)
+        return [
+            (self._undeclared(place, tensor) if isinstance(place, str) else place, tensor)
+            for place, tensor in zip(places, tensors, strict=True)
+        ]
 
-    def _undeclared(self, place: int, tensor: Tensor) -> TensorSpec:
+    def _undeclared(self, name: str, tensor: Tensor) -> TensorSpec:
         dims = {size: name for name, size in self.sizes.items()}
         alone = {size for size in dims if list(self.sizes.values()).count(size) == 1}
         axes = tuple(
             dims[size] if size in alone and (dims[size] != "batch" or not axis) else size
             for axis, size in enumerate(tensor.shape)
         )
-        return TensorSpec(f"output_{place}", axes)
+        return TensorSpec(name, axes)
 
 
 def _small(dim: Dim, size: int) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import nnkit
+from nnkit.errors import VerificationFailed
 from nnkit.references import look_up
 
 
@@ -70,5 +71,5 @@ def test_a_file_without_the_imaginary_parts_is_refused(spec_of, tmp_path):
     with torch.no_grad():
         real.weight.imag.zero_()
     nnkit.export(real, file, [torch.randn(2, 8)])
-    with pytest.raises(nnkit.VerificationFailed, match="weight"):
+    with pytest.raises(VerificationFailed, match="weight"):
         nnkit.verify(file, spec)
