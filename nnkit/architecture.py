@@ -49,6 +49,8 @@ class Dim:
     description: str = ""
 
     def __post_init__(self) -> None:
+        if self.multiple_of < 1:
+            raise ValueError(f"multiple_of must be at least 1, got {self.multiple_of}")
         if problem := self.problem_with(self.default):
             raise ValueError(f"the default of a dim {problem}")
 
