@@ -99,7 +99,8 @@ class ModelSpec:
         Where nobody chose an option or a size, it is the declaration that is at fault: a PluginProblem.
         """
         if not self.plugin:
-            return NnkitError(message, hint)
+            typed = f", as typed: {shlex.join(self.typed)}" if self.typed else ""
+            return NnkitError(message, f"{hint}{typed}")
         if self.typed != (self.name,):
             return NnkitError(
                 message, f"{hint}; and see whether it runs as declared: nnkit summary {self.name}"

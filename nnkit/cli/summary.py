@@ -86,7 +86,7 @@ class Shown:
 @click.option("--memory", metavar="SIZE", help="With --batch max: the largest batch that trains in 16GB.")
 @click.option(
     "--fsdp",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=2**31 - 1),
     metavar="N",
     help="Tell what each of N ranks needs that have the model sharded between them.",
 )

@@ -8,6 +8,7 @@ from nnkit.errors import NnkitError, first_line
 from nnkit.exporting.copies import copy_of
 from nnkit.running import evaluate_tensors
 from nnkit.sampling import Inputs
+from nnkit.user_lines import at_line
 
 
 def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
@@ -27,7 +28,8 @@ def call_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list
         return evaluate_tensors(module, names, inputs)
     except Exception as error:
         shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
+        what = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
         raise NnkitError(
-            f"forward fails on inputs of {shapes}: {type(error).__name__}: {first_line(error)}",
+            f"forward fails on inputs of {shapes}: {what}",
             "see where it fails: nnkit summary",
         ) from error

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnkit.architecture import TensorSpec
 from nnkit.errors import NnkitError, VerificationFailed, first_line
+from nnkit.user_lines import at_line
 
 STATIC = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]\.shape\[(\d+)\]")
 
@@ -58,6 +59,6 @@ def export_failure(error: Exception, name: str, inputs: Sequence[TensorSpec]) ->
             f"compute with its shape, not in a Python loop over it; or keep it: --fix {dim}={size}",
         )
     return NnkitError(
-        f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}",
+        f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}{at_line(cause)}",
         "see the whole story with -v; `nnkit export --safetensors` needs no export",
     )
