@@ -89,7 +89,7 @@ class ArchitectureCommand(click.Command):
             if (word.startswith("-") and word != "-") or before in takes_value:
                 continue
             # After an option that only the architecture knows, a word may be that option's value.
-            unknown = before.startswith("--") and before not in flags and "=" not in before
+            unknown = before.startswith("--") and before not in {"--", *flags} and "=" not in before
             (doubtful if unknown else sure).append(word)
         return sure, doubtful
 
