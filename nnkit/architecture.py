@@ -49,6 +49,8 @@ class Dim:
     description: str = ""
 
     def __post_init__(self) -> None:
+        if self.multiple_of < 1:
+            raise ValueError(f"multiple_of must be at least 1, got {self.multiple_of}")
         if problem := self.problem_with(self.default):
             raise ValueError(f"the default of a dim {problem}")
 
@@ -78,12 +80,13 @@ class TensorSpec:
     dtype: a torch dtype by name; `float` follows the dtype of the model.
     sample: how random values are drawn:
         `normal` (standard normal), `uniform` (between 0 and 1), `zeros`, `index` (integers from 0 to below
-        the size of `index_of`), `lengths` (integers from 1 to the size of `index_of`, one of them
-        equal to it), `mask` (bool, with both values in every row of two or more), `adjacency` (a
+        the size of `index_of`), `lengths` (integers from `least` to the size of `index_of`, one
+        of them equal to it), `mask` (bool, with both values in every row of two or more), `adjacency` (a
         symmetric 0/1 matrix with a zero diagonal, last two axes), or `module:function`, called as
         `function(shape, sizes, dtype, generator) -> Tensor` on the CPU, with the sizes of all dims and
         config integers by name.
     index_of: for integers, the dim (or config field, or number) that they index or count.
+    least: the smallest of `lengths`.
     description: what it holds, for `nnkit info`.
 
     Example:
@@ -98,6 +101,7 @@ class TensorSpec:
     sample: str = "normal"
     index_of: str | int | None = None
     description: str = ""
+    least: int = 1
 
 
 Tensors: TypeAlias = Sequence[TensorSpec]

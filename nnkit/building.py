@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from nnkit import __version__
-from nnkit.errors import NnkitError, PluginProblem
+from nnkit.errors import NnkitError, PluginProblem, first_line
 from nnkit.hookspecs import BuildRequest, Host
 from nnkit.loading import load, missing
 from nnkit.members import named_buffers, named_parameters
@@ -17,6 +17,7 @@ from nnkit.precision import convert, count_dtypes
 from nnkit.running import check_names
 from nnkit.spec import ModelSpec
 from nnkit.tensors import bytes_of, elements_of
+from nnkit.user_lines import at_line
 from nnkit.weightless import allocate, parameter_bytes, parameters_on_meta
 
 
@@ -151,7 +152,8 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
         except NnkitError:
             raise
         except (Exception, SystemExit) as error:
-            message = f"building {spec.name} failed: {type(error).__name__}: {error}"
+            what = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
+            message = f"building {spec.typed[0] if spec.typed else spec.name} failed: {what}"
             if not spec.plugin:
                 raise NnkitError(message, "see where: repeat with -v") from error
             hint = f"see where: repeat with -v; upgrade {host.owner(spec.plugin)}, or tell its author"

@@ -4,6 +4,7 @@ A config is a frozen, keyword-only dataclass whose fields carry their bounds and
 `Annotated[int, Meta(ge=1, description="…")]`. msgspec validates and converts.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import inspect
 
 from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.visible import brief
 
 RESERVED = frozenset(
     "against all all_formats batch_max check color columns compile contents csv depth device dtype executor "
@@ -109,7 +111,7 @@ def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
         if name not in known:
             offered = ", ".join(known) or "none"
             raise UsageProblem(
-                f"unknown option {name!r}", did_you_mean(name, known) or f"the options are: {offered}"
+                f"unknown option {brief(name)}", did_you_mean(name, known) or f"the options are: {offered}"
             )
         converted[name] = _convert(config_type, known[name], value)
     try:
@@ -125,12 +127,15 @@ def _convert(config_type: type, option: Option, value: Any) -> Any:
     elif loose and option.kind.endswith(",…"):
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
-        return getattr(msgspec.convert({option.name: value}, config_type, strict=not loose), option.name)
-    except (msgspec.ValidationError, ValueError) as error:
+        converted = getattr(msgspec.convert({option.name: value}, config_type, strict=not loose), option.name)
+        if isinstance(converted, int) and abs(converted) >= 2**63:
+            raise ValueError("torch has integers of 64 bits")
+        return converted
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
         wanted = f"one of {', '.join(option.choices)}" if option.choices else f"{option.kind}"
         raise UsageProblem(
-            f"option {option.flag} takes {wanted}, got {given!r}",
-            option.description and f"{option.flag}: {option.description}",
+            f"option {option.flag} takes {wanted}, got {brief(given)}",
+            f"{option.flag}: {option.description or f'by default {as_text(option.default)}'}",
         ) from error
 
 
@@ -162,7 +167,9 @@ def config_values(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return lists in the place of tuples, which JSON doesn't have."""
+    """Return lists in the place of tuples, and text for infinities and NaN: JSON has none of them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # which is read as the number again
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value

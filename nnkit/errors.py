@@ -5,6 +5,7 @@ not hold.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class NnkitError(Exception):
@@ -38,6 +39,11 @@ class VerificationFailed(NnkitError):
     """A proof did not hold: export parity or a smoke check."""
 
     exit_code = 4
+
+
+def damaged_file(path: Path, error: object) -> NnkitError:
+    """Return the error for a file that can't be read, or isn't what was written."""
+    return NnkitError(f"{path} is damaged: {error}", "export it again, or fetch it again")
 
 
 def did_you_mean(word: str, possibilities: Iterable[str]) -> str:

@@ -3,19 +3,27 @@
 import json
 import zipfile
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnkit.errors import NnkitError, UsageProblem
+import msgspec
+
+from nnkit.errors import NnkitError, UsageProblem, damaged_file, first_line
+from nnkit.json_text import json_text
+from nnkit.safetensors_header import read_header
+from nnkit.visible import brief
 
 KEY = "nnkit"
 SUFFIXES = (".onnx", ".safetensors", ".pt2")
 INDEX = ".safetensors.index.json"
 
+damaged = damaged_file
+
 
 def encode(content: dict[str, Any]) -> str:
     """Return the text that stands under the key; the same content always gives the same text."""
-    return json.dumps(content, separators=(",", ":"))
+    return json_text(content, ascii_only=True)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -29,13 +37,71 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} was not written by nnkit: it holds no ModelSpec",
             "name the architecture: nnkit list; to prove the file: nnkit verify FILE --against ARCH",
         )
+    return decode(text, path)
+
+
+def decode(text: str, path: Path) -> dict[str, Any]:
+    """Return what the text under the key holds; raises NnkitError where it is not what nnkit writes."""
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise damaged(path, error) from error
-    if not isinstance(content, dict) or "spec" not in content:
-        raise damaged(path, ValueError("its ModelSpec is missing"))
+        content: dict[str, Any] = json.loads(text)
+        msgspec.convert(content, Stamp)
+    except RecursionError as error:
+        raise damaged(path, "its ModelSpec is nested too deeply") from error
+    except ValueError as error:  # no JSON, or other than a Stamp
+        raise damaged(path, f"its ModelSpec can't be read: {first_line(error)}") from error
     return content
+
+
+@dataclass(frozen=True)
+class StampedOutput:
+    """How far an output lay from the module's."""
+
+    max_abs_diff: float | None
+    scale: float | None
+
+
+@dataclass(frozen=True)
+class StampedCoverage:
+    """Which share of the parameters the proof covers."""
+
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class StampedProof:
+    """What proved a file: the outputs that were compared, or how many tensors are equal."""
+
+    runner: str
+    sizes: list[dict[str, int]]
+    outputs: list[StampedOutput]
+    coverage: StampedCoverage | None = None
+    equal: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.outputs and self.equal is None:
+            raise ValueError("its proof has neither outputs nor tensors")
+
+
+@dataclass(frozen=True)
+class StampedSpec:
+    """The model; `spec.check_spec_data` checks it in full before anything is built from it."""
+
+    architecture: str
+    config: dict[str, Any]
+    seed: int
+    dtype: str | None
+    weights: str | None
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What nnkit writes into a file, as far as it is shown; there may be more."""
+
+    nnkit: str
+    spec: StampedSpec
+    versions: dict[str, str] = field(default_factory=dict)
+    sha256: str = ""
+    proof: StampedProof | None = None
 
 
 def is_ours(path: Path) -> bool:
@@ -64,8 +130,13 @@ def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         where, told = dict(index["weight_map"]), dict(index.get("metadata") or {})
+    except RecursionError as error:
+        raise damaged(path, "it is nested too deeply") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise damaged(path, "it is no index: it has no weight_map") from error
+    for name, shard in where.items():
+        if not isinstance(shard, str) or "\0" in shard:
+            raise damaged(path, f"its weight_map names {brief(shard)} as the file of {brief(name)}")
     for shard in dict.fromkeys(where.values()):
         if Path(shard).name != shard:
             raise damaged(path, f"it names {shard!r}, which is in another folder")
@@ -101,15 +172,4 @@ def _read_onnx(path: Path) -> str | None:
 
 
 def _read_safetensors(path: Path) -> str | None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            return (file.metadata() or {}).get(KEY)
-    except SafetensorError as error:
-        raise damaged(path, error) from error
-
-
-def damaged(path: Path, error: object) -> NnkitError:
-    """Return the error for a file that can't be read, or isn't what was written."""
-    return NnkitError(f"{path} is damaged: {error}", "export it again, or fetch it again")
+    return read_header(path).metadata.get(KEY)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.forward_source import keys_taken, wrapper_for
 from nnkit.tensors import tensors_in
 
 T = TypeVar("T")
@@ -63,6 +64,11 @@ def check_names(module: nn.Module, names: Sequence[str], typed: str) -> None:
     kinds = {parameter.kind for parameter in parameters.values()}
     own = [name for name, each in parameters.items() if each.kind in (*BY_POSITION, *BY_NAME)]
     takes = f"forward of {typed} takes {', '.join(own) or 'no inputs'}"
+    for name, keys in keys_taken(module.forward).items():
+        if name in names or parameters[name].default is inspect.Parameter.empty:
+            wanted = ", ".join(map(repr, keys))
+            problem = f"forward of {typed} takes {name!r} as a dict (of {wanted}), and an input is a tensor"
+            raise UsageProblem(problem, wrapper_for(keys))
     open_ended = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
     unknown = [name for name in names if name not in own]
     if unknown and not open_ended:

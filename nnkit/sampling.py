@@ -1,6 +1,7 @@
 """TensorSpec + sizes -> tensors: random inputs, drawn from a seed, the same on every device."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,16 +16,26 @@ Inputs = tuple[Tensor, ...]
 
 
 def sample_inputs(
-    spec: ModelSpec, *, sizes: Mapping[str, int] | None = None, seed: int | None = None, device: str = "cpu"
+    spec: ModelSpec,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+    full: bool = False,
 ) -> Inputs:
     """Return random inputs for `spec`, in declared order.
 
     sizes: other sizes for some dims. seed: another than the spec's. Values are drawn on the CPU, so
-    that a seed gives the same ones everywhere; on `meta` there are none.
+    that a seed gives the same ones everywhere; on `meta` there are none. full: lengths are the longest
+    that they may be, so that a count of operations doesn't depend on chance.
     """
     spec = spec.with_sizes(sizes or {})
     generator = torch.Generator().manual_seed(spec.seed if seed is None else seed)
-    return tuple(_sample(spec, tensor, generator, device) for tensor in spec.inputs)
+    inputs = (
+        replace(each, least=_limit(spec, each)) if full and each.sample == "lengths" else each
+        for each in spec.inputs
+    )
+    return tuple(_sample(spec, tensor, generator, device) for tensor in inputs)
 
 
 def dtype_of(spec: ModelSpec, tensor: TensorSpec) -> torch.dtype:
@@ -73,7 +84,7 @@ def _draw(
         case "mask":
             return _mask(shape, generator)
         case "lengths":
-            return _lengths(_limit(spec, tensor), shape, generator)
+            return _lengths(tensor.least, _limit(spec, tensor), shape, generator)
         case "adjacency":
             upper = torch.triu(torch.rand(shape, generator=generator) < 0.5, diagonal=1)
             return (upper | upper.transpose(-1, -2)).float()
@@ -94,8 +105,10 @@ def _mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return drawn.scatter(-1, place, True).scatter(-1, (place + 1) % shape[-1], False)
 
 
-def _lengths(longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    lengths = torch.randint(1, longest + 1, shape, generator=generator)
+def _lengths(least: int, longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    if least > longest:
+        raise UsageProblem(f"integers from {least} to {longest} can't be drawn", "give other bounds or sizes")
+    lengths = torch.randint(least, longest + 1, shape, generator=generator)
     lengths[..., :1] = longest  # a padded batch is as long as its longest sequence
     return lengths
 

@@ -10,9 +10,19 @@ from nnkit.architecture import Architecture, Dim, Preset, TensorSpec
 from nnkit.axes import size_of
 from nnkit.config import config_values, make_config, options_of, typed_words
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
+from nnkit.visible import brief
 
 FORMAT = 1
 KEYS = ("nnkit", "architecture", "config", "sizes", "seed", "dtype", "weights", "strict")
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "architecture": (str,), "config": (dict,), "sizes": (dict,), "seed": (int,), "dtype": (str,),
+    "weights": (str, type(None)), "strict": (bool,),
+}  # fmt: skip
+"""What the value of each key may be, exactly: a bool is no seed."""
+
+LARGEST = 2**63 - 1
+"""The largest size, seed or number of an option: torch has integers of 64 bits."""
+
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 AS_BUILT = "as built"  # no dtype was asked for: each weight keeps the one that it was made with
 
@@ -89,7 +99,8 @@ class ModelSpec:
         Where nobody chose an option or a size, it is the declaration that is at fault: a PluginProblem.
         """
         if not self.plugin:
-            return NnkitError(message, hint)
+            typed = f", as typed: {shlex.join(self.typed)}" if self.typed else ""
+            return NnkitError(message, f"{hint}{typed}")
         if self.typed != (self.name,):
             return NnkitError(
                 message, f"{hint}; and see whether it runs as declared: nnkit summary {self.name}"
@@ -167,7 +178,10 @@ def make_spec(
         hint = did_you_mean(str(dtype), DTYPES) or f"one of: {', '.join(DTYPES)}"
         raise UsageProblem(f"unknown dtype {dtype!r}", hint)
     strict = whole["strict"] is not False
-    return ModelSpec(architecture, plugin, config, sizes, whole["seed"] or 0, dtype, whole["weights"], strict)
+    seed = whole["seed"] or 0
+    if abs(seed) > LARGEST:
+        raise UsageProblem(f"--seed can't be {brief(seed)}", f"give one up to {LARGEST:,}")
+    return ModelSpec(architecture, plugin, config, sizes, seed, dtype, whole["weights"], strict)
 
 
 def _sizes(
@@ -227,11 +241,11 @@ def _preset(architecture: Architecture, name: str | None) -> Preset:
 
 
 def _size(name: str, value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) <= len(str(LARGEST)):
+        value = int(value)
+    if type(value) is int and abs(value) <= LARGEST:
         return value
-    if isinstance(value, str) and value.lstrip("-").isdecimal():
-        return int(value)
-    raise UsageProblem(f"size --{name} takes an integer, got {value!r}", f"for example: --{name} 8")
+    raise UsageProblem(f"size --{name} takes an integer, got {brief(value)}", f"for example: --{name} 8")
 
 
 def read_spec_file(path: Path) -> dict[str, Any]:
@@ -239,18 +253,15 @@ def read_spec_file(path: Path) -> dict[str, Any]:
 
     Raises UsageProblem for what can't be read, isn't a mapping, or has an unknown key.
     """
-    import yaml
+    from nnkit.yaml_text import read_yaml
 
+    hint = "write one with: nnkit build ARCH --spec > spec.yaml"
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is not text"
-        raise UsageProblem(
-            f"{path} is not readable YAML{place}: {problem}",
-            "write one with: nnkit build ARCH --spec > spec.yaml",
-        ) from error
+        data = read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UsageProblem(f"{path} is not readable YAML: it is not text", hint) from error
+    except ValueError as error:
+        raise UsageProblem(f"{path} is not readable YAML{error}", hint) from error
     return check_spec_data(data, str(path))
 
 
@@ -261,19 +272,19 @@ def check_spec_data(data: Any, origin: str) -> dict[str, Any]:
         raise UsageProblem(f"{origin} is not a ModelSpec: it names no architecture", hint)
     for key in data:
         if key not in KEYS:
-            raise UsageProblem(f"{origin} has an unknown key {key!r}", did_you_mean(str(key), KEYS) or hint)
+            near = did_you_mean(key, KEYS) if isinstance(key, str) else ""
+            raise UsageProblem(f"{origin} has an unknown key {brief(key)}", near or hint)
     if data.get("nnkit", FORMAT) != FORMAT:
         raise UsageProblem(
-            f"{origin} is written in format {data['nnkit']!r}, this nnkit reads {FORMAT}",
+            f"{origin} is written in format {brief(data['nnkit'])}, this nnkit reads {FORMAT}",
             "upgrade nnkit, or write the file again",
         )
-    wanted: dict[str, tuple[type, ...]] = {
-        "architecture": (str,), "config": (dict,), "sizes": (dict,), "seed": (int,), "dtype": (str,),
-        "weights": (str, type(None)), "strict": (bool,),
-    }  # fmt: skip
-    for key, kinds in wanted.items():
-        if key in data and not isinstance(data[key], kinds):
-            raise UsageProblem(f"{origin}: {key} can't be {data[key]!r}", hint)
+    for key, kinds in KINDS.items():
+        if key in data and type(data[key]) not in kinds:
+            raise UsageProblem(f"{origin}: {key} can't be {brief(data[key])}", hint)
+    for key in ("config", "sizes"):
+        if wrong := [name for name in data.get(key, ()) if not isinstance(name, str)]:
+            raise UsageProblem(f"{origin}: {key} has the name {brief(wrong[0])}, which is no text", hint)
     name = data["architecture"]
     if ":" in name or name.endswith((".py", ".yaml")):
         raise UsageProblem(

@@ -8,27 +8,26 @@ import copy
 import dataclasses
 import importlib.util
 import inspect
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nnkit.architecture import Architecture, Dim, TensorSpec
-from nnkit.errors import NnkitError, UsageProblem, did_you_mean
+from nnkit.architecture import Architecture, TensorSpec
+from nnkit.config import options_of
+from nnkit.declarations import declaration_problem
+from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
+from nnkit.input_declarations import HINT, parse_inputs
+from nnkit.user_lines import at_line
 
 if TYPE_CHECKING:
     from torch import nn
-
-INPUT = re.compile(
-    r"\s*(?P<name>[A-Za-z_]\w*)\s*:\s*(?P<dtype>\w+)\s*\[(?P<axes>[^\]]*)\]\s*(<\s*(?P<limit>\w+)\s*)?"
-)
-AXIS = re.compile(r"(?P<name>[A-Za-z_]\w*)(=(?P<size>\d+))?(?P<bounds>(\s+(min|max|multiple_of)=\d+)*)")
-BOUND = re.compile(r"(min|max|multiple_of)=(\d+)")
-INPUT_HINT = 'write it so: --input "x: float32[batch, 3, 224, 224]"'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,21 +43,36 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
     """
     factory = load_code(reference)
     specs, dims = parse_inputs(inputs)
-    if not specs:
-        raise UsageProblem(f"{reference} needs its inputs declared", INPUT_HINT)
+    if not specs and (needed := _needed_by(factory)):
+        raise UsageProblem(f"{reference} needs its inputs declared: {', '.join(needed)}", HINT)
     config = _config_from_signature(factory)
+    options = {option.name for option in options_of(config)}
     name = re.sub(r"[^a-z0-9]+", "-", reference.rpartition(":")[2].lower()).strip("-")
-    return Architecture(
-        name=name,
-        summary=(inspect.getdoc(factory) or reference).splitlines()[0],
+    architecture = Architecture(
+        name=name or "module",
+        summary=first_line(inspect.getdoc(factory) or reference),
         build=lambda config: factory(**vars(config)),
         config=config,
         inputs=specs,
         outputs=(),
-        dims=dims,
+        dims={dim: about for dim, about in dims.items() if dim not in options},
         family="your own",
         typed=(reference, *(word for text in inputs for word in ("--input", text))),
     )
+    if problem := declaration_problem(architecture):
+        raise UsageProblem(f"{reference}: {problem}", "give it another name")
+    return architecture
+
+
+def _needed_by(factory: Callable[..., Any]) -> list[str]:
+    """Return the inputs that forward of a class can't do without; of a function nothing is known yet."""
+    forward = getattr(factory, "forward", None) if isinstance(factory, type) else None
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())[1:] if forward else []
+    except ValueError:  # a forward in TorchScript has none
+        return []
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in optional]
 
 
 def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Architecture:
@@ -83,53 +97,6 @@ def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Archit
     )
 
 
-def parse_inputs(texts: Sequence[str]) -> tuple[tuple[TensorSpec, ...], dict[str, Dim]]:
-    """Read declarations like `x: float32[batch, 3, time=32]` into tensor specs and dims.
-
-    A dim may state its default size and which sizes it takes: `height=64 min=32 multiple_of=32`.
-    Integers may state what they are below, a number or a dim: `tokens: int64[batch, time] < 32000`.
-    """
-    specs: list[TensorSpec] = []
-    dims: dict[str, Dim] = {}
-    for text in texts:
-        match = INPUT.fullmatch(text)
-        if match is None:
-            raise UsageProblem(f"can't read the input {text!r}", INPUT_HINT)
-        shape: list[int | str] = []
-        for axis in filter(None, (part.strip() for part in match["axes"].split(","))):
-            if axis.isdecimal():
-                shape.append(int(axis))
-            elif named := AXIS.fullmatch(axis):
-                shape.append(named["name"])
-                dims.setdefault(named["name"], _dim(named["name"], named["size"], named["bounds"], text))
-            else:
-                raise UsageProblem(f"can't read the axis {axis!r} in {text!r}", INPUT_HINT)
-        limit = match["limit"]
-        sample = "index" if limit else _sampling_of(match["dtype"])
-        index_of = int(limit) if limit and limit.isdecimal() else limit
-        specs.append(TensorSpec(match["name"], tuple(shape), match["dtype"], sample, index_of))
-    return tuple(specs), dims
-
-
-def _dim(name: str, size: str | None, bounds: str, text: str) -> Dim:
-    """Return a dim as it is declared; by default a batch of 1, or a multiple of what it must be near 8."""
-    given = {key: int(value) for key, value in BOUND.findall(bounds)}
-    step, least = given.get("multiple_of", 1), given.get("min", 1)
-    usual = 1 if name == "batch" else 8
-    default = int(size) if size else max(-(-max(usual, least) // step) * step, least)
-    try:
-        return Dim(default=default, min=least, max=given.get("max"), multiple_of=step)
-    except ValueError as error:
-        raise UsageProblem(f"{name} in {text!r}: {error}", INPUT_HINT) from error
-
-
-def _sampling_of(dtype: str) -> str:
-    if dtype.startswith(("float", "bfloat", "complex")):
-        return "normal"
-    # Nothing is known of what integers index, and 0 is the one index that every table has.
-    return "mask" if dtype == "bool" else "zeros"
-
-
 def load_code(reference: str) -> Callable[..., Any]:
     """Return the class or function that `file.py:Class` or `package.module:Class` names.
 
@@ -139,13 +106,15 @@ def load_code(reference: str) -> Callable[..., Any]:
     try:
         module = _import_file(Path(place)) if place.endswith(".py") else import_module(place)
     except FileNotFoundError as error:
-        raise UsageProblem(f"there is no file {place}", "check the path") from error
+        raise UsageProblem(f"there is no file {place}{at_line(error)}", "check the path") from error
     except ModuleNotFoundError as error:
-        raise UsageProblem(f"can't import {place}: {error}", "check the name and PYTHONPATH") from error
-    except Exception as error:
-        raise NnkitError(
-            f"{place} fails when imported: {type(error).__name__}: {error}", "see where: repeat with -v"
-        ) from error
+        hint = "check the name and PYTHONPATH, or install the package that has it"
+        raise UsageProblem(f"can't import {place}: {error}{at_line(error)}", hint) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit, say
+        message = f"{place} fails when imported{at_line(error)}: {type(error).__name__}: {first_line(error)}"
+        raise NnkitError(message, "see where: repeat with -v") from error
     found = getattr(module, name, None)
     if not callable(found):
         raise UsageProblem(
@@ -155,21 +124,49 @@ def load_code(reference: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+_brought: dict[str, set[str]] = {}
+"""The modules that files in a folder imported from beside themselves, by that folder."""
+
+
 def _import_file(path: Path) -> Any:
+    """Import a file as `python FILE` runs it: what lies beside it can be imported, also later on."""
     if not path.is_file():
         raise FileNotFoundError(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
-    spec.loader.exec_module(module)
+    with _beside(str(path.resolve().parent)):
+        sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
+        spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def _beside(folder: str) -> Iterator[None]:
+    """Put a folder at the head of the path; neighbours of files elsewhere are set aside for its own."""
+    for other in _brought.keys() - {folder}:
+        for name in _brought.pop(other):
+            sys.modules.pop(name, None)
+    before = set(sys.modules)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)  # behind all else, for what is imported in forward
+        new = {name for name in sys.modules.keys() - before if _lies_in(sys.modules[name], folder)}
+        _brought.setdefault(folder, set()).update(new)
+
+
+def _lies_in(module: Any, folder: str) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(folder + os.sep)
 
 
 def _config_from_signature(factory: Callable[..., Any]) -> type:
     fields = []
-    for parameter in inspect.signature(factory, eval_str=True).parameters.values():
+    for parameter in _signature(factory).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if parameter.default is parameter.empty:
@@ -183,6 +180,18 @@ def _config_from_signature(factory: Callable[..., Any]) -> type:
         if _is_option(kind, parameter.default):
             fields.append((parameter.name, kind, dataclasses.field(default=parameter.default)))
     return dataclasses.make_dataclass(f"{factory.__name__}Options", fields, frozen=True, kw_only=True)
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature, with annotations that are text evaluated where they can be."""
+    try:
+        return inspect.signature(factory, eval_str=True)
+    except ValueError as error:  # of a builtin, say
+        raise UsageProblem(
+            f"{factory!r} can't be built: {error}", "write a function that builds it"
+        ) from error
+    except Exception:  # an annotation names what is imported for type checkers alone
+        return inspect.signature(factory)
 
 
 def _is_option(kind: Any, default: Any) -> bool:

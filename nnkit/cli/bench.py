@@ -1,5 +1,8 @@
 """`nnkit bench ARCH [ARCH]`."""
 
+import sys
+from contextlib import redirect_stdout
+
 import click
 
 from nnkit import api
@@ -89,7 +92,7 @@ def command(
     typed = sort_words(words, manager)
     if not 1 <= len(typed.references) <= 2:
         raise UsageProblem("bench takes one model or two", "nnkit bench resnet18 resnet34")
-    with progress_bar(settings) as progress:
+    with progress_bar(settings) as progress, redirect_stdout(sys.stderr):  # what a model prints
         report = api.bench(
             *specs_of(typed, manager, inputs), device=device, training=training, optimizer=optimizer,
             rounds=rounds, time_limit=time_limit, threads=threads, compiled=compiled, progress=progress,

@@ -5,7 +5,7 @@ import click
 from nnkit import api
 from nnkit.cli.completers import complete_device
 from nnkit.cli.options import ArchitectureCommand, architecture_options
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import settings_options
 from nnkit.spec import ModelSpec
 
@@ -32,7 +32,7 @@ def command(ctx: click.Context, device: str, as_yaml: bool, as_json: bool, spec:
     nnkit build resnet18 --num-classes 100 --spec > r.yaml
     """
     if as_yaml:
-        click.echo(spec.to_yaml(), nl=False)
+        print_text(spec.to_yaml().rstrip())
         return
     from nnkit.building import describe
 
@@ -42,4 +42,4 @@ def command(ctx: click.Context, device: str, as_yaml: bool, as_json: bool, spec:
         return
     from nnkit.render.build import as_text
 
-    click.echo(as_text(report))
+    print_text(as_text(report))

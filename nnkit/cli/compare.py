@@ -1,5 +1,7 @@
 """`nnkit compare ARCH ARCH …`."""
 
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING
 
 import click
@@ -62,7 +64,9 @@ def command(
     typed = sort_words(words, manager)
     if len(typed.references) < 2:
         raise UsageProblem("compare takes two models or more", "nnkit compare resnet18 resnet34")
-    report = api.compare(*specs_of(typed, manager, inputs), optimizer=optimizer, device=device)
+    specs = specs_of(typed, manager, inputs)
+    with redirect_stdout(sys.stderr):  # what a model prints
+        report = api.compare(*specs, optimizer=optimizer, device=device)
     _show(settings, report, format)
     if exit_code and not report.equal:
         ctx.exit(1)

@@ -3,7 +3,7 @@
 import click
 
 from nnkit import __version__
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.configuration import SETTINGS, Configuration, configuration
 
@@ -29,7 +29,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(_data(settled))
     else:
-        click.echo(_text(settled))
+        print_text(_text(settled))
 
 
 def _data(settled: Configuration) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import click
 
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 
 
@@ -27,4 +27,4 @@ def command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(diagnosis.to_dict())
     else:
-        click.echo(as_text(diagnosis))
+        print_text(as_text(diagnosis))

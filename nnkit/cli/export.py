@@ -11,7 +11,7 @@ import click
 from nnkit import api
 from nnkit.cli.completers import complete_device, complete_format
 from nnkit.cli.options import ArchitectureCommand, architecture_options
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import UsageProblem
@@ -146,7 +146,7 @@ def _print(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
     if as_json:
         print_json(report.to_dict())
     else:
-        click.echo(as_text(report))
+        print_text(as_text(report))
 
 
 def _fixed(spec: ModelSpec, how: ExportOptions, fix: tuple[str, ...]) -> tuple[ModelSpec, ExportOptions]:

@@ -12,7 +12,7 @@ from nnkit.cli.options import (
     preset_lines,
     size_lines,
 )
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.spec import ModelSpec
 
@@ -33,7 +33,7 @@ def command(ctx: click.Context, as_json: bool, spec: ModelSpec) -> None:
     if as_json:
         print_json(_data(spec, handlers))
     else:
-        click.echo(_text(spec, handlers))
+        print_text(_text(spec, handlers))
 
 
 def _data(spec: ModelSpec, handlers: dict[str, str]) -> dict[str, object]:

@@ -6,7 +6,7 @@ from nnkit import __version__
 from nnkit.architecture import Architecture
 from nnkit.cli.completers import complete_architecture
 from nnkit.cli.options import installed_plugins
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem, did_you_mean
 
@@ -39,7 +39,7 @@ def command(ctx: click.Context, pattern: str, as_json: bool) -> None:
         rows = [_row(full, each) for full, each in found.items()]
         print_json({"schema": "nnkit.list/1", "nnkit": __version__, "architectures": rows})
     else:
-        click.echo(_text(found))
+        print_text(_text(found))
 
 
 def _row(full: str, architecture: Architecture) -> dict[str, str]:

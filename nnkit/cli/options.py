@@ -1,7 +1,9 @@
 """Commands that take an architecture: its config fields, dims and presets become their options."""
 
 import functools
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,8 @@ def installed_plugins(settings: Settings) -> PluginManager:
 
     def tell(failure: Failure) -> None:
         settings.note(f"warning: {failure.line}")
-        if settings.verbose and failure.traceback:
-            settings.note(failure.traceback)
+        if failure.traceback and not settings.quiet:
+            settings.explain(failure.traceback)
 
     manager = plugin_manager()
     manager.tell_failures(tell)
@@ -65,7 +67,8 @@ class ArchitectureCommand(click.Command):
 
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
         """Look up what `text` refers to and keep it for the parser and the command."""
-        ctx.meta[REFERENCE] = look_up(text, plugin_manager(), values_of("--input", args))
+        with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
+            ctx.meta[REFERENCE] = look_up(text, plugin_manager(), values_of("--input", args))
 
     def find_reference(self, ctx: click.Context, args: Sequence[str]) -> str | None:
         """Return the word that names the architecture."""
@@ -83,10 +86,10 @@ class ArchitectureCommand(click.Command):
         sure: list[str] = []
         doubtful: list[str] = []
         for before, word in zip(["", *args], args, strict=False):
-            if word.startswith("-") or before in takes_value:
+            if (word.startswith("-") and word != "-") or before in takes_value:
                 continue
             # After an option that only the architecture knows, a word may be that option's value.
-            unknown = before.startswith("--") and before not in flags and "=" not in before
+            unknown = before.startswith("--") and before not in {"--", *flags} and "=" not in before
             (doubtful if unknown else sure).append(word)
         return sure, doubtful
 
@@ -166,6 +169,10 @@ def architecture_options(
 def _resolve(preset: str | None, whole: dict[str, Any], find_largest: bool) -> ModelSpec:
     """Return the spec that the command line stands for."""
     ctx = click.get_current_context()
+    if REFERENCE not in ctx.meta:  # a word that begins like an option, behind `--`
+        raise UsageProblem(
+            f"unknown architecture {ctx.params['reference']!r}", "see what there is: nnkit list"
+        )
     reference: Reference = ctx.meta[REFERENCE]
     installed_plugins(ctx.ensure_object(Settings))
     options = dict(ctx.meta[OPTIONS])

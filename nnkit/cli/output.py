@@ -1,6 +1,6 @@
 """How commands print their reports."""
 
-import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -9,6 +9,8 @@ import click
 
 from nnkit.cli.settings import Settings
 from nnkit.cli.streams import takes_everything
+from nnkit.json_text import json_text
+from nnkit.visible import visible_lines
 
 
 def report_format(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -41,9 +43,22 @@ def print_report(
     if format == "json":
         print_json(report.to_dict())
     else:
-        click.echo(forms[format](), color=settings.use_color)
+        print_text(forms[format](), settings.use_color)
+
+
+COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
+
+
+def print_text(text: str, color: bool = False) -> None:
+    """Print text on stdout; whatever could steer a terminal is escaped, but for nnkit's own colours."""
+    if color:
+        parts = COLOR.split(text)
+        text = "".join(part if COLOR.fullmatch(part) else visible_lines(part) for part in parts)
+    else:
+        text = visible_lines(text)
+    click.echo(text, color=color)
 
 
 def print_json(data: Any) -> None:
     """Print data as JSON on stdout; where that can't take every letter, by their escapes."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=not takes_everything(sys.stdout)))
+    click.echo(json_text(data, indent=2, ascii_only=not takes_everything(sys.stdout)))

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from nnkit.visible import message_line, visible_lines
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -40,17 +42,17 @@ class Settings:
     def note(self, line: str) -> None:
         """Say something on stderr, unless told to be quiet."""
         if not self.quiet:
-            click.echo(line, err=True)
+            click.echo(message_line(line), err=True)
 
     def explain(self, trace: str) -> None:
         """Show a traceback on stderr, where that was asked for."""
         if self.verbose:
-            click.echo(trace.rstrip(), err=True)
+            click.echo(visible_lines(trace.rstrip()), err=True)
 
     def progress(self, line: str) -> None:
         """Say what is being done, on stderr and only to somebody who watches."""
         if not self.quiet and sys.stderr.isatty():
-            click.echo(f"… {line}", err=True)
+            click.echo(f"… {message_line(line)}", err=True)
 
 
 def settings_options(function: F) -> F:

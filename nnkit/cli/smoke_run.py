@@ -7,7 +7,7 @@ import click
 from nnkit import api
 from nnkit.cli.completers import complete_check, complete_device
 from nnkit.cli.options import architecture_options
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.sweep import SweepCommand, SweepOptions, run_many, sweep_options
@@ -108,7 +108,7 @@ def command(
     if as_json:
         print_json(report.to_dict())
     else:
-        click.echo(as_text(report, settings.use_color), color=settings.use_color)
+        print_text(as_text(report, settings.use_color), settings.use_color)
     failed = [check for check in report.checks if check.status == "failed"]
     if failed:
         names = ", ".join(check.name for check in failed)

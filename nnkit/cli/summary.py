@@ -10,7 +10,7 @@ import click
 from nnkit import api, metadata
 from nnkit.cli.completers import complete_columns, complete_device
 from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_options
-from nnkit.cli.output import print_report, report_format
+from nnkit.cli.output import print_report, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
 from nnkit.hookspecs import OPTIMIZERS
@@ -86,7 +86,7 @@ class Shown:
 @click.option("--memory", metavar="SIZE", help="With --batch max: the largest batch that trains in 16GB.")
 @click.option(
     "--fsdp",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=2**31 - 1),
     metavar="N",
     help="Tell what each of N ranks needs that have the model sharded between them.",
 )
@@ -144,7 +144,7 @@ def command(
     if format == "text" and metadata.is_model_file(ctx.params["reference"]):
         told = metadata.read(Path(ctx.params["reference"]))
         for label, text in stamp.lines(told):
-            click.echo(paragraph(label, text, settings.on_terminal))
+            print_text(paragraph(label, text, settings.on_terminal))
 
 
 def _report(

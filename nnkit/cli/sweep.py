@@ -11,7 +11,7 @@ import click
 
 from nnkit.cli.completers import complete_executor
 from nnkit.cli.options import FILE, OPTIONS, ArchitectureCommand, installed_plugins, size_options
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
@@ -182,7 +182,7 @@ def _show(settings: Settings, report: SweepReport, junit: Path | None, as_json: 
     if as_json:
         print_json(report.to_dict())
     else:
-        click.echo(as_text(report, settings.on_terminal, settings.use_color), color=settings.use_color)
+        print_text(as_text(report, settings.on_terminal, settings.use_color), settings.use_color)
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(sweep_as_junit(report), encoding="utf-8")

@@ -1,6 +1,8 @@
 """`nnkit verify FILE`."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -8,7 +10,7 @@ import click
 from nnkit import api
 from nnkit.cli.completers import complete_architecture, complete_file
 from nnkit.cli.options import ArchitectureCommand, architecture_options, values_of
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.spec import ModelSpec
 
@@ -46,8 +48,9 @@ def command(ctx: click.Context, against: str | None, as_json: bool, spec: ModelS
     settings = ctx.ensure_object(Settings)
     file = Path(ctx.params["reference"])
     named = against is not None or ctx.params["weights"] is not None
-    report = api.verify(file, spec, named=named, progress=settings.progress)
+    with redirect_stdout(sys.stderr):  # what a model prints
+        report = api.verify(file, spec, named=named, progress=settings.progress)
     if as_json:
         print_json(report.to_dict())
     else:
-        click.echo(as_text(report))
+        print_text(as_text(report))

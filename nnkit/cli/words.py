@@ -1,6 +1,8 @@
 """The words of a command that takes several models: references, and options of all or of one of two."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +66,8 @@ def _flags(manager: PluginManager) -> frozenset[str]:
 
 def specs_of(typed: Words, manager: PluginManager, inputs: Sequence[str]) -> list[ModelSpec]:
     """Return what each reference stands for, with the options of all that have them, and with its own."""
-    references = [look_up(text, manager, inputs) for text in typed.references]
+    with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
+        references = [look_up(text, manager, inputs) for text in typed.references]
     own = [typed.own[side] for side in SIDES]
     if len(references) != 2 and any(own):
         raise UsageProblem("--left. and --right. are for two models", "name two, or leave them out")

@@ -10,6 +10,7 @@ from nnkit.exporting.copies import copy_of
 from nnkit.running import evaluate, evaluate_tensors
 from nnkit.sampling import Inputs
 from nnkit.tensors import in_reals
+from nnkit.user_lines import at_line
 
 T = TypeVar("T")
 
@@ -45,7 +46,8 @@ def _checked(
         return run(module, names, inputs)
     except Exception as error:
         shapes = ", ".join("×".join(map(str, each.shape)) for each in inputs)
+        what = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
         raise NnkitError(
-            f"forward fails on inputs of {shapes}: {type(error).__name__}: {first_line(error)}",
+            f"forward fails on inputs of {shapes}: {what}",
             "see where it fails: nnkit summary",
         ) from error

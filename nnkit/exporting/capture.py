@@ -17,6 +17,7 @@ from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.exporting.derivatives import written_out
 from nnkit.running import lacks_gradients
 from nnkit.tensors import tensors_in
+from nnkit.user_lines import at_line
 
 T = TypeVar("T")
 
@@ -111,6 +112,6 @@ def export_failure(error: Exception, name: str, inputs: Sequence[TensorSpec]) ->
             f"compute with its shape, not in a Python loop over it; or keep it: --fix {dim}={size}",
         )
     return NnkitError(
-        f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}",
+        f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}{at_line(cause)}",
         "see the whole story with -v; `nnkit export --safetensors` needs no export",
     )

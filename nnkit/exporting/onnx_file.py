@@ -234,13 +234,14 @@ class OnnxFile:
 
     def stored(self) -> dict[str, Tensor]:
         """Return the weights in the file, by their names in the module."""
+        own = registered(self._module)
         found = {
             self._named[each.name]: as_tensor(self._values(each))
             for each in self._model.graph.initializer
             if each.name in self._named
         }
         return {
-            name: torch.view_as_complex(tensor) if self._tensors[name].is_complex() else tensor
+            name: torch.view_as_complex(tensor) if own[name].is_complex() else tensor
             for name, tensor in found.items()
         }
 

@@ -5,8 +5,19 @@ from collections.abc import Iterator
 
 from nnkit import metadata
 from nnkit.render import stamp, words
-from nnkit.render.table import Table, paragraph, to_csv, to_html, to_latex, to_markdown, to_plain, to_terminal
+from nnkit.render.table import (
+    Table,
+    markdown,
+    paragraph,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+    to_plain,
+    to_terminal,
+)
 from nnkit.summary.file_report import FileReport, FileTensor, Port
+from nnkit.visible import visible
 
 STATS = ("min", "max", "mean", "std", "NaN", "infinite")
 
@@ -16,13 +27,13 @@ def as_text(report: FileReport, terminal: bool = False, color: bool = False) -> 
     table = _table(report)
     drawn = to_terminal(table, color) if terminal else to_plain(table)
     lines = [paragraph(label, text, terminal) for label, text in _about(report)]
-    return "\n".join([_title(report), "", drawn, "", *lines])
+    return "\n".join([visible(_title(report)), "", drawn, "", *lines])
 
 
 def as_markdown(report: FileReport) -> str:
     """Return the same in Markdown."""
-    lines = [f"- {label}: {text}" for label, text in _about(report)]
-    return "\n".join([f"**{_title(report)}**", "", to_markdown(_table(report)), "", *lines])
+    lines = [f"- {label}: {markdown(text)}" for label, text in _about(report)]
+    return "\n".join([f"**{markdown(_title(report))}**", "", to_markdown(_table(report)), "", *lines])
 
 
 def as_latex(report: FileReport) -> str:

@@ -3,12 +3,12 @@
 https://github.com/google/benchmark/blob/main/docs/user_guide.md#output-formats
 """
 
-import json
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nnkit.benchmarking.report import BenchReport, Measurement
+from nnkit.json_text import json_text
 
 Aggregate = Callable[[Sequence[float]], float]
 
@@ -38,7 +38,7 @@ def as_google_benchmark(report: BenchReport) -> str:
             entry for place, (name, each) in enumerate(measured) for entry in _entries(place, name, each)
         ],
     }
-    return json.dumps(data, indent=2, ensure_ascii=False)
+    return json_text(data, indent=2)
 
 
 def _entries(family: int, name: str, measured: Measurement) -> Iterator[dict[str, Any]]:

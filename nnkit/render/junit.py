@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 from nnkit.smoke.report import CheckResult, SmokeReport
 from nnkit.sweep.report import NOT_RUN, ModelResult, SweepReport
+from nnkit.visible import visible_lines
 
 
 def as_junit(report: SmokeReport) -> str:
@@ -56,4 +57,5 @@ def _suite(name: str, device: str, checks: Sequence[CheckResult]) -> ElementTree
 
 def _text(element: ElementTree.Element) -> str:
     ElementTree.indent(element)
-    return ElementTree.tostring(element, encoding="unicode", xml_declaration=True) + "\n"
+    text = ElementTree.tostring(element, encoding="unicode", xml_declaration=True)
+    return visible_lines(text) + "\n"  # most control characters can't be in XML

@@ -7,8 +7,19 @@ from typing import Literal
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.render import words
 from nnkit.render.folding import Told, folded, unfolded
-from nnkit.render.table import Table, paragraph, to_csv, to_html, to_latex, to_markdown, to_plain, to_terminal
+from nnkit.render.table import (
+    Table,
+    markdown,
+    paragraph,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+    to_plain,
+    to_terminal,
+)
 from nnkit.summary.report import Memory, Row, Sharded, SummaryReport, Totals, Value, tensors_of
+from nnkit.visible import visible
 
 STANDARD = ("type", "shape", "params", "macs")
 TRAINING = ("flops", "saved", "peak")
@@ -37,15 +48,15 @@ def as_text(
     drawn = to_terminal(table, color) if terminal else to_plain(table)
     totals = [paragraph(label, text, terminal) for label, text in _totals(report)]
     warnings = [paragraph(label, text, terminal) for label, text in _warnings(report)]
-    return "\n".join([_title(report), *warnings, "", drawn, "", *totals])
+    return "\n".join([visible(_title(report)), *warnings, "", drawn, "", *totals])
 
 
 def as_markdown(report: SummaryReport, columns: Sequence[str] = STANDARD, unfold: bool = False) -> str:
     """Return the table and the totals in Markdown."""
-    totals = [f"- {label}: {text}" for label, text in _totals(report)]
-    warnings = [line for text in report.warnings for line in ("", f"> warning: {text}")]
+    totals = [f"- {label}: {markdown(text)}" for label, text in _totals(report)]
+    warnings = [line for text in report.warnings for line in ("", f"> warning: {markdown(text)}")]
     table = to_markdown(_for_people(report, columns, unfold))
-    return "\n".join([f"**{_title(report)}**", *warnings, "", table, "", *totals])
+    return "\n".join([f"**{markdown(_title(report))}**", *warnings, "", table, "", *totals])
 
 
 def as_latex(report: SummaryReport, columns: Sequence[str] = STANDARD, unfold: bool = False) -> str:

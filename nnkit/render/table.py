@@ -3,23 +3,32 @@
 import csv
 import html
 import io
-import shutil
+import os
+import re
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nnkit.visible import visible
+
 GAP = 3  # between the columns that rich draws
 NARROWEST = 12  # a column of words is cut no further
+FALLBACK = 80  # columns, where stdout is no terminal
 LABEL = 12  # width of the labels beneath a table
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows of text. Columns named in `numbers` are aligned to the right."""
+    """Columns and rows of text, every character visible. Columns in `numbers` are aligned to the right."""
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     numbers: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(map(visible, self.columns)))
+        object.__setattr__(self, "rows", [tuple(map(visible, row)) for row in self.rows])
 
     def without(self, place: int) -> "Table":
         """Return the table without one of its columns."""
@@ -51,7 +60,9 @@ def to_terminal(table: Table, color: bool) -> str:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    console = Console(file=io.StringIO(), force_terminal=color, no_color=not color, highlight=False)
+    console = Console(
+        file=io.StringIO(), force_terminal=color, no_color=not color, highlight=False, width=terminal_width()
+    )
     table, widths, left_out = _fitted(table, console.width)
     drawn = RichTable(box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in table.columns:
@@ -97,34 +108,65 @@ def cut(text: str, width: int) -> str:
     return f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
 
 
+def terminal_width() -> int:
+    """Return the columns of the terminal that stdout is; `COLUMNS` overrules it."""
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return int(os.environ["COLUMNS"]) or FALLBACK
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or FALLBACK
+    except (OSError, ValueError):
+        return FALLBACK
+
+
 def paragraph(label: str, text: str, terminal: bool) -> str:
     """Return a labelled line; on a terminal it is broken between words where it is wider."""
-    line = f"{label:{LABEL}} {text}"
+    line = visible(f"{label:{LABEL}} {text}")
     if not terminal:
         return line
-    width = max(shutil.get_terminal_size().columns, LABEL + NARROWEST)
+    width = max(terminal_width(), LABEL + NARROWEST)
     return textwrap.fill(line, width, subsequent_indent=" " * (LABEL + 1), break_on_hyphens=False)
 
 
 def to_csv(table: Table) -> str:
-    """Return the table as CSV with a header line."""
+    """Return the table as CSV with a header line; no cell of it is a formula to a spreadsheet."""
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([table.columns, *table.rows])
+    lines = (map(_not_a_formula, line) for line in (table.columns, *table.rows))
+    csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue().rstrip("\n")
+
+
+def _not_a_formula(cell: str) -> str:
+    """Return the cell, behind an apostrophe where a spreadsheet would compute it; numbers are kept."""
+    if not cell.startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def to_markdown(table: Table) -> str:
     """Return the table in GitHub's Markdown."""
     rule = tuple("---:" if name in table.numbers else "---" for name in table.columns)
-    lines = [table.columns, rule, *(tuple(cell.replace("|", r"\|") for cell in row) for row in table.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    heading, *rows = (tuple(map(markdown, line)) for line in (table.columns, *table.rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *rows))
+
+
+MARKUP = re.compile(r"[\\`*|$]|~(?=\S)|(?<=\])\(|(?<!\w)_|_(?!\w)")
+"""What Markdown would take for code, emphasis, cells, mathematics or a link."""
+
+
+def markdown(text: str) -> str:
+    """Return text as Markdown that shows it: one visible line without markup or HTML."""
+    return MARKUP.sub(r"\\\g<0>", html.escape(visible(text), quote=False))
 
 
 def to_latex(table: Table, caption: Sequence[str]) -> str:
     """Return a LaTeX `table` with the lines of its caption; it needs the package booktabs."""
     kinds = "".join("r" if name in table.numbers else "l" for name in table.columns)
     heading, *rows = (" & ".join(map(_latex, line)) + r" \\" for line in (table.columns, *table.rows))
-    told = " ".join(f"{_latex(line)}." for line in caption)
+    told = " ".join(f"{_latex(visible(line))}." for line in caption)
     return "\n".join(
         [
             r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", heading,
@@ -148,14 +190,14 @@ def to_html(table: Table, title: str, notes: Sequence[tuple[str, str]]) -> str:
     """Return an HTML table with a caption, and labelled lines beneath it."""
     lines = [
         "<table>",
-        f"<caption>{html.escape(title)}</caption>",
+        f"<caption>{html.escape(visible(title))}</caption>",
         f"<thead>{_html_row(table, table.columns, 'th')}</thead>",
         "<tbody>",
         *(_html_row(table, row, "td") for row in table.rows),
         "</tbody>",
         "</table>",
         "<dl>",
-        *(f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>" for label, text in notes),
+        *(f"<dt>{html.escape(label)}</dt><dd>{html.escape(visible(text))}</dd>" for label, text in notes),
         "</dl>",
     ]
     return "\n".join(lines)

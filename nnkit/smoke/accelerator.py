@@ -24,9 +24,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from nnkit.running import call
 from nnkit.sampling import Inputs
-from nnkit.smoke.origins import Origins, current_line, words_for
+from nnkit.smoke.origins import Origins, words_for
 from nnkit.smoke.states import hidden
 from nnkit.smoke.subject import Failed, Skipped
+from nnkit.user_lines import current_line
 
 NO_VALUES = "a tensor's values are needed, which aren't simulated"
 BACKEND = "simulated"  # torch doesn't let it have the name of a device that it knows

@@ -1,12 +1,7 @@
 """Which line of the user's code a tensor came to the CPU at, and which line it met the accelerator at."""
 
-import linecache
-import sys
-import traceback
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -15,62 +10,15 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-import nnkit
 from nnkit.smoke.subject import Failed
 from nnkit.tensors import tensors_in
-
-PYTHON = Path(linecache.__file__).parent
-LIBRARIES = tuple(Path(str(package.__file__)).parent for package in (torch, nnkit))
+from nnkit.user_lines import Line, current_line
 
 # Of these FakeTensorMode doesn't compare the devices of the arguments.
 UNCHECKED = frozenset(
     {torch.ops.aten.convolution.default, torch.ops.aten._embedding_bag.default,
      torch.ops.aten._embedding_bag_forward_only.default}
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of code and its function; as text `net.py:12 in forward: return self.two(y)`."""
-
-    file: str
-    number: int
-    function: str
-
-    def __str__(self) -> str:
-        text = linecache.getline(self.file, self.number).strip()
-        return f"{_short(self.file)}:{self.number} in {self.function}" + (f": {text}" if text else "")
-
-
-def failing_line(error: BaseException) -> Line | None:
-    """Return the innermost line of the user's code that an error came through."""
-    return _innermost(reversed(list(traceback.walk_tb(error.__traceback__))))
-
-
-def current_line() -> Line | None:
-    """Return the innermost line of the user's code that is running."""
-    return _innermost(traceback.walk_stack(sys._getframe(1)))
-
-
-def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Line | None:
-    for frame, number in frames:
-        if _is_users(frame.f_code.co_filename):
-            return Line(frame.f_code.co_filename, number, frame.f_code.co_name)
-    return None
-
-
-def _is_users(file: str) -> bool:
-    """Whether code is not Python's, torch's or nnkit's own, nor made up on the fly."""
-    path = Path(file)
-    return not (file.startswith("<") or path.parent == PYTHON or any(map(path.is_relative_to, LIBRARIES)))
-
-
-def _short(file: str) -> str:
-    """Return the path of a file from the current folder, or as it would be imported."""
-    for folder in (str(Path.cwd()), *sorted(sys.path, key=len, reverse=True)):
-        if folder and Path(file).is_relative_to(folder):
-            return str(Path(file).relative_to(folder))
-    return file
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, first_line
 from nnkit.references import look_up
 from nnkit.smoke.accelerator import BACKEND, NO_VALUES, Accelerator, NeedsValues
-from nnkit.smoke.origins import failing_line
 from nnkit.smoke.subject import Failed, Outputs, Skipped, Subject
 from nnkit.spec import make_spec
+from nnkit.user_lines import failing_line
 
 
 def main() -> None:

@@ -3,9 +3,8 @@
 No code in a file runs: a pickle is read by torch's `weights_only`, which knows tensors and plain data.
 """
 
-import json
-import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +12,12 @@ from typing import TYPE_CHECKING, Any
 from nnkit import metadata
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.metadata import INDEX
+from nnkit.safetensors_header import read_header
 from nnkit.summary.file_report import SUFFIXES, FileReport, FileTensor, TensorStats
+from nnkit.visible import brief
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-LARGEST_HEADER = 100_000_000  # bytes, the limit of the safetensors format
-DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
-    "BOOL": "bool", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "C64": "complex64",
-}  # fmt: skip
 
 
 def inspect_file(path: Path, stats: bool = False) -> FileReport:
@@ -52,6 +46,8 @@ def inspect_file(path: Path, stats: bool = False) -> FileReport:
 
 
 def _report(path: Path, format: Any, tensors: list[FileTensor], **more: Any) -> FileReport:
+    if metadata.KEY in (texts := more.get("metadata", {})):
+        metadata.decode(texts[metadata.KEY], path)  # which raises where nnkit didn't write it
     return FileReport(
         file=str(path), format=format, bytes=path.stat().st_size, tensors=tuple(tensors),
         elements=sum(each.elements for each in tensors), tensor_bytes=sum(each.bytes for each in tensors),
@@ -59,55 +55,17 @@ def _report(path: Path, format: Any, tensors: list[FileTensor], **more: Any) -> 
     )  # fmt: skip
 
 
-# safetensors: 8 bytes for the length of a header in JSON, the header, then the values
-
-
-def _safetensors(path: Path, stats: bool, shard: str = "") -> tuple[dict[str, str], list[FileTensor]]:
+def _safetensors(path: Path, stats: bool, shard: str = "") -> tuple[Mapping[str, str], list[FileTensor]]:
     """Return the metadata and the tensors of one file."""
-    header, space = _header(path)
-    texts = header.pop("__metadata__", {})
-    tensors, places = [], []
-    for name, entry in header.items():
-        try:
-            dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise metadata.damaged(path, f"what its header says of {name!r} can't be read") from error
-        places.append((begin, end, name))
-        elements = math.prod(shape)
-        known = DTYPES.get(dtype, dtype.lower())
-        tensors.append(FileTensor(name, known, shape, elements, end - begin, shard))
-    _check_places(path, sorted(places), space)
+    header = read_header(path)
+    tensors = [
+        FileTensor(each.name, each.dtype, each.shape, each.elements, each.end - each.begin, shard)
+        for each in header.entries
+    ]
     if stats:
         values = _stats_of_safetensors(path, [each.name for each in tensors])
         tensors = [_with_stats(each, values[each.name]) for each in tensors]
-    return texts, tensors
-
-
-def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the header of a file, and how many bytes of values follow it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, LARGEST_HEADER):
-            raise metadata.damaged(path, f"its header claims {length:,} bytes, the file has {size:,}")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise metadata.damaged(path, "its header is not JSON") from error
-    if not isinstance(header, dict):
-        raise metadata.damaged(path, "its header is not a mapping")
-    return header, size - 8 - length
-
-
-def _check_places(path: Path, places: list[tuple[int, int, str]], space: int) -> None:
-    """Check that the tensors lie one after the other and fill the file."""
-    reached = 0
-    for begin, end, name in places:
-        if begin != reached or end < begin:
-            raise metadata.damaged(path, f"{name!r} doesn't begin where the tensor before it ends")
-        reached = end
-    if reached != space:
-        raise metadata.damaged(path, f"its tensors take {reached:,} bytes, and {space:,} follow the header")
+    return header.metadata, tensors
 
 
 def _stats_of_safetensors(path: Path, names: list[str]) -> dict[str, TensorStats | None]:
@@ -130,7 +88,10 @@ def _sharded(path: Path, stats: bool) -> FileReport:
     for shard in dict.fromkeys(where.values()):
         files[shard] = (path.parent / shard).stat().st_size
         tensors += _safetensors(path.parent / shard, stats, shard)[1]
-    metadata.check_found(path, where, {each.name for each in tensors})
+    names = Counter(each.name for each in tensors)
+    metadata.check_found(path, where, names)
+    if twins := [name for name, times in names.items() if times > 1]:
+        raise metadata.damaged(path, f"{', '.join(map(brief, twins[:3]))} is in more than one of its files")
     texts = {name: str(value) for name, value in told.items()}
     report = _report(path, "safetensors", tensors, files=files, metadata=texts)
     return replace(report, bytes=report.bytes + sum(files.values()))

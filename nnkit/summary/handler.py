@@ -105,7 +105,7 @@ def _without_weights(request: SummaryRequest, run: Callable[[nn.Module, tuple[An
         module = build_without_weights(spec, request.host, limit=0)
         return run(module, sample_inputs(spec, device="meta"))
     except NnkitError:
-        return run(_with_values(request), sample_inputs(spec))
+        return run(_with_values(request), sample_inputs(spec, full=True))
 
 
 def _counted(request: SummaryRequest) -> SummaryReport:
@@ -147,7 +147,7 @@ def _run_if_small(request: SummaryRequest) -> SummaryReport:
     inputs = sample_inputs(spec, device="meta")
     if _is_on_meta(module) or sum(each.nbytes for each in inputs) > SMALL_INPUTS:
         raise BudgetExceeded
-    seen = _trace(request, module, sample_inputs(spec), budget=SMALL_RUN, values=False)
+    seen = _trace(request, module, sample_inputs(spec, full=True), budget=SMALL_RUN, values=False)
     return _report(request, module, seen, "run", "")
 
 
@@ -170,7 +170,7 @@ def _on_meta(request: SummaryRequest) -> SummaryReport:
 def _for_real(request: SummaryRequest, reason: str) -> SummaryReport:
     """Run a model on the values of its weights and inputs; `reason` says why."""
     module = _with_values(request)
-    seen = _trace(request, module, sample_inputs(request.spec))
+    seen = _trace(request, module, sample_inputs(request.spec, full=True))
     return _report(request, module, seen, "run", reason)
 
 

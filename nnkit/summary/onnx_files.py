@@ -10,9 +10,11 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from onnx.external_data_helper import uses_external_data
 
+from nnkit import metadata
 from nnkit.errors import NnkitError
 from nnkit.metadata import damaged
 from nnkit.summary.file_report import Axis, FileReport, FileTensor, Graph, Port, TensorStats
+from nnkit.visible import brief
 
 
 def inspect_onnx(path: Path, stats: bool) -> FileReport:
@@ -23,8 +25,12 @@ def inspect_onnx(path: Path, stats: bool) -> FileReport:
         raise damaged(path, error) from error
     if not model.HasField("graph"):
         raise damaged(path, "it has no graph")
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    if metadata.KEY in texts:
+        metadata.decode(texts[metadata.KEY], path)  # which raises where nnkit didn't write it
     graphs = list(_graphs(model.graph))
     initializers = [each for graph in graphs for each in graph.initializer]
+    _check(path, graphs)
     files = _external_files(path, initializers)
     tensors = tuple(_tensor(path, each, stats) for each in initializers)
     return FileReport(
@@ -35,9 +41,27 @@ def inspect_onnx(path: Path, stats: bool) -> FileReport:
         elements=sum(each.elements for each in tensors),
         tensor_bytes=sum(each.bytes for each in tensors),
         files=files,
-        metadata={entry.key: entry.value for entry in model.metadata_props},
+        metadata=texts,
         graph=_graph(model, graphs),
     )
+
+
+def _check(path: Path, graphs: list[GraphProto]) -> None:
+    """Raise NnkitError for an initializer that can't be: its name, dtype, shape or the bytes that it has."""
+    for graph in graphs:
+        names = Counter(tensor.name for tensor in graph.initializer)
+        for tensor in graph.initializer:
+            name = brief(tensor.name)
+            if names[tensor.name] > 1:
+                raise damaged(path, f"it has {name} {names[tensor.name]} times")
+            if tensor.data_type not in TensorProto.DataType.values() or not tensor.data_type:
+                raise damaged(path, f"{name} has the unknown dtype {tensor.data_type}")
+            if min(tensor.dims, default=0) < 0:
+                raise damaged(path, f"{name} has the shape {brief(list(tensor.dims))}")
+            needed = _bytes(tensor, math.prod(tensor.dims))
+            if tensor.HasField("raw_data") and len(tensor.raw_data) != needed:
+                has = f"{len(tensor.raw_data):,} bytes, and its dtype and shape need {needed:,}"
+                raise damaged(path, f"{name} has {has}")
 
 
 def _graph(model: ModelProto, graphs: list[GraphProto]) -> Graph:
@@ -79,6 +103,8 @@ def _port(value: ValueInfoProto) -> Port:
 
 def _dtype(number: int) -> str:
     """Return `float32`, the name that torch and NumPy have for it, where onnx calls it FLOAT."""
+    if number not in TensorProto.DataType.values():
+        return "?"
     name = str(TensorProto.DataType.Name(number)).lower()
     return {"float": "float32", "double": "float64", "undefined": "?"}.get(name, name)
 
@@ -125,11 +151,28 @@ def _external_files(path: Path, tensors: list[TensorProto]) -> dict[str, int]:
     for tensor in tensors:
         if not uses_external_data(tensor):
             continue
-        name = next(each.value for each in tensor.external_data if each.key == "location")
+        where = {each.key: each.value for each in tensor.external_data}
+        name = where.get("location", "")
+        if not name or "\0" in name:
+            raise damaged(path, f"the values of {brief(tensor.name)} are in {brief(name)}, which is no file")
         place = (path.parent / name).resolve()
         if path.parent.resolve() not in place.parents:
             raise damaged(path, f"it names {name!r}, which is in another folder")
         if not place.is_file():
             raise NnkitError(f"{path} keeps values in {name}, which isn't there", "fetch it too, beside it")
         files[name] = place.stat().st_size
+        _check_place(path, tensor, where, files[name])
     return files
+
+
+def _check_place(path: Path, tensor: TensorProto, where: dict[str, str], size: int) -> None:
+    """Raise NnkitError where the bytes that a tensor has in another file can't be its own."""
+    needed = _bytes(tensor, math.prod(tensor.dims))
+    try:
+        offset = int(where.get("offset", 0))
+        length = int(where.get("length", needed))
+    except ValueError as error:
+        raise damaged(path, f"the place of {brief(tensor.name)} can't be read: {error}") from error
+    if offset < 0 or length != needed or offset + length > size:
+        claim = f"{length:,} bytes from {offset:,} of {size:,} in {where['location']}"
+        raise damaged(path, f"{brief(tensor.name)} has {claim}, and its dtype and shape need {needed:,}")

@@ -284,8 +284,10 @@ class ForwardFailed(NnkitError):
         failure = report.failure
         assert failure is not None
         place = f"{failure.path or 'the model'} ({failure.type})"
+        sizes = " ".join(f"{name}={size}" for name, size in report.spec.sizes.items())
         problem = report.spec.forward_problem(
-            f"forward failed in {place}: {failure.error}", "look at the sizes and the dtype of the inputs"
+            f"forward failed in {place}{sizes and f' at {sizes}'}: {failure.error}",
+            "look at the sizes and the dtype of the inputs",
         )
         super().__init__(problem.message, problem.hint)
         self.exit_code = problem.exit_code

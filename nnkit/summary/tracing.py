@@ -20,6 +20,7 @@ from nnkit.summary.keeping import Snapshot
 from nnkit.summary.modes import Functions, NeedsValues, Operators, Unknowns
 from nnkit.summary.report import Failure, Shape, TensorInfo, Value, tensors_of
 from nnkit.tensors import storages_of
+from nnkit.user_lines import at_line
 
 # Functions that return a tensor but are no step of a computation.
 ASIDES = frozenset("__get__ __set__ detach requires_grad_ new_zeros new_ones new_empty new_full".split())
@@ -154,7 +155,7 @@ class Watcher:
         seen = Trace(root, self.uncounted, self.read, error=error)
         if error is not None:
             _, call = self.failed or (error, root)
-            words = f"{type(error).__name__}: {error}".strip()
+            words = f"{type(error).__name__}: {error}".strip() + at_line(error)
             seen.failure = Failure(call.path, call.type, words, call.inputs)
         return seen
 

@@ -6,7 +6,7 @@ import click
 
 from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.configuration import configuration
 from nnkit.core_handlers import make_manager, plugin_manager
@@ -50,11 +50,11 @@ def command(ctx: click.Context, timed: bool, as_json: bool) -> None:
     for line in [*(f"{each.message}; {each.hint}" for each in settled.problems), *manager.unknown_names()]:
         settings.note(f"warning: {line}")
     if starts is not None:
-        print_json(_start_data(starts)) if as_json else click.echo(_start_text(starts))
+        print_json(_start_data(starts)) if as_json else print_text(_start_text(starts))
     elif as_json:
         print_json(_data(manager))
     else:
-        click.echo(_text(manager, settings.verbose))
+        print_text(_text(manager, settings.verbose))
 
 
 def _start_data(starts: list[Start]) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import click
 
-from nnkit.cli.output import print_json
+from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import VerificationFailed
@@ -45,7 +45,7 @@ def command(
     for card in checked(chosen, choose_checks(checks), settings.progress, settings.explain):
         cards.append(card)
         if not as_json:
-            click.echo(as_text(card, settings.use_color), color=settings.use_color)
+            print_text(as_text(card, settings.use_color), settings.use_color)
     report = ConformanceReport(tuple(cards))
     if as_json:
         print_json(report.to_dict())

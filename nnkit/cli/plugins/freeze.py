@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from nnkit.cli.output import print_text
 from nnkit.cli.plugins.install import take
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
@@ -33,7 +34,7 @@ def command(ctx: click.Context, restore: Path | None, dry_run: bool) -> None:
         if dry_run:
             raise UsageProblem("--dry-run is for --restore alone", "see: nnkit plugins freeze --help")
         for distribution in plugin_distributions().values():
-            click.echo(requirement_of(distribution))
+            print_text(requirement_of(distribution))
         return
     requirements = requirements_in(restore)
     if not requirements:

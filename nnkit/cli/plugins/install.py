@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import click
 
+from nnkit.cli.output import print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
 from nnkit.installing.brought import check_installed, raise_problems
@@ -39,12 +40,12 @@ def command(ctx: click.Context, what: tuple[str, ...], editable: bool, dry_run: 
 def take(settings: Settings, step: Step, requirements: Sequence[str], dry_run: bool) -> None:
     """Run a command that installs, or print it alone, and print what it brought."""
     if dry_run:
-        click.echo(str(step))
+        print_text(str(step))
         return
     settings.progress(str(step))
     step.run(prefixed(requirements))
     brought = check_installed(requirements)
     for each in brought:
         for line in each.lines:
-            click.echo(line)
+            print_text(line)
     raise_problems(brought)

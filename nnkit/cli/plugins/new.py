@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from nnkit.cli.output import print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import UsageProblem
@@ -50,7 +51,7 @@ def command(
         files = fresh_project(names)
     write_project(folder, files)
     for path in sorted(files):
-        click.echo(folder / path)
+        print_text(str(folder / path))
     for note in notes:
         settings.note(f"note: {note}")
     settings.note(f"next: nnkit plugins install -e ./{folder} && nnkit summary {names.architecture}")

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from nnkit.cli.output import print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.installing.tools import Place
@@ -26,13 +27,13 @@ def command(ctx: click.Context, name: str, yes: bool, dry_run: bool) -> None:
     distribution = removable(name)
     step = Place.here().uninstall(distribution)
     if dry_run:
-        click.echo(str(step))
+        print_text(str(step))
         return
     if not yes and not step.reason:
         _ask(distribution)
     settings.progress(str(step))
     step.run()
-    click.echo(f"removed {distribution}")
+    print_text(f"removed {distribution}")
 
 
 def _ask(distribution: str) -> None:
