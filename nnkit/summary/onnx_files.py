@@ -2,30 +2,35 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from onnx.external_data_helper import uses_external_data
 
 from nnkit.errors import NnkitError
+from nnkit.external_data import files_of, graphs_in, mismatch
 from nnkit.metadata import damaged
 from nnkit.summary.file_report import Axis, FileReport, FileTensor, Graph, Port, TensorStats
 
 
 def inspect_onnx(path: Path, stats: bool) -> FileReport:
-    """Return what is in an ONNX file. Raises NnkitError for a damaged one, or one whose data is missing."""
+    """Return what is in an ONNX file.
+
+    Raises NnkitError for a damaged one, or one whose other files are missing or not those written with it.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise damaged(path, error) from error
     if not model.HasField("graph"):
         raise damaged(path, "it has no graph")
-    graphs = list(_graphs(model.graph))
+    graphs = list(graphs_in(model.graph))
     initializers = [each for graph in graphs for each in graph.initializer]
-    files = _external_files(path, initializers)
+    files = files_of(path, model)
+    if problem := mismatch(path, model):
+        raise NnkitError(problem, "export it again, or fetch both files again")
     tensors = tuple(_tensor(path, each, stats) for each in initializers)
     return FileReport(
         file=str(path),
@@ -52,17 +57,6 @@ def _graph(model: ModelProto, graphs: list[GraphProto]) -> Graph:
         outputs=tuple(_port(each) for each in model.graph.output),
         operators=dict(Counter(map(_operator, nodes)).most_common()),
     )
-
-
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Yield a graph and those in its nodes, bodies of loops and branches."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from _graphs(attribute.g)
-            for each in attribute.graphs:
-                yield from _graphs(each)
 
 
 def _operator(node: NodeProto) -> str:
@@ -117,19 +111,3 @@ def _stats(path: Path, tensor: TensorProto) -> TensorStats | None:
     if values.dtype.kind == "V" or values.dtype.name.startswith(("bfloat", "float8", "int4", "uint4")):
         values = values.astype("float32")  # which torch can't take from NumPy as they are
     return stats_of(torch.from_numpy(values.copy()))
-
-
-def _external_files(path: Path, tensors: list[TensorProto]) -> dict[str, int]:
-    """Return the files that hold values of the model, with their bytes."""
-    files: dict[str, int] = {}
-    for tensor in tensors:
-        if not uses_external_data(tensor):
-            continue
-        name = next(each.value for each in tensor.external_data if each.key == "location")
-        place = (path.parent / name).resolve()
-        if path.parent.resolve() not in place.parents:
-            raise damaged(path, f"it names {name!r}, which is in another folder")
-        if not place.is_file():
-            raise NnkitError(f"{path} keeps values in {name}, which isn't there", "fetch it too, beside it")
-        files[name] = place.stat().st_size
-    return files
