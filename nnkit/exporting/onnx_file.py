@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from nnkit import metadata
+from nnkit import external_data, metadata
 from nnkit.axes import size_of
 from nnkit.errors import VerificationFailed
 from nnkit.exporting.calls import call_module
@@ -57,6 +57,7 @@ class OnnxFile:
     def __init__(self, path: Path, module: nn.Module, plan: Plan, exact: bool = True) -> None:
         self.name, self._path, self._plan, self._exact = path.name, path, plan, exact
         self._model = load(path) if exact else constants_as_initializers(load(path))
+        external_data.files_of(path, self._model)
         self._module = module
         # Of a file that nnkit wrote: the tensors of the module, by what they are called in it.
         self._named = {plan.initializer_name(name): name for name in registered(module)}
@@ -106,8 +107,13 @@ class OnnxFile:
                     return port.name, f"is declared with {axis} on axis {place} and has {size}"
         return None
 
-    def _wrong(self, problem: str) -> VerificationFailed:
-        return VerificationFailed(f"{self.name} is not the model: {problem}")
+    @property
+    def mismatch(self) -> str:
+        """In words, that the file and the values beside it were not written together."""
+        return external_data.mismatch(self._path, self._model)
+
+    def _wrong(self, problem: str, hint: str = "") -> VerificationFailed:
+        return VerificationFailed(f"{self.name} is not the model: {problem}", hint)
 
     # Which weights it holds
 
@@ -124,7 +130,7 @@ class OnnxFile:
         named = [each for each in self._model.graph.initializer if each.name in self._named]
         for initializer in named:
             if not same_bits(self._values(initializer), as_array(tensors[self._named[initializer.name]])):
-                raise self._wrong(f"{initializer.name} has other values than the module")
+                raise self._wrong(f"{initializer.name} has other values than the module", self.mismatch)
         return len(named), len(named)
 
     @property
@@ -320,6 +326,8 @@ def stamp_onnx(path: Path, plan: Plan, module: nn.Module, file: OnnxFile, proof:
         "optimized": isinstance(file, OptimizedFile),
         "proof": proof and proof.to_dict(),
     }
+    if (fingerprint := external_data.fingerprint(path, load(path))) is not None:
+        content[external_data.KEY] = fingerprint
     entry = onnx.StringStringEntryProto(key=metadata.KEY, value=metadata.encode(content))
     with path.open("ab") as end:
         end.write(onnx.ModelProto(metadata_props=[entry]).SerializeToString())

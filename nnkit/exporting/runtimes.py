@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from nnkit.errors import first_line
+from nnkit.exporting.interruptible import interruptible
 from nnkit.exporting.plan import Names
 from nnkit.sampling import Inputs
 from nnkit.tensors import in_reals
@@ -57,8 +58,8 @@ class OnnxRuntime:
         self._harmless = harmless
         with _no_warnings(harmless):
             try:
-                self._session = onnxruntime.InferenceSession(
-                    model, options, providers=["CPUExecutionProvider"]
+                self._session = interruptible(
+                    lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
                 )
             except Exception as error:
                 raise Refused(first_line(error)) from error
@@ -83,10 +84,19 @@ class OnnxRuntime:
         }
         with _no_warnings(self._harmless):
             try:
-                results = self._session.run(self._outputs, {**feeds, **self._weights})
+                results = self._run({**feeds, **self._weights})
             except Exception as error:
                 raise Refused(first_line(error)) from error
         return [torch.from_numpy(each) for each in results]
+
+    def _run(self, feeds: Mapping[str, Array]) -> list[Array]:
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        return interruptible(
+            lambda: self._session.run(self._outputs, feeds, options),
+            lambda: setattr(options, "terminate", True),
+        )
 
 
 def check_loadable(path: Path) -> None:

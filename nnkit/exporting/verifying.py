@@ -151,7 +151,7 @@ def _take_weights(file: OnnxFile, module: nn.Module, told: Mapping[str, Any]) ->
     if digest(stored) != told.get("sha256"):
         raise VerificationFailed(
             f"{file.name} is not the model: its weights are not those that were written (sha256)",
-            "fetch or export it again",
+            file.mismatch or "fetch or export it again",
         )
     module.load_state_dict(stored, strict=False)
 

@@ -2,23 +2,26 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from onnx.external_data_helper import uses_external_data
 
 from nnkit import metadata
 from nnkit.errors import NnkitError
+from nnkit.external_data import files_of, graphs_in, mismatch
 from nnkit.metadata import damaged
 from nnkit.summary.file_report import Axis, FileReport, FileTensor, Graph, Port, TensorStats
 from nnkit.visible import brief
 
 
 def inspect_onnx(path: Path, stats: bool) -> FileReport:
-    """Return what is in an ONNX file. Raises NnkitError for a damaged one, or one whose data is missing."""
+    """Return what is in an ONNX file.
+
+    Raises NnkitError for a damaged one, or one whose other files are missing or not those written with it.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
@@ -28,10 +31,14 @@ def inspect_onnx(path: Path, stats: bool) -> FileReport:
     texts = {entry.key: entry.value for entry in model.metadata_props}
     if metadata.KEY in texts:
         metadata.decode(texts[metadata.KEY], path)  # which raises where nnkit didn't write it
-    graphs = list(_graphs(model.graph))
+    graphs = list(graphs_in(model.graph))
     initializers = [each for graph in graphs for each in graph.initializer]
     _check(path, graphs)
-    files = _external_files(path, initializers)
+    files = files_of(path, model)
+    for tensor in initializers:
+        _check_length(path, tensor)
+    if problem := mismatch(path, model):
+        raise NnkitError(problem, "export it again, or fetch both files again")
     tensors = tuple(_tensor(path, each, stats) for each in initializers)
     return FileReport(
         file=str(path),
@@ -76,17 +83,6 @@ def _graph(model: ModelProto, graphs: list[GraphProto]) -> Graph:
         outputs=tuple(_port(each) for each in model.graph.output),
         operators=dict(Counter(map(_operator, nodes)).most_common()),
     )
-
-
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Yield a graph and those in its nodes, bodies of loops and branches."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from _graphs(attribute.g)
-            for each in attribute.graphs:
-                yield from _graphs(each)
 
 
 def _operator(node: NodeProto) -> str:
@@ -145,34 +141,10 @@ def _stats(path: Path, tensor: TensorProto) -> TensorStats | None:
     return stats_of(torch.from_numpy(values.copy()))
 
 
-def _external_files(path: Path, tensors: list[TensorProto]) -> dict[str, int]:
-    """Return the files that hold values of the model, with their bytes."""
-    files: dict[str, int] = {}
-    for tensor in tensors:
-        if not uses_external_data(tensor):
-            continue
-        where = {each.key: each.value for each in tensor.external_data}
-        name = where.get("location", "")
-        if not name or "\0" in name:
-            raise damaged(path, f"the values of {brief(tensor.name)} are in {brief(name)}, which is no file")
-        place = (path.parent / name).resolve()
-        if path.parent.resolve() not in place.parents:
-            raise damaged(path, f"it names {name!r}, which is in another folder")
-        if not place.is_file():
-            raise NnkitError(f"{path} keeps values in {name}, which isn't there", "fetch it too, beside it")
-        files[name] = place.stat().st_size
-        _check_place(path, tensor, where, files[name])
-    return files
-
-
-def _check_place(path: Path, tensor: TensorProto, where: dict[str, str], size: int) -> None:
+def _check_length(path: Path, tensor: TensorProto) -> None:
     """Raise NnkitError where the bytes that a tensor has in another file can't be its own."""
+    length = {entry.key: entry.value for entry in tensor.external_data}.get("length")
     needed = _bytes(tensor, math.prod(tensor.dims))
-    try:
-        offset = int(where.get("offset", 0))
-        length = int(where.get("length", needed))
-    except ValueError as error:
-        raise damaged(path, f"the place of {brief(tensor.name)} can't be read: {error}") from error
-    if offset < 0 or length != needed or offset + length > size:
-        claim = f"{length:,} bytes from {offset:,} of {size:,} in {where['location']}"
+    if uses_external_data(tensor) and length is not None and int(length) != needed:
+        claim = f"{int(length):,} bytes in another file"
         raise damaged(path, f"{brief(tensor.name)} has {claim}, and its dtype and shape need {needed:,}")

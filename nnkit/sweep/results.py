@@ -8,11 +8,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.sweep.report import ModelResult
+from nnkit.sweep.report import STATUSES, ModelResult
 from nnkit.sweep.tasks import Task
 
 SCHEMA = "nnkit.smoke-sweep-model/1"
@@ -36,8 +37,8 @@ class Results:
         for task in tasks:
             for status in ("any", "timed out", "out of memory"):
                 if line := known.get(_key(task.to_dict(), status)):
-                    fields = {name: value for name, value in line.items() if name not in ("schema", "task")}
-                    found[task.name] = ModelResult(**fields)
+                    result = {name: value for name, value in line.items() if name not in ("schema", "task")}
+                    found[task.name] = ModelResult(**result)
         return found
 
     def append(self, task: Task, result: ModelResult) -> None:
@@ -64,8 +65,8 @@ def _key(task: dict[str, Any], status: str) -> str:
 def results_in(path: Path | None) -> Iterator[Results]:
     """Give the results in a file, which is made where it isn't there.
 
-    A last line that a crash has cut short is taken off. Raises UsageProblem for a file that holds anything
-    else, that another run is writing, or that can't be written.
+    A line that a crash has cut short costs that one result. Raises UsageProblem for a file that holds
+    anything else, that another run is writing, or that can't be written.
     """
     if path is None:
         yield Results(None, [])
@@ -91,23 +92,56 @@ def _lock(descriptor: int, path: Path) -> None:
 
 
 def _read(descriptor: int, path: Path) -> list[dict[str, Any]]:
-    whole, newline, torn = path.read_bytes().rpartition(b"\n")
-    lines = [_parse(line, number, path) for number, line in enumerate(whole.splitlines(), 1)]
-    if torn:
-        if torn[: len(BEGINNING)] != BEGINNING[: len(torn)]:
-            raise _foreign(path, len(lines) + 1)
-        os.ftruncate(descriptor, len(whole) + len(newline))
-    return lines
+    """Return the results in a file, and see that what is appended begins a line of its own."""
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    results = [_results_of(line) for line in lines]
+    for number, line in enumerate(lines, 1):
+        if not results[number - 1] and not _is_torn(line, any(results)):
+            raise _foreign(path, number)
+    last = lines[-1]
+    if results[-1]:
+        os.write(descriptor, b"\n")
+    elif last:
+        os.ftruncate(descriptor, len(content) - len(last))
+    return [result for found in results for result in found]
 
 
-def _parse(text: bytes, number: int, path: Path) -> dict[str, Any]:
+def _results_of(line: bytes) -> list[dict[str, Any]]:
+    """Return the whole results in a line: one, or more where a line that was cut short runs into the next."""
+    if _is_result(whole := _parse(line)):
+        return [whole]
+    parts = (_parse(BEGINNING + part) for part in line.split(BEGINNING)[1:])
+    return [part for part in parts if _is_result(part)]
+
+
+def _parse(text: bytes) -> Any:
     try:
-        line = json.loads(text)
-    except ValueError:
-        raise _foreign(path, number) from None
-    if not isinstance(line, dict) or line.get("schema") != SCHEMA:
-        raise _foreign(path, number)
-    return line
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_result(content: Any) -> bool:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        return False
+    texts = [content.get(name) for name in ("name", "status", "message")]
+    known = {"schema", "task", *(field.name for field in fields(ModelResult))}
+    return (
+        isinstance(content.get("task"), dict)
+        and all(isinstance(text, str) for text in texts)
+        and content["status"] in STATUSES
+        and content.keys() <= known
+    )
+
+
+def _is_torn(line: bytes, among_results: bool) -> bool:
+    """Whether a line is empty or the rest of a result. Without a beginning, it is one among results."""
+    line = line.strip(b"\0 \r\t")  # a crash of the machine may leave zeros
+    if line[: len(BEGINNING)] == BEGINNING[: len(line)]:
+        content = _parse(line)
+        return not isinstance(content, dict) or content.get("schema") == SCHEMA
+    return among_results and _parse(line) is None
 
 
 def _foreign(path: Path, number: int) -> UsageProblem:
