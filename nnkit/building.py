@@ -12,7 +12,7 @@ from nnkit import __version__
 from nnkit.errors import NnkitError, PluginProblem, first_line
 from nnkit.hookspecs import BuildRequest, Host
 from nnkit.loading import load, missing
-from nnkit.members import named_buffers, named_parameters
+from nnkit.members import move, named_buffers, named_parameters, set_mode
 from nnkit.precision import convert, count_dtypes
 from nnkit.running import check_names
 from nnkit.spec import ModelSpec
@@ -37,7 +37,9 @@ def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu"
 
         module = _to_be_loaded(spec, host)
         load_weights(module, Path(spec.weights), spec.strict)
-    return module.to(device).eval()
+    module = move(module, device)
+    set_mode(module, training=False)
+    return module
 
 
 def _to_be_loaded(spec: ModelSpec, host: Host) -> nn.Module:
@@ -104,10 +106,11 @@ def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
     """
     module = _construct_without_weights(spec, host, limit)
     if limit == 0 or parameter_bytes(module) > limit:
-        module = module.to("meta")
+        module = move(module, "meta")
     else:
         allocate(module)
-    return convert(module, spec.dtype).eval()
+    set_mode(module, training=False)
+    return convert(module, spec.dtype)
 
 
 def _construct_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:

@@ -3,9 +3,10 @@
 Read from where torch keeps it, for a module may have an attribute `modules` or `parameters` of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -29,6 +30,33 @@ def is_unshaped(module: nn.Module) -> bool:
     """Whether there are lazy parameters or buffers, which get a shape when the module first runs."""
     tensors = (*named_parameters(module).values(), *named_buffers(module).values())
     return any(is_lazy(each) for each in tensors)
+
+
+def set_mode(module: nn.Module, training: bool) -> None:
+    """Call `train`, which may be the model's own and do more; set the flags where an attribute hides it."""
+    try:
+        module.train(training)
+    except TypeError:  # an attribute is called `train` or `children`
+        for each in named_modules(module).values():
+            each.training = training
+
+
+def move(module: nn.Module, device: str | torch.device) -> nn.Module:
+    """Return the module with its parameters and buffers on `device`."""
+    try:
+        return module.to(device)
+    except TypeError:  # an attribute is called `to` or `children`
+        return convert_tensors(module, lambda tensor: tensor.to(device))
+
+
+def convert_tensors(module: nn.Module, convert: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Convert the parameters and buffers of the module itself, as torch's own `to` does."""
+    try:
+        module._apply(convert)  # type: ignore[no-untyped-call]
+    except TypeError:
+        for each in named_modules(module).values():
+            nn.Module._apply(each, convert, recurse=False)  # type: ignore[no-untyped-call]
+    return module
 
 
 def _named_modules(module: nn.Module, name: str, seen: set[nn.Module]) -> Iterator[tuple[str, nn.Module]]:

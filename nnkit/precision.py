@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from nnkit.members import convert_tensors, named_parameters
 from nnkit.spec import AS_BUILT
 from nnkit.tensors import elements_of
 
@@ -31,8 +32,7 @@ def convert(module: nn.Module, dtype: str | torch.dtype) -> nn.Module:
             return tensor.to(COMPLEX.get(wanted, tensor.dtype))
         return tensor.to(wanted) if tensor.is_floating_point() else tensor
 
-    module._apply(converted)  # type: ignore[no-untyped-call]
-    return module
+    return convert_tensors(module, converted)
 
 
 def count_dtypes(tensors: Iterable[Tensor]) -> dict[str, int]:
@@ -46,7 +46,7 @@ def count_dtypes(tensors: Iterable[Tensor]) -> dict[str, int]:
 
 def main_dtype(module: nn.Module) -> str:
     """Return the floating-point dtype that most of the parameters have, float32 where none has one."""
-    found = count_dtypes(each for each in module.parameters() if each.is_floating_point())
+    found = count_dtypes(each for each in named_parameters(module).values() if each.is_floating_point())
     return next(iter(found), "float32")
 
 

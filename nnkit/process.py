@@ -90,8 +90,12 @@ def random_states_kept(devices: "Iterable[torch.device]" = ()) -> Iterator[None]
 def _is_on_default_device(module: "nn.Module") -> bool:
     import torch
 
+    from nnkit.members import named_parameters
+
     default = torch.get_default_device().type
-    return default == "cpu" or any(tensor.device.type == default for tensor in module.parameters())
+    return default == "cpu" or any(
+        tensor.device.type == default for tensor in named_parameters(module).values()
+    )
 
 
 @contextmanager

@@ -26,11 +26,13 @@ from torch.utils._pytree import tree_map_only
 
 from nnkit.errors import NoEstimate, UsageProblem, did_you_mean
 from nnkit.hookspecs import OPTIMIZERS
+from nnkit.members import named_buffers, named_modules, named_parameters, set_mode
 from nnkit.process import random_states_kept
 from nnkit.running import without_gradients
 from nnkit.summary.report import Memory
 from nnkit.summary.storages import LiveStorages, parts_of, storage_bytes
-from nnkit.tensors import tensors_in
+from nnkit.summary.tracing import uncompiled
+from nnkit.tensors import bytes_of, tensors_in
 
 MEASURABLE = 2 * 2**30  # bytes of parameters, up to which a model that needs values is run for real
 MEASURED = "measured in a run on the CPU: "  # the note on what fake tensors can't tell, before the reason
@@ -96,7 +98,7 @@ def without_values(
     if optimizer not in OPTIMIZERS:
         hint = did_you_mean(optimizer, OPTIMIZERS) or f"choose one of {', '.join(OPTIMIZERS)}"
         raise UsageProblem(f"there is no optimiser {optimizer}", hint)
-    weights = [*module.parameters(), *module.buffers()]
+    weights = [*named_parameters(module).values(), *named_buffers(module).values()]
     if any(is_lazy(each) for each in weights):
         raise NoEstimate("the parameters have no shape yet", "run the module once, then ask again")
     with _undisturbed():
@@ -105,7 +107,7 @@ def without_values(
         except Exception as problem:
             reason = _in_words(problem)
             lacking = any(each.is_meta for each in tensors_in((args, kwargs)))
-            if lacking or sum(each.nbytes for each in weights) > MEASURABLE:
+            if lacking or sum(bytes_of(each) for each in weights) > MEASURABLE:
                 raise NoEstimate(
                     f"its memory can't be estimated without a run: {reason}",
                     "give inputs with values, of a model of less than 2 GiB",
@@ -136,6 +138,7 @@ def _undisturbed() -> Iterator[None]:
             stack.enter_context(warnings.catch_warnings())
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
+            stack.enter_context(uncompiled())
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -162,7 +165,7 @@ def doubts_of(module: nn.Module, simulated: bool) -> Iterator[str]:
     """Yield why figures that come from a run on fake tensors may not be exact."""
     if simulated:
         yield "computed with the CPU's kernels, for this torch has none for CUDA"
-    if any(isinstance(each, nn.RNNBase) for each in module.modules()):
+    if any(isinstance(each, nn.RNNBase) for each in named_modules(module).values()):
         yield "what recurrent kernels work with is estimated, to a few percent"
 
 
@@ -198,10 +201,11 @@ class Twin:
         foreach: bool,
     ) -> None:
         memo: dict[int, Any] = {}
-        for each in module.modules():  # plain tensors in attributes are shared: nothing writes to them
+        # Plain tensors in attributes are shared: nothing writes to them.
+        for each in named_modules(module).values():
             memo |= {id(tensor): tensor for tensor in tensors_in(vars(each))}
-        memo |= {id(buffer): make(buffer) for buffer in module.buffers()}
-        for parameter in module.parameters():
+        memo |= {id(buffer): make(buffer) for buffer in named_buffers(module).values()}
+        for parameter in named_parameters(module).values():
             memo[id(parameter)] = nn.Parameter(make(parameter), requires_grad=parameter.requires_grad)
         self.module = copy.deepcopy(module, memo)
         self.args, self.kwargs = tree_map_only(Tensor, make, (args, kwargs))
@@ -224,7 +228,7 @@ class Twin:
             notes.append(str(reason))
         off_by = live.off_by() if training["training_peak"] else {}
         # Before the last run, after which fully_shard would leave whole parameters.
-        weights = storage_bytes(self.module.parameters())
+        weights = storage_bytes(named_parameters(self.module).values())
         inference = self._inference(live)
         for words, size in live.off_by().items():
             off_by[words] = max(size, off_by.get(words, 0))
@@ -232,7 +236,7 @@ class Twin:
             device=device,
             optimizer=self.optimizer,
             parameters=weights,
-            buffers=storage_bytes(self.module.buffers()),
+            buffers=storage_bytes(named_buffers(self.module).values()),
             inputs=storage_bytes(tensors_in((self.args, self.kwargs))),
             **training,
             inference_peak=resident + inference,
@@ -252,12 +256,17 @@ class Twin:
         return training, resident + peak_on_cpu(self._run)
 
     def _residents(self) -> Iterator[Tensor]:
-        yield from (*self.module.parameters(), *self.module.buffers(), *tensors_in((self.args, self.kwargs)))
+        yield from named_parameters(self.module).values()
+        yield from named_buffers(self.module).values()
+        yield from tensors_in((self.args, self.kwargs))
+
+    def _trainable(self) -> list[Tensor]:
+        return [each for each in named_parameters(self.module).values() if each.requires_grad]
 
     def _stepper(self) -> torch.optim.Optimizer:
         """Return the optimizer of its parameters, in training mode."""
-        self.module.train()
-        trainable = [each for each in self.module.parameters() if each.requires_grad]
+        set_mode(self.module, training=True)
+        trainable = self._trainable()
         if not trainable:
             raise _Untrainable("not trained: none of its parameters is trainable")
         stepper: torch.optim.Optimizer = self.kind(trainable, foreach=self.foreach)
@@ -271,7 +280,7 @@ class Twin:
 
     def _train(self, live: LiveStorages, observer: Observer | None, residents: set[int]) -> dict[str, int]:
         stepper = self._stepper()
-        trainable = [each for each in self.module.parameters() if each.requires_grad]
+        trainable = self._trainable()
         for parameter in trainable:
             parameter.grad = torch.zeros_like(parameter)
         stepper.step()
@@ -320,7 +329,7 @@ class Twin:
 
     def _run(self) -> None:
         """Run it in eval mode, with gradients only if it differentiates in its own forward."""
-        self.module.eval()
+        set_mode(self.module, training=False)
         # Under inference_mode a dispatch mode would see composite operators whole.
         without_gradients(lambda: self.module(*self.args, **self.kwargs))
 

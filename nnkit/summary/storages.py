@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, UntypedStorage
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,6 +28,8 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     operators take within a call where `temporaries` count. unknown: operators of which nobody knows that.
     block: storages count as multiples of that many bytes.
     """
+
+    supports_higher_order_operators = True
 
     def __init__(self, block: int = 1, temporaries: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -93,7 +96,10 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._resize(id(args[0].untyped_storage()), 0)
         for tensor in tensors_in(result):
             self.add(tensor)
-        if self.temporaries:
+        if isinstance(func, HigherOrderOperator):
+            self.unknown.add(str(func))
+            self.note_peak()
+        elif self.temporaries:
             self._note_scratch(func, args, result)
         else:
             self.note_peak()

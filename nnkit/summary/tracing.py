@@ -176,7 +176,7 @@ class Watcher:
         # Not hooks for all modules: those see neither keyword arguments beforehand nor a failure.
         nn.Module.__call__ = call_module  # type: ignore[method-assign]
         try:
-            with _uncompiled(), Functions(self, unknowns), Operators(self, unknowns):
+            with uncompiled(), Functions(self, unknowns), Operators(self, unknowns):
                 yield
         finally:
             nn.Module.__call__ = called  # type: ignore[method-assign]
@@ -281,7 +281,7 @@ def _as_it_was(module: nn.Module, inputs: Any) -> Iterator[Snapshot]:
         snapshot.restore()
 
 
-def _uncompiled() -> AbstractContextManager[object]:
+def uncompiled() -> AbstractContextManager[object]:
     """Return what has compiled functions run as they are written, where there may be any."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
