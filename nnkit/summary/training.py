@@ -35,11 +35,18 @@ def with_training(
     """
     watcher = TrainingWatcher(formulas)
     memory = estimate_memory(module, args, dict(keywords), optimizer, device, watcher)
+    flops = _flops(watcher.root) if memory.training_peak else 0
+    warnings = report.warnings
+    if memory.training_peak and flops < report.totals.flops:
+        warnings += (
+            "a training step multiplies less than a forward in eval mode: what it runs is not the same",
+        )
     return replace(
         report,
         memory=memory,
         rows=tuple(_with_costs(report.rows, watcher, memory)),
-        totals=replace(report.totals, training_flops=_flops(watcher.root) if memory.training_peak else 0),
+        totals=replace(report.totals, training_flops=flops),
+        warnings=warnings,
     )
 
 

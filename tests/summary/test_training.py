@@ -156,3 +156,23 @@ def test_a_step_that_an_optimizer_can_not_make_is_a_warning_beside_the_same_tabl
     # 64 multiply-adds forward, for the gradient of the weight, and for that of the table's rows.
     assert "sgd works, and takes 384 FLOPs" in warning
     assert "warning" in nnkit.render.summary.as_text(report).splitlines()[1]
+
+
+class OtherInEval(nn.Module):
+    """Refines its result four times, but only in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x):
+        x = self.layer(x)
+        for _ in range(0 if self.training else 4):
+            x = self.layer(x)
+        return x
+
+
+def test_a_step_that_costs_less_than_a_forward_is_a_warning():
+    report = nnkit.summarize(OtherInEval(), [torch.randn(2, 8)], optimizer="sgd")
+    assert (report.totals.macs, report.totals.training_flops) == (5 * 128, 2 * 2 * 128)
+    assert any("less than a forward in eval mode" in warning for warning in report.warnings)
