@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import nnkit
+from nnkit.render import summary as render
 
 
 class WithoutGradient(nn.Module):
@@ -155,7 +156,7 @@ def test_a_step_that_an_optimizer_can_not_make_is_a_warning_beside_the_same_tabl
     assert "does not support sparse gradients" in warning
     # 64 multiply-adds forward, for the gradient of the weight, and for that of the table's rows.
     assert "sgd works, and takes 384 FLOPs" in warning
-    assert "warning" in nnkit.render.summary.as_text(report).splitlines()[1]
+    assert "warning" in render.as_text(report).splitlines()[1]
 
 
 class OtherInEval(nn.Module):
