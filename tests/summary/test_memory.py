@@ -3,6 +3,7 @@
 import copy
 import random
 import re
+import warnings
 
 import pytest
 import torch
@@ -63,7 +64,9 @@ def errors_of(name, optimizer):
     torch.manual_seed(0)
     module, inputs = make(), sample()
     estimate = estimate_memory(module, tuple(inputs), {}, optimizer)
-    measured = measure_memory(module, inputs, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, on the kernels that it takes
+        measured = measure_memory(module, inputs, optimizer)
     peaks = zip((estimate.training_peak, estimate.inference_peak), measured, strict=True)
     return [ours / truth - 1 for ours, truth in peaks], estimate.note
 
@@ -90,7 +93,7 @@ def test_operators_that_take_memory_of_their_own_are_exact(name):
     assert note == "" or name == "trilinear"  # its convolution has few channels
 
 
-SAMPLE = random.Random(12).sample(sorted(SMALL), 8)
+SAMPLE = random.Random(12).sample(sorted(SMALL), 5)
 
 
 @pytest.mark.parametrize(
