@@ -375,4 +375,4 @@ def test_a_forward_that_fails_prints_the_rows_so_far_and_exits_with_1(nnkit_comm
     done = nnkit_command("summary", "net.py:net", "--input", "input: float32[batch, 4]")
     assert done.code == 1
     assert "3 → failed" in done.out
-    assert "Error: forward failed in 1 (Linear): RuntimeError: mat1 and mat2" in done.err
+    assert "Error: forward failed in 1 (Linear) at batch=1: RuntimeError: mat1 and mat2" in done.err
