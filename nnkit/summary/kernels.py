@@ -222,6 +222,14 @@ def _gradient_of_few_channels(args: Any) -> int:
     return int(weight.nbytes * ONEDNN_BLOCK // weight.shape[1] * torch.get_num_threads() + read)
 
 
+def _gradient_of_threads(args: Any) -> int:
+    """Threads that share a small weight add up their gradients of it, each in a copy of its own."""
+    gradient, x, weight = args[:3]
+    small = 4 * weight.nbytes < _bytes(gradient) + _bytes(x)
+    threads = torch.get_num_threads()
+    return _padded(weight, 0, 1) * threads if small and threads > 1 else 0
+
+
 def _gradient_by_channel(args: Any) -> int:
     """A depthwise convolution of a large kernel, or of volumes, is done in one of several ways."""
     gradient, x, weight = args[:3]
@@ -278,6 +286,7 @@ DOUBTS: dict[str, dict[str, Callable[[Any], int]]] = {
     },
     "convolution_backward": {
         "backward through a convolution of few channels": _gradient_of_few_channels,
+        "backward through a convolution by several threads": _gradient_of_threads,
         "backward through a depthwise convolution": _gradient_by_channel,
         "backward through a strided convolution of single pixels": _gradient_of_strided_points,
         "backward through a convolution in half precision": _gradient_of_half,

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
-from nnkit.errors import NoEstimate, UsageProblem, did_you_mean
+from nnkit.errors import NoEstimate, UsageProblem, did_you_mean, first_line
 from nnkit.hookspecs import OPTIMIZERS
 from nnkit.members import named_buffers, named_modules, named_parameters, set_mode
 from nnkit.process import random_states_kept
@@ -124,7 +124,9 @@ def without_values(
 def _in_words(problem: Exception) -> str:
     if isinstance(problem, (DataDependentOutputException, DynamicOutputShapeException)):
         return f"{problem.func} needs values"
-    return f"{type(problem).__name__}: {textwrap.shorten(str(problem), LONGEST_REASON, placeholder='…')}"
+    return (
+        f"{type(problem).__name__}: {textwrap.shorten(first_line(problem), LONGEST_REASON, placeholder='…')}"
+    )
 
 
 @contextmanager

@@ -1,195 +1,52 @@
 """Small models around single operators, for the estimates of memory to be compared with the allocator's count.
 
-Each operator works between trainable layers, so that it is in the backward pass too, on tensors that
-are large beside the weights.
+Each operator works on what a trainable layer returns, so that it is in the backward pass too, on tensors
+that are large beside the weights.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
+from memory_models import (
+    Classifier,
+    Experts,
+    Grouped,
+    OnItself,
+    Recurrent,
+    SelfAttention,
+    Spectral,
+    Steps,
+    Then,
+    Tied,
+    attention,
+    connectionist,
+    conv,
+    encoder_layer,
+    folded,
+    grouped,
+    grouped_masked,
+    half,
+    image,
+    indices,
+    labels_loss,
+    layered,
+    mask,
+    moved,
+    on_image,
+    on_linear,
+    on_volume,
+    resized,
+    same_linear,
+    sampled,
+    sequence,
+    signal,
+    volume,
+)
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
-
-
-class Then(nn.Module):
-    """A layer, and a function of what it returns and of the other inputs."""
-
-    def __init__(self, layer: nn.Module, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.layer, self.function = layer, function
-
-    def forward(self, x: Tensor, *others: Tensor) -> Any:
-        return self.function(self.layer(x), *others)
-
-
-class SelfAttention(nn.Module):
-    def __init__(self, need_weights: bool, **options: Any) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(128, 8, batch_first=True, **options)
-        self.need_weights = need_weights
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        output = self.attention(x, x, x, need_weights=self.need_weights, attn_mask=mask)[0]
-        assert isinstance(output, Tensor)
-        return output
-
-
-class Grouped(nn.Module):
-    """Attention of eight heads of queries, two of keys and values."""
-
-    def __init__(self, heads: int = 2, causal: bool = False) -> None:
-        super().__init__()
-        self.q, self.k, self.v = nn.Linear(256, 256), nn.Linear(256, 32 * heads), nn.Linear(256, 32 * heads)
-        self.causal = causal
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        q, k, v = (layer(x).view(*x.shape[:2], -1, 32).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        grouped = k.shape[1] < q.shape[1]
-        return F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=self.causal, enable_gqa=grouped
-        )
-
-
-class Spectral(nn.Module):
-    """A Fourier layer: a product with complex weights of the lowest frequencies."""
-
-    def __init__(self, size: int, modes: int) -> None:
-        super().__init__()
-        self.lift = nn.Linear(size, size)
-        self.weight = nn.Parameter(torch.randn(8, 8, modes, dtype=torch.complex64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        frequencies = torch.fft.rfft(self.lift(x))
-        kept = frequencies[..., : self.weight.shape[-1]]
-        mixed = torch.einsum("bim,iom->bom", kept, self.weight)
-        return torch.fft.irfft(F.pad(mixed, (0, frequencies.shape[-1] - mixed.shape[-1])), n=x.shape[-1])
-
-
-class Recurrent(nn.Module):
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor) -> Tensor:
-        output = self.layer(x)[0]
-        assert isinstance(output, Tensor)
-        return output
-
-
-class Classifier(nn.Module):
-    """Embedding and a loss."""
-
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], sparse: bool = False) -> None:
-        super().__init__()
-        self.embedding, self.head = nn.Embedding(500, 64, sparse=sparse), nn.Linear(64, 500)
-        self.loss = loss
-
-    def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
-        return self.loss(self.head(self.embedding(tokens)).flatten(0, 1), labels.flatten())
-
-
-def conv(channels: int = 16, out: int = 32) -> nn.Module:
-    return nn.Conv2d(channels, out, 3, padding=1)
-
-
-def image(channels: int = 16, size: int = 48, batch: int = 2) -> Tensor:
-    return torch.randn(batch, channels, size, size)
-
-
-def volume(channels: int = 4, size: int = 12) -> Tensor:
-    return torch.randn(2, channels, size, size, size)
-
-
-def signal(channels: int = 64, length: int = 256) -> Tensor:
-    return torch.randn(4, channels, length)
-
-
-def sequence(time: int = 128, width: int = 128, batch: int = 2) -> Tensor:
-    return torch.randn(batch, time, width)
-
-
-def on_linear(function: Callable[..., Any], *others: Callable[[], Tensor], width: int = 256) -> Any:
-    """Return a case: a linear layer of 64 features, then `function`."""
-    return lambda: Then(nn.Linear(64, width), function), lambda: [
-        torch.randn(2, 256, 64),
-        *(o() for o in others),
-    ]
-
-
-def on_image(function: Callable[..., Any], *others: Callable[[], Tensor]) -> Any:
-    """Return a case: a convolution of 16 channels to 32, then `function`."""
-    return lambda: Then(conv(), function), lambda: [image(), *(other() for other in others)]
-
-
-def on_volume(function: Callable[..., Any], *others: Callable[[], Tensor]) -> Any:
-    return lambda: Then(nn.Conv3d(4, 8, 3, padding=1), function), lambda: [volume(), *(o() for o in others)]
-
-
-def layered(make: Callable[[], nn.Module], sample: Callable[[], Tensor]) -> Any:
-    """Return a case of a layer by itself."""
-    return make, lambda: [sample()]
-
-
-def resized(mode: str, factor: float = 2, **options: Any) -> Callable[[Tensor], Tensor]:
-    return lambda y: F.interpolate(y, scale_factor=factor, mode=mode, **options)
-
-
-def sampled(mode: str) -> Callable[..., Tensor]:
-    return lambda y, grid: F.grid_sample(y, grid, mode=mode, align_corners=False)
-
-
-def moved(y: Tensor, theta: Tensor) -> Tensor:
-    return F.grid_sample(y, F.affine_grid(theta, list(y.shape), align_corners=False), align_corners=False)
-
-
-def folded(y: Tensor) -> Tensor:
-    return F.fold(F.unfold(y, 3, padding=1).relu(), y.shape[2:], 3, padding=1)
-
-
-def connectionist(y: Tensor) -> Tensor:
-    scores = y.log_softmax(-1).transpose(0, 1)
-    times, lengths = torch.full((len(y),), len(scores)), torch.full((len(y),), 20)
-    return F.ctc_loss(scores, torch.ones(len(y), 20, dtype=torch.long), times, lengths)
-
-
-def same_linear(complex_: bool = False) -> nn.Module:
-    return nn.Linear(128, 128, dtype=torch.complex64 if complex_ else None)
-
-
-def half(make: Callable[[], nn.Module], sample: Callable[[], Tensor]) -> Any:
-    return lambda: make().bfloat16(), lambda: [sample().bfloat16()]
-
-
-def indices(*shape: int, below: int = 256) -> Callable[[], Tensor]:
-    return lambda: torch.randint(below, shape)
-
-
-def mask(*shape: int, dtype: torch.dtype = torch.float32) -> Callable[[], Tensor]:
-    return lambda: torch.ones(shape, dtype=dtype).tril()
-
-
-def encoder_layer(**options: Any) -> nn.Module:
-    return nn.TransformerEncoderLayer(128, 8, 256, batch_first=True, **options)
-
-
-def attention(**options: Any) -> Any:
-    return lambda: SelfAttention(**options), lambda: [sequence()]
-
-
-def grouped(**options: Any) -> Any:
-    return lambda: Grouped(**options), lambda: [sequence(256, 256)]
-
-
-def grouped_masked(make_mask: Callable[[], Tensor], **options: Any) -> Any:
-    return lambda: Grouped(**options), lambda: [sequence(256, 256), make_mask()]
-
-
-def labels_loss(**options: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    return partial(F.cross_entropy, **options)
-
+from torch.utils.checkpoint import checkpoint
 
 SMALL: dict[str, tuple[Callable[[], nn.Module], Callable[[], list[Tensor]]]] = {
     "nearest": on_image(resized("nearest")),
@@ -415,5 +272,127 @@ SMALL: dict[str, tuple[Callable[[], nn.Module], Callable[[], list[Tensor]]]] = {
     "bfloat16 layer norm": half(lambda: nn.Sequential(nn.Linear(128, 256), nn.LayerNorm(256)), sequence),
     "bfloat16 attention": half(Grouped, partial(sequence, 256, 256)),
     "float64": (lambda: nn.Sequential(conv(), nn.ReLU(), conv(32, 32)).double(), lambda: [image().double()]),
+    "nearest, small": on_image(lambda y: F.interpolate(y, scale_factor=0.5)),
+    "bilinear, small": on_image(lambda y: F.interpolate(y[..., :24, :24], scale_factor=2, mode="bilinear", align_corners=True)),
+    "bicubic, small": on_image(lambda y: F.interpolate(y, size=(32, 40), mode="bicubic")),
+    "bilinear, then an activation": on_image(lambda y: F.interpolate(y, size=(130, 90), mode="bilinear").relu()),
+    "bilinear, then a convolution": (lambda: nn.Sequential(conv(), nn.Upsample(scale_factor=2, mode="bilinear"), conv(32, 16)), lambda: [image()]),
+    "encoder and decoder of images": (lambda: nn.Sequential(conv(), nn.ReLU(), nn.MaxPool2d(2), conv(32, 64), nn.BatchNorm2d(64), nn.ReLU(), nn.ConvTranspose2d(64, 32, 2, stride=2), conv(32, 16)), lambda: [image()]),
+    "autoencoder": (lambda: nn.Sequential(nn.Conv2d(16, 32, 4, 2, 1), nn.GroupNorm(8, 32), nn.SiLU(), nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.Sigmoid()), lambda: [image()]),
+    "multi-head attention, long": (lambda: SelfAttention(need_weights=False), lambda: [sequence(800)]),
+    "grouped-query attention, long": (Grouped, lambda: [sequence(1000, 256)]),
+    "cross-attention": (lambda: Then(nn.Linear(64, 64), lambda y, z: F.scaled_dot_product_attention(y.unflatten(-1, (4, 16)).transpose(1, 2), z.unflatten(-1, (4, 16)).transpose(1, 2), z.unflatten(-1, (4, 16)).transpose(1, 2))), lambda: [torch.randn(2, 100, 64), torch.randn(2, 700, 64)]),
+    "attention, dropout": (lambda: Then(nn.Linear(64, 64), lambda y: F.scaled_dot_product_attention(*[y.unflatten(-1, (4, 16)).transpose(1, 2)]*3, dropout_p=0.1)), lambda: [torch.randn(2, 100, 64)]),
+    "attention, scaled": (lambda: Then(nn.Linear(64, 64), lambda y, m: F.scaled_dot_product_attention(*[y.unflatten(-1, (4, 16)).transpose(1, 2)]*3, attn_mask=m, scale=0.3)), lambda: [torch.randn(2, 128, 64), torch.randn(128, 128)]),
+    "encoder layers": (lambda: nn.TransformerEncoder(encoder_layer(dropout=0.0), 3), lambda: [sequence()]),
+    "transformer": (lambda: nn.Transformer(64, 4, 1, 1, 128, batch_first=True), lambda: [sequence(64, 64), sequence(48, 64)]),
+    "multi-head attention, time first": (lambda: OnItself(nn.MultiheadAttention(64, 4)), lambda: [torch.randn(100, 2, 64)]),
+    "stft, spectrogram": on_linear(lambda y: torch.stft(y.flatten(1), 128, hop_length=32, window=torch.hann_window(128, device=y.device), return_complex=True).abs().log1p(), width=32),
+    "fft, all axes": on_volume(lambda y: torch.fft.fftn(y).abs()),
+    "fft, normalized": on_image(lambda y: torch.fft.fft2(y, norm="ortho").real),
+    "fft and back, first axis": on_linear(lambda y: torch.fft.irfft(torch.fft.rfft(y, dim=1), dim=1)),
+    "fft, shifted": on_image(lambda y: torch.fft.fftshift(torch.fft.fft2(y)).abs()),
+    "complex layers": (lambda: nn.Sequential(nn.Linear(64, 128, dtype=torch.complex64), nn.Linear(128, 64, dtype=torch.complex64)), lambda: [torch.randn(2, 128, 64, dtype=torch.complex64)]),
+    "complex convolution": (lambda: nn.Conv1d(32, 32, 3, dtype=torch.complex64), lambda: [torch.randn(2, 32, 128, dtype=torch.complex64)]),
+    "complex, double precision": (lambda: Then(nn.Linear(64, 64, dtype=torch.complex128), lambda y: torch.einsum("bij,jk->bik", y, y[0, :64].conj()).abs()), lambda: [torch.randn(2, 128, 64, dtype=torch.complex128)]),
+    "product of spectra": on_linear(lambda y: (torch.fft.rfft(y)*torch.fft.rfft(y.tanh()).conj()).real),
+    "polar": on_linear(lambda y: torch.polar(y.abs(), y).real),
+    "complex view": on_linear(lambda y: torch.view_as_complex(y.unflatten(-1, (-1, 2))).abs()),
+    "complex exponential": on_linear(lambda y: torch.exp(1j*y).imag),
+    "cdist, then an activation": on_linear(lambda y, z: torch.cdist(y, z).exp(), lambda: torch.randn(2, 300, 32), width=32),
+    "cdist, p 1, other size": on_linear(lambda y, z: torch.cdist(y, z, p=1).relu(), lambda: torch.randn(2, 300, 32), width=32),
+    "cdist, largest difference": on_linear(lambda y, z: torch.cdist(y, z, p=float("inf")), lambda: torch.randn(2, 300, 32), width=32),
+    "cdist, without a product": on_linear(lambda y, z: torch.cdist(y, z, compute_mode="donot_use_mm_for_euclid_dist"), lambda: torch.randn(2, 300, 32), width=32),
+    "cdist, broadcast": on_linear(lambda y: torch.cdist(y, y[:1]), width=32),
+    "weight norm, second axis": layered(lambda: parametrizations.weight_norm(nn.Linear(512, 256), dim=1), partial(torch.randn, 8, 512)),
+    "weight norm, images": layered(lambda: parametrizations.weight_norm(nn.Conv2d(64, 128, 3)), partial(image, 64, 16)),
+    "weight norm, transposed": layered(lambda: parametrizations.weight_norm(nn.ConvTranspose1d(64, 32, 4, 2, 1)), signal),
+    "losses": on_linear(lambda y: (F.huber_loss(y, y.detach()*2)+F.l1_loss(y, y.detach()+1)+F.poisson_nll_loss(y, y.detach().abs())+F.gaussian_nll_loss(y, y.detach(), y.abs()+1))),
+    "binary cross entropy, of probabilities": on_linear(lambda y: F.binary_cross_entropy(y.sigmoid(), torch.ones_like(y))),
+    "cosine embedding loss": on_linear(lambda y: F.cosine_embedding_loss(y.flatten(0, 1), y.roll(1, 0).flatten(0, 1), torch.ones(512, device=y.device))),
+    "margin loss": on_linear(lambda y: F.multi_margin_loss(y.flatten(0, 1), torch.zeros(512, dtype=torch.long, device=y.device))),
+    "cross entropy, of probabilities": on_linear(lambda y: F.cross_entropy(y.flatten(0, 1), y.detach().flatten(0, 1).softmax(-1))),
+    "cross entropy, images": on_image(lambda y: F.cross_entropy(y, torch.zeros(2, 48, 48, dtype=torch.long, device=y.device))),
+    "focal loss": on_linear(lambda y: (-(1-y.sigmoid())**2*F.logsigmoid(y)).mean()),
+    "activations, hard": on_linear(lambda y: F.hardswish(F.hardsigmoid(F.hardtanh(F.selu(F.celu(F.softsign(F.logsigmoid(y)))))))),
+    "activations, shrunk": on_linear(lambda y: F.softshrink(F.hardshrink(F.tanhshrink(F.relu6(F.rrelu(y)))))),
+    "threshold": on_linear(lambda y: F.threshold(y, 0.1, 0)),
+    "special functions": on_linear(lambda y: torch.erf(y)+torch.special.expit(y)+torch.lgamma(y.abs()+1)+torch.atan2(y, y+1)+torch.nan_to_num(y)+torch.logaddexp(y, y)+torch.hypot(y, y)),
+    "rounding": on_linear(lambda y: y.round()+y.floor()+y.sign()*y+torch.fmod(y, 0.3)+torch.remainder(y, 0.3)),
+    "blends": on_linear(lambda y: torch.lerp(y, y.relu(), 0.3)+torch.addcmul(y, y, y)+torch.addcdiv(y, y, y.exp())),
+    "larger and smaller": on_linear(lambda y: torch.maximum(y, y.relu())+torch.minimum(y, y.tanh())+torch.fmax(y, y)),
+    "reductions": on_linear(lambda y: y.prod(-1)+y.norm(dim=-1)+y.var(-1)+y.nansum(-1)+y.mean(-1)+y.amin(-1)+torch.linalg.norm(y, dim=-1)),
+    "mean of images": on_image(lambda y: y.mean((2, 3))),
+    "variance and mean": on_linear(lambda y: sum(torch.var_mean(y, -1))),
+    "mode and kth value": on_linear(lambda y: y.kthvalue(5, -1).values + y.mode(-1).values),
+    "unique": on_linear(lambda y, i: y.flatten(0, 1)[i.unique()], indices(500)),
+    "nonzero": on_linear(lambda y: y[y>0]),
+    "masked select": on_linear(lambda y: y.masked_select(y>0)),
+    "bincount": on_linear(lambda y, i: y*torch.bincount(i, minlength=256), indices(500)),
+    "one hot": on_linear(lambda y, i: y@F.one_hot(i, 64).float().T, indices(256, below=64), width=64),
+    "searchsorted": on_linear(lambda y: y*torch.searchsorted(torch.linspace(-1, 1, 10, device=y.device), y.detach())),
+    "bucketize": on_linear(lambda y: y*torch.bucketize(y.detach(), torch.linspace(-1, 1, 10, device=y.device))),
+    "chunks": on_linear(lambda y: torch.cat([a.relu() for a in y.chunk(4, -1)], 1)),
+    "splits": on_linear(lambda y: sum(torch.tensor_split(y, 4, -1))),
+    "index copy and fill": on_linear(lambda y, i: torch.zeros_like(y).index_copy(1, i, y[:, :100]).index_fill(1, i, 0.5), lambda: torch.arange(100)),
+    "take": on_linear(lambda y, i: y.take(i), indices(500)),
+    "scatter of a value": on_linear(lambda y, i: y.scatter(1, i, 0.0), indices(2, 256, 256)),
+    "masked scatter": on_linear(lambda y: y.masked_scatter(y>0, y.flip(0))),
+    "diagonal, sum": on_linear(lambda y: y.diagonal(dim1=-2, dim2=-1).sum(-1)+torch.einsum("bii->b", y)),
+    "meshgrid": on_linear(lambda y: torch.stack(torch.meshgrid(y[0, 0], y[0, 1], indexing="ij"))),
+    "pairs": on_linear(lambda y: y[:, :, None]*y[:, None, :32], width=32),
+    "cross product": on_linear(lambda y: torch.linalg.cross(y.unflatten(-1, (-1, 3)), y.unflatten(-1, (-1, 3)).roll(1, 1)), width=96),
+    "tensordot": on_linear(lambda y: torch.tensordot(y, y, dims=([0, 1], [0, 1]))),
+    "batched product, added": on_linear(lambda y: torch.baddbmm(y, y, y)),
+    "sum of products, added": on_linear(lambda y: torch.addbmm(y[0], y, y)),
+    "product with a vector, added": on_linear(lambda y: torch.addmv(y[0, :, 0], y[0], y[1, 0])),
+    "outer product, added": on_linear(lambda y: torch.addr(y[0], y[0, 0], y[1, 0])),
+    "chain of products": on_linear(lambda y: torch.linalg.multi_dot([y[0], y[1], y[0].T])),
+    "qr": on_linear(lambda y: torch.linalg.qr(y)[1]),
+    "pseudoinverse": on_linear(torch.linalg.pinv),
+    "determinant, small": on_linear(lambda y: torch.det(y[:, :16, :16])),
+    "matrix power": on_linear(lambda y: torch.linalg.matrix_power(y, 3)),
+    "triangular solve": on_linear(lambda y: torch.linalg.solve_triangular(y.triu()+torch.eye(256, device=y.device)*9, y, upper=True)),
+    "padding, volume": on_volume(lambda y: F.pad(y, (1, 1, 1, 1, 1, 1), mode="replicate")),
+    "padding, volume, reflected": on_volume(lambda y: F.pad(y, (1, 1, 1, 1, 1, 1), mode="reflect")),
+    "padding, negative": on_image(lambda y: F.pad(y, (-1, -1, 2, 2))),
+    "adaptive pools, signal": (lambda: Then(nn.Conv1d(64, 64, 3), lambda y: F.adaptive_avg_pool1d(y, 7)+F.adaptive_max_pool1d(y, 7)), lambda: [signal()]),
+    "adaptive average, volume": on_volume(lambda y: F.adaptive_avg_pool3d(y, 3)),
+    "adaptive maximum, volume": on_volume(lambda y: F.adaptive_max_pool3d(y, 3)),
+    "global average": on_image(lambda y: F.adaptive_avg_pool2d(y, 1).flatten(1)),
+    "maximum unpool, volume": on_volume(lambda y: F.max_unpool3d(*F.max_pool3d(y, 2, return_indices=True), 2)),
+    "batch norm, features": (lambda: nn.Sequential(nn.Linear(64, 256), nn.BatchNorm1d(256), nn.ReLU()), lambda: [torch.randn(512, 64)]),
+    "batch norm, signal": (lambda: nn.Sequential(nn.Conv1d(64, 64, 3), nn.BatchNorm1d(64), nn.ReLU(), nn.Conv1d(64, 32, 3)), lambda: [signal()]),
+    "batch norm, volume": on_volume(lambda y: F.batch_norm(y, None, None, training=True).relu()),
+    "batch norms": (lambda: nn.Sequential(conv(), nn.BatchNorm2d(32), nn.ReLU(), conv(32, 32), nn.BatchNorm2d(32)), lambda: [image()]),
+    "instance norm, affine": (lambda: nn.Sequential(conv(), nn.InstanceNorm2d(32, affine=True), nn.ReLU()), lambda: [image()]),
+    "group norm, affine": (lambda: nn.Sequential(conv(), nn.GroupNorm(4, 32), nn.ReLU(), conv(32, 16)), lambda: [image()]),
+    "layer norm of channels": on_image(lambda y: F.layer_norm(y.permute(0, 2, 3, 1), [32]).permute(0, 3, 1, 2)),
+    "layer norm, affine": (lambda: nn.Sequential(nn.Linear(64, 256), nn.LayerNorm(256), nn.Linear(256, 64)), lambda: [torch.randn(2, 256, 64)]),
+    "rms norm, affine": (lambda: nn.Sequential(nn.Linear(64, 256), nn.RMSNorm(256), nn.Linear(256, 64)), lambda: [torch.randn(2, 256, 64)]),
+    "embedding, scaled gradients": (lambda: nn.Sequential(nn.Embedding(300, 64, scale_grad_by_freq=True), nn.Linear(64, 64)), lambda: [indices(4, 64)()]),
+    "embedding, bounded norm": (lambda: nn.Sequential(nn.Embedding(300, 64, max_norm=1.0), nn.Linear(64, 64)), lambda: [indices(4, 64)()]),
+    "dropout, alpha": on_linear(lambda y: F.alpha_dropout(y, training=y.requires_grad)),
+    "dropout between layers": (lambda: nn.Sequential(nn.Linear(64, 256), nn.Dropout(0.2), nn.Linear(256, 64)), lambda: [torch.randn(2, 256, 64)]),
+    "noise": on_linear(lambda y: y+torch.randn_like(y)*torch.rand_like(y)+torch.normal(y.detach(), 1.0)),
+    "multinomial": on_linear(lambda y: y.gather(-1, torch.multinomial(y.flatten(0, 1).softmax(-1), 4).unflatten(0, (2, 256)))),
+    "gru cell": (lambda: Steps(nn.GRUCell(64, 64)), lambda: [torch.randn(16, 20, 64)]),
+    "lstm cell": (lambda: Steps(nn.LSTMCell(64, 64)), lambda: [torch.randn(16, 20, 64)]),
+    "gru, dropout": (lambda: Recurrent(nn.GRU(64, 64, 2, dropout=0.1, batch_first=True)), lambda: [sequence(64, 64)]),
+    "bfloat16 layers": half(lambda: nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.LayerNorm(256), nn.Linear(256, 10)), lambda:torch.randn(64, 64)),
+    "bfloat16 batch norm": half(lambda: nn.Sequential(conv(), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)), image),
+    "bfloat16 softmax": half(lambda: Then(nn.Linear(64, 256), lambda y: y.softmax(-1).cumsum(-1).sum(-1)), lambda:torch.randn(2, 256, 64)),
+    "float16": (lambda: nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64)).half(), lambda: [torch.randn(256, 64).half()]),
+    "float64 layers": (lambda: nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64)).double(), lambda: [torch.randn(256, 64).double()]),
+    "bfloat16 and float32": (lambda: Then(nn.Linear(64, 256).bfloat16(), lambda y: y.float().softmax(-1).bfloat16()*2), lambda: [torch.randn(256, 64).bfloat16()]),
+    "tied weights": (Tied, lambda: [indices(4, 64)()]),
+    "mixture of experts": (Experts, lambda: [torch.randn(128, 64)]),
+    "activations in place": (lambda: nn.Sequential(conv(), nn.ReLU(inplace=True), conv(32, 32), nn.ReLU(inplace=True)), lambda: [image()]),
+    "checkpoint": (lambda: Then(nn.Linear(64, 256), lambda y: checkpoint(lambda z: z.tanh().exp().sin(), y, use_reentrant=False)), lambda: [torch.randn(2, 256, 64)]),
+    "affine grid, reflected": on_image(lambda y: F.grid_sample(y, F.affine_grid(torch.eye(2, 3, device=y.device)[None].expand(2, -1, -1), list(y.shape), align_corners=True), padding_mode="reflection", align_corners=True)),
+    "grid sample, then an activation": (lambda: Then(nn.Conv2d(16, 32, 3, padding=1), lambda y, g: F.grid_sample(y, g, align_corners=False).relu()), lambda: [image(), torch.rand(2, 48, 48, 2)]),
+    "grid sample, trained grid": (lambda: Then(nn.Linear(2, 2), lambda g, y: F.grid_sample(y, g, align_corners=False)), lambda: [torch.rand(2, 48, 48, 2), image()]),
+    "grid sample, volume, nearest": on_volume(lambda y, g: F.grid_sample(y, g, mode="nearest", align_corners=False), lambda: torch.rand(2, 12, 12, 12, 3)),
+    "pixel shuffle between layers": (lambda: nn.Sequential(conv(16, 64), nn.PixelShuffle(2), conv(16, 16)), lambda: [image()]),
 }  # fmt: skip
 """By name: what makes the model, and what makes its inputs."""

@@ -3,6 +3,7 @@
 import copy
 import random
 import re
+import warnings
 
 import pytest
 import torch
@@ -63,7 +64,9 @@ def errors_of(name, optimizer):
     torch.manual_seed(0)
     module, inputs = make(), sample()
     estimate = estimate_memory(module, tuple(inputs), {}, optimizer)
-    measured = measure_memory(module, inputs, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, on the kernels that it takes
+        measured = measure_memory(module, inputs, optimizer)
     peaks = zip((estimate.training_peak, estimate.inference_peak), measured, strict=True)
     return [ours / truth - 1 for ours, truth in peaks], estimate.note
 
@@ -90,7 +93,7 @@ def test_operators_that_take_memory_of_their_own_are_exact(name):
     assert note == "" or name == "trilinear"  # its convolution has few channels
 
 
-SAMPLE = random.Random(12).sample(sorted(SMALL), 8)
+SAMPLE = random.Random(12).sample(sorted(SMALL), 5)
 
 
 @pytest.mark.parametrize(
@@ -372,4 +375,4 @@ def test_a_forward_that_fails_prints_the_rows_so_far_and_exits_with_1(nnkit_comm
     done = nnkit_command("summary", "net.py:net", "--input", "input: float32[batch, 4]")
     assert done.code == 1
     assert "3 → failed" in done.out
-    assert "Error: forward failed in 1 (Linear): RuntimeError: mat1 and mat2" in done.err
+    assert "Error: forward failed in 1 (Linear) at batch=1: RuntimeError: mat1 and mat2" in done.err
