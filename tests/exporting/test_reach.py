@@ -392,3 +392,34 @@ def test_a_model_that_differentiates_in_its_own_forward_is_exported(tmp_path, fo
         by_hand = -(slope * module.outer.weight) @ module.inner.weight
         assert np.abs(forces - by_hand.detach().numpy()).max() < 1e-5
         assert energy.shape == (3,)
+
+
+class Kept(nn.Module):
+    """Attention in which a mask says which keys are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x, keep):
+        heads = self.linear(x).unflatten(-1, (2, 4)).transpose(1, 2)
+        return F.scaled_dot_product_attention(heads, heads, heads, attn_mask=keep)
+
+
+@pytest.mark.parametrize(
+    ("name", "declared", "sample"),
+    [("Kept", "keep: bool[batch, 1, time, time]", "keep"), ("Masked", "mask: bool[batch, time]", "mask")],
+)
+def test_a_row_of_one_is_not_hidden(name, declared, sample):
+    spec = spec_of(name, SERIES, declared)
+    plan = make_plan(spec, nnkit.build(spec), ExportOptions())
+    assert plan.spec.inputs[1].sample == sample
+    rows_of_one = next(run.inputs[1] for run in plan.runs if run.sizes["time"] == 1)
+    assert rows_of_one.all() == (sample == "keep")
+    assert rows_of_one.any() == (sample == "keep")
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_weight_that_is_computed_before_each_call_is_copied(tmp_path):
+    module = nn.utils.weight_norm(nn.Linear(8, 4)).eval()
+    assert nnkit.export(module, tmp_path / "net.pt2", [torch.randn(2, 8)], format="pt2").verified
