@@ -211,7 +211,7 @@ def test_what_a_file_makes_of_a_mask_or_of_integers_is_compared(tmp_path, wrong,
 
 
 def test_masks_hide_no_whole_row_and_vary():
-    spec = spec_of("Masked", SERIES, "mask: bool[batch=50, time=3]")
+    spec = spec_of("Masked", "x: float32[batch=50, time=3, 8]", "mask: bool[batch, time]")
     mask = sample_inputs(spec)[1]
     assert mask.any(-1).all()
     assert not mask.all(-1).any()
