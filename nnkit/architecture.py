@@ -80,11 +80,11 @@ class TensorSpec:
     dtype: a torch dtype by name; `float` follows the dtype of the model.
     sample: how random values are drawn:
         `normal` (standard normal), `uniform` (between 0 and 1), `zeros`, `index` (integers from 0 to below
-        the size of `index_of`), `lengths` (integers from `least` to the size of `index_of`, one
-        of them equal to it), `mask` (bool, with both values in every row of two or more), `adjacency` (a
-        symmetric 0/1 matrix with a zero diagonal, last two axes), or `module:function`, called as
-        `function(shape, sizes, dtype, generator) -> Tensor` on the CPU, with the sizes of all dims and
-        config integers by name.
+        the size of `index_of`), `lengths` (integers from `least` to the size of `index_of`, one of them
+        equal to it), `mask` (bool, both values in every row, False in a row of one), `keep` (likewise, True
+        in a row of one), `adjacency` (a symmetric 0/1 matrix with a zero diagonal, last two axes), or
+        `module:function`, called as `function(shape, sizes, dtype, generator) -> Tensor` on the CPU, with
+        the sizes of all dims and config integers by name.
     index_of: for integers, the dim (or config field, or number) that they index or count.
     least: the smallest of `lengths`.
     description: what it holds, for `nnkit info`.

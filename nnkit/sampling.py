@@ -83,12 +83,14 @@ def _draw(
             return torch.randint(0, max(_limit(spec, tensor), 1), shape, generator=generator)
         case "mask":
             return _mask(shape, generator)
+        case "keep":
+            return ~_mask(shape, generator)
         case "lengths":
             return _lengths(tensor.least, _limit(spec, tensor), shape, generator)
         case "adjacency":
             upper = torch.triu(torch.rand(shape, generator=generator) < 0.5, diagonal=1)
             return (upper | upper.transpose(-1, -2)).float()
-    kinds = ("normal", "uniform", "zeros", "index", "mask", "lengths", "adjacency")
+    kinds = ("normal", "uniform", "zeros", "index", "mask", "keep", "lengths", "adjacency")
     raise UsageProblem(
         f"input {tensor.name!r} is to be sampled as {tensor.sample!r}, which is not known",
         did_you_mean(tensor.sample, kinds) or f"one of {', '.join(kinds)}, or module:function",

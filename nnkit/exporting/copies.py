@@ -13,12 +13,26 @@ PLAIN = (bool, int, float, str, type(None))
 
 def copy_of(module: M) -> M:
     """Return a copy with buffers and attributes of its own; parameters are shared, to save memory."""
-    memo: dict[int, object] = {id(each): each for each in module.parameters() if not is_lazy(each)}
-    for part in module.modules():
-        # What was computed from parameters, as torch's old weight_norm does; deepcopy refuses it.
-        computed = [each for each in vars(part).values() if isinstance(each, Tensor) and not each.is_leaf]
-        memo.update((id(each), each.detach().clone()) for each in computed)
-    return copy.deepcopy(module, memo)
+    shared = {id(each): each for each in module.parameters() if not is_lazy(each)}
+    return copy.deepcopy(module, {**shared, **_computed_in(module)})
+
+
+def whole_copy_of(module: M) -> M:
+    """Return a copy that shares nothing."""
+    return copy.deepcopy(module, _computed_in(module))
+
+
+def _computed_in(module: nn.Module) -> dict[int, object]:
+    """Return copies of attributes that were computed from parameters, which deepcopy refuses.
+
+    torch's old weight_norm leaves its weight so, and computes it anew before each call.
+    """
+    return {
+        id(each): each.detach().clone()
+        for part in module.modules()
+        for each in vars(part).values()
+        if isinstance(each, Tensor) and not each.is_leaf
+    }
 
 
 def state_of(module: nn.Module) -> Mapping[str, object]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from nnkit.exporting.calls import run_module
+from nnkit.exporting.copies import whole_copy_of
 from nnkit.exporting.tolerance import typical
 from nnkit.running import call, evaluate
 from nnkit.sampling import Inputs
@@ -123,7 +124,7 @@ def redrawn(module: nn.Module, names: Sequence[str], seed: int = 0) -> nn.Module
 
 
 def _in_float32(module: nn.Module) -> nn.Module:
-    whole = copy.deepcopy(module)
+    whole = whole_copy_of(module)
     return whole if any(each.dtype == torch.float64 for each in whole.parameters()) else whole.float()
 
 
@@ -201,7 +202,7 @@ def _stirred(
     names: set[str] | None,
 ) -> nn.Module | None:
     """Return a copy with noise on some parameters and measured statistics; None where it gives NaN."""
-    other = copy.deepcopy(module)
+    other = whole_copy_of(module)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in other.named_parameters():

@@ -3,7 +3,6 @@
 `pt2` is declared as a plugin's would be.
 """
 
-import copy
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from nnkit import metadata
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean, first_line
 from nnkit.exporting.capture import quiet
+from nnkit.exporting.copies import whole_copy_of
 from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.proof import Runner
 from nnkit.exporting.report import Proof
@@ -87,7 +87,7 @@ def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None
     # It gets a copy, so that whatever it does to the module is found by the comparison.
     args, keywords = plan.bind(module, plan.traced)
     request = WriteRequest(
-        spec=plan.spec, module=copy.deepcopy(module), path=path, inputs=args, keywords=keywords,
+        spec=plan.spec, module=whole_copy_of(module), path=path, inputs=args, keywords=keywords,
         dynamic=plan.dynamic, input_names=plan.input_names, output_names=plan.output_names,
     )  # fmt: skip
     try:

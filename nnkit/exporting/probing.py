@@ -1,6 +1,5 @@
 """What integers may be, found by running a module: nothing declares it, and indexing beyond a table fails."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from nnkit.architecture import Dim, TensorSpec
 from nnkit.errors import NnkitError
 from nnkit.exporting.calls import run_module
-from nnkit.exporting.copies import copy_of
+from nnkit.exporting.copies import copy_of, whole_copy_of
 from nnkit.exporting.sizes import PRIMES, Sizes, completed, traced_sizes
 from nnkit.sampling import Inputs, dtype_of, sample_inputs
 from nnkit.spec import ModelSpec
@@ -28,14 +27,19 @@ def with_found_limits(
     """
     assumed = []
     for place, tensor in enumerate(spec.inputs):
+        if not spec.plugin and tensor.sample == "mask" and _Probe(spec, module, place).keeps(dims):
+            spec = _with_input(spec, place, replace(tensor, sample="keep"))
         if spec.plugin or tensor.sample != "zeros" or not is_integer(dtype_of(spec, tensor)):
             continue
         found = _Probe(spec, module, place).find(dims)
         assumed.append(_sentence(tensor, found))
-        inputs = list(spec.inputs)
-        inputs[place] = replace(tensor, sample=found.sample, index_of=found.index_of)
-        spec = replace(spec, architecture=replace(spec.architecture, inputs=tuple(inputs)))
+        spec = _with_input(spec, place, replace(tensor, sample=found.sample, index_of=found.index_of))
     return spec, tuple(assumed)
+
+
+def _with_input(spec: ModelSpec, place: int, tensor: TensorSpec) -> ModelSpec:
+    inputs = (*spec.inputs[:place], tensor, *spec.inputs[place + 1 :])
+    return replace(spec, architecture=replace(spec.architecture, inputs=inputs))
 
 
 def is_integer(dtype: torch.dtype) -> bool:
@@ -95,13 +99,13 @@ def _moved(module: nn.Module, names: Sequence[str], inputs: Inputs, place: int) 
 
 
 class _Probe:
-    """Fills one integer input with a value and sees whether forward takes it."""
+    """Fills one input with a value and sees what forward makes of it."""
 
     def __init__(self, spec: ModelSpec, module: nn.Module, place: int) -> None:
         self._spec, self._place = spec, place
         on_cpu = all(each.device.type == "cpu" for each in module.parameters())
         # An index that is out of range ends the whole context of an accelerator.
-        self._module = copy_of(module) if on_cpu else copy.deepcopy(module).cpu()
+        self._module = copy_of(module) if on_cpu else whole_copy_of(module).cpu()
 
     def find(self, dims: Mapping[str, Dim]) -> _Found:
         """Return how to draw the integers: below a number or a dim, or as lengths.
@@ -120,6 +124,20 @@ class _Probe:
         known = [limit for limit in limits if limit is not None]
         return _Found("index", min(known)) if known else _Found("index", SMALL, limited=False)
 
+    def keeps(self, dims: Mapping[str, Dim]) -> bool:
+        """Whether True in a mask keeps and False hides: where all is hidden, outputs are 0 or not finite."""
+        inputs = sample_inputs(
+            self._spec, sizes=traced_sizes(dims, {name: self._spec.sizes[name] for name in dims})
+        )
+        empty = [self._is_empty(inputs, value) for value in (0, 1)]
+        return empty == [True, False]
+
+    def _is_empty(self, inputs: Inputs, value: int) -> bool:
+        outputs = self._outputs(inputs, value) or []
+        return any(
+            not each.isfinite().all() or not each.any() for each in outputs if each.is_floating_point()
+        )
+
     def _limit(self, sizes: Sizes) -> int | None:
         inputs = sample_inputs(self._spec, sizes=sizes)
         if not inputs[self._place].numel():
@@ -136,10 +154,12 @@ class _Probe:
         return high
 
     def _takes(self, inputs: Inputs, value: int) -> bool:
+        return self._outputs(inputs, value) is not None
+
+    def _outputs(self, inputs: Inputs, value: int) -> list[Tensor] | None:
         filled: Tensor = torch.full_like(inputs[self._place], value)
         try:
             others = (*inputs[: self._place], filled, *inputs[self._place + 1 :])
-            run_module(self._module, self._spec.input_names, others)
+            return run_module(self._module, self._spec.input_names, others)
         except NnkitError:
-            return False
-        return True
+            return None

@@ -90,24 +90,16 @@ class Prover:
         start, own = time.perf_counter(), self._own
         equal = candidate.equal(own.module)
         own.check_repeatable()
-        effects, vain = own.effects([]), dict(own.uninformative)
+        effects = own.effects([])
         pairs: list[Pair] = []
         checks: list[Check] = []
         others: set[str] = set()
-        if vain or effects is None or effects.unseen:
-            other = self._other(candidate.replaceable)
-            runner = other and _loaded(partial(candidate.with_weights, other.module), candidate.name)
-            if other and runner:
-                pairs.append(Pair(candidate, runner, other, "perturbed"))
-                checks += self._run_all(pairs[0], self._plan.runs)
-                others = _seen(other.effects(checks))
-                still = other.uninformative
-                vain = {name: why for name, why in vain.items() if name in still or why == NOT_FINITE}
-        for name, why in vain.items():
-            raise VerificationFailed(
-                f"output {name!r} {why}, which proves nothing",
-                "give it inputs that show in it, or use --no-verify",
-            )
+        if own.uninformative or effects is None or effects.unseen:
+            pairs = self._with_other_weights(candidate)
+            for pair in pairs:
+                checks += self._run_all(pair, self._plan.runs)
+                others = _seen(pair.reference.effects(checks))
+        _check_informative(own, pairs)
         pairs.append(Pair(candidate, _loaded(candidate.runner, candidate.name), own, "own"))
         found = self._run_all(pairs[-1], self._plan.runs)
         unread = self._vary_each_input(pairs)
@@ -122,6 +114,14 @@ class Prover:
             pairs[-1].runner.name, (*checks, *found), coverage, equal, seconds, reach,
             self._plan.assumed, unread,
         )  # fmt: skip
+
+    def _with_other_weights(self, candidate: Candidate) -> list["Pair"]:
+        """Return the file with perturbed weights, if there are any that its outputs feel."""
+        other = self._other(candidate.replaceable)
+        if other is None:
+            return []
+        runner = _loaded(partial(candidate.with_weights, other.module), candidate.name)
+        return [Pair(candidate, runner, other, "perturbed")]
 
     def _other(self, replaceable: set[str] | None) -> Reference | None:
         """Return the module with perturbed weights, where there are any that its outputs feel."""
@@ -211,6 +211,16 @@ class Pair:
     def with_others(self) -> str:
         """What is said of the weights."""
         return " with perturbed weights" if self.weights == "perturbed" else ""
+
+
+def _check_informative(own: Reference, others: list[Pair]) -> None:
+    """Raise VerificationFailed for an output that proves nothing, with other weights neither."""
+    for name, why in own.uninformative.items():
+        if why == NOT_FINITE or all(name in pair.reference.uninformative for pair in others):
+            raise VerificationFailed(
+                f"output {name!r} {why}, which proves nothing",
+                "give it inputs that show in it, or use --no-verify",
+            )
 
 
 def _is_another(pair: Pair, run: Run, check: Check) -> VerificationFailed:

@@ -1,6 +1,5 @@
 """The module that a file is compared with: its results, and what of them can prove anything."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.exporting.calls import call_module
 from nnkit.exporting.comparison import compare, words
-from nnkit.exporting.copies import changed_between, copy_of, state_of
+from nnkit.exporting.copies import changed_between, copy_of, state_of, whole_copy_of
 from nnkit.exporting.coverage import Effects, effects_of, redrawn
 from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.report import Check
@@ -63,8 +62,8 @@ class Reference:
         first = self.outputs(run)
         if differs := self._difference(first, self.compute(run)):
             raise VerificationFailed(
-                f"{name} is random: {differs} between two runs of the module itself on the same inputs, "
-                "so nothing can be proven",
+                f"{name} is random: output {differs[0]!r} of two runs of the module itself on the same "
+                f"inputs {differs[1]}, so nothing can be proven",
                 "take the randomness out of forward in eval mode, or use --no-verify",
             )
         # One copy that is called again and again, where the results so far were those of fresh ones.
@@ -76,19 +75,20 @@ class Reference:
             if differs := self._difference(first, again):
                 what = changed[0] if changed else "something outside of its buffers and attributes"
                 raise VerificationFailed(
-                    f"{name} is stateful: forward changes {what}, and with it the result: {differs} "
-                    "from one call to the next, which a file can't repeat",
+                    f"{name} is stateful: forward changes {what}, and with it the result: output "
+                    f"{differs[0]!r} {differs[1]} from one call to the next, which a file can't repeat",
                     "take the state as an input and return it, or reset it in forward; or use --no-verify",
                 )
             if not changed:
                 break
 
-    def _difference(self, expected: Sequence[Tensor], results: Sequence[Tensor]) -> str:
+    def _difference(self, expected: Sequence[Tensor], results: Sequence[Tensor]) -> tuple[str, str] | None:
+        """Return the first output that is another, and how; None where all are the same."""
         for name, first, second in zip(self._plan.output_names, expected, results, strict=True):
             check = compare(self._plan.runs[0], name, second, first, "own")
             if not check.passed and not (first.is_floating_point() and first.isnan().any()):
-                return f"output {name!r} {check.problem}"
-        return ""
+                return name, check.problem
+        return None
 
     def rounding(self, run: Run, index: int) -> float:
         """Return how far an output may be off for the rounding that the module itself makes.
@@ -113,7 +113,7 @@ class Reference:
     @cached_property
     def _exact(self) -> nn.Module | None:
         kinds = {each.dtype for each in self.module.parameters()}
-        return None if torch.float64 in kinds else copy.deepcopy(self.module).double()
+        return None if torch.float64 in kinds else whole_copy_of(self.module).double()
 
     def effects(self, checks: list[Check]) -> Effects | None:
         """Return the effect of each parameter, beside what was allowed in these checks of the outputs."""

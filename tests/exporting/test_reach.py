@@ -211,7 +211,7 @@ def test_what_a_file_makes_of_a_mask_or_of_integers_is_compared(tmp_path, wrong,
 
 
 def test_masks_hide_no_whole_row_and_vary():
-    spec = spec_of("Masked", SERIES, "mask: bool[batch=50, time=3]")
+    spec = spec_of("Masked", "x: float32[batch=50, time=3, 8]", "mask: bool[batch, time]")
     mask = sample_inputs(spec)[1]
     assert mask.any(-1).all()
     assert not mask.all(-1).any()
@@ -392,3 +392,43 @@ def test_a_model_that_differentiates_in_its_own_forward_is_exported(tmp_path, fo
         by_hand = -(slope * module.outer.weight) @ module.inner.weight
         assert np.abs(forces - by_hand.detach().numpy()).max() < 1e-5
         assert energy.shape == (3,)
+
+
+class Kept(nn.Module):
+    """Attention in which a mask says which keys are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x, keep):
+        heads = self.linear(x).unflatten(-1, (2, 4)).transpose(1, 2)
+        return F.scaled_dot_product_attention(heads, heads, heads, attn_mask=keep)
+
+
+@pytest.mark.parametrize(
+    ("name", "declared", "sample"),
+    [("Kept", "keep: bool[batch, 1, time, time]", "keep"), ("Masked", "mask: bool[batch, time]", "mask")],
+)
+def test_a_row_of_one_is_not_hidden(name, declared, sample):
+    spec = spec_of(name, SERIES, declared)
+    plan = make_plan(spec, nnkit.build(spec), ExportOptions())
+    assert plan.spec.inputs[1].sample == sample
+    rows_of_one = next(run.inputs[1] for run in plan.runs if run.sizes["time"] == 1)
+    assert rows_of_one.all() == (sample == "keep")
+    assert rows_of_one.any() == (sample == "keep")
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.utils.weight_norm(nn.Linear(8, 4))
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_weight_that_is_computed_before_each_call_is_copied(tmp_path):
+    report = nnkit.export(spec_of("Normed", "x: float32[batch, 8]"), tmp_path / "net.pt2", format="pt2")
+    assert report.proof.coverage.share == 1
