@@ -12,6 +12,7 @@ from nnkit import metadata
 from nnkit.building import build_module
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_mean
 from nnkit.exporting import formats
+from nnkit.exporting.calls import fill_lazy
 from nnkit.exporting.coverage import perturbed
 from nnkit.exporting.onnx_file import OnnxFile, axes_of, load, ports_of
 from nnkit.exporting.plan import Plan, make_plan
@@ -61,6 +62,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
 
 def _safetensors(request: VerifyRequest) -> Proof:
     module = build_module(request.spec, request.host)
+    fill_lazy(module, request.spec, request.inputs)
     stored = copy.deepcopy(module)
     try:
         load_weights(stored, request.path)
@@ -76,6 +78,7 @@ def _onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
     spec, options = _as_in_the_file(request.path, request.spec, told.get("signature"))
     from_file = spec.weights is not None and not request.named
     module = build_module(replace(spec, weights=None) if from_file else spec, request.host)
+    fill_lazy(module, spec, request.inputs)
     try:
         plan = make_plan(spec, module, options, request.inputs)
     except UsageProblem as problem:  # the names are the file's, one for each of its inputs and outputs
@@ -211,6 +214,7 @@ def _declared(request: VerifyRequest, exporter: Exporter) -> Proof:
             f"{request.path.name} was made with the weights {spec.weights}", "name the file: --weights FILE"
         )
     module = build_module(spec, request.host)
+    fill_lazy(module, spec, request.inputs)
     plan: Plan = make_plan(spec, module, options, request.inputs)
     file = formats.DeclaredFile(exporter, request.path, plan)
     return Prover(module, plan, request.progress).prove(file)
