@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -23,6 +23,9 @@ from nnkit.hookspecs import Exporter, ExportOptions, Host
 from nnkit.sampling import Inputs
 from nnkit.spec import ModelSpec
 from nnkit.weights import digest, load_weights
+
+if TYPE_CHECKING:
+    from onnx import ValueInfoProto
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,8 @@ def _as_in_the_file(
             f"{path.name} is not the model: its inputs are {there}, {spec.name} takes {len(spec.inputs)}",
             "name another model: --against ARCH",
         )
+    inputs = in_order_of([each.name for each in spec.inputs], inputs)
+    outputs = in_order_of([each.name for each in spec.outputs], outputs)
     sizes: dict[str, int] = {}
     dims = spec.architecture.dims_for(spec.config)
     for port, tensor in zip(inputs, spec.inputs, strict=True):
@@ -186,6 +191,19 @@ def _as_in_the_file(
         fixed=frozenset(fixed), input_names=tuple(names["inputs"]), output_names=tuple(names["outputs"])
     )
     return spec.with_sizes({name: sizes[name] for name in fixed if name in sizes}), options
+
+
+def in_order_of(names: Sequence[str], ports: "Sequence[ValueInfoProto]") -> "list[ValueInfoProto]":
+    """Return the ports of a file in the order of the names in the model: a port belongs to its own name.
+
+    Those with names that the model doesn't have are taken in the order that they have in the file.
+    """
+    by_name = {each.name: each for each in ports}
+    others = [each for each in ports if each.name not in names]
+    found = [
+        by_name[name] if name in by_name else others.pop(0) for name in names if name in by_name or others
+    ]
+    return [*found, *others]
 
 
 def _exporter(request: VerifyRequest) -> Exporter:
