@@ -15,7 +15,7 @@ from nnkit.exporting import formats
 from nnkit.exporting.calls import fill_lazy
 from nnkit.exporting.coverage import perturbed
 from nnkit.exporting.onnx_file import OnnxFile, axes_of, load, ports_of
-from nnkit.exporting.plan import Plan, make_plan
+from nnkit.exporting.plan import Plan, make_plan, with_output_names
 from nnkit.exporting.proof import Prover
 from nnkit.exporting.report import Coverage, Proof, VerifyReport
 from nnkit.exporting.safetensors import compare_states
@@ -83,7 +83,8 @@ def _onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
     module = build_module(replace(spec, weights=None) if from_file else spec, request.host)
     fill_lazy(module, spec, request.inputs)
     try:
-        plan = make_plan(spec, module, options, request.inputs)
+        plan = make_plan(spec, module, replace(options, output_names=None), request.inputs)
+        plan = with_output_names(plan, options.output_names or ())
     except UsageProblem as problem:  # the names are the file's, one for each of its inputs and outputs
         raise VerificationFailed(
             f"{request.path.name} is not the model: it has {problem.message}", "name another: --against ARCH"
