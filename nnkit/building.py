@@ -1,12 +1,13 @@
 """ModelSpec -> nn.Module, on any device or on none."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nnkit import __version__
 from nnkit.errors import NnkitError, PluginProblem, first_line
@@ -35,21 +36,28 @@ def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu"
     else:
         from nnkit.weights import load_weights
 
-        module = _to_be_loaded(spec, host)
+        module = build_to_load(spec, host)
         load_weights(module, Path(spec.weights), spec.strict)
     module = move(module, device)
     set_mode(module, training=False)
     return module
 
 
-def _to_be_loaded(spec: ModelSpec, host: Host) -> nn.Module:
+def build_to_load(spec: ModelSpec, host: Host) -> nn.Module:
     """Return a module whose parameters a file will fill: not initialised, where that can be."""
     if spec.strict:
-        try:
-            return build_without_weights(spec, host, limit=2**63)
-        except NnkitError:  # a constructor that computes with its weights
-            pass
+        with suppress(NnkitError):  # of a constructor that reads its weights
+            module = build_without_weights(spec, host, limit=2**63)
+            if not any(each.is_meta for each in _tensors_beside_parameters(module)):
+                return module
     return convert(_construct(spec, host), spec.dtype)
+
+
+def _tensors_beside_parameters(module: nn.Module) -> Iterator[Tensor]:
+    """Yield buffers and attributes, which a constructor may compute from the parameters."""
+    yield from module.buffers()
+    for part in module.modules():
+        yield from (each for each in vars(part).values() if isinstance(each, Tensor))
 
 
 @dataclass(frozen=True)

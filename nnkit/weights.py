@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from nnkit import metadata
 from nnkit.errors import NnkitError, UsageProblem
@@ -28,6 +29,11 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
     """
     state = read_weights(path)
     own = module.state_dict()
+    if halves := _different_halves(module, state):
+        raise UsageProblem(
+            f"{halves[0]} and {halves[1]} are one tensor in the model, and have different values in {path}",
+            "load a file in which they are equal, or untie them in the model",
+        )
     try:
         result = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -140,8 +146,29 @@ def _not_tied(module: nn.Module, missing: set[str]) -> set[str]:
     return {name for name in missing if name not in state or _identity(state[name]) not in there}
 
 
+def _different_halves(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, str] | None:
+    """Return two names of one tensor of the module that have different values in a file, if there are any."""
+    first: dict[tuple[object, ...], str] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if name in state and isinstance(tensor, Tensor) and not is_lazy(tensor):
+            other = first.setdefault(_identity(tensor), name)
+            if not _equal(state[other], state[name]):
+                return other, name
+    return None
+
+
+def _equal(left: Tensor, right: Tensor) -> bool:
+    """Whether two tensors are the same bit for bit, NaN included."""
+    if left is right:
+        return True
+    if (left.shape, left.dtype) != (right.shape, right.dtype):
+        return False
+    one, other = (each.detach().contiguous().reshape(-1).view(torch.uint8) for each in (left, right))
+    return torch.equal(one, other)
+
+
 def _identity(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
-    return tensor.data_ptr() if tensor.numel() else id(tensor), tuple(tensor.shape), tensor.stride()
+    return tensor.data_ptr() or id(tensor), tuple(tensor.shape), tensor.stride()
 
 
 def _misfit(path: Path, faults: Mapping[str, list[str]]) -> UsageProblem:

@@ -230,3 +230,31 @@ def test_weights_from_a_file_are_not_drawn_first(files, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "normal_", drawn)
     module = nnkit.build("simple-cnn", weights=str(files / "w.pt"))
     assert torch.equal(module.fc2.bias, torch.load(files / "w.pt")["fc2.bias"])
+
+
+class TiedHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids):
+        return self.head(self.table(ids))
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_halves_of_a_tied_weight_that_differ_are_an_error_that_names_both(tmp_path, name):
+    def save(state):
+        (save_file if name.endswith("safetensors") else torch.save)(state, tmp_path / name)
+
+    state = {key: each.clone() for key, each in TiedHead().state_dict().items()}
+    save(state)
+    module = TiedHead()
+    load_weights(module, tmp_path / name)
+    assert torch.equal(module.head.weight, state["table.weight"])
+    state["head.weight"][2, 3] += 1
+    save(state)
+    for strict in (True, False):
+        with pytest.raises(UsageProblem, match=r"table\.weight and head\.weight are one tensor"):
+            load_weights(module, tmp_path / name, strict)
+    assert torch.equal(module.head.weight, state["table.weight"])  # nothing was loaded

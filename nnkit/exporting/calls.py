@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from nnkit.errors import NnkitError, first_line
 from nnkit.exporting.copies import copy_of
 from nnkit.running import evaluate, evaluate_tensors
-from nnkit.sampling import Inputs
+from nnkit.sampling import Inputs, sample_inputs
+from nnkit.spec import ModelSpec
 from nnkit.tensors import in_reals
 from nnkit.user_lines import at_line
 
@@ -21,6 +24,15 @@ def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[
     names: of the inputs. Raises NnkitError when forward fails.
     """
     return call_module(copy_of(module), names, inputs)
+
+
+def fill_lazy(module: nn.Module, spec: ModelSpec, given: Inputs | None = None) -> None:
+    """Run a module once that has lazy parameters, so that they get their shapes, and values from the seed."""
+    if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        inputs = given if given is not None else sample_inputs(spec)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(spec.seed)
+            call_module(module, spec.input_names, inputs)
 
 
 def run_forward(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Any:

@@ -11,6 +11,7 @@ from nnkit.building import build_module
 from nnkit.devices import find_device
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.exporting import formats
+from nnkit.exporting.calls import fill_lazy
 from nnkit.exporting.copies import copy_of
 from nnkit.exporting.files import staged
 from nnkit.exporting.plan import make_plan
@@ -36,6 +37,7 @@ def _export(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
     with staged(request.path, request.force) as path:
         request.progress(f"building {request.spec.name}")
         module = build_module(request.spec, request.host, device)
+        fill_lazy(module, request.spec, request.inputs)
         if request.options.float32_io and (dtype := main_dtype(module)) != "float16":
             raise UsageProblem(
                 f"--float32-io is for float16 models, this one is {dtype}", "add --dtype float16"

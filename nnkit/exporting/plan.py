@@ -142,6 +142,16 @@ def make_plan(
     return Plan(spec, main_dtype(module), inputs, outputs, free, runs, device, given is not None, assumed)
 
 
+def with_output_names(plan: Plan, names: Sequence[str]) -> Plan:
+    """Return the plan for a file whose outputs have these names, in any order where they are the model's own.
+
+    Raises UsageProblem where their number is another.
+    """
+    if set(names) == set(plan.output_names):
+        return plan
+    return replace(plan, outputs=_renamed(plan.outputs, names, "output"))
+
+
 def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
     """Run `module` for the first time, on inputs as `spec` declares them, and return what it returns.
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nnkit import metadata
-from nnkit.building import build_without_weights
+from nnkit.building import build_to_load
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed
 from nnkit.exporting.report import Check, Proof
 from nnkit.exporting.stamp import stamp
@@ -129,7 +129,7 @@ def prove_safetensors(path: Path, module: nn.Module, spec: ModelSpec, host: Host
     """Read the file into a fresh module and compare every tensor, bit for bit."""
     if metadata.read(path)["spec"] != replace(spec, weights=None, strict=True).to_dict():
         raise VerificationFailed(f"{path.name} lost its ModelSpec")
-    fresh = build_without_weights(spec, host, limit=2**63)
+    fresh = build_to_load(replace(spec, strict=True), host)
     try:
         load_weights(fresh, path)
     except NnkitError as error:

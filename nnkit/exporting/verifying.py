@@ -4,7 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -12,9 +12,10 @@ from nnkit import metadata
 from nnkit.building import build_module
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_mean
 from nnkit.exporting import formats
+from nnkit.exporting.calls import fill_lazy
 from nnkit.exporting.coverage import perturbed
 from nnkit.exporting.onnx_file import OnnxFile, axes_of, load, ports_of
-from nnkit.exporting.plan import Plan, make_plan
+from nnkit.exporting.plan import Plan, make_plan, with_output_names
 from nnkit.exporting.proof import Prover
 from nnkit.exporting.report import Coverage, Proof, VerifyReport
 from nnkit.exporting.safetensors import compare_states
@@ -22,6 +23,9 @@ from nnkit.hookspecs import Exporter, ExportOptions, Host
 from nnkit.sampling import Inputs
 from nnkit.spec import ModelSpec
 from nnkit.weights import digest, load_weights
+
+if TYPE_CHECKING:
+    from onnx import ValueInfoProto
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
 
 def _safetensors(request: VerifyRequest) -> Proof:
     module = build_module(request.spec, request.host)
+    fill_lazy(module, request.spec, request.inputs)
     stored = copy.deepcopy(module)
     try:
         load_weights(stored, request.path)
@@ -76,8 +81,10 @@ def _onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
     spec, options = _as_in_the_file(request.path, request.spec, told.get("signature"))
     from_file = spec.weights is not None and not request.named
     module = build_module(replace(spec, weights=None) if from_file else spec, request.host)
+    fill_lazy(module, spec, request.inputs)
     try:
-        plan = make_plan(spec, module, options, request.inputs)
+        plan = make_plan(spec, module, replace(options, output_names=None), request.inputs)
+        plan = with_output_names(plan, options.output_names or ())
     except UsageProblem as problem:  # the names are the file's, one for each of its inputs and outputs
         raise VerificationFailed(
             f"{request.path.name} is not the model: it has {problem.message}", "name another: --against ARCH"
@@ -168,6 +175,8 @@ def _as_in_the_file(
             f"{path.name} is not the model: its inputs are {there}, {spec.name} takes {len(spec.inputs)}",
             "name another model: --against ARCH",
         )
+    inputs = in_order_of([each.name for each in spec.inputs], inputs)
+    outputs = in_order_of([each.name for each in spec.outputs], outputs)
     sizes: dict[str, int] = {}
     dims = spec.architecture.dims_for(spec.config)
     for port, tensor in zip(inputs, spec.inputs, strict=True):
@@ -183,6 +192,19 @@ def _as_in_the_file(
         fixed=frozenset(fixed), input_names=tuple(names["inputs"]), output_names=tuple(names["outputs"])
     )
     return spec.with_sizes({name: sizes[name] for name in fixed if name in sizes}), options
+
+
+def in_order_of(names: Sequence[str], ports: "Sequence[ValueInfoProto]") -> "list[ValueInfoProto]":
+    """Return the ports of a file in the order of the names in the model: a port belongs to its own name.
+
+    Those with names that the model doesn't have are taken in the order that they have in the file.
+    """
+    by_name = {each.name: each for each in ports}
+    others = [each for each in ports if each.name not in names]
+    found = [
+        by_name[name] if name in by_name else others.pop(0) for name in names if name in by_name or others
+    ]
+    return [*found, *others]
 
 
 def _exporter(request: VerifyRequest) -> Exporter:
@@ -211,6 +233,7 @@ def _declared(request: VerifyRequest, exporter: Exporter) -> Proof:
             f"{request.path.name} was made with the weights {spec.weights}", "name the file: --weights FILE"
         )
     module = build_module(spec, request.host)
+    fill_lazy(module, spec, request.inputs)
     plan: Plan = make_plan(spec, module, options, request.inputs)
     file = formats.DeclaredFile(exporter, request.path, plan)
     return Prover(module, plan, request.progress).prove(file)

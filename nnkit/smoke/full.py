@@ -59,11 +59,18 @@ def _learn(subject: Subject, rate: float) -> tuple[float, float]:
     if not parameters:
         raise Skipped("it has no parameters")
     optimiser = torch.optim.Adam(parameters, lr=rate)
-    targets = [tensor.detach().roll(1, 0) for _, tensor in subject.outputs(module, inputs)]
+
+    def outputs() -> Outputs:
+        # A number (a loss beside the outputs) is no result of one sample: it has no target.
+        return [(declared, each) for declared, each in subject.outputs(module, inputs) if each.ndim]
+
+    targets = [tensor.detach().roll(1, 0) for _, tensor in outputs()]
+    if not targets:
+        raise Skipped("it returns numbers only, which follow from no single sample")
     losses = []
     for _ in range(LESSONS):
         optimiser.zero_grad()
-        loss = _distance(subject.outputs(module, inputs), targets)
+        loss = _distance(outputs(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(float(loss.detach()))

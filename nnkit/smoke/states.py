@@ -12,6 +12,7 @@ from nnkit.errors import first_line
 from nnkit.precision import convert
 from nnkit.smoke.subject import Failed, Skipped, Subject, Warned, largest_difference
 
+HOOKS = "torch.nn.utils."
 DEEP = 3  # containers within containers that are looked into
 
 
@@ -29,12 +30,20 @@ def hidden(module: nn.Module) -> Iterator[tuple[str, Tensor | nn.Module]]:
     """Yield the tensors and modules in plain attributes and containers there, with their paths."""
     known = _known(module)
     for path, each in module.named_modules():
+        computed = _computed_by_torch(each)
         for name, value in vars(each).items():
-            if name in ("_parameters", "_buffers", "_modules"):
+            if name in ("_parameters", "_buffers", "_modules") or name in computed:
                 continue
             for place, found in _held(value, name):
                 if id(found) not in known:
                     yield f"{path + '.' if path else ''}{place}", found
+
+
+def _computed_by_torch(module: nn.Module) -> set[str]:
+    """Return the attributes that a hook of torch's (spectral norm, pruning) sets before each forward."""
+    hooks = [each for each in module._forward_pre_hooks.values() if type(each).__module__.startswith(HOOKS)]
+    names = (getattr(each, name, None) for each in hooks for name in ("name", "_tensor_name"))
+    return {name for name in names if isinstance(name, str)}
 
 
 def _known(module: nn.Module) -> set[int]:
