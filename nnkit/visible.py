@@ -11,6 +11,7 @@ HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of control and format characters, surrogates, line and paragraph separators."""
 
 LONGEST = 2000  # characters of a message
+LONGEST_VALUE = 200  # characters of a value in it
 
 
 def visible(text: str) -> str:
@@ -41,4 +42,5 @@ def brief(value: object) -> str:
     shortener = reprlib.Repr()
     shortener.maxlevel = 3
     shortener.maxstring = shortener.maxother = shortener.maxlong = 80
-    return shortener.repr(value)
+    text = shortener.repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

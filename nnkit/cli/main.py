@@ -174,7 +174,11 @@ def _problem_of(error: BaseException) -> NnkitError:
 
 def ended_from_within(error: BaseException) -> NnkitError:
     """Return the problem that code of a model or a plugin ended the command, by `sys.exit` or the like."""
-    message = f"code of a model or a plugin ended the command: {type(error).__name__}: {error}"
+    from nnkit.user_lines import at_line
+
+    message = (
+        f"code of a model or a plugin ended the command: {type(error).__name__}: {error}{at_line(error)}"
+    )
     return NnkitError(message, "see where: repeat with -v")
 
 
