@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from nnkit.visible import brief
 KEY = "nnkit"
 SUFFIXES = (".onnx", ".safetensors", ".pt2")
 INDEX = ".safetensors.index.json"
+LONGEST = 2**24  # bytes of what nnkit writes into a file
 
 damaged = damaged_file
 
@@ -155,8 +157,21 @@ def _read_archive(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
-            return archive.read(names[0]).decode() if names else None
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+            if not names:
+                return None
+            with archive.open(names[0]) as member:  # however much it claims to hold
+                text = member.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise damaged(path, f"its ModelSpec takes more than {LONGEST:,} bytes")
+        return text.decode()
+    except (
+        zipfile.BadZipFile,
+        UnicodeDecodeError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        zlib.error,
+    ) as error:
         raise damaged(path, error) from error
 
 
