@@ -18,6 +18,8 @@ from nnkit.visible import brief
 KEY = "nnkit"
 SUFFIXES = (".onnx", ".safetensors", ".pt2")
 INDEX = ".safetensors.index.json"
+WHOLE = "sha256_of_all"
+"""In a shard that nnkit wrote: the digest of the tensors of all shards, which is that of the index."""
 LONGEST = 2**24  # bytes of what nnkit writes into a file
 
 damaged = damaged_file
@@ -151,6 +153,21 @@ def check_found(path: Path, where: Mapping[str, str], found: Collection[str]) ->
     """Raise NnkitError when a tensor that an index names isn't in the shards."""
     if lacking := [name for name in where if name not in found]:
         raise damaged(path, f"{', '.join(lacking[:3])} should be in {where[lacking[0]]} and isn't")
+
+
+def check_shards(path: Path, shards: Collection[str]) -> None:
+    """Raise NnkitError where the shards of an index that nnkit wrote are those of another export."""
+    if not is_ours(path):
+        return
+    wanted = read(path).get("sha256")
+    for shard in shards:
+        place = path.parent / shard
+        found = read(place).get(WHOLE, wanted) if is_ours(place) else None
+        if found != wanted:
+            raise NnkitError(
+                f"{path.name} and {shard} don't belong together: one is newer than the other",
+                "export it again, or fetch all of its files again",
+            )
 
 
 def _read_archive(path: Path) -> str | None:

@@ -92,7 +92,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_shards(path: Path) -> dict[str, Tensor]:
     where, _ = metadata.read_index(path)
     tensors: dict[str, Tensor] = {}
-    for shard in dict.fromkeys(where.values()):
+    shards = dict.fromkeys(where.values())
+    metadata.check_shards(path, shards)
+    for shard in shards:
         tensors |= _read_safetensors(path.parent / shard)
     metadata.check_found(path, where, tensors)
     return tensors

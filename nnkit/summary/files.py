@@ -89,7 +89,9 @@ def _sharded(path: Path, stats: bool) -> FileReport:
     where, told = metadata.read_index(path)
     files: dict[str, int] = {}
     tensors: list[FileTensor] = []
-    for shard in dict.fromkeys(where.values()):
+    shards = dict.fromkeys(where.values())
+    metadata.check_shards(path, shards)
+    for shard in shards:
         files[shard] = (path.parent / shard).stat().st_size
         tensors += _safetensors(path.parent / shard, stats, shard)[1]
     names = Counter(each.name for each in tensors)
