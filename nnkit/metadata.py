@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from nnkit.visible import brief
 KEY = "nnkit"
 SUFFIXES = (".onnx", ".safetensors", ".pt2")
 INDEX = ".safetensors.index.json"
+WHOLE = "sha256_of_all"
+"""In a shard that nnkit wrote: the digest of the tensors of all shards, which is that of the index."""
+LONGEST = 2**24  # bytes of what nnkit writes into a file
 
 damaged = damaged_file
 
@@ -151,12 +155,40 @@ def check_found(path: Path, where: Mapping[str, str], found: Collection[str]) ->
         raise damaged(path, f"{', '.join(lacking[:3])} should be in {where[lacking[0]]} and isn't")
 
 
+def check_shards(path: Path, shards: Collection[str]) -> None:
+    """Raise NnkitError where the shards of an index that nnkit wrote are those of another export."""
+    if not is_ours(path):
+        return
+    wanted = read(path).get("sha256")
+    for shard in shards:
+        place = path.parent / shard
+        found = read(place).get(WHOLE, wanted) if is_ours(place) else None
+        if found != wanted:
+            raise NnkitError(
+                f"{path.name} and {shard} don't belong together: one is newer than the other",
+                "export it again, or fetch all of its files again",
+            )
+
+
 def _read_archive(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
-            return archive.read(names[0]).decode() if names else None
-    except (zipfile.BadZipFile, UnicodeDecodeError) as error:
+            if not names:
+                return None
+            with archive.open(names[0]) as member:  # however much it claims to hold
+                text = member.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise damaged(path, f"its ModelSpec takes more than {LONGEST:,} bytes")
+        return text.decode()
+    except (
+        zipfile.BadZipFile,
+        UnicodeDecodeError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        zlib.error,
+    ) as error:
         raise damaged(path, error) from error
 
 

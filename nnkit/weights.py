@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -97,7 +98,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _read_shards(path: Path) -> dict[str, Tensor]:
     where, _ = metadata.read_index(path)
     tensors: dict[str, Tensor] = {}
-    for shard in dict.fromkeys(where.values()):
+    shards = dict.fromkeys(where.values())
+    metadata.check_shards(path, shards)
+    for shard in shards:
         tensors |= _read_safetensors(path.parent / shard)
     metadata.check_found(path, where, tensors)
     return tensors
@@ -108,6 +111,7 @@ def read_pickled(path: Path, device: str = "cpu") -> object:
 
     Raises NnkitError for anything else, and for a damaged file.
     """
+    _check_unpacked(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of TorchScript archives
@@ -117,8 +121,21 @@ def read_pickled(path: Path, device: str = "cpu") -> object:
             f"{path} holds more than tensors and plain data, and was not run: {_reason(error)}",
             "save the state dict alone: torch.save(model.state_dict(), file), or convert it to safetensors",
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, AttributeError, KeyError) as error:
+    except Exception as error:  # torch has no class of its own for what it can't read
         raise metadata.damaged(path, _reason(error)) from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raise NnkitError for an archive that unpacks to more than it takes, as none of torch.save does."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise metadata.damaged(path, error) from error
+    if unpacked > path.stat().st_size:
+        raise metadata.damaged(path, f"it unpacks to {unpacked:,} bytes, which torch.save never writes")
 
 
 def _reason(error: Exception) -> str:

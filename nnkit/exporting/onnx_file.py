@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nnkit import external_data, metadata
 from nnkit.axes import size_of
-from nnkit.errors import VerificationFailed
+from nnkit.errors import VerificationFailed, first_line
 from nnkit.exporting.calls import call_module
 from nnkit.exporting.initializers import (
     Fold,
@@ -179,7 +179,12 @@ class OnnxFile:
         return [] if self._exact else self._identified.unknown
 
     def _values(self, initializer: "TensorProto") -> Array:
-        return onnx.numpy_helper.to_array(initializer, base_dir=str(self._path.parent))
+        try:
+            return onnx.numpy_helper.to_array(initializer, base_dir=str(self._path.parent))
+        except (ValueError, TypeError, KeyError, OSError, onnx.checker.ValidationError) as error:
+            raise self._wrong(
+                f"the values of {initializer.name!r} can't be read: {first_line(error)}"
+            ) from error
 
     # How it runs
 

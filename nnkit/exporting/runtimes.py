@@ -95,7 +95,7 @@ class OnnxRuntime:
         options = onnxruntime.RunOptions()
         return interruptible(
             lambda: self._session.run(self._outputs, feeds, options),
-            lambda: setattr(options, "terminate", True),
+            stop=lambda: setattr(options, "terminate", True),
         )
 
 

@@ -44,12 +44,14 @@ def write_safetensors(
     if len(shards) == 1:
         _write(tensors, spec, path, verify)
         return path
+    told = _told(spec, tensors, verify)
+    whole = json.loads(told)["sha256"]
     for name, members in shards.items():
-        _write({each: tensors[each] for each in members}, spec, path.with_name(name), verify)
+        _write({each: tensors[each] for each in members}, spec, path.with_name(name), verify, whole)
     index = path.with_name(path.name.removesuffix(".safetensors") + metadata.INDEX)
     content = {
         "metadata": {
-            metadata.KEY: _told(spec, tensors, verify),
+            metadata.KEY: told,
             "total_size": sum(each.nbytes for each in tensors.values()),
         },
         "weight_map": {each: name for name, members in shards.items() for each in members},
@@ -58,19 +60,23 @@ def write_safetensors(
     return index
 
 
-def _write(tensors: Mapping[str, Tensor], spec: ModelSpec, path: Path, verify: bool) -> None:
+def _write(
+    tensors: Mapping[str, Tensor], spec: ModelSpec, path: Path, verify: bool, whole: str | None = None
+) -> None:
     try:
-        save_file(dict(tensors), path, metadata={metadata.KEY: _told(spec, tensors, verify)})
+        save_file(dict(tensors), path, metadata={metadata.KEY: _told(spec, tensors, verify, whole)})
     except SafetensorError as error:  # what it says of a full disk
         raise NnkitError(f"can't write {path.name}: {error}", "what was there before is unchanged") from error
 
 
-def _told(spec: ModelSpec, tensors: Mapping[str, Tensor], verify: bool) -> str:
+def _told(spec: ModelSpec, tensors: Mapping[str, Tensor], verify: bool, whole: str | None = None) -> str:
+    """Return what a file says of itself. whole: of one of several files, the digest of all their tensors."""
     # The weights are the file's own, wherever they came from. The proof is told before it is made, because
     # it is of the whole file: one that doesn't hold leaves none.
     proof = Proof("reading back", (), equal=(len(tensors), len(tensors))).to_dict() if verify else None
     told = stamp(replace(spec, weights=None, strict=True))
-    return metadata.encode({**told, "sha256": digest(tensors), "proof": proof})
+    of_all = {} if whole is None else {metadata.WHOLE: whole}
+    return metadata.encode({**told, "sha256": digest(tensors), **of_all, "proof": proof})
 
 
 def _writable(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -19,6 +19,10 @@ from nnkit.visible import brief
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST = 1_000_000  # entries of a pickle
+DEEPEST = 1000  # levels of a pickle
+LARGEST_VIEW = 1000  # times that a tensor may show the values that it has
+
 
 def inspect_file(path: Path, stats: bool = False) -> FileReport:
     """Return what is in a file; with `stats`, what its values are too.
@@ -85,7 +89,9 @@ def _sharded(path: Path, stats: bool) -> FileReport:
     where, told = metadata.read_index(path)
     files: dict[str, int] = {}
     tensors: list[FileTensor] = []
-    for shard in dict.fromkeys(where.values()):
+    shards = dict.fromkeys(where.values())
+    metadata.check_shards(path, shards)
+    for shard in shards:
         files[shard] = (path.parent / shard).stat().st_size
         tensors += _safetensors(path.parent / shard, stats, shard)[1]
     names = Counter(each.name for each in tensors)
@@ -107,36 +113,54 @@ def _pickled(path: Path, stats: bool) -> FileReport:
 
     content = read_pickled(path, "cpu" if stats else "meta")
     tensors, texts, storages = [], {}, {}
-    for name, value in _flat(content):
+    for name, value in _flat(path, content):
         if isinstance(value, torch.Tensor):
-            tensors.append(_of_torch(name, value, stats))
-            storages[value.untyped_storage()._cdata if value.layout == torch.strided else name] = tensors[-1]
+            tensors.append(_of_torch(path, name, value, stats))
+            strided = value.layout == torch.strided
+            storages[value.untyped_storage()._cdata if strided else name] = _stored_bytes(value)
         else:
             texts[name] = str(value) if len(str(value)) <= 60 else f"{str(value)[:59]}…"
     report = _report(path, "torch", tensors, metadata=texts)
-    return replace(report, tensor_bytes=sum(each.bytes for each in storages.values()))
+    return replace(report, tensor_bytes=sum(storages.values()))
 
 
-def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield what is in nested dicts and lists under dotted names."""
-    if isinstance(content, dict):
-        items = [(str(name), value) for name, value in content.items()]
-    elif isinstance(content, (list, tuple)):
-        items = [(str(place), value) for place, value in enumerate(content)]
-    else:
-        yield prefix, content
-        return
-    for name, value in items:
-        yield from _flat(value, f"{prefix}.{name}" if prefix else name)
+def _flat(path: Path, content: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is in nested dicts and lists under dotted names.
+
+    Raises NnkitError where one holds itself, or the same one so often that there is no end to it.
+    """
+    waiting, met = [("", content)], 0
+    while waiting:
+        prefix, value = waiting.pop()
+        met += 1
+        if met > MOST or prefix.count(".") > DEEPEST:
+            raise metadata.damaged(path, "there is no end to what its lists and mappings hold")
+        if isinstance(value, (dict, list, tuple)):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            within = [(f"{prefix}.{name}" if prefix else str(name), part) for name, part in items]
+            waiting += reversed(within)
+        else:
+            yield prefix, value
 
 
-def _of_torch(name: str, tensor: "Tensor", stats: bool) -> FileTensor:
+def _of_torch(path: Path, name: str, tensor: "Tensor", stats: bool) -> FileTensor:
     from nnkit.summary.values import stats_of
 
+    shown = tensor.numel() * tensor.element_size()
+    if stats and shown > max(path.stat().st_size, _stored_bytes(tensor)) * LARGEST_VIEW:
+        raise metadata.damaged(path, f"{name!r} claims {shown:,} bytes, more than the file can hold")
     return FileTensor(
         name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.numel(),
-        tensor.numel() * tensor.element_size(), stats=stats_of(tensor) if stats else None,
+        shown, stats=stats_of(tensor) if stats else None,
     )  # fmt: skip
+
+
+def _stored_bytes(tensor: "Tensor") -> int:
+    """Return what the values of a tensor take, of which an expanded one shows some many times."""
+    import torch
+
+    shown = tensor.numel() * tensor.element_size()
+    return min(shown, tensor.untyped_storage().nbytes()) if tensor.layout == torch.strided else shown
 
 
 def _with_stats(tensor: FileTensor, stats: TensorStats | None) -> FileTensor:
