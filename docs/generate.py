@@ -31,6 +31,11 @@ ABOUT_FAMILIES = (
 MADE = "<!-- written by docs/generate.py: change what it is written from, then run it -->\n\n"
 
 
+def _cell(markdown: str) -> str:
+    """Return Markdown that fits a cell of a table."""
+    return markdown.replace("|", r"\|")
+
+
 def main() -> None:
     """Write the pages, or check them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -122,7 +127,7 @@ def keys_table(schema: Mapping[str, object]) -> str:
     rows = [
         (f"`{name}`", f"`{kind(each)}`", each.get("description", "")) for name, each in properties.items()
     ]
-    return to_markdown(Table(("key", "type", "meaning"), rows))
+    return to_markdown(Table(("key", "type", "meaning"), rows), escape=_cell)
 
 
 def kind(schema: Mapping[str, object]) -> str:
@@ -170,7 +175,9 @@ def family_page(family: str, members: Mapping[str, Architecture]) -> str:
         totals = api.summarize(full).totals
         rows.append((f"`{full}`", each.summary, words.count(totals.parameters), words.count(totals.macs)))
     numbers = frozenset({"parameters", "MACs"})
-    table = to_markdown(Table(("architecture", "what it is", "parameters", "MACs"), rows, numbers))
+    table = to_markdown(
+        Table(("architecture", "what it is", "parameters", "MACs"), rows, numbers), escape=_cell
+    )
     parts = [f"# {family}", f"{table}\n\n{ABOUT_FAMILIES}"]
     told: dict[str, str] = {}
     for full, each in members.items():
@@ -210,7 +217,9 @@ def sections(full: str, architecture: Architecture) -> Iterator[tuple[str, str]]
 
 def lines_table(title: str, lines: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> str:
     """Return pairs of (how it is typed, what it means) as a table."""
-    return to_markdown(Table((title, "meaning"), [(f"`{typed}`", meaning) for typed, meaning in lines]))
+    return to_markdown(
+        Table((title, "meaning"), [(f"`{typed}`", meaning) for typed, meaning in lines]), escape=_cell
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nnkit.visible import visible
@@ -146,20 +146,20 @@ def _not_a_formula(cell: str) -> str:
     return cell
 
 
-def to_markdown(table: Table) -> str:
-    """Return the table in GitHub's Markdown."""
+def markdown(text: str) -> str:
+    """Return text as Markdown that shows it: one visible line without markup or HTML."""
+    return MARKUP.sub(r"\\\g<0>", html.escape(visible(text), quote=False))
+
+
+def to_markdown(table: Table, escape: Callable[[str], str] = markdown) -> str:
+    """Return the table in GitHub's Markdown; `escape` makes a cell of a text."""
     rule = tuple("---:" if name in table.numbers else "---" for name in table.columns)
-    heading, *rows = (tuple(map(markdown, line)) for line in (table.columns, *table.rows))
+    heading, *rows = (tuple(map(escape, line)) for line in (table.columns, *table.rows))
     return "\n".join(f"| {' | '.join(line)} |" for line in (heading, rule, *rows))
 
 
 MARKUP = re.compile(r"[\\`*|$]|~(?=\S)|(?<=\])\(|(?<!\w)_|_(?!\w)")
 """What Markdown would take for code, emphasis, cells, mathematics or a link."""
-
-
-def markdown(text: str) -> str:
-    """Return text as Markdown that shows it: one visible line without markup or HTML."""
-    return MARKUP.sub(r"\\\g<0>", html.escape(visible(text), quote=False))
 
 
 def to_latex(table: Table, caption: Sequence[str]) -> str:
