@@ -127,19 +127,30 @@ def _construct_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Mo
     Where neither can be, or the module isn't larger than `limit`, such a one has its weights.
     """
     try:
-        with parameters_on_meta():
-            return _construct(spec, host)
+        return _construct_on_meta(spec, host, everything=False)
     except NnkitError as error:
         if error.__cause__ is None:  # not the constructor's
             raise
     try:
-        with parameters_on_meta(everything=True):
-            module = _construct(spec, host)
+        module = _construct_on_meta(spec, host, everything=True)
         if limit == 0 or parameter_bytes(module) > limit:
             return module
     except NnkitError:
         pass
     return _construct(spec, host)
+
+
+def check_built_without_weights(spec: ModelSpec, host: Host) -> None:
+    """Raise NnkitError where the constructor needs the values of the weights."""
+    try:
+        _construct_on_meta(spec, host, everything=False)
+    except NnkitError:
+        _construct_on_meta(spec, host, everything=True)
+
+
+def _construct_on_meta(spec: ModelSpec, host: Host, everything: bool) -> nn.Module:
+    with parameters_on_meta(everything):
+        return _construct(spec, host)
 
 
 def build_default(request: BuildRequest) -> nn.Module:

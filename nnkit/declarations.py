@@ -43,6 +43,14 @@ def _axes_of(tensors: Tensors) -> list[int | str]:
     return [axis for each in bounded(tensors, "a list of tensors") for axis in bounded(each.shape, "a shape")]
 
 
+def shape_problem(architecture: Architecture) -> str:
+    """Say what is wrong with the names in the shapes of a declaration, or return an empty string."""
+    names = [option.name for option in options_of(architecture.config)]
+    if both := set(names) & set(architecture.dims):
+        return f"{both.pop()!r} is both a config field and a dim"
+    return _axis_problem(architecture, names)
+
+
 def declaration_problem(architecture: Architecture) -> str:
     """Say what is wrong with a declaration, or return an empty string."""
     if not NAME.fullmatch(architecture.name):
@@ -54,9 +62,7 @@ def declaration_problem(architecture: Architecture) -> str:
     for name in [*names, *architecture.dims]:
         if name in RESERVED:
             return f"option {name!r} would hide the core option --{name.replace('_', '-')}; rename it"
-    if both := set(names) & set(architecture.dims):
-        return f"{both.pop()!r} is both a config field and a dim"
-    if problem := _axis_problem(architecture, names):
+    if problem := shape_problem(architecture):
         return problem
     if strange := set(architecture.handlers) - set(VERBS):
         return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nnkit.architecture import Architecture, TensorSpec
-from nnkit.config import options_of
-from nnkit.declarations import declaration_problem
+from nnkit.config import RESERVED, options_of
+from nnkit.declarations import shape_problem
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.input_declarations import HINT, parse_inputs
 from nnkit.user_lines import at_line
@@ -59,7 +59,12 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
         family="your own",
         typed=(reference, *(word for text in inputs for word in ("--input", text))),
     )
-    if problem := declaration_problem(architecture):
+    # A parameter of the class that is called like one of nnkit's own options keeps its default.
+    for dim in sorted(RESERVED & set(architecture.dims)):
+        raise UsageProblem(
+            f"the axis {dim!r} would hide nnkit's own --{dim.replace('_', '-')}", "call it otherwise"
+        )
+    if problem := shape_problem(architecture):
         raise UsageProblem(f"{reference}: {problem}", "give it another name")
     return architecture
 

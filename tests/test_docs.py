@@ -104,7 +104,7 @@ def test_every_exit_code_is_on_its_page():
         for _, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, errors.NnkitError) and kind.__module__ == errors.__name__
     ]
-    assert len(kinds) == 4
+    assert len(kinds) == 5
     for kind in kinds:
         assert re.search(
             rf"^\| {kind.exit_code} \|.*`{kind.__name__}` \|$", PAGES["exit-codes"], re.MULTILINE

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nnkit import api
-from nnkit.building import build_module
+from nnkit.building import build_module, check_built_without_weights
 from nnkit.conformance.candidate import ArchitectureCandidate
 from nnkit.conformance.suite import Doubtful, NotApplicable, Unmet
 from nnkit.errors import NnkitError, first_line
@@ -25,8 +25,8 @@ META, CPU = torch.device("meta"), torch.device("cpu")
 
 def meta(candidate: ArchitectureCandidate) -> str:
     """It is built on the meta device: without memory for its weights."""
-    module = build_module(candidate.spec, candidate.host, META)
-    tensors = registered(module)
+    check_built_without_weights(candidate.spec, candidate.host)
+    tensors = registered(build_module(candidate.spec, candidate.host, META))
     if real := [name for name, each in tensors.items() if not each.is_meta]:
         raise Unmet(f"{real[0]} has values on the meta device")
     return f"{len(tensors)} tensors without memory"

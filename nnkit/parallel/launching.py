@@ -73,7 +73,8 @@ def _read(request: SmokeRequest, report: Path) -> SmokeReport:
         raise NnkitError("the ranks ended without a report", "see whether the model ends its process")
     data = json.loads(report.read_text(encoding="utf-8"))
     spec = request.spec.with_sizes(data["spec"]["sizes"])
-    return SmokeReport(spec, data["device"], tuple(CheckResult(**check) for check in data["checks"]))
+    checks = tuple(CheckResult(**check) for check in data["checks"])
+    return SmokeReport(spec, data["device"], checks, dtypes=data["dtypes"])
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from nnkit.errors import NnkitError
 from nnkit.parallel.strategies import Spread, spread
 from nnkit.parallel.world import World
+from nnkit.precision import count_dtypes
 from nnkit.running import bind, without_gradients
 from nnkit.sampling import Inputs
 from nnkit.smoke.report import CheckResult
@@ -51,18 +52,21 @@ class Trained:
 
 @dataclass(frozen=True)
 class Proof:
-    """What all ranks found, at these sizes."""
+    """What all ranks found, at these sizes. dtypes: how many elements of the parameters have which."""
 
     sizes: dict[str, int]
     checks: Sequence[CheckResult]
+    dtypes: dict[str, int]
 
 
 def prove(subject: Subject, world: World, strategy: str) -> Proof:
     """Compare training over the ranks with training in one process; all ranks get the same result."""
     shares = shares_of(subject, world, divide=strategy != "tp")
     module = _settled(subject.fresh())
+    dtypes = count_dtypes(module.parameters())
     if not any(each.requires_grad for each in module.parameters()):
-        return Proof(shares.sizes, [CheckResult("launch", "skipped", "it has no trainable parameters")])
+        reason = "it has no trainable parameters"
+        return Proof(shares.sizes, [CheckResult("launch", "skipped", reason)], dtypes)
     weights = _check("weights", lambda: _same_weights(module))
     alone, names = Spread(module, module, ""), subject.spec.input_names
     loss = Loss.of(alone, names, shares.whole, world.rank)
@@ -71,7 +75,7 @@ def prove(subject: Subject, world: World, strategy: str) -> Proof:
     over = spread(strategy, _settled(subject.fresh()), mesh, names, shares.whole)
     if over is None:
         reason = f"no Linear or Embedding layer that it calls has a size that {world.size} divides"
-        return Proof(shares.sizes, [CheckResult("launch", "skipped", reason)])
+        return Proof(shares.sizes, [CheckResult("launch", "skipped", reason)], dtypes)
     many = _train(over, names, shares.own, loss)
     many = replace(many, loss=_mean(many.loss, world, subject.device))
     how = f"{world.size} ranks over {dist.get_backend()}, {shares.message}, {over.message}"
@@ -83,7 +87,7 @@ def prove(subject: Subject, world: World, strategy: str) -> Proof:
         _check("parameters", lambda: _same_parameters(subject.fresh(), one, many)),
         _check("buffers", lambda: _same_buffers(module, one, many)),
     ]
-    return Proof(shares.sizes, _of_all_ranks(checks, world))
+    return Proof(shares.sizes, _of_all_ranks(checks, world), dtypes)
 
 
 def shares_of(subject: Subject, world: World, divide: bool) -> Shares:

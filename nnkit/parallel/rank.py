@@ -43,6 +43,7 @@ def run_as_rank(request: SmokeRequest, world: World) -> SmokeReport:
         spec=request.spec.with_sizes(proof.sizes),
         device=f"{kind} × {world.size} ({request.parallel})",
         checks=tuple(replace(check, repeat=repeat) for check in proof.checks),
+        dtypes=proof.dtypes,
     )
     if world.leads and REPORT in os.environ:
         Path(os.environ[REPORT]).write_text(json.dumps(report.to_dict()), encoding="utf-8")

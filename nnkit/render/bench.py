@@ -24,7 +24,7 @@ def _title(report: BenchReport) -> str:
         where.device_name,
         f"{where.threads} thread{'s'[: where.threads > 1]}",
         *dict.fromkeys(words.sizes(model.spec.sizes) for model in report.models),
-        *dict.fromkeys(words.dtypes(model.dtypes) or model.spec.dtype for model in report.models),
+        *filter(None, dict.fromkeys(words.dtypes(model.spec, model.dtypes) for model in report.models)),
         *(["compiled"] if report.compiled else []),
     ]
     return " · ".join(title)

@@ -12,6 +12,6 @@ def as_text(report: BuildReport) -> str:
         f"parameters   {report.parameters:,} ({words.size(report.parameter_bytes)}), "
         f"{report.trainable:,} trainable",
         f"buffers      {report.buffers:,}",
-        f"device       {report.device}, {words.dtypes(report.dtypes) or report.spec.dtype}",
+        f"device       {', '.join(filter(None, (report.device, words.dtypes(report.spec, report.dtypes))))}",
     ]
     return "\n".join(lines)

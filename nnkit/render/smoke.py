@@ -12,10 +12,10 @@ COLORS = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "br
 
 def as_text(report: SmokeReport, color: bool = False) -> str:
     """Return the checklist, a line each, and below what failed the command that runs it alone."""
-    how = "compiled · " if report.compiled else ""
+    how = "compiled" if report.compiled else ""
     sizes = words.sizes(report.spec.sizes)
-    dtypes = words.dtypes(report.dtypes) or report.spec.dtype
-    title = f"{report.spec.name} on {report.device} · {how}{sizes} · {dtypes}"
+    dtypes = words.dtypes(report.spec, report.dtypes)
+    title = " · ".join(filter(None, (f"{report.spec.name} on {report.device}", how, sizes, dtypes)))
     return "\n".join([title, "", *checklist(report.checks, color)])
 
 

@@ -96,9 +96,9 @@ def check_columns(names: Sequence[str]) -> tuple[str, ...]:
 
 def _title(report: SummaryReport) -> str:
     spec = report.spec
-    dtypes = words.dtypes(report.totals.dtypes) or spec.dtype
+    dtypes = words.dtypes(spec, report.totals.dtypes)
     what = [spec.name, *(f"{name} {size:,}" for name, size in spec.sizes.items()), dtypes]
-    return " · ".join(what)
+    return " · ".join(filter(None, what))
 
 
 def _for_people(report: SummaryReport, columns: Sequence[str], unfold: bool) -> Table:

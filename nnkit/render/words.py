@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+from nnkit.spec import AS_BUILT, ModelSpec
+
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -48,10 +50,15 @@ def sizes(assignment: Mapping[str, int]) -> str:
     return " ".join(f"{name}={value}" for name, value in assignment.items()) or "no dims"
 
 
-def dtypes(elements: Mapping[str, int]) -> str:
-    """Return `float32`, or of a mixed model `bfloat16 4,160 · float32 64`; "" where there are no elements."""
-    if len(elements) <= 1:
-        return "".join(elements)
+def dtypes(spec: ModelSpec, elements: Mapping[str, int]) -> str:
+    """Return `float32`, or of a mixed model `bfloat16 4,160 · float32 64`.
+
+    elements: of its parameters, by dtype. Of a model without any, what was asked for, if anything was.
+    """
+    if not elements:
+        return "" if spec.dtype == AS_BUILT else spec.dtype
+    if len(elements) == 1:
+        return next(iter(elements))
     return " · ".join(f"{dtype} {number:,}" for dtype, number in elements.items())
 
 

@@ -94,14 +94,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
 
 
 def _settled(architecture: Architecture) -> Architecture:
-    """Return the architecture with axes that are options no dims, and floats of the model's own dtype.
-
-    Raises UsageProblem for a dim whose name is an option of nnkit's own.
-    """
-    for name in RESERVED & set(architecture.dims):
-        raise UsageProblem(
-            f"the axis {name!r} would hide nnkit's own --{name.replace('_', '-')}", "call it otherwise"
-        )
+    """Return the architecture with axes that are options no dims, and floats of the model's own dtype."""
     options = {each.name for each in fields(architecture.config)}
     return replace(
         architecture,

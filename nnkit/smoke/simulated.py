@@ -12,6 +12,7 @@ from torch import nn
 from nnkit import errors
 from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError, first_line
+from nnkit.precision import count_dtypes
 from nnkit.references import look_up
 from nnkit.smoke.accelerator import BACKEND, NO_VALUES, Accelerator, NeedsValues
 from nnkit.smoke.subject import Failed, Outputs, Skipped, Subject
@@ -35,9 +36,9 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         found = look_up(task["reference"], host, task["inputs"])
         spec = make_spec(found.architecture, found.plugin, base=task["spec"])
         subject = Subject(spec, host, torch.device("cpu"))
-        subject.fresh()
+        dtypes = count_dtypes(subject.fresh().parameters())
         status, message = check(subject, accelerator)
-        return {"status": status, "message": message, "sizes": subject.sizes}
+        return {"status": status, "message": message, "sizes": subject.sizes, "dtypes": dtypes}
     except NnkitError as error:
         # A plugin may have made a kind of its own, which the other process needn't know.
         kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)

@@ -47,7 +47,8 @@ def simulate(request: SmokeRequest) -> SmokeReport:
         kind: type[NnkitError] = getattr(errors, told["error"])
         raise kind(told["message"], told["hint"]) from _InSimulation(told["traceback"])
     result = CheckResult(CHECK, told["status"], told["message"], _repeat(request))
-    return SmokeReport(request.spec.with_sizes(told["sizes"]), request.device, (result,))
+    spec = request.spec.with_sizes(told["sizes"])
+    return SmokeReport(spec, request.device, (result,), dtypes=told["dtypes"])
 
 
 def _refuse(request: SmokeRequest) -> None:

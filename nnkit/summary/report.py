@@ -261,7 +261,7 @@ class SummaryReport:
             "spec": self.spec.to_dict(),
             "method": self.method,
             "reason": self.reason,
-            "warnings": self.warnings,
+            "warnings": list(self.warnings),
             "totals": asdict(self.totals),
             "memory": _plain(self.memory),
             "sharded": _plain(self.sharded),

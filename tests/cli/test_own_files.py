@@ -125,7 +125,7 @@ def test_declarations_that_can_not_be(nnkit_command):
     cases = {
         "x: float32[batch multiple_of=0]": "multiple_of must be at least 1",
         "x: float32[99999999999999999999]": "is too large",
-        "x: float32[device]": "would hide the core option --device",
+        "x: float32[device]": "would hide nnkit's own --device",
         "x: float32[time=3, time=4]": "time is declared twice",
     }
     for declaration, message in cases.items():

@@ -446,9 +446,9 @@ def test_the_process_that_watches_is_free_of_torch(seeds, monkeypatch):
     code = (
         "import sys; from nnkit.cli.main import main\n"
         "try: main(['smoke-run', '--all', '--executor', 'instant', '--json', '-q'])\n"
-        "except SystemExit as ending: print(ending.code, 'torch' in sys.modules, 'numpy' in sys.modules)"
+        "except SystemExit as ending: print(ending.code, 'torch' in sys.modules, 'numpy' in sys.modules, file=sys.stderr)"
     )
-    assert python("-c", code).stdout.splitlines()[-1] == "0 False False"
+    assert python("-c", code).stderr.splitlines()[-1] == "0 False False"
 
 
 def start(seeds, tmp_path, sleep):
