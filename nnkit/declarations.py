@@ -45,10 +45,7 @@ def _axes_of(tensors: Tensors) -> list[int | str]:
 
 def shape_problem(architecture: Architecture) -> str:
     """Say what is wrong with the names in the shapes of a declaration, or return an empty string."""
-    names = [option.name for option in options_of(architecture.config)]
-    if both := set(names) & set(architecture.dims):
-        return f"{both.pop()!r} is both a config field and a dim"
-    return _axis_problem(architecture, names)
+    return _axis_problem(architecture, [option.name for option in options_of(architecture.config)])
 
 
 def declaration_problem(architecture: Architecture) -> str:
@@ -62,6 +59,8 @@ def declaration_problem(architecture: Architecture) -> str:
     for name in [*names, *architecture.dims]:
         if name in RESERVED:
             return f"option {name!r} would hide the core option --{name.replace('_', '-')}; rename it"
+    if both := set(names) & set(architecture.dims):
+        return f"{both.pop()!r} is both a config field and a dim"
     if problem := shape_problem(architecture):
         return problem
     if strange := set(architecture.handlers) - set(VERBS):

@@ -44,6 +44,12 @@ def parse_inputs(texts: Sequence[str]) -> tuple[tuple[TensorSpec, ...], dict[str
     return tuple(specs.values()), dims
 
 
+def sized_axes(texts: Sequence[str]) -> set[str]:
+    """Return the names of axes with a size or bounds: `time` of `x: float32[batch, time=32]`."""
+    axes = (axis for text in texts for axis in AXIS.finditer(text.partition("[")[2]))
+    return {axis["name"] for axis in axes if axis["size"] or axis["bounds"]}
+
+
 def _axis(axis: str, text: str, dims: dict[str, Dim]) -> int | str:
     """Return an axis as it stands in a shape; the dim that it names is added to `dims`."""
     if axis.isdecimal():

@@ -23,7 +23,7 @@ from nnkit.architecture import Architecture, TensorSpec
 from nnkit.config import RESERVED, options_of
 from nnkit.declarations import shape_problem
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
-from nnkit.input_declarations import HINT, parse_inputs
+from nnkit.input_declarations import HINT, parse_inputs, sized_axes
 from nnkit.user_lines import at_line
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
     if not specs and (needed := _needed_by(factory)):
         raise UsageProblem(f"{reference} needs its inputs declared: {', '.join(needed)}", HINT)
     config = _config_from_signature(factory)
-    options = {option.name for option in options_of(config)}
+    # An axis that bears the name of an option follows it, unless it is given a size of its own.
+    options, sized = {option.name for option in options_of(config)}, sized_axes(inputs)
     name = re.sub(r"[^a-z0-9]+", "-", reference.rpartition(":")[2].lower()).strip("-")
     architecture = Architecture(
         name=name or "module",
@@ -55,7 +56,7 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
         config=config,
         inputs=specs,
         outputs=(),
-        dims={dim: about for dim, about in dims.items() if dim not in options},
+        dims={dim: about for dim, about in dims.items() if dim not in options - sized},
         family="your own",
         typed=(reference, *(word for text in inputs for word in ("--input", text))),
     )

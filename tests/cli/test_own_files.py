@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 NET = """
 import sys
 import torch
@@ -134,6 +136,24 @@ def test_declarations_that_can_not_be(nnkit_command):
         assert message in error
         assert hint.startswith("hint: ")
         assert (done.code, done.out) == (2, "")
+
+
+@pytest.mark.parametrize(
+    ("axes", "macs"),
+    [
+        ("batch, width", 6 * 5),  # follows the option
+        ("batch, width=9, 6", 9 * 6 * 5),  # an axis of its own, which has the name of an option
+    ],
+)
+def test_an_axis_follows_the_option_of_its_name_unless_it_has_a_size(nnkit_command, axes, macs):
+    Path("net.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n"
+        "    def __init__(self, width: int = 6, depth: int = 1):\n"
+        "        super().__init__(); self.fc = nn.Linear(width, 5)\n"
+        "    def forward(self, x):\n        return self.fc(x)\n"
+    )
+    done = nnkit_command("summary", "net.py:Net", "--input", f"x: float32[{axes}]", "--json")
+    assert json.loads(done.out)["totals"]["macs"] == macs
 
 
 YAMLS = {
