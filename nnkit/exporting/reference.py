@@ -133,7 +133,9 @@ class Reference:
         numbers = any(each.is_floating_point() for each in self.outputs(first_run))
         weights = [each.cpu() for each in registered(self.module).values()]
         for index, (name, first, second) in enumerate(pairs):
-            if first.numel() == 0 or any(torch.equal(first, each) for each in weights):
+            if first.numel() == 0 or any(
+                first.dtype == each.dtype and torch.equal(first, each) for each in weights
+            ):
                 continue  # a weight that is returned follows no input
             if not first.is_floating_point():
                 # An index may well be the same twice; where there is nothing else, it counts at once.
@@ -141,8 +143,8 @@ class Reference:
                     found[name] = SAME
             elif not first.isfinite().any() or first.isnan().any():
                 found[name] = NOT_FINITE
-            elif first.shape == second.shape and same(second, first):
-                found[name] = SAME
+            elif self._plan.inputs and first.shape == second.shape and same(second, first):
+                found[name] = SAME  # without inputs, other weights show what the output is made of
         return found
 
     def _hides_weights(self, index: int) -> bool:

@@ -45,10 +45,11 @@ def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
         return report
 
     def memory_at(size: int) -> Memory:
-        memory = report_at(size).memory
-        if memory is None:
-            raise UsageProblem(f"the summary of {spec.name} tells no memory", "its plugin has one of its own")
-        return memory
+        report = report_at(size)
+        if report.memory is None:
+            reason = report.warnings[0] if report.warnings else "its plugin's own summary reports none"
+            raise UsageProblem(f"the memory of {spec.name} is not known: {reason}", "leave --memory out")
+        return report.memory
 
     lowest, step, highest = max(dims[dim].least, dims[dim].multiple_of), dims[dim].multiple_of, dims[dim].max
 

@@ -119,3 +119,27 @@ class AlwaysTwo(Labels):
 def test_an_integer_output_that_is_the_same_for_all_inputs_proves_nothing(tmp_path):
     with pytest.raises(VerificationFailed, match="output 'label' is the same for other inputs"):
         nnkit.export(AlwaysTwo().eval(), tmp_path / "net.onnx", [torch.randn(4, 6)])
+
+
+class Prompts(nn.Module):
+    """Takes nothing: what it returns follows its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.prompts, self.layer = nn.Parameter(torch.randn(2, 8)), nn.Linear(8, 4)
+
+    def forward(self):
+        return self.layer(self.prompts)
+
+
+def test_a_model_without_inputs_is_proven_by_other_weights(tmp_path):
+    from nnkit.references import look_up
+
+    spec = look_up(f"{__name__}:Prompts", None, []).resolve()
+    report = nnkit.export(spec, tmp_path / "prompts.onnx")
+    assert report.verified
+    assert report.proof.coverage.share == 1.0
+    (found,) = onnxruntime.InferenceSession(tmp_path / "prompts.onnx").run(None, {})
+    model = nnkit.build(spec)
+    expected = model.prompts @ model.layer.weight.T + model.layer.bias
+    assert abs(found - expected.detach().numpy()).max() < 1e-5
