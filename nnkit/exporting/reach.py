@@ -17,7 +17,7 @@ from nnkit.errors import VerificationFailed
 from nnkit.exporting.plan import Plan, Run
 from nnkit.exporting.report import Check, Reach
 from nnkit.exporting.sizes import Sizes, ladders
-from nnkit.tensors import tensors_in
+from nnkit.tensors import bytes_of, tensors_in
 
 SECONDS = 5.0
 BYTES = 2**30
@@ -139,5 +139,5 @@ class _Allocations(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        self.bytes += sum(each.nbytes for each in tensors_in(result))
+        self.bytes += sum(bytes_of(each) for each in tensors_in(result))
         return result

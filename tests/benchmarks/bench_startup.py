@@ -89,9 +89,9 @@ def _tab(line: str, rounds: int, folder: Path) -> None:
 def _count_modules(folder: Path) -> None:
     def modules(code: str) -> int:
         done = subprocess.run(python("-c", code), cwd=folder, capture_output=True, text=True, check=True)
-        return int(done.stdout.splitlines()[-1])
+        return int(done.stderr.splitlines()[-1])
 
-    count = "import sys; print(len(sys.modules))"
+    count = "import sys; print(len(sys.modules), file=sys.stderr)"
     bare = modules(f"import click, pluggy; {count}")
     listed = modules(
         f"import sys\nfrom nnkit.cli.main import main\ntry: main(['list'])\nexcept SystemExit: pass\n{count}"

@@ -137,7 +137,11 @@ def test_a_fault_is_a_check_that_failed(trouble):
         ("Raises", (), "rank 1 failed: RuntimeError: boom (trouble, trouble.py:20)"),
         ("Killed", (), "rank 1 was ended by the signal SIGKILL"),
         ("Crashes", (), "rank 1 was ended by the signal SIGSEGV (trouble, trouble.py:42)"),
-        ("Leaves", (), "the ranks ended without a report"),
+        (
+            "Leaves",
+            (),
+            "rank 0 ended with exit code 1: code of a model or a plugin ended the command: SystemExit: 0",
+        ),
         ("WaitsAlone", ("--time-limit", "5", "-v"), "2 of 2 ranks took longer than 5 s: "),
     ],
 )
