@@ -19,6 +19,7 @@ from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.exporting.bounds import Guard, broken_guards, check_ranges
 from nnkit.exporting.capture import capture, export_failure, plain_outputs, quiet
 from nnkit.exporting.plan import Plan
+from nnkit.exporting.scatters import scatter_in_order
 from nnkit.hookspecs import ExportOptions
 from nnkit.spec import ModelSpec
 from nnkit.tensors import registered
@@ -58,6 +59,7 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
             f"leave --opset out, or ask for {got}",
         )
     _optimize_graph(program, {name: plan.initializer_name(name) for name in registered(module)})
+    scatter_in_order(program.model)
     _name_axes(program.model, plan)
     if options.float32_io:
         _take_and_give_float32(program.model)
