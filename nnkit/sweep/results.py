@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.json_text import json_text
 from nnkit.sweep.report import STATUSES, ModelResult
 from nnkit.sweep.tasks import Task
 
@@ -49,7 +48,7 @@ class Results:
         line = {"schema": SCHEMA, "task": task.to_dict(), **result.to_dict()}
         try:
             # In one write, so that Ctrl-C comes before or after it.
-            os.write(self._descriptor, json_text(line).encode() + b"\n")
+            os.write(self._descriptor, json.dumps(line, ensure_ascii=False).encode() + b"\n")
             os.fsync(self._descriptor)
         except OSError as error:
             raise NnkitError(f"can't write the result of {task.name}: {error.strerror}") from error
