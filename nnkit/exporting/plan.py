@@ -53,12 +53,12 @@ class Plan:
     given: bool = False
     assumed: tuple[str, ...] = ()
 
-    def draw(self, sizes: Mapping[str, int], why: str = "") -> Run:
-        """Return a run at other sizes of some dims; the others have small ones."""
+    def draw(self, sizes: Mapping[str, int], why: str = "", seed: int = 0) -> Run:
+        """Return a run at other sizes of some dims, the others small; another `seed` gives other values."""
         every = self.spec.architecture.dims_for(self.spec.config)
         fixed = {name: self.spec.sizes[name] for name in every if name not in self.dims}
         sizes = {**fixed, **completed(self.dims, sizes)}
-        inputs = sample_inputs(self.spec, sizes=sizes, seed=self.spec.seed)
+        inputs = sample_inputs(self.spec, sizes=sizes, seed=self.spec.seed + seed)
         return Run({name: sizes[name] for name in every}, tuple(each.to(self.device) for each in inputs), why)
 
     @property

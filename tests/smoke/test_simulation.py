@@ -269,7 +269,9 @@ def test_from_python_with_every_choice_passed_on():
 def test_a_model_that_cannot_be_built_raises_its_own_error(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
     spec = look_up("misplaced:CannotBeBuilt", plugin_manager(), [INPUT]).resolve()
-    with pytest.raises(NnkitError, match="building cannotbebuilt failed: ValueError: not today") as raised:
+    with pytest.raises(
+        NnkitError, match="building misplaced:CannotBeBuilt failed: ValueError: not today"
+    ) as raised:
         nnkit.smoke_run(spec, simulate="cuda")
     assert 'raise ValueError("not today")' in str(raised.value.__cause__)
 
