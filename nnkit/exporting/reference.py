@@ -24,6 +24,7 @@ from nnkit.tensors import core_of, registered, tensors_in
 # Where a network makes more of its rounding, the module itself is run in float64 to see how much. A
 # difference may be so many times as much.
 ROUNDING = 8
+UNITS = 8  # in the last place, by which a weight is moved to see what rounding decides
 CALLS = 8  # of one copy, where its state changes, to see whether an output follows
 FURTHER = 8  # inputs that are drawn before an integer output counts as the same for all
 SAME = "is the same for other inputs"
@@ -109,6 +110,27 @@ class Reference:
             return float((given != wanted).sum())
         apart = (given.double() - wanted.double())[core_of(given)].abs()
         return ROUNDING * float(apart.max()) if apart.numel() else 0.0
+
+    def spread_by_rounding(self, run: Run, index: int) -> float:
+        """Return how far an output moves when each weight moves by some units in its last place.
+
+        An argmax between two that are nearly the same goes either way then, as it does in another runtime.
+        """
+        given = self.compute(run)[index]
+        moved = self._plan.run(self._nudged, run.inputs)[index].cpu()
+        if given.shape != moved.shape or not given.numel():
+            return 0.0
+        return float((given.double() - moved.double())[core_of(given)].abs().max())
+
+    @cached_property
+    def _nudged(self) -> nn.Module:
+        module, noise = whole_copy_of(self.module), torch.Generator().manual_seed(0)
+        for parameter in module.parameters():
+            if parameter.dtype in (torch.float32, torch.float64):  # units of others are no small change
+                step = UNITS * torch.finfo(parameter.dtype).eps
+                random = torch.randn(parameter.shape, generator=noise).to(parameter)
+                parameter.data.mul_(1 + step * random)
+        return module
 
     @cached_property
     def _exact(self) -> nn.Module | None:
