@@ -14,13 +14,13 @@ from pathlib import Path
 import click
 
 from nnkit import api
-from nnkit.architecture import Architecture
 from nnkit.cli.info import tensor_line
 from nnkit.cli.main import cli
 from nnkit.cli.options import option_lines, preset_lines, size_lines
-from nnkit.core_handlers import plugin_manager
+from nnkit.contract.architecture import Architecture
 from nnkit.render import words
 from nnkit.render.table import Table, to_markdown
+from nnkit.verbs.core_handlers import plugin_manager
 
 DOCS = Path(__file__).parent
 FIRST_PARTY = ("graph", "pointcloud", "pointer", "recurrent", "vision")

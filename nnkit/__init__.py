@@ -22,71 +22,71 @@ if TYPE_CHECKING:
     from nnkit.api import smoke_sweep as smoke_sweep
     from nnkit.api import summarize as summarize
     from nnkit.api import verify as verify
-    from nnkit.architecture import Architecture as Architecture
-    from nnkit.architecture import Dim as Dim
-    from nnkit.architecture import Preset as Preset
-    from nnkit.architecture import TensorSpec as TensorSpec
+    from nnkit.contract.architecture import Architecture as Architecture
+    from nnkit.contract.architecture import Dim as Dim
+    from nnkit.contract.architecture import Preset as Preset
+    from nnkit.contract.architecture import TensorSpec as TensorSpec
+    from nnkit.contract.hookspecs import BuildRequest as BuildRequest
+    from nnkit.contract.hookspecs import Check as Check
+    from nnkit.contract.hookspecs import Executed as Executed
+    from nnkit.contract.hookspecs import ExecuteRequest as ExecuteRequest
+    from nnkit.contract.hookspecs import Executor as Executor
+    from nnkit.contract.hookspecs import Exporter as Exporter
+    from nnkit.contract.hookspecs import ExportOptions as ExportOptions
+    from nnkit.contract.hookspecs import ExportRequest as ExportRequest
+    from nnkit.contract.hookspecs import Host as Host
+    from nnkit.contract.hookspecs import OperatorFormula as OperatorFormula
+    from nnkit.contract.hookspecs import SmokeRequest as SmokeRequest
+    from nnkit.contract.hookspecs import SummaryRequest as SummaryRequest
+    from nnkit.contract.hookspecs import WriteRequest as WriteRequest
+    from nnkit.contract.hookspecs import hookimpl as hookimpl
+    from nnkit.contract.spec import ModelSpec as ModelSpec
     from nnkit.errors import NnkitError as NnkitError
-    from nnkit.exporting.report import ExportReport as ExportReport
-    from nnkit.hookspecs import BuildRequest as BuildRequest
-    from nnkit.hookspecs import Check as Check
-    from nnkit.hookspecs import Executed as Executed
-    from nnkit.hookspecs import ExecuteRequest as ExecuteRequest
-    from nnkit.hookspecs import Executor as Executor
-    from nnkit.hookspecs import Exporter as Exporter
-    from nnkit.hookspecs import ExportOptions as ExportOptions
-    from nnkit.hookspecs import ExportRequest as ExportRequest
-    from nnkit.hookspecs import Host as Host
-    from nnkit.hookspecs import OperatorFormula as OperatorFormula
-    from nnkit.hookspecs import SmokeRequest as SmokeRequest
-    from nnkit.hookspecs import SummaryRequest as SummaryRequest
-    from nnkit.hookspecs import WriteRequest as WriteRequest
-    from nnkit.hookspecs import hookimpl as hookimpl
-    from nnkit.smoke.report import CheckResult as CheckResult
-    from nnkit.smoke.report import SmokeReport as SmokeReport
-    from nnkit.smoke.subject import Failed as Failed
-    from nnkit.smoke.subject import Skipped as Skipped
-    from nnkit.smoke.subject import Subject as Subject
-    from nnkit.smoke.subject import Warned as Warned
-    from nnkit.spec import ModelSpec as ModelSpec
-    from nnkit.summary.report import SummaryReport as SummaryReport
+    from nnkit.verbs.exporting.report import ExportReport as ExportReport
+    from nnkit.verbs.smoke.report import CheckResult as CheckResult
+    from nnkit.verbs.smoke.report import SmokeReport as SmokeReport
+    from nnkit.verbs.smoke.subject import Failed as Failed
+    from nnkit.verbs.smoke.subject import Skipped as Skipped
+    from nnkit.verbs.smoke.subject import Subject as Subject
+    from nnkit.verbs.smoke.subject import Warned as Warned
+    from nnkit.verbs.summary.report import SummaryReport as SummaryReport
 
 _HOMES = {
-    "Architecture": "nnkit.architecture",
-    "BuildRequest": "nnkit.hookspecs",
-    "Check": "nnkit.hookspecs",
-    "CheckResult": "nnkit.smoke.report",
-    "Dim": "nnkit.architecture",
-    "ExportOptions": "nnkit.hookspecs",
-    "ExecuteRequest": "nnkit.hookspecs",
-    "Executed": "nnkit.hookspecs",
-    "Executor": "nnkit.hookspecs",
-    "ExportReport": "nnkit.exporting.report",
-    "ExportRequest": "nnkit.hookspecs",
-    "Exporter": "nnkit.hookspecs",
-    "Failed": "nnkit.smoke.subject",
-    "Host": "nnkit.hookspecs",
+    "Architecture": "nnkit.contract.architecture",
+    "BuildRequest": "nnkit.contract.hookspecs",
+    "Check": "nnkit.contract.hookspecs",
+    "CheckResult": "nnkit.verbs.smoke.report",
+    "Dim": "nnkit.contract.architecture",
+    "ExportOptions": "nnkit.contract.hookspecs",
+    "ExecuteRequest": "nnkit.contract.hookspecs",
+    "Executed": "nnkit.contract.hookspecs",
+    "Executor": "nnkit.contract.hookspecs",
+    "ExportReport": "nnkit.verbs.exporting.report",
+    "ExportRequest": "nnkit.contract.hookspecs",
+    "Exporter": "nnkit.contract.hookspecs",
+    "Failed": "nnkit.verbs.smoke.subject",
+    "Host": "nnkit.contract.hookspecs",
     "Meta": "msgspec",
-    "ModelSpec": "nnkit.spec",
+    "ModelSpec": "nnkit.contract.spec",
     "NnkitError": "nnkit.errors",
-    "OperatorFormula": "nnkit.hookspecs",
-    "Preset": "nnkit.architecture",
-    "Skipped": "nnkit.smoke.subject",
-    "SmokeReport": "nnkit.smoke.report",
-    "SmokeRequest": "nnkit.hookspecs",
-    "Subject": "nnkit.smoke.subject",
-    "SummaryReport": "nnkit.summary.report",
-    "SummaryRequest": "nnkit.hookspecs",
-    "TensorSpec": "nnkit.architecture",
-    "Warned": "nnkit.smoke.subject",
-    "WriteRequest": "nnkit.hookspecs",
+    "OperatorFormula": "nnkit.contract.hookspecs",
+    "Preset": "nnkit.contract.architecture",
+    "Skipped": "nnkit.verbs.smoke.subject",
+    "SmokeReport": "nnkit.verbs.smoke.report",
+    "SmokeRequest": "nnkit.contract.hookspecs",
+    "Subject": "nnkit.verbs.smoke.subject",
+    "SummaryReport": "nnkit.verbs.summary.report",
+    "SummaryRequest": "nnkit.contract.hookspecs",
+    "TensorSpec": "nnkit.contract.architecture",
+    "Warned": "nnkit.verbs.smoke.subject",
+    "WriteRequest": "nnkit.contract.hookspecs",
     "bench": "nnkit.api",
     "build": "nnkit.api",
     "compare": "nnkit.api",
     "export": "nnkit.api",
     "export_all": "nnkit.api",
     "fit": "nnkit.api",
-    "hookimpl": "nnkit.hookspecs",
+    "hookimpl": "nnkit.contract.hookspecs",
     "inspect_file": "nnkit.api",
     "resolve": "nnkit.api",
     "smoke_run": "nnkit.api",

@@ -10,9 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nnkit.core_handlers import plugin_manager
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem
-from nnkit.hookspecs import (
+from nnkit.contract.hookspecs import (
     CORE_EXECUTOR,
     CORE_FORMATS,
     ExportOptions,
@@ -20,22 +18,24 @@ from nnkit.hookspecs import (
     SmokeRequest,
     SummaryRequest,
 )
-from nnkit.plugin_manager import PluginManager
-from nnkit.process import neutral_torch, one_at_a_time
-from nnkit.references import look_up
-from nnkit.spec import AS_BUILT, ModelSpec, make_spec
+from nnkit.contract.spec import AS_BUILT, ModelSpec, make_spec
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.models.process import neutral_torch, one_at_a_time
+from nnkit.models.references import look_up
+from nnkit.verbs.core_handlers import plugin_manager
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from nnkit.benchmarking.report import BenchReport
-    from nnkit.exporting.report import ExportReport, ExportsReport, VerifyReport
-    from nnkit.smoke.report import SmokeReport
-    from nnkit.summary.comparison import CompareReport
-    from nnkit.summary.file_report import FileReport
-    from nnkit.summary.report import SummaryReport
-    from nnkit.sweep.report import ModelResult, SweepReport
+    from nnkit.verbs.benchmarking.report import BenchReport
+    from nnkit.verbs.exporting.report import ExportReport, ExportsReport, VerifyReport
+    from nnkit.verbs.smoke.report import SmokeReport
+    from nnkit.verbs.summary.comparison import CompareReport
+    from nnkit.verbs.summary.file_report import FileReport
+    from nnkit.verbs.summary.report import SummaryReport
+    from nnkit.verbs.sweep.report import ModelResult, SweepReport
 
     Inputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any] | None
 
@@ -66,8 +66,8 @@ def build(
 
     Raises UsageProblem for an unknown name or option, PluginProblem when building fails.
     """
-    from nnkit.building import build_module
-    from nnkit.devices import find_device
+    from nnkit.models.building import build_module
+    from nnkit.models.devices import find_device
 
     manager = manager or plugin_manager()
     spec, _ = _target(reference, None, preset, manager, options)
@@ -124,7 +124,7 @@ def fit(
     memory: bytes, or text like `16GB` (16·10⁹) or `16GiB`. Where no training step fits, the summary is
     of the largest inference, else of the smallest size; `report.fit` has both sizes.
     """
-    from nnkit.summary.fitting import fit_into, parse_size
+    from nnkit.verbs.summary.fitting import fit_into, parse_size
 
     manager = manager or plugin_manager()
     request = _summary_request(target, None, optimizer, device, preset, manager, options)
@@ -146,7 +146,7 @@ def compare(
 
     optimizer, device: compare the memory that they need as well, as in `summarize`.
     """
-    from nnkit.summary.comparison import compare
+    from nnkit.verbs.summary.comparison import compare
 
     if len(targets) < 2:
         raise UsageProblem("compare takes two models or more", 'nnkit.compare("resnet18", "resnet34")')
@@ -160,7 +160,7 @@ def inspect_file(path: str | Path, *, stats: bool = False) -> "FileReport":
 
     stats: read the values too, and tell their smallest, largest, mean, spread and how many are NaN.
     """
-    from nnkit.summary.files import inspect_file
+    from nnkit.verbs.summary.files import inspect_file
 
     return inspect_file(Path(path), stats)
 
@@ -253,7 +253,7 @@ def verify(
     file was made from are taken from it, and held against their digest.
     Raises VerificationFailed when the proof doesn't hold.
     """
-    from nnkit.exporting.verifying import VerifyRequest, verify
+    from nnkit.verbs.exporting.verifying import VerifyRequest, verify
 
     manager, path = manager or plugin_manager(), Path(path)
     spec, module = _target(str(path) if against is None else against, inputs, preset, manager, options)
@@ -283,8 +283,8 @@ def export_all(
     Left out are those that the architecture declares that it can't serve, and those that need a package
     that isn't installed. Of `how`, each format heeds what concerns it.
     """
-    from nnkit.exporting.formats import heeded
-    from nnkit.exporting.report import ExportReport, ExportsReport
+    from nnkit.verbs.exporting.formats import heeded
+    from nnkit.verbs.exporting.report import ExportReport, ExportsReport
 
     manager, how = manager or plugin_manager(), how or ExportOptions()
     spec, _ = _target(target, None, preset, manager, options)
@@ -404,8 +404,8 @@ def smoke_sweep(
     Raises UsageProblem before anything runs, and SweepStopped, whose `report` has what was finished, on
     Ctrl-C and where nothing more can be run.
     """
-    from nnkit.summary.fitting import parse_size
-    from nnkit.sweep.handler import SweepRequest, sweep
+    from nnkit.verbs.summary.fitting import parse_size
+    from nnkit.verbs.sweep.handler import SweepRequest, sweep
 
     request = SweepRequest(
         manager=manager or plugin_manager(), patterns=patterns, device=device,
@@ -444,7 +444,7 @@ def bench(
     progress: called with what is being done and the share of all that is done.
     preset, options: of all targets that are no modules.
     """
-    from nnkit.benchmarking.handler import BenchRequest, bench
+    from nnkit.verbs.benchmarking.handler import BenchRequest, bench
 
     manager = manager or plugin_manager()
     found = [_target(each, inputs, preset, manager, options) for each in targets]
@@ -474,7 +474,7 @@ def _target(
             return target, None
         base = target.to_dict()
         return make_spec(target.architecture, target.plugin, base=base, preset=preset, options=options), None
-    from nnkit.user_modules import architecture_of_module
+    from nnkit.models.user_modules import architecture_of_module
 
     if inputs is None:
         raise UsageProblem("a module needs example inputs", "pass them: nnkit.summarize(module, [x])")

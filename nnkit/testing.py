@@ -18,9 +18,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nnkit.conformance.candidate import Candidate
-from nnkit.conformance.running import candidates
-from nnkit.conformance.suite import (
+from nnkit.authoring.conformance.candidate import Candidate
+from nnkit.authoring.conformance.running import candidates
+from nnkit.authoring.conformance.suite import (
     ARCHITECTURE_CHECKS,
     PLUGIN_CHECKS,
     VERSION,
@@ -28,8 +28,8 @@ from nnkit.conformance.suite import (
     NotApplicable,
     meet,
 )
-from nnkit.core_handlers import plugin_manager
 from nnkit.errors import NnkitError
+from nnkit.verbs.core_handlers import plugin_manager
 
 if TYPE_CHECKING:
     import pytest

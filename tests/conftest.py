@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from nnkit.cli.main import main
-from nnkit.configuration import configure
-from nnkit.core_handlers import make_manager, plugin_manager
-from nnkit.plugin_manager import PluginManager
+from nnkit.host.configuration import configure
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.verbs.core_handlers import make_manager, plugin_manager
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,8 +8,9 @@ import pytest
 from conftest import ROOT, Environment, python
 from test_readme import CONSOLE, PYTHON, type_out
 
-from nnkit import errors, hookspecs
-from nnkit.diagnosis import VARIABLES
+from nnkit import errors
+from nnkit.contract import hookspecs
+from nnkit.verbs.diagnosis import VARIABLES
 
 DOCS = ROOT / "docs"
 READS = r'environ(?:\.get)?\W{1,2}"([A-Z_]+)"'
@@ -69,7 +70,7 @@ def test_the_plugin_of_the_page_is_one(environment, tmp_path):
     declaration, network, _, checks, few = PYTHON.findall(page)
     (package / "__init__.py").write_text("")
     hook = checks.partition("\n\n\n")[2]
-    imports = "from nnkit.hookspecs import Check\n"
+    imports = "from nnkit.contract.hookspecs import Check\n"
     (package / "plugin.py").write_text(imports + declaration + "\n\n" + hook)
     (package / "tiny.py").write_text(network)
     (package / "checks.py").write_text(few)

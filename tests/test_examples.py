@@ -33,8 +33,8 @@ TOKENS = ["tokens: int64[batch, time=2048]"]
     ],
 )
 def test_decoders_of_any_size_have_the_published_parameters(name, parameters, width, hidden, layers):
-    from nnkit.core_handlers import plugin_manager
-    from nnkit.references import look_up
+    from nnkit.models.references import look_up
+    from nnkit.verbs.core_handlers import plugin_manager
 
     report = nnkit.summarize(look_up(f"{EXAMPLES}/llama.py:{name}", plugin_manager(), TOKENS).resolve())
     assert (report.totals.parameters, report.method) == (parameters, "meta")

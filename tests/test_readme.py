@@ -75,7 +75,7 @@ def test_two_lines_set_everything_up_and_ci_runs_the_second():
 
 
 def test_every_check_is_in_the_readme():
-    from nnkit.smoke.checklist import CHECKS
+    from nnkit.verbs.smoke.checklist import CHECKS
 
     for check in CHECKS:
         assert f"| {check.name} | " in README

@@ -9,7 +9,7 @@ from torch import nn
 
 import nnkit
 from nnkit import schemas
-from nnkit.summary.report import ForwardFailed
+from nnkit.verbs.summary.report import ForwardFailed
 
 SCHEMAS = {name: schemas.read(name) for name in schemas.names()}
 

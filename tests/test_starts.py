@@ -2,8 +2,8 @@
 
 import os
 
-from nnkit import startup
-from nnkit.plugin_manager import Plugin
+from nnkit.host import startup
+from nnkit.host.plugin_manager import Plugin
 
 
 def test_what_dies_and_what_never_ends_is_told(tmp_path, monkeypatch):

@@ -1,1 +1,4 @@
-"""The command line: parses and prints, and knows nothing of torch."""
+"""The command line: parses and prints, one thin file for each command. Torch-free until a command runs.
+
+May import every room.
+"""

@@ -6,15 +6,15 @@ from contextlib import redirect_stdout
 import click
 
 from nnkit import api
-from nnkit.benchmarking.report import BenchReport
 from nnkit.cli.completers import complete_architecture, complete_device
 from nnkit.cli.options import installed_plugins
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.words import sort_words, specs_of
+from nnkit.contract.hookspecs import OPTIMIZERS
 from nnkit.errors import UsageProblem
-from nnkit.hookspecs import OPTIMIZERS
+from nnkit.verbs.benchmarking.report import BenchReport
 
 
 @click.command("bench", context_settings={"ignore_unknown_options": True})

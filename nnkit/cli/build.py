@@ -7,7 +7,7 @@ from nnkit.cli.completers import complete_device
 from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import settings_options
-from nnkit.spec import ModelSpec
+from nnkit.contract.spec import ModelSpec
 
 
 @click.command("build", cls=ArchitectureCommand)
@@ -34,7 +34,7 @@ def command(ctx: click.Context, device: str, as_yaml: bool, as_json: bool, spec:
     if as_yaml:
         print_text(spec.to_yaml().rstrip())
         return
-    from nnkit.building import describe
+    from nnkit.models.building import describe
 
     report = describe(api.build(spec, device=device), spec)
     if as_json:

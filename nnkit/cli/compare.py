@@ -12,11 +12,11 @@ from nnkit.cli.options import installed_plugins
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.words import sort_words, specs_of
+from nnkit.contract.hookspecs import OPTIMIZERS
 from nnkit.errors import UsageProblem
-from nnkit.hookspecs import OPTIMIZERS
 
 if TYPE_CHECKING:
-    from nnkit.summary.comparison import CompareReport
+    from nnkit.verbs.summary.comparison import CompareReport
 
 
 @click.command("compare", context_settings={"ignore_unknown_options": True})

@@ -20,7 +20,7 @@ def complete_architecture(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the architectures, by short name where it is nobody else's; else files."""
-    from nnkit.core_handlers import plugin_manager
+    from nnkit.verbs.core_handlers import plugin_manager
 
     names = plugin_manager(checked=False).architectures()
     short = [full.partition("/")[2] for full in names]
@@ -35,8 +35,8 @@ def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: st
 
 def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the formats to export to, core's and those of plugins."""
-    from nnkit.core_handlers import plugin_manager
-    from nnkit.hookspecs import CORE_FORMATS
+    from nnkit.contract.hookspecs import CORE_FORMATS
+    from nnkit.verbs.core_handlers import plugin_manager
 
     return beginning(
         incomplete, [*CORE_FORMATS, *(each.name for each in plugin_manager(checked=False).exporters())]
@@ -45,8 +45,8 @@ def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: 
 
 def complete_check(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the smoke checks, core's and those of plugins."""
-    from nnkit.core_handlers import plugin_manager
-    from nnkit.hookspecs import CORE_CHECKS
+    from nnkit.contract.hookspecs import CORE_CHECKS
+    from nnkit.verbs.core_handlers import plugin_manager
 
     return beginning(
         incomplete, [*CORE_CHECKS, *(each.name for each in plugin_manager(checked=False).checks())]
@@ -57,8 +57,8 @@ def complete_executor(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer where a sweep may run: here, and where plugins can take it."""
-    from nnkit.core_handlers import plugin_manager
-    from nnkit.hookspecs import CORE_EXECUTOR
+    from nnkit.contract.hookspecs import CORE_EXECUTOR
+    from nnkit.verbs.core_handlers import plugin_manager
 
     return beginning(
         incomplete, [CORE_EXECUTOR, *(each.name for each in plugin_manager(checked=False).executors())]

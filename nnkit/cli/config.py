@@ -5,7 +5,7 @@ import click
 from nnkit import __version__
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.configuration import SETTINGS, Configuration, configuration
+from nnkit.host.configuration import SETTINGS, Configuration, configuration
 
 
 @click.command("config")

@@ -19,8 +19,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
     Optional packages are tried, each in a process of its own, which takes some seconds.
     """
-    from nnkit.diagnosis import diagnose
     from nnkit.render.doctor import as_text
+    from nnkit.verbs.diagnosis import diagnose
 
     ctx.ensure_object(Settings).progress("trying the optional packages")
     diagnosis = diagnose()

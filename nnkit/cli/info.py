@@ -3,7 +3,6 @@
 import click
 
 from nnkit import __version__
-from nnkit.architecture import VERBS, TensorSpec
 from nnkit.cli.options import (
     ArchitectureCommand,
     architecture_options,
@@ -14,7 +13,8 @@ from nnkit.cli.options import (
 )
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.spec import ModelSpec
+from nnkit.contract.architecture import VERBS, TensorSpec
+from nnkit.contract.spec import ModelSpec
 
 
 @click.command("info", cls=ArchitectureCommand)

@@ -3,11 +3,11 @@
 import click
 
 from nnkit import __version__
-from nnkit.architecture import Architecture
 from nnkit.cli.completers import complete_architecture
 from nnkit.cli.options import installed_plugins
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.contract.architecture import Architecture
 from nnkit.errors import UsageProblem, did_you_mean
 
 

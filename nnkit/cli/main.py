@@ -17,8 +17,8 @@ from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.signals import Terminated, end_by, raise_when_terminated
 from nnkit.cli.streams import claim_stdout, make_readable, open_missing, release_stdout, silence
+from nnkit.contract.visible import message_line, visible_lines
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
-from nnkit.visible import message_line, visible_lines
 
 COMMANDS = {
     "bench": "latency, throughput, peak memory; of two models, which is faster",
@@ -63,7 +63,7 @@ class TopGroup(LazyGroup):
 
 
 def _plugin_command(name: str) -> click.Command | None:
-    from nnkit.discovery import installed_points
+    from nnkit.host.discovery import installed_points
 
     installed, _ = installed_points(PLUGIN_COMMANDS, name)
     if not installed:
@@ -174,7 +174,7 @@ def _problem_of(error: BaseException) -> NnkitError:
 
 def ended_from_within(error: BaseException) -> NnkitError:
     """Return the problem that code of a model or a plugin ended the command, by `sys.exit` or the like."""
-    from nnkit.user_lines import at_line
+    from nnkit.models.user_lines import at_line
 
     message = (
         f"code of a model or a plugin ended the command: {type(error).__name__}: {error}{at_line(error)}"
@@ -184,7 +184,7 @@ def ended_from_within(error: BaseException) -> NnkitError:
 
 def _leave(code: int) -> NoReturn:
     """Exit; a rank at once, since threads of torch's that still run may abort a process that ends well."""
-    world = sys.modules.get("nnkit.parallel.world")
+    world = sys.modules.get("nnkit.verbs.parallel.world")
     if world is not None and world.joined:
         sys.stdout.flush()
         sys.stderr.flush()

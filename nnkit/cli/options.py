@@ -11,15 +11,15 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from nnkit.architecture import Architecture
 from nnkit.cli.completers import Completer, beginning, complete_architecture
 from nnkit.cli.settings import Settings
-from nnkit.config import Option, as_text, options_of
-from nnkit.core_handlers import plugin_manager
+from nnkit.contract.architecture import Architecture
+from nnkit.contract.config import Option, as_text, options_of
+from nnkit.contract.spec import DTYPES, ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.plugin_manager import Failure, PluginManager
-from nnkit.references import Reference, look_up, names_a_file
-from nnkit.spec import DTYPES, ModelSpec
+from nnkit.host.plugin_manager import Failure, PluginManager
+from nnkit.models.references import Reference, look_up, names_a_file
+from nnkit.verbs.core_handlers import plugin_manager
 
 REFERENCE = "nnkit.reference"
 OPTIONS = "nnkit.options"

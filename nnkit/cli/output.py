@@ -9,8 +9,8 @@ import click
 
 from nnkit.cli.settings import Settings
 from nnkit.cli.streams import takes_everything
-from nnkit.json_text import json_text
-from nnkit.visible import visible_lines
+from nnkit.contract.json_text import json_text
+from nnkit.contract.visible import visible_lines
 
 
 def report_format(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

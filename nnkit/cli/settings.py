@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from nnkit.visible import message_line, visible_lines
+from nnkit.contract.visible import message_line, visible_lines
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,7 +35,7 @@ class Settings:
 
     @property
     def _chosen_color(self) -> str:
-        from nnkit.configuration import configuration
+        from nnkit.host.configuration import configuration
 
         return self.color or configuration().color
 

@@ -11,9 +11,9 @@ from nnkit.cli.output import print_json, print_text
 from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.sweep import SweepCommand, SweepOptions, run_many, sweep_options
+from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, VerificationFailed
-from nnkit.parallel.world import world_around
-from nnkit.spec import ModelSpec
+from nnkit.verbs.parallel.world import world_around
 
 
 @click.command("smoke-run", cls=SweepCommand)
@@ -90,9 +90,9 @@ def command(
         )  # fmt: skip
         return
     many.refuse(parallel=nproc is not None or parallel is not None)
-    from nnkit.exporting.files import staged
     from nnkit.render.junit import as_junit
     from nnkit.render.smoke import as_text
+    from nnkit.verbs.exporting.files import staged
 
     settings = ctx.ensure_object(Settings)
     with progress_bar(settings) as progress:

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nnkit import api, metadata
+from nnkit import api
 from nnkit.cli.completers import complete_columns, complete_device
 from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_report, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.contract.hookspecs import OPTIMIZERS
+from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem
-from nnkit.hookspecs import OPTIMIZERS
-from nnkit.spec import ModelSpec
+from nnkit.models import metadata
 
 if TYPE_CHECKING:
-    from nnkit.summary.file_report import FileReport
-    from nnkit.summary.report import SummaryReport
+    from nnkit.verbs.summary.file_report import FileReport
+    from nnkit.verbs.summary.report import SummaryReport
 
 
 class SummaryCommand(ArchitectureCommand):
@@ -40,7 +41,7 @@ class SummaryCommand(ArchitectureCommand):
 
 
 def _is_model_file(path: Path) -> bool:
-    from nnkit.summary.file_report import is_model_file
+    from nnkit.verbs.summary.file_report import is_model_file
 
     return is_model_file(path)
 
@@ -129,7 +130,7 @@ def command(
     from nnkit.render import stamp
     from nnkit.render.summary import TRAINING, check_columns
     from nnkit.render.table import paragraph
-    from nnkit.summary.report import ForwardFailed
+    from nnkit.verbs.summary.report import ForwardFailed
 
     chosen = check_columns(columns.split(",")) if columns else None
     if not {*TRAINING}.isdisjoint(chosen or ()):

@@ -13,12 +13,12 @@ from nnkit.cli.completers import complete_executor
 from nnkit.cli.options import FILE, OPTIONS, ArchitectureCommand, installed_plugins, size_options
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
-from nnkit.core_handlers import plugin_manager
+from nnkit.contract.hookspecs import CORE_EXECUTOR
+from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
-from nnkit.hookspecs import CORE_EXECUTOR
-from nnkit.spec import AS_BUILT
-from nnkit.sweep.report import NOT_RUN, ModelResult, SweepReport, SweepStopped
-from nnkit.sweep.tasks import is_pattern
+from nnkit.verbs.core_handlers import plugin_manager
+from nnkit.verbs.sweep.report import NOT_RUN, ModelResult, SweepReport, SweepStopped
+from nnkit.verbs.sweep.tasks import is_pattern
 
 OF_ONE_MODEL = {"preset": "--preset", "weights": "--weights", "strict": "--strict", "inputs": "--input"}
 
@@ -82,7 +82,7 @@ def _shard(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 
 
 def _bytes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from nnkit.summary.fitting import parse_size
+    from nnkit.verbs.summary.fitting import parse_size
 
     return None if value is None else parse_size(value)
 
@@ -139,9 +139,9 @@ def run_many(
     Raises VerificationFailed where a check failed, and NnkitError where a model couldn't be run.
     """
     from nnkit import api
-    from nnkit.exporting.files import check_folder
     from nnkit.render.sweep import as_line
-    from nnkit.sweep.handler import TIME_LIMIT
+    from nnkit.verbs.exporting.files import check_folder
+    from nnkit.verbs.sweep.handler import TIME_LIMIT
 
     settings = ctx.ensure_object(Settings)
     installed_plugins(settings)
@@ -175,9 +175,9 @@ def run_many(
 
 
 def _show(settings: Settings, report: SweepReport, junit: Path | None, as_json: bool) -> None:
-    from nnkit.exporting.files import staged
     from nnkit.render.junit import sweep_as_junit
     from nnkit.render.sweep import as_text
+    from nnkit.verbs.exporting.files import staged
 
     if as_json:
         print_json(report.to_dict())

@@ -12,7 +12,7 @@ from nnkit.cli.completers import complete_architecture, complete_file
 from nnkit.cli.options import ArchitectureCommand, architecture_options, values_of
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.spec import ModelSpec
+from nnkit.contract.spec import ModelSpec
 
 
 class VerifyCommand(ArchitectureCommand):

@@ -6,11 +6,11 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnkit.config import options_of
+from nnkit.contract.config import options_of
+from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem
-from nnkit.plugin_manager import PluginManager
-from nnkit.references import Reference, look_up
-from nnkit.spec import ModelSpec
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.models.references import Reference, look_up
 
 SIDES = ("left", "right")
 

@@ -1,1 +1,4 @@
-"""Reports -> text, JSON, CSV, Markdown. Renderers lay out what a report says; they compute nothing."""
+"""Turns a report into text, JSON, CSV, Markdown, LaTeX or another tool's format.
+
+Imports only `verbs` and what is below it. Never computes.
+"""

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from nnkit.benchmarking.report import TITLES, BenchModel, BenchReport, Measurement, Probe, Ratio
 from nnkit.render import words
 from nnkit.render.table import Table, paragraph, to_plain, to_terminal
+from nnkit.verbs.benchmarking.report import TITLES, BenchModel, BenchReport, Measurement, Probe, Ratio
 
 TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
 UNKNOWN = "-"

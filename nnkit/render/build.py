@@ -1,6 +1,6 @@
 """BuildReport -> text."""
 
-from nnkit.building import BuildReport
+from nnkit.models.building import BuildReport
 from nnkit.render import words
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from nnkit.render import words
 from nnkit.render.table import Table, to_csv, to_markdown, to_plain, to_terminal
-from nnkit.summary.comparison import Change, CompareReport, Layer, Side
+from nnkit.verbs.summary.comparison import Change, CompareReport, Layer, Side
 
 SIGNS = {"added": "+", "removed": "-", "changed": "~", "moved": "↕"}
 

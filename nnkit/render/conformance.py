@@ -1,6 +1,6 @@
 """ReportCard -> text."""
 
-from nnkit.conformance.report import ReportCard
+from nnkit.authoring.conformance.report import ReportCard
 from nnkit.render.smoke import checklist
 
 

@@ -1,8 +1,8 @@
 """Diagnosis -> text."""
 
 from nnkit import __version__
-from nnkit.diagnosis import Device, Diagnosis
 from nnkit.render import words
+from nnkit.verbs.diagnosis import Device, Diagnosis
 
 
 def as_text(diagnosis: Diagnosis) -> str:

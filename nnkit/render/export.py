@@ -2,9 +2,16 @@
 
 from collections.abc import Iterator
 
-from nnkit.exporting.report import Coverage, ExportReport, ExportsReport, OutputProof, Proof, VerifyReport
 from nnkit.render import words
 from nnkit.render.table import Table, to_plain
+from nnkit.verbs.exporting.report import (
+    Coverage,
+    ExportReport,
+    ExportsReport,
+    OutputProof,
+    Proof,
+    VerifyReport,
+)
 
 NAMED = 3
 

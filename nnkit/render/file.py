@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 
-from nnkit import metadata
+from nnkit.contract.visible import visible
+from nnkit.models import metadata
 from nnkit.render import stamp, words
 from nnkit.render.table import (
     Table,
@@ -16,8 +17,7 @@ from nnkit.render.table import (
     to_plain,
     to_terminal,
 )
-from nnkit.summary.file_report import FileReport, FileTensor, Port
-from nnkit.visible import visible
+from nnkit.verbs.summary.file_report import FileReport, FileTensor, Port
 
 STATS = ("min", "max", "mean", "std", "NaN", "infinite")
 

@@ -7,7 +7,7 @@ values, multiply-adds and parameters, and the same names beneath; which one of a
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from nnkit.summary.report import Row
+from nnkit.verbs.summary.report import Row
 
 LONGEST_LOOP = 32  # calls in the body of a loop
 

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from nnkit.benchmarking.report import BenchReport, Measurement
-from nnkit.json_text import json_text
+from nnkit.contract.json_text import json_text
+from nnkit.verbs.benchmarking.report import BenchReport, Measurement
 
 Aggregate = Callable[[Sequence[float]], float]
 

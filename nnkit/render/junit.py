@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from nnkit.smoke.report import CheckResult, SmokeReport
-from nnkit.sweep.report import NOT_RUN, ModelResult, SweepReport
-from nnkit.visible import visible_lines
+from nnkit.contract.visible import visible_lines
+from nnkit.verbs.smoke.report import CheckResult, SmokeReport
+from nnkit.verbs.sweep.report import NOT_RUN, ModelResult, SweepReport
 
 
 def as_junit(report: SmokeReport) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from nnkit.render import words
-from nnkit.smoke.report import CheckResult, SmokeReport
+from nnkit.verbs.smoke.report import CheckResult, SmokeReport
 
 COLORS = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "bright_black"}
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nnkit.contract.visible import visible
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.render import words
 from nnkit.render.folding import Told, folded, unfolded
@@ -18,8 +19,7 @@ from nnkit.render.table import (
     to_plain,
     to_terminal,
 )
-from nnkit.summary.report import Memory, Row, Sharded, SummaryReport, Totals, Value, tensors_of
-from nnkit.visible import visible
+from nnkit.verbs.summary.report import Memory, Row, Sharded, SummaryReport, Totals, Value, tensors_of
 
 STANDARD = ("type", "shape", "params", "macs")
 TRAINING = ("flops", "saved", "peak")

@@ -4,7 +4,7 @@ import click
 
 from nnkit.render import words
 from nnkit.render.table import Table, to_plain, to_terminal
-from nnkit.sweep.report import STATUSES, ModelResult, SweepReport
+from nnkit.verbs.sweep.report import STATUSES, ModelResult, SweepReport
 
 COLORS = {"failed": "red", "warned": "yellow", "passed": "green", "skipped": "bright_black"}
 WIDTH = max(map(len, STATUSES))

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nnkit.visible import visible
+from nnkit.contract.visible import visible
 
 GAP = 3  # between the columns that rich draws
 NARROWEST = 12  # a column of words is cut no further

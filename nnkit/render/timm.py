@@ -3,9 +3,9 @@
 https://github.com/huggingface/pytorch-image-models/blob/main/benchmark.py
 """
 
-from nnkit.benchmarking.report import BenchModel, BenchReport, Mode
+from nnkit.contract.spec import ModelSpec
 from nnkit.render.table import Table, to_csv
-from nnkit.spec import ModelSpec
+from nnkit.verbs.benchmarking.report import BenchModel, BenchReport, Mode
 
 PREFIXES: dict[Mode, str] = {"forward": "infer", "training": "train"}
 COLUMNS = (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from nnkit.spec import AS_BUILT, ModelSpec
+from nnkit.contract.spec import AS_BUILT, ModelSpec
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnkit.scaffold.expressions import find_product
+from nnkit.authoring.scaffold.expressions import find_product
 
 F = nn.functional
 LAYERS = {

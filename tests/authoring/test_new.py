@@ -10,9 +10,9 @@ from conftest import ROOT
 from msgspec import Meta
 
 import nnkit
-from nnkit.core_handlers import make_manager
-from nnkit.scaffold.annotations import type_source, value_source
-from nnkit.scaffold.from_code import neighbours
+from nnkit.authoring.scaffold.annotations import type_source, value_source
+from nnkit.authoring.scaffold.from_code import neighbours
+from nnkit.verbs.core_handlers import make_manager
 
 FILES = """
 .gitignore CHANGELOG.md README.md pyproject.toml src/nnkit_mine/__init__.py src/nnkit_mine/model.py
@@ -254,7 +254,7 @@ def test_a_plugin_around_a_module_of_ones_own(nnkit_command, tmp_path, manager_o
     options = {"channels": 8, "classes": 3, "model_depth": 2, "manager": manager}
     parameters = (3 * 9 * 8 + 8) + 2 * 8 + 2 * (8 * 9 * 8 + 8) + (8 * 3 + 3)
     assert nnkit.summarize("small-cnn", **options).totals.parameters == parameters
-    from nnkit.config import options_of
+    from nnkit.contract.config import options_of
 
     assert options_of(declared.config)[0].description == "of the first convolution"
 

@@ -19,7 +19,7 @@ import sys, warnings, torch, nnkit
 warnings.simplefilter("ignore")
 module = nnkit.build(sys.argv[1])
 spec = nnkit.resolve(sys.argv[1])
-from nnkit.exporting.plan import make_plan
+from nnkit.verbs.exporting.plan import make_plan
 plan = make_plan(spec, module, nnkit.ExportOptions())
 program = torch.onnx.export(module, plan.traced, dynamo=True, verbose=False, dynamic_shapes=plan.dynamic)
 program.save("theirs.onnx")

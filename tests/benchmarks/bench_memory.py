@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_memory.py [--quick | --sweep [NAME ...]]
 
 Prints, for training and for inference, the estimate, the measured peak and their ratio, and the time that
-the estimate took. --sweep takes the small models around single operators of tests/summary/memory_cases.py,
+the estimate took. --sweep takes the small models around single operators of tests/verbs/summary/memory_cases.py,
 all or those whose name has one of the words, and fails where a row is off by more than 2 % and has no note.
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "summary"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "verbs" / "summary"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import conftest  # noqa: F401 (makes torchvision importable where its compiled operators can't be loaded)
 from allocator import measure_memory
@@ -26,8 +26,8 @@ from llama import Llama
 from memory_cases import SMALL
 from torchvision import models
 
-from nnkit.summary.memory import estimate_memory
-from nnkit.summary.storages import EXACTNESS
+from nnkit.verbs.summary.memory import estimate_memory
+from nnkit.verbs.summary.storages import EXACTNESS
 
 
 def image(batch):

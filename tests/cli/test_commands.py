@@ -210,7 +210,7 @@ def test_a_plugin_that_fails_is_told_and_the_rest_goes_on(
 
 
 def test_doctor_prints_versions_and_devices(nnkit_command, monkeypatch):
-    monkeypatch.setattr("nnkit.diagnosis.OPTIONAL", {})  # tests/test_diagnosis.py has them
+    monkeypatch.setattr("nnkit.verbs.diagnosis.OPTIONAL", {})  # tests/verbs/test_diagnosis.py has them
     out = nnkit_command("doctor").out
     assert re.search(rf"^nnkit +{nnkit.__version__}$", out, re.MULTILINE)
     assert re.search(r"^cpu +.* GiB, .* free$", out, re.MULTILINE)

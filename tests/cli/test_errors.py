@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnkit.devices import available_devices
+from nnkit.models.devices import available_devices
 
 MISSING_DEVICE = next(kind for kind in ("cuda", "mps", "xpu") if f"{kind}:0" not in available_devices())
 

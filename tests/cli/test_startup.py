@@ -130,11 +130,13 @@ def test_completion_knows_architectures_options_and_presets_without_torch(line, 
 def test_completion_of_a_command_imports_none():
     found, modules = complete("nnkit s")
     assert found == ["smoke-run", "summary"]
-    assert not {"nnkit.cli.summary", "nnkit.core_handlers", "pluggy", "importlib.metadata"} & set(modules)
+    assert not {"nnkit.cli.summary", "nnkit.verbs.core_handlers", "pluggy", "importlib.metadata"} & set(
+        modules
+    )
 
 
 def test_completion_knows_every_check():
-    from nnkit.hookspecs import CORE_CHECKS
-    from nnkit.smoke.checklist import CHECKS
+    from nnkit.contract.hookspecs import CORE_CHECKS
+    from nnkit.verbs.smoke.checklist import CHECKS
 
     assert tuple(check.name for check in CHECKS) == CORE_CHECKS

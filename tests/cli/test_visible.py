@@ -8,9 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from nnkit.json_text import json_text
+from nnkit.contract.json_text import json_text
+from nnkit.contract.visible import brief, message_line, visible
 from nnkit.render.table import Table, to_csv, to_latex, to_markdown
-from nnkit.visible import brief, message_line, visible
 
 NAMES = [
     "\x1b]0;owned\x07",

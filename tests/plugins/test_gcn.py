@@ -9,7 +9,7 @@ from torch import nn
 from torch_geometric import nn as pyg
 
 import nnkit
-from nnkit.sampling import sample_inputs
+from nnkit.models.sampling import sample_inputs
 from nnkit_graph.adjacency import AdjacencyCache, normalize_edges, normalize_matrix
 
 PATH = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])  # 0 - 1 - 2

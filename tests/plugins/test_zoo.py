@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import nnkit
-from nnkit.core_handlers import plugin_manager
-from nnkit.sampling import sample_inputs
-from nnkit.tensors import tensors_in
+from nnkit.models.sampling import sample_inputs
+from nnkit.models.tensors import tensors_in
+from nnkit.verbs.core_handlers import plugin_manager
 
 SMALL = 64  # sizes above it are cut, for the sake of time
 EVERY = sorted(plugin_manager().architectures())

@@ -8,10 +8,10 @@ from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.configuration import configuration
-from nnkit.core_handlers import make_manager, plugin_manager
-from nnkit.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
-from nnkit.startup import SLOW, Start, measure
+from nnkit.host.configuration import configuration
+from nnkit.host.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
+from nnkit.host.startup import SLOW, Start, measure
+from nnkit.verbs.core_handlers import make_manager, plugin_manager
 
 COMMANDS = {
     "check": "hold a plugin against the conformance suite: a report card",

@@ -4,8 +4,8 @@ import click
 
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.core_handlers import plugin_manager
 from nnkit.errors import VerificationFailed
+from nnkit.verbs.core_handlers import plugin_manager
 
 
 @click.command("check")
@@ -35,8 +35,8 @@ def command(
 
     The same in pytest: subclass nnkit.testing.ArchitectureSuite.
     """
-    from nnkit.conformance.report import ConformanceReport
-    from nnkit.conformance.running import candidates, checked, choose_checks
+    from nnkit.authoring.conformance.report import ConformanceReport
+    from nnkit.authoring.conformance.running import candidates, checked, choose_checks
     from nnkit.render.conformance import as_text
 
     settings = ctx.ensure_object(Settings)

@@ -8,9 +8,9 @@ from nnkit.cli.output import print_text
 from nnkit.cli.plugins.install import take
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
-from nnkit.installing.distributions import plugin_distributions, requirement_of
-from nnkit.installing.tools import Place
-from nnkit.installing.wanted import requirements_in
+from nnkit.host.installing.distributions import plugin_distributions, requirement_of
+from nnkit.host.installing.tools import Place
+from nnkit.host.installing.wanted import requirements_in
 
 
 @click.command("freeze")

@@ -7,9 +7,9 @@ import click
 from nnkit.cli.output import print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
-from nnkit.installing.brought import check_installed, raise_problems
-from nnkit.installing.tools import Place, Step
-from nnkit.installing.wanted import prefixed, want
+from nnkit.host.installing.brought import check_installed, raise_problems
+from nnkit.host.installing.tools import Place, Step
+from nnkit.host.installing.wanted import prefixed, want
 
 
 @click.command("install")

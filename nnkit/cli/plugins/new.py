@@ -7,8 +7,8 @@ import click
 
 from nnkit.cli.output import print_text
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.core_handlers import plugin_manager
 from nnkit.errors import UsageProblem
+from nnkit.verbs.core_handlers import plugin_manager
 
 
 @click.command("new")
@@ -30,8 +30,8 @@ def command(
     nnkit plugins new mine --architecture my-net        ./nnkit-mine
     nnkit plugins new mine --from net.py:Net --input "x: float32[batch, 3, 32, 32]"
     """
-    from nnkit.scaffold.names import choose_names
-    from nnkit.scaffold.project import fresh_project, refuse_existing, write_project
+    from nnkit.authoring.scaffold.names import choose_names
+    from nnkit.authoring.scaffold.project import fresh_project, refuse_existing, write_project
 
     settings = ctx.ensure_object(Settings)
     if inputs and not code:
@@ -42,7 +42,7 @@ def command(
     refuse_existing(folder)
     notes: list[str] = []
     if code:
-        from nnkit.scaffold.from_code import project_of_code
+        from nnkit.authoring.scaffold.from_code import project_of_code
 
         settings.progress(f"running {code}")
         project = project_of_code(names, code, inputs, manager)

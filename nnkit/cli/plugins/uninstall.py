@@ -7,8 +7,8 @@ import click
 from nnkit.cli.output import print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.installing.tools import Place
-from nnkit.installing.wanted import removable
+from nnkit.host.installing.tools import Place
+from nnkit.host.installing.wanted import removable
 
 
 @click.command("uninstall")

@@ -1,0 +1,82 @@
+"""What a check of the suite looks at: an installed plugin, or one of its architectures. Torch-free."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnkit import api
+from nnkit.contract.architecture import Architecture
+from nnkit.contract.spec import ModelSpec, make_spec
+from nnkit.host.plugin_manager import Plugin, PluginManager
+
+if TYPE_CHECKING:
+    from nnkit.verbs.exporting.report import ExportReport
+    from nnkit.verbs.smoke.report import SmokeReport
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A plugin, among the others that `host` knows."""
+
+    host: PluginManager
+    plugin: Plugin
+
+    @property
+    def name(self) -> str:
+        """What it is called on a command line."""
+        return self.plugin.name
+
+    @property
+    def unsupported(self) -> Mapping[str, str]:
+        """Why something can't be."""
+        return {}
+
+    def undeclared(self) -> "Candidate":
+        """Return the same, without the declarations of what can't be."""
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class ArchitectureCandidate(Candidate):
+    """An architecture. What the checks make of it is kept, for the next of them."""
+
+    architecture: Architecture
+
+    @property
+    def name(self) -> str:
+        return f"{self.plugin.name}/{self.architecture.name}"
+
+    @property
+    def unsupported(self) -> Mapping[str, str]:
+        return self.architecture.unsupported
+
+    def undeclared(self) -> "ArchitectureCandidate":
+        return replace(self, architecture=replace(self.architecture, unsupported={}))
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """The architecture as it is by default."""
+        return make_spec(self.architecture, self.plugin.name)
+
+    @cached_property
+    def small(self) -> ModelSpec:
+        """The same for inputs of the sizes that smoke-run uses, quick to run."""
+        import torch
+
+        from nnkit.verbs.smoke.subject import Subject
+
+        return self.spec.with_sizes(Subject(self.spec, self.host, torch.device("cpu")).sizes)
+
+    @cached_property
+    def smoke_report(self) -> "SmokeReport":
+        """The smoke-run with every check that it has by default."""
+        return api.smoke_run(self.small, manager=self.host)
+
+    @cached_property
+    def onnx_report(self) -> "ExportReport":
+        """The export to ONNX, with its proof."""
+        with tempfile.TemporaryDirectory() as folder:
+            return api.export(self.small, Path(folder, "model.onnx"), manager=self.host)

@@ -1,0 +1,72 @@
+"""What a new plugin is called in each place that names it, and what it can't be called. Torch-free."""
+
+import importlib.util
+import keyword
+from dataclasses import dataclass
+
+from nnkit.contract.architecture import NAME
+from nnkit.errors import UsageProblem
+from nnkit.host.installing.distributions import NNKIT, find_distribution, normalized
+from nnkit.host.plugin_manager import PluginManager
+
+TAKEN = ("Architecture", "Block", "Dim", "Meta", "Tensor", "TensorSpec")
+"""Classes that the templates use; a network's own is called otherwise."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of a new plugin: `nnkit-mine` holds the package `nnkit_mine` with the plugin `mine`.
+
+    architecture: `my-net`. network: the class of its module, `MyNet`.
+    """
+
+    distribution: str
+    package: str
+    plugin: str
+    architecture: str
+    network: str
+
+
+def choose_names(name: str, architecture: str, manager: PluginManager) -> Names:
+    """Return the names for a plugin that the user calls `mine`, `nnkit-mine` or `nnkit_mine`.
+
+    Raises UsageProblem for a name that can't be one, or that something installed has already.
+    """
+    plugin = normalized(name).removeprefix(NNKIT).removeprefix("-")
+    _refuse(name, plugin, "a plugin")
+    _refuse(architecture, architecture, "an architecture")
+    names = Names(
+        distribution=f"{NNKIT}-{plugin}",
+        package=f"{NNKIT}_{plugin.replace('-', '_')}",
+        plugin=plugin,
+        architecture=architecture,
+        network=_class_name(architecture),
+    )
+    if find_distribution(names.distribution) or importlib.util.find_spec(names.package):
+        raise UsageProblem(f"{names.distribution} is installed already", "choose another name for the plugin")
+    if plugin in manager.plugins:
+        owner = manager.plugins[plugin].distribution
+        raise UsageProblem(f"{owner} has a plugin {plugin!r} already", "choose another name for the plugin")
+    owners = [full for full in manager.architectures() if full.endswith(f"/{architecture}")]
+    if owners:
+        raise UsageProblem(
+            f"there is an architecture {architecture!r} already: {owners[0]}",
+            f"choose another name, for example: --architecture my-{architecture}",
+        )
+    return names
+
+
+def _refuse(typed: str, name: str, what: str) -> None:
+    """Raise UsageProblem unless `name` is what nnkit and Python take for a name."""
+    if keyword.iskeyword(name):
+        raise UsageProblem(f"{typed!r} is a word of Python, and no name for {what}", "for example: my-net")
+    if not NAME.fullmatch(name) or name[0].isdecimal():
+        raise UsageProblem(
+            f"{typed!r} is no name for {what}",
+            "a name is lower-case words joined by hyphens, the first begins with a letter: my-net",
+        )
+
+
+def _class_name(architecture: str) -> str:
+    name = "".join(word.capitalize() for word in architecture.split("-"))
+    return f"{name}Net" if keyword.iskeyword(name) or name in TAKEN else name

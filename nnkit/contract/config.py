@@ -1,0 +1,175 @@
+"""Options typed by a user -> a config, and back. Torch-free.
+
+A config is a frozen, keyword-only dataclass whose fields carry their bounds and description:
+`Annotated[int, Meta(ge=1, description="…")]`. msgspec validates and converts.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from nnkit.contract.visible import brief
+from nnkit.errors import UsageProblem, did_you_mean
+
+RESERVED = frozenset(
+    "against all all_formats batch_max check color columns compile contents csv depth device dtype executor "
+    "exit_code external_data fix float32_io force format fsdp full functional google_benchmark help input "
+    "input_names jobs json junit left max_shard_size memory memory_limit meta nproc only onnx opset optimize "
+    "optimizer output output_names parallel preset pt2 quiet results right rounds safetensors seed set shard "
+    "simulate spec static stats strict threads time_limit training unfold verbose verify version "
+    "weights".split()
+)
+"""Names of core options, present and planned; a config field or dim with such a name would hide one."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a config as a user sees it."""
+
+    name: str
+    kind: str
+    default: Any
+    description: str
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the field is a plain yes or no."""
+        return self.kind == "flag"
+
+    @property
+    def flag(self) -> str:
+        """The option as typed: `--num-classes`."""
+        return "--" + self.name.replace("_", "-")
+
+
+def options_of(config_type: type) -> tuple[Option, ...]:
+    """Return the options of a config type, in the order of its fields.
+
+    Raises TypeError when it isn't a dataclass whose fields all have defaults.
+    """
+    if not is_dataclass(config_type):
+        raise TypeError(f"config {config_type.__name__} is not a dataclass")
+    info = inspect.type_info(config_type)
+    if not isinstance(info, inspect.DataclassType):
+        raise TypeError(f"config {config_type.__name__} is not a dataclass")
+    return tuple(_option(field, config_type) for field in info.fields)
+
+
+def _option(field: inspect.Field, config_type: type) -> Option:
+    if field.required:
+        raise TypeError(f"field {field.name} of {config_type.__name__} has no default")
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    description, kind = "", field.type
+    if isinstance(kind, inspect.Metadata):
+        description = (kind.extra_json_schema or {}).get("description", "")
+        kind = kind.type
+    choices = kind.values if isinstance(kind, inspect.LiteralType) else ()
+    optional = isinstance(kind, inspect.UnionType) and kind.includes_none
+    return Option(field.name, _words_for(kind), default, description, tuple(map(str, choices)), optional)
+
+
+def _words_for(kind: inspect.Type) -> str:
+    """Describe a type in the words of a help text: `integer >= 1`, `tanh|relu`."""
+    match kind:
+        case inspect.Metadata():
+            return _words_for(kind.type)
+        case inspect.BoolType():
+            return "flag"
+        case inspect.IntType() | inspect.FloatType():
+            word = "integer" if isinstance(kind, inspect.IntType) else "number"
+            signs = {">": kind.gt, ">=": kind.ge, "<": kind.lt, "<=": kind.le}
+            bounds = [f"{sign} {bound}" for sign, bound in signs.items() if bound is not None]
+            return " and ".join([f"{word} {bounds[0]}", *bounds[1:]]) if bounds else word
+        case inspect.LiteralType():
+            return "|".join(map(str, kind.values))
+        case inspect.VarTupleType():
+            return f"{_words_for(kind.item_type)},…"
+        case inspect.UnionType():
+            return " or ".join(_words_for(each) for each in kind.types)
+        case inspect.NoneType():
+            return "none"
+        case inspect.StrType():
+            return "text"
+    return type(kind).__name__.removesuffix("Type").lower()
+
+
+def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
+    """Return a config with `values` in place of the defaults, each validated and converted.
+
+    Values may be text, as typed on a command line: `"16"`, `"16,32"`, `"none"`. Raises UsageProblem
+    for an unknown name (with the nearest one) and for a value of the wrong type or out of range.
+    """
+    known = {option.name: option for option in options_of(config_type)}
+    converted = {}
+    for name, value in values.items():
+        if name not in known:
+            offered = ", ".join(known) or "none"
+            raise UsageProblem(
+                f"unknown option {brief(name)}", did_you_mean(name, known) or f"the options are: {offered}"
+            )
+        converted[name] = _convert(config_type, known[name], value)
+    try:
+        return config_type(**converted)
+    except ValueError as error:  # two options that each are right but don't go together
+        raise UsageProblem(str(error), "see the options' descriptions: nnkit info ARCH") from error
+
+
+def _convert(config_type: type, option: Option, value: Any) -> Any:
+    given, loose = value, isinstance(value, str)
+    if loose and option.optional and value.lower() == "none":
+        value = None
+    elif loose and option.kind.endswith(",…"):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        converted = getattr(msgspec.convert({option.name: value}, config_type, strict=not loose), option.name)
+        if isinstance(converted, int) and abs(converted) >= 2**63:
+            raise ValueError("torch has integers of 64 bits")
+        return converted
+    except (msgspec.ValidationError, ValueError, RecursionError) as error:
+        wanted = f"one of {', '.join(option.choices)}" if option.choices else f"{option.kind}"
+        raise UsageProblem(
+            f"option {option.flag} takes {wanted}, got {brief(given)}",
+            f"{option.flag}: {option.description or f'by default {as_text(option.default)}'}",
+        ) from error
+
+
+def typed_words(config: Any) -> list[str]:
+    """Return the words of a command line that give a config its values, where they aren't the defaults."""
+    words = []
+    for option in options_of(type(config)):
+        value = getattr(config, option.name)
+        if value == option.default:
+            continue
+        if option.is_flag:
+            words.append(option.flag if value else f"--no-{option.flag[2:]}")
+        else:
+            words += [option.flag, as_text(value)]
+    return words
+
+
+def as_text(value: Any) -> str:
+    """Return the value of an option as it is typed: `16`, `16,32`, `none`."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def config_values(config: Any) -> dict[str, Any]:
+    """Return the values of a config as plain data: numbers, text, lists, None; equal when read from JSON."""
+    values: dict[str, Any] = _plain(msgspec.to_builtins(config))
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Return lists in the place of tuples, and text for infinities and NaN: JSON has none of them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # which is read as the number again
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,4 @@
+"""Finds, isolates, settles and installs plugins. Torch-free.
+
+Imports only `contract` and what is below it.
+"""

@@ -1,0 +1,181 @@
+"""Which command changes the environment that nnkit runs in: that of the tool which made it. Torch-free.
+
+Where that tool would replace the environment under the running nnkit, or isn't here, nothing is run:
+the user gets the exact command.
+"""
+
+import importlib
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nnkit.errors import NnkitError
+from nnkit.host.installing.distributions import NAME, NNKIT, normalized, plugin_distributions
+
+Kind = Literal["name", "editable", "file"]
+"""What is to be installed: a requirement or path, a folder that stays where it is, a file of requirements."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that changes the environment. reason: why the user has to run it; empty where nnkit can."""
+
+    command: tuple[str, ...]
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return shlex.join(self.command)
+
+    def run(self, hint: str = "") -> None:
+        """Run it; raises NnkitError with the last line of what it said, and the whole as the cause.
+
+        hint: what else may be the way out.
+        """
+        if self.reason:
+            raise NnkitError(self.reason, f"type: {self}")
+        done = subprocess.run(
+            self.command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
+        importlib.invalidate_caches()
+        if done.returncode:
+            said = done.stdout + done.stderr
+            message = f"{_called(self.command)} failed: {last_words(said)}"
+            raise NnkitError(message, hint or "see all that it said: repeat with -v") from Said(said)
+
+
+class Said(Exception):
+    """The whole of what a tool printed, for a traceback to show."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The environment that nnkit runs in, as far as installing goes.
+
+    prefix: its folder. managed: whether it is the system's own, marked as externally managed.
+    has_pip: whether pip is in it. which: finds a program on the path, as shutil.which.
+    """
+
+    prefix: Path
+    managed: bool
+    has_pip: bool
+    which: Callable[[str], str | None] = shutil.which
+
+    @classmethod
+    def here(cls) -> "Place":
+        """Return the environment of this process."""
+        marker = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+        in_environment = sys.prefix != sys.base_prefix
+        return cls(
+            prefix=Path(sys.prefix),
+            managed=marker.is_file() and not in_environment,
+            has_pip=importlib.util.find_spec("pip") is not None,
+        )
+
+    def install(self, what: Sequence[str], kind: Kind = "name") -> Step:
+        """Return the command that installs a requirement or path, `-e` a folder, `-r` a file."""
+        if self._is_of_uv_tool:
+            option = {"name": "--with", "editable": "--with-editable", "file": "--with-requirements"}[kind]
+            named = NAME.match(what[0]) if kind == "name" and len(what) == 1 else None
+            return self._uv_tool(_each(option, what), without=named[0] if named else "")
+        if self._is_of_pipx:
+            flag = {"name": (), "editable": ("--editable",), "file": ("-r",)}[kind]
+            return self._pipx("inject", [*flag, *what])
+        flag = {"name": (), "editable": ("-e",), "file": ("-r",)}[kind]
+        return self._pip("install", [word for each in what for word in (*flag, each)])
+
+    def uninstall(self, name: str) -> Step:
+        """Return the command that removes a distribution."""
+        if self._is_of_uv_tool:
+            return self._uv_tool([], without=name)
+        if self._is_of_pipx:
+            return self._pipx("uninject", [name])
+        return self._pip("uninstall", [name])
+
+    @property
+    def _is_of_uv_tool(self) -> bool:
+        return (self.prefix / "uv-receipt.toml").is_file()
+
+    @property
+    def _is_of_pipx(self) -> bool:
+        return (self.prefix / "pipx_metadata.json").is_file()
+
+    def _uv_tool(self, options: Sequence[str], without: str = "") -> Step:
+        """Return the command that makes the environment anew: uv forgets what it isn't told again."""
+        own, kept = [NNKIT], []
+        for each in _receipt(self.prefix / "uv-receipt.toml"):
+            option, words = _asked_for(each)
+            if normalized(each["name"]) == NNKIT:
+                own = ["--editable", words] if option == "--with-editable" else [words]
+            elif normalized(each["name"]) != normalized(without):
+                kept += [option, words]
+        reason = "uv tool made this environment, and would replace it under the running nnkit"
+        return Step(("uv", "tool", "install", *own, *kept, *options), reason)
+
+    def _pipx(self, verb: str, words: Sequence[str]) -> Step:
+        command = ("pipx", verb, self.prefix.name, *words)
+        return Step(
+            command, "" if self.which("pipx") else "pipx made this environment, and isn't on the path"
+        )
+
+    def _pip(self, verb: str, words: Sequence[str]) -> Step:
+        yes = ("--yes",) if verb == "uninstall" else ()
+        quiet = ("--no-input", "--disable-pip-version-check")
+        pip = (sys.executable, "-m", "pip", verb)
+        if self.managed:
+            reason = "this Python is managed by the system; better, give nnkit an environment of its own"
+            return Step((*pip, "--break-system-packages", *words), reason)
+        if self.has_pip:
+            return Step((*pip, *quiet, *yes, *words))
+        command = ("uv", "pip", verb, "--python", sys.executable, *words)
+        return Step(
+            command, "" if self.which("uv") else "this environment has no pip, and uv isn't on the path"
+        )
+
+
+def _each(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
+
+
+def _receipt(file: Path) -> list[dict[str, Any]]:
+    """Return what `uv tool` was told to put in the environment."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        return list(tomllib.loads(file.read_text()).get("tool", {}).get("requirements", []))
+    return [{"name": name} for name in plugin_distributions()]  # without tomllib, the plugins are known
+
+
+def _asked_for(requirement: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the option and its value that ask `uv tool` for a requirement of its receipt again."""
+    if "editable" in requirement:
+        return "--with-editable", requirement["editable"]
+    for place in ("directory", "path", "url"):
+        if place in requirement:
+            return "--with", requirement[place]
+    name = requirement["name"]
+    if "git" in requirement:
+        return "--with", f"{name} @ git+{requirement['git']}"
+    extras = f"[{','.join(requirement['extras'])}]" if requirement.get("extras") else ""
+    return "--with", f"{name}{extras}{requirement.get('specifier', '')}"
+
+
+def _called(command: tuple[str, ...]) -> str:
+    return "pip" if command[1:3] == ("-m", "pip") else command[0]
+
+
+ERROR = re.compile(r"(error: |fatal: )(?=.* )|(\w+\.)*\w+(Error|Exception): ", re.IGNORECASE)
+
+
+def last_words(said: str) -> str:
+    """Return the line that says why: the last that is marked as an error, or the last of all."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if ERROR.match(line)]
+    return re.sub(r"^(error|fatal): ", "", (errors or lines or ["it said nothing"])[-1], flags=re.IGNORECASE)

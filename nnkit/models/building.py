@@ -1,0 +1,190 @@
+"""ModelSpec -> nn.Module, on any device or on none."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnkit import __version__
+from nnkit.contract.hookspecs import BuildRequest, Host
+from nnkit.contract.loading import load, missing
+from nnkit.contract.spec import ModelSpec
+from nnkit.errors import NnkitError, PluginProblem, first_line
+from nnkit.models.members import move, named_buffers, named_parameters, set_mode
+from nnkit.models.precision import convert, count_dtypes
+from nnkit.models.running import check_names
+from nnkit.models.tensors import bytes_of, elements_of
+from nnkit.models.user_lines import at_line
+from nnkit.models.weightless import allocate, parameter_bytes, parameters_on_meta
+
+
+def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu") -> nn.Module:
+    """Return the module of `spec` with its weights, in eval mode, on `device`.
+
+    Weights are drawn on the CPU, in the dtype that the model gives them, so a seed gives the same ones on
+    every device. The
+    process's own random state is left as it was.
+    """
+    if torch.device(device).type == "meta":
+        return build_without_weights(spec, host, limit=0)
+    if spec.weights is None:
+        module = convert(_construct(spec, host), spec.dtype)
+    else:
+        from nnkit.models.weights import load_weights
+
+        module = build_to_load(spec, host)
+        load_weights(module, Path(spec.weights), spec.strict)
+    module = move(module, device)
+    set_mode(module, training=False)
+    return module
+
+
+def build_to_load(spec: ModelSpec, host: Host) -> nn.Module:
+    """Return a module whose parameters a file will fill: not initialised, where that can be."""
+    if spec.strict:
+        with suppress(NnkitError):  # of a constructor that reads its weights
+            module = build_without_weights(spec, host, limit=2**63)
+            if not any(each.is_meta for each in _tensors_beside_parameters(module)):
+                return module
+    return convert(_construct(spec, host), spec.dtype)
+
+
+def _tensors_beside_parameters(module: nn.Module) -> Iterator[Tensor]:
+    """Yield buffers and attributes, which a constructor may compute from the parameters."""
+    yield from module.buffers()
+    for part in module.modules():
+        yield from (each for each in vars(part).values() if isinstance(each, Tensor))
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """A module that was built on a `device`: its `tree` as torch prints it, and its totals.
+
+    parameters, trainable, buffers: elements; tied tensors count once. parameter_bytes: their memory.
+    dtypes: how many elements of the parameters have which dtype.
+
+    Example:
+
+        from nnkit.models.building import describe
+
+        assert describe(build("simple-cnn"), resolve("simple-cnn")).parameters == 545_098
+    """
+
+    SCHEMA = "nnkit.build/1"
+
+    spec: ModelSpec
+    device: str
+    tree: str
+    parameters: int
+    trainable: int
+    parameter_bytes: int
+    buffers: int
+    dtypes: Mapping[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, the form of `--json`."""
+        return {"schema": self.SCHEMA, "nnkit": __version__, **vars(self), "spec": self.spec.to_dict()}
+
+
+def describe(module: nn.Module, spec: ModelSpec) -> BuildReport:
+    """Return what was built from `spec`."""
+    parameters, buffers = list(named_parameters(module).values()), list(named_buffers(module).values())
+    return BuildReport(
+        spec=spec,
+        device=str(next(iter([*parameters, *buffers]), torch.empty(0)).device),
+        tree=str(module),
+        parameters=sum(elements_of(each) for each in parameters),
+        trainable=sum(elements_of(each) for each in parameters if each.requires_grad),
+        parameter_bytes=sum(bytes_of(each) for each in parameters),
+        buffers=sum(elements_of(each) for each in buffers),
+        dtypes=count_dtypes(parameters),
+    )
+
+
+def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
+    """Return the module of `spec` with weights that hold no values, in eval mode.
+
+    Up to `limit` bytes they are uninitialised memory on the CPU, which can run; beyond it, or with a
+    limit of 0, all of the module is on the meta device. Either way no weight is ever written, so
+    memory stays small.
+    """
+    module = _construct_without_weights(spec, host, limit)
+    if limit == 0 or parameter_bytes(module) > limit:
+        module = move(module, "meta")
+    else:
+        allocate(module)
+    set_mode(module, training=False)
+    return convert(module, spec.dtype)
+
+
+def _construct_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
+    """Return the module with parameters on meta, or, where its constructor needs values, with all on meta.
+
+    Where neither can be, or the module isn't larger than `limit`, such a one has its weights.
+    """
+    try:
+        return _construct_on_meta(spec, host, everything=False)
+    except NnkitError as error:
+        if error.__cause__ is None:  # not the constructor's
+            raise
+    try:
+        module = _construct_on_meta(spec, host, everything=True)
+        if limit == 0 or parameter_bytes(module) > limit:
+            return module
+    except NnkitError:
+        pass
+    return _construct(spec, host)
+
+
+def check_built_without_weights(spec: ModelSpec, host: Host) -> None:
+    """Raise NnkitError where the constructor needs the values of the weights."""
+    try:
+        _construct_on_meta(spec, host, everything=False)
+    except NnkitError:
+        _construct_on_meta(spec, host, everything=True)
+
+
+def _construct_on_meta(spec: ModelSpec, host: Host, everything: bool) -> nn.Module:
+    with parameters_on_meta(everything):
+        return _construct(spec, host)
+
+
+def build_default(request: BuildRequest) -> nn.Module:
+    """Call the builder that the architecture names."""
+    architecture = request.spec.architecture
+    if package := missing(architecture.requires):
+        raise PluginProblem(
+            f"{architecture.name} needs the package {package}",
+            f"install it: {architecture.requires[package]}",
+        )
+    build = load(architecture.build) if isinstance(architecture.build, str) else architecture.build
+    module: nn.Module = build(request.spec.config)
+    return module
+
+
+def _construct(spec: ModelSpec, host: Host) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(spec.seed)
+        try:
+            module = host.hook.nnkit_build(request=BuildRequest(spec=spec))
+        except NnkitError:
+            raise
+        except (Exception, SystemExit) as error:
+            what = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
+            message = f"building {spec.typed[0] if spec.typed else spec.name} failed: {what}"
+            if not spec.plugin:
+                raise NnkitError(message, "see where: repeat with -v") from error
+            hint = f"see where: repeat with -v; upgrade {host.owner(spec.plugin)}, or tell its author"
+            raise PluginProblem(message, hint) from error
+    if not isinstance(module, nn.Module):
+        raise PluginProblem(
+            f"building {spec.name} gave {type(module).__name__}, not a torch.nn.Module",
+            f"upgrade {host.owner(spec.plugin)}, or tell its author" if spec.plugin else "return one",
+        )
+    if spec.architecture.typed:
+        check_names(module, spec.input_names, spec.architecture.typed[0])
+    return module

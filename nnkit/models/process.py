@@ -1,0 +1,126 @@
+"""What a verb shares with the rest of the process: its threads, and the context that torch is in.
+
+A verb patches parts of torch while it watches a model, so one thread runs a verb at a time; another waits.
+And a verb gives the same result whatever context its caller has torch in.
+"""
+
+import functools
+import random
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from nnkit.contract.spec import ModelSpec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_VERB = threading.RLock()  # a verb may use another one
+
+
+def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
+    """Have a function wait until no other thread runs one of those that are decorated so."""
+
+    @functools.wraps(verb)
+    def wait_and_run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with _VERB:
+            return verb(*args, **kwargs)
+
+    return wait_and_run
+
+
+@contextmanager
+def neutral_torch(spec: "ModelSpec", module: "nn.Module | None" = None) -> Iterator[None]:
+    """Run in the context that torch starts with, whatever one the caller is in; then go back to that.
+
+    Left behind are inference_mode and no_grad, autocast, modes such as FakeTensorMode, a default device and a
+    default dtype. Code of the user's own may have set the dtype itself when it was imported, and a `module`
+    that is built already may be on the default device: for them these two stay. Random states are put back.
+    """
+    import torch
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda", "xpu", "mps"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch._C._len_torch_dispatch_stack():
+            stack.enter_context(torch.utils._python_dispatch._disable_current_modes())
+        if module is None or not _is_on_default_device(module):
+            stack.enter_context(_without_function_modes())
+        if spec.plugin:
+            stack.enter_context(_default_dtype(torch.float32))
+        stack.enter_context(random_states_kept(_accelerators_in_use()))
+        yield
+
+
+def _accelerators_in_use() -> "list[torch.device]":
+    import torch
+
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return []
+    return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+
+
+@contextmanager
+def random_states_kept(devices: "Iterable[torch.device]" = ()) -> Iterator[None]:
+    """Put the random states of torch, on the CPU and on `devices`, of Python and of NumPy back at the end."""
+    import torch
+
+    accelerators = [device for device in devices if device.type not in ("cpu", "meta")]
+    kinds = {device.type for device in accelerators} or {"cuda"}
+    numpy = sys.modules.get("numpy")
+    of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=accelerators, device_type=kinds.pop()):
+            yield
+    finally:
+        random.setstate(of_python)
+        if numpy:
+            numpy.random.set_state(of_numpy)
+
+
+def _is_on_default_device(module: "nn.Module") -> bool:
+    import torch
+
+    from nnkit.models.members import named_parameters
+
+    default = torch.get_default_device().type
+    return default == "cpu" or any(
+        tensor.device.type == default for tensor in named_parameters(module).values()
+    )
+
+
+@contextmanager
+def _without_function_modes() -> Iterator[None]:
+    """Take the modes that see calls of torch's functions off their stack, a default device among them."""
+    import torch
+    from torch import overrides
+
+    pop: Callable[[], Any] = overrides._pop_mode
+    push: Callable[[Any], None] = overrides._push_mode
+    modes = [pop() for _ in range(torch._C._len_torch_function_stack())]
+    try:
+        yield
+    finally:
+        for mode in reversed(modes):
+            push(mode)
+
+
+@contextmanager
+def _default_dtype(dtype: "torch.dtype") -> Iterator[None]:
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

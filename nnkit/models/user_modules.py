@@ -1,0 +1,225 @@
+"""Modules of the user's own, made into architectures, so that every verb works on them unchanged.
+
+`file.py:Class` and `package.module:Class` come from what the user typed; a module object comes from
+Python. Only the first kind runs code, and only because the user named it.
+"""
+
+import copy
+import dataclasses
+import importlib.util
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nnkit.contract.architecture import Architecture, TensorSpec
+from nnkit.contract.config import RESERVED, options_of
+from nnkit.contract.declarations import shape_problem
+from nnkit.contract.input_declarations import HINT, parse_inputs, sized_axes
+from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
+from nnkit.models.user_lines import at_line
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """The config of a module that is already built."""
+
+
+def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
+    """Return the architecture for `file.py:Class` or `package.module:Class`.
+
+    Its options are the parameters of the class that have a default and a type of a config field.
+    inputs: what `forward` takes, in order, each like `x: float32[batch, 3, 224, 224]`; see parse_inputs.
+    """
+    factory = load_code(reference)
+    specs, dims = parse_inputs(inputs)
+    if not specs and (needed := _needed_by(factory)):
+        raise UsageProblem(f"{reference} needs its inputs declared: {', '.join(needed)}", HINT)
+    config = _config_from_signature(factory)
+    # An axis that bears the name of an option follows it, unless it is given a size of its own.
+    options, sized = {option.name for option in options_of(config)}, sized_axes(inputs)
+    name = re.sub(r"[^a-z0-9]+", "-", reference.rpartition(":")[2].lower()).strip("-")
+    architecture = Architecture(
+        name=name or "module",
+        summary=first_line(inspect.getdoc(factory) or reference),
+        build=lambda config: factory(**vars(config)),
+        config=config,
+        inputs=specs,
+        outputs=(),
+        dims={dim: about for dim, about in dims.items() if dim not in options - sized},
+        family="your own",
+        typed=(reference, *(word for text in inputs for word in ("--input", text))),
+    )
+    # A parameter of the class that is called like one of nnkit's own options keeps its default.
+    for dim in sorted(RESERVED & set(architecture.dims)):
+        raise UsageProblem(
+            f"the axis {dim!r} would hide nnkit's own --{dim.replace('_', '-')}", "call it otherwise"
+        )
+    if problem := shape_problem(architecture):
+        raise UsageProblem(f"{reference}: {problem}", "give it another name")
+    return architecture
+
+
+def _needed_by(factory: Callable[..., Any]) -> list[str]:
+    """Return the inputs that forward of a class can't do without; of a function nothing is known yet."""
+    forward = getattr(factory, "forward", None) if isinstance(factory, type) else None
+    try:
+        parameters = list(inspect.signature(forward).parameters.values())[1:] if forward else []
+    except ValueError:  # a forward in TorchScript has none
+        return []
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in optional]
+
+
+def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Architecture:
+    """Return the architecture for a module that is already built, with example inputs, all axes fixed.
+
+    Those of `inputs` that are no tensors are left out of what it declares.
+    """
+    names = parameter_names(module.forward, len(inputs))
+    specs = tuple(
+        TensorSpec(name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for name, value in zip(names, inputs, strict=True)
+        if hasattr(value, "untyped_storage")
+    )
+    return Architecture(
+        name=re.sub(r"[^a-z0-9]+", "-", type(module).__name__.lower()).strip("-") or "module",
+        summary=f"a {type(module).__name__} of your own",
+        build=lambda config: copy.deepcopy(module),
+        config=NoOptions,
+        inputs=specs,
+        outputs=(),
+        family="your own",
+    )
+
+
+def load_code(reference: str) -> Callable[..., Any]:
+    """Return the class or function that `file.py:Class` or `package.module:Class` names.
+
+    Raises UsageProblem where there is none, NnkitError where its file fails when imported.
+    """
+    place, _, name = reference.rpartition(":")
+    try:
+        module = _import_file(Path(place)) if place.endswith(".py") else import_module(place)
+    except FileNotFoundError as error:
+        raise UsageProblem(f"there is no file {place}{at_line(error)}", "check the path") from error
+    except ModuleNotFoundError as error:
+        hint = "check the name and PYTHONPATH, or install the package that has it"
+        raise UsageProblem(f"can't import {place}: {error}{at_line(error)}", hint) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit, say
+        message = f"{place} fails when imported{at_line(error)}: {type(error).__name__}: {first_line(error)}"
+        raise NnkitError(message, "see where: repeat with -v") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise UsageProblem(
+            f"{place} has no class or function {name!r}",
+            did_you_mean(name, vars(module)) or "write file.py:Class",
+        )
+    return found  # type: ignore[no-any-return]
+
+
+_brought: dict[str, set[str]] = {}
+"""The modules that files in a folder imported from beside themselves, by that folder."""
+
+
+def _import_file(path: Path) -> Any:
+    """Import a file as `python FILE` runs it: what lies beside it can be imported, also later on."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    with _beside(str(path.resolve().parent)):
+        sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _beside(folder: str) -> Iterator[None]:
+    """Put a folder at the head of the path; neighbours of files elsewhere are set aside for its own."""
+    for other in _brought.keys() - {folder}:
+        for name in _brought.pop(other):
+            sys.modules.pop(name, None)
+    before = set(sys.modules)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)  # behind all else, for what is imported in forward
+        new = {name for name in sys.modules.keys() - before if _lies_in(sys.modules[name], folder)}
+        _brought.setdefault(folder, set()).update(new)
+
+
+def _lies_in(module: Any, folder: str) -> bool:
+    return str(getattr(module, "__file__", None) or "").startswith(folder + os.sep)
+
+
+def _config_from_signature(factory: Callable[..., Any]) -> type:
+    fields = []
+    for parameter in _signature(factory).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.default is parameter.empty:
+            raise UsageProblem(
+                f"parameter {parameter.name!r} of {factory.__qualname__} has no default",
+                "give it one, or name a function that calls it",
+            )
+        kind = (
+            parameter.annotation if parameter.annotation is not parameter.empty else type(parameter.default)
+        )
+        if _is_option(kind, parameter.default):
+            fields.append((parameter.name, kind, dataclasses.field(default=parameter.default)))
+    return dataclasses.make_dataclass(f"{factory.__name__}Options", fields, frozen=True, kw_only=True)
+
+
+def _signature(factory: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature, with annotations that are text evaluated where they can be."""
+    try:
+        return inspect.signature(factory, eval_str=True)
+    except ValueError as error:  # of a builtin, say
+        raise UsageProblem(
+            f"{factory!r} can't be built: {error}", "write a function that builds it"
+        ) from error
+    except Exception:  # an annotation names what is imported for type checkers alone
+        return inspect.signature(factory)
+
+
+def _is_option(kind: Any, default: Any) -> bool:
+    """Whether a parameter can be typed as an option; others keep their default."""
+    if type(default).__hash__ is None:  # a list, say, which a dataclass takes for no default
+        return False
+    try:
+        msgspec.convert(msgspec.to_builtins(default), kind)
+    except (msgspec.ValidationError, TypeError):
+        return False
+    return True
+
+
+def parameter_names(forward: Callable[..., Any], count: int) -> list[str]:
+    """Return what the first `count` positional parameters of `forward` are called."""
+    try:
+        parameters = inspect.signature(forward).parameters.values()
+    except ValueError:  # a forward in TorchScript has none
+        parameters = {}.values()
+    names = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return [names[i] if i < len(names) else f"input_{i}" for i in range(count)]

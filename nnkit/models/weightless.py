@@ -1,0 +1,94 @@
+"""Modules whose weights hold no values, built without writing one: their size costs no time and no memory."""
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+
+from nnkit.models.members import named_parameters
+from nnkit.models.tensors import bytes_of
+
+
+@contextmanager
+def parameters_on_meta(everything: bool = False) -> Iterator[None]:
+    """Move each parameter that is made to the meta device as it is registered, and initialise none.
+
+    The parameter stays the object that it was, for whoever has kept it, with its class and attributes;
+    those that were there before, sparse ones and tensor subclasses keep their values.
+    everything: make all tensors on meta. That alone would be simpler, but constructors that compute with
+    tensors (all of torchvision's RegNets) fail under it.
+    """
+    register, make, here = nn.Module.register_parameter, nn.Parameter.__new__, threading.get_ident()
+    made: dict[int, weakref.ref[nn.Parameter]] = {}
+
+    def make_parameter(cls: type[nn.Parameter], *args: Any, **kwargs: Any) -> nn.Parameter:
+        parameter = make(cls, *args, **kwargs)
+        if threading.get_ident() == here:
+            made[id(parameter)] = weakref.ref(parameter)
+        return parameter
+
+    def register_parameter(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and id(parameter) in made and made[id(parameter)]() is parameter:
+            _move(parameter, "meta")
+        register(self, name, parameter)
+
+    nn.Module.register_parameter = register_parameter  # type: ignore[method-assign, assignment]
+    nn.Parameter.__new__ = make_parameter  # type: ignore[method-assign, assignment]
+    try:
+        with ExitStack() as stack:
+            if everything:
+                stack.enter_context(torch.device("meta"))
+            stack.enter_context(_NoInitialisation())
+            yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+        nn.Parameter.__new__ = make  # type: ignore[method-assign]
+
+
+def allocate(module: nn.Module) -> None:
+    """Give the parameters on meta uninitialised memory on the CPU."""
+    for parameter in named_parameters(module).values():
+        if parameter.is_meta:
+            _move(parameter, "cpu")
+
+
+def parameter_bytes(module: nn.Module) -> int:
+    """Return the bytes that the parameters take, or would take."""
+    return sum(bytes_of(parameter) for parameter in named_parameters(module).values())
+
+
+def _move(parameter: Tensor, device: str) -> None:
+    """Exchange what a plain parameter holds for uninitialised memory on a device; the object stays."""
+    if is_lazy(parameter) or parameter.layout != torch.strided or hasattr(parameter, "__tensor_flatten__"):
+        return
+    # empty_like would import sympy when it is given a meta tensor.
+    memory = torch.empty_strided(parameter.shape, parameter.stride(), dtype=parameter.dtype, device=device)
+    other = nn.Parameter(memory, requires_grad=parameter.requires_grad)
+    # Not torch.utils.swap_tensors: it refuses what has weak references, and exchanges attributes as well.
+    torch._C._swap_tensor_impl(parameter, other)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Passes over what fills tensors on meta with values: their kernels import sympy and torch._dynamo.
+
+    A tensor that has values is filled as ever: an initialiser may draw until they satisfy it.
+    """
+
+    FILL = frozenset(
+        {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_, Tensor.copy_, Tensor.mul_, Tensor.add_,
+         Tensor.sub_, Tensor.div_, Tensor.clamp_, Tensor.erfinv_}
+    )  # fmt: skip
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.FILL or getattr(func, "__module__", None) == "torch.nn.init":
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)

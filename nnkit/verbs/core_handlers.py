@@ -1,0 +1,116 @@
+"""The first and the last handler in line for each verb, and the manager of plugins that has them.
+
+Torch-free until one of them is called.
+"""
+
+import functools
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
+
+from nnkit.contract.architecture import Verb
+from nnkit.contract.hookspecs import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest, hookimpl
+from nnkit.contract.loading import load
+from nnkit.errors import NnkitError, PluginProblem
+from nnkit.host.configuration import Configuration, configuration
+from nnkit.host.plugin_manager import PluginManager
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nnkit.contract.spec import ModelSpec
+    from nnkit.verbs.exporting.report import ExportReport
+    from nnkit.verbs.smoke.report import SmokeReport
+    from nnkit.verbs.summary.report import SummaryReport
+
+
+class OwnHandlers:
+    """Calls the handler that the architecture itself names."""
+
+    @hookimpl(tryfirst=True)
+    def nnkit_build(self, request: BuildRequest) -> Any:
+        return _own("build", request.spec, request)
+
+    @hookimpl(tryfirst=True)
+    def nnkit_summarize(self, request: SummaryRequest) -> Any:
+        return _own("summary", request.spec, request)
+
+    @hookimpl(tryfirst=True)
+    def nnkit_export(self, request: ExportRequest) -> Any:
+        return _own("export", request.spec, request)
+
+    @hookimpl(tryfirst=True)
+    def nnkit_smoke_run(self, request: SmokeRequest) -> Any:
+        return _own("smoke-run", request.spec, request)
+
+
+def _own(verb: Verb, spec: "ModelSpec", request: object) -> Any:
+    reference = spec.architecture.handlers.get(verb)
+    if not reference:
+        return None
+    try:
+        return load(reference)(request)
+    except NnkitError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginProblem(
+            f"{reference}, which serves {verb} for {spec.name}, failed: {type(error).__name__}: {error}",
+            "see where: repeat with -v; and tell its author",
+        ) from error
+
+
+class CoreHandlers:
+    """Serves every verb that nobody before it in line has served."""
+
+    @hookimpl(trylast=True)
+    def nnkit_build(self, request: BuildRequest) -> "nn.Module":
+        from nnkit.models.building import build_default
+
+        return build_default(request)
+
+    @hookimpl(trylast=True)
+    def nnkit_summarize(self, request: SummaryRequest) -> "SummaryReport":
+        from nnkit.verbs.summary.handler import summarize
+
+        return summarize(request)
+
+    @hookimpl(trylast=True)
+    def nnkit_export(self, request: ExportRequest) -> "ExportReport":
+        from nnkit.verbs.exporting.handler import export
+
+        return export(request)
+
+    @hookimpl(trylast=True)
+    def nnkit_smoke_run(self, request: SmokeRequest) -> "SmokeReport":
+        if request.simulate is not None:
+            from nnkit.verbs.smoke.simulation import simulate
+
+            return simulate(request)
+        if request.parallel is not None:
+            from nnkit.verbs.parallel.handler import smoke_run as run_in_parallel
+
+            return run_in_parallel(request)
+        from nnkit.verbs.smoke.handler import smoke_run
+
+        return smoke_run(request)
+
+
+def make_manager(
+    points: Iterable[EntryPoint] | None = None, configuration: Configuration | None = None
+) -> PluginManager:
+    """Return a manager of the plugins at `points`, by default the installed ones, with core's handlers."""
+    # pluggy calls the last registered `tryfirst` implementation first.
+    return PluginManager(points, configuration, core={"core": CoreHandlers(), "architecture": OwnHandlers()})
+
+
+@functools.cache
+def plugin_manager(checked: bool = True) -> PluginManager:
+    """Return the manager of the installed plugins; they are looked up once in a process.
+
+    Raises UsageProblem where a configuration file is broken; for commands that look into what is wrong,
+    and so are not to be `checked`, nothing in that file counts.
+    """
+    settled = configuration()
+    if not checked and not settled.problems:
+        return plugin_manager()  # the same, so it is not made twice
+    return make_manager(configuration=settled.checked() if checked else settled)

@@ -1,0 +1,49 @@
+"""A module that differentiates in its own forward, made into one whose derivatives are ordinary operators.
+
+torch.export has no operator for a call of torch.autograd.grad, so forces from an energy couldn't be exported.
+Tracing with gradients writes out what such a call computes.
+"""
+
+import functools
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from nnkit.verbs.exporting.copies import copy_of
+
+
+def written_out(module: nn.Module, args: tuple[Tensor, ...], keywords: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of `module` with the same parameters, whose forward differentiates nothing.
+
+    args, keywords: example inputs; sizes stay symbolic.
+    """
+    original, replaced = copy_of(module), copy_of(module)
+
+    def run(state: dict[str, Tensor], args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Any:
+        return functional_call(original, state, args, keywords)
+
+    def clone(each: Tensor) -> Tensor:
+        return each.detach().clone()
+
+    with torch.enable_grad():
+        graph = make_fx(run, tracing_mode="symbolic")(
+            {name: each.detach() for name, each in _state_of(replaced).items()},
+            tuple(map(clone, args)),
+            {name: clone(each) for name, each in keywords.items()},
+        )
+
+    @functools.wraps(type(module).forward)
+    def forward(self: nn.Module, *args: Tensor, **keywords: Tensor) -> Any:
+        return graph(_state_of(self), args, keywords)
+
+    replaced.forward = types.MethodType(forward, replaced)
+    return replaced
+
+
+def _state_of(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

@@ -1,0 +1,117 @@
+"""ExportRequest -> ExportReport."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nnkit.contract.hookspecs import Exporter, ExportRequest
+from nnkit.errors import UsageProblem, VerificationFailed
+from nnkit.models.building import build_module
+from nnkit.models.devices import find_device
+from nnkit.models.precision import main_dtype
+from nnkit.verbs.exporting import formats
+from nnkit.verbs.exporting.calls import fill_lazy
+from nnkit.verbs.exporting.copies import copy_of
+from nnkit.verbs.exporting.files import staged
+from nnkit.verbs.exporting.plan import make_plan
+from nnkit.verbs.exporting.proof import Prover
+from nnkit.verbs.exporting.report import ExportReport, Proof
+
+
+def export(request: ExportRequest) -> ExportReport:
+    """Write the file beside its target, prove it, and only then let it take its place."""
+    exporter = formats.find(request.format, request.host)
+    _check_options(request)
+    try:
+        return _export(request, exporter)
+    except VerificationFailed as failure:
+        hint = "; ".join(filter(None, ("no file was written", failure.hint)))
+        raise VerificationFailed(failure.message, hint) from failure
+
+
+def _export(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
+    device = find_device(request.device)
+    with staged(request.path, request.force) as path:
+        request.progress(f"building {request.spec.name}")
+        module = build_module(request.spec, request.host, device)
+        fill_lazy(module, request.spec, request.inputs)
+        if request.options.float32_io and (dtype := main_dtype(module)) != "float16":
+            raise UsageProblem(
+                f"--float32-io is for float16 models, this one is {dtype}", "add --dtype float16"
+            )
+        if request.format == "safetensors":
+            written, opset, proof = _safetensors(request, module, path)
+        elif exporter is None:
+            written, opset, proof = _onnx(request, module, path, device)
+        else:
+            written, opset, proof = _declared(request, exporter, module, path, device)
+        files = {file.name: file.stat().st_size for file in sorted(path.parent.iterdir())}
+    file = request.path.with_name(written.name)
+    return ExportReport(request.spec, str(file), request.format, files, proof, opset)
+
+
+def _check_options(request: ExportRequest) -> None:
+    """Raise UsageProblem for an option that the format doesn't know, or that can't be."""
+    for name in formats.unheeded(request.options, request.format):
+        flag = "--fix" if name == "fixed" else f"--{name.replace('_', '-')}"
+        raise UsageProblem(f"{flag} doesn't concern {request.format}", "leave it out")
+    options = request.options
+    for name in (*(options.input_names or ()), *(options.output_names or ())):
+        if not name.isidentifier():
+            raise UsageProblem(f"{name!r} can't name an input or output", "letters, digits and _ alone")
+    if options.optimize and options.external_data:
+        raise UsageProblem("--optimize keeps the weights in the file", "leave --external-data out")
+
+
+def _safetensors(request: ExportRequest, module: nn.Module, path: Path) -> tuple[Path, None, Proof | None]:
+    from nnkit.verbs.exporting.safetensors import prove_safetensors, write_safetensors
+
+    written = write_safetensors(module, request.spec, path, request.verify, request.options.max_shard_size)
+    if not request.verify:
+        return written, None, None
+    request.progress("reading the file back")
+    return written, None, prove_safetensors(written, module, request.spec, request.host)
+
+
+def _onnx(
+    request: ExportRequest, module: nn.Module, path: Path, device: torch.device
+) -> tuple[Path, int, Proof | None]:
+    from nnkit.verbs.exporting.onnx import optimize_file, write_onnx
+    from nnkit.verbs.exporting.onnx_file import OnnxFile, OptimizedFile, stamp_onnx
+
+    plan = make_plan(request.spec, module, request.options, request.inputs, device)
+    options = request.options
+    request.progress("exporting through torch.onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, path.name) if options.optimize else path
+        written = write_onnx(copy_of(module), plan, options, plain)
+        opset = written.opset
+        candidate = OnnxFile(plain, module, plan)
+        if options.optimize:
+            optimize_file(plain, path)
+            candidate = OptimizedFile(path, module, plan, candidate)
+        proof = None
+        if request.verify:
+            candidate.check_signature(opset)
+            runs = tuple(plan.draw(guard.broken_at, guard.condition) for guard in written.guards)
+            plan = replace(plan, runs=(*plan.runs, *runs))
+            proof = Prover(module, plan, request.progress).prove(candidate)
+    stamp_onnx(path, plan, module, candidate, proof)
+    return path, opset, proof
+
+
+def _declared(
+    request: ExportRequest, exporter: Exporter, module: nn.Module, path: Path, device: torch.device
+) -> tuple[Path, None, Proof | None]:
+    plan = make_plan(request.spec, module, request.options, request.inputs, device)
+    request.progress(f"writing {exporter.name}")
+    formats.write(exporter, module, plan, path)
+    proof = None
+    if request.verify and exporter.run is not None:
+        file = formats.DeclaredFile(exporter, path, plan)
+        proof = Prover(module, plan, request.progress).prove(file)
+    formats.put_stamp(exporter, plan, path, proof)
+    return path, None, proof

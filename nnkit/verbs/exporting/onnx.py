@@ -1,0 +1,199 @@
+"""Module -> ONNX file, by way of torch.export, with every free dim dynamic under its own name.
+
+The graph is optimised while its weights are inputs, and they are put in afterwards. So the graph doesn't
+depend on their values, and each stands in the file under its own name, bit for bit: what is shown of the
+graph with other weights holds for these. (Folding them into each other is left to `--optimize`, and to
+the runtime that loads the file, which does the same.)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from nnkit import __version__
+from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.spec import ModelSpec
+from nnkit.errors import NnkitError, VerificationFailed, first_line
+from nnkit.models.tensors import registered
+from nnkit.verbs.exporting.bounds import Guard, broken_guards, check_ranges
+from nnkit.verbs.exporting.capture import capture, export_failure, plain_outputs, quiet
+from nnkit.verbs.exporting.plan import Plan
+from nnkit.verbs.exporting.scatters import scatter_in_order
+
+if TYPE_CHECKING:
+    import onnx_ir
+    from torch.onnx import ONNXProgram
+
+DEFAULT_OPSET = 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """The opset of a file that was written, and the guards that torch relied on and the file doesn't have."""
+
+    opset: int
+    guards: list[Guard]
+
+
+def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path) -> Written:
+    """Write `module`, traced on the first run of the plan, to `path`.
+
+    Raises NnkitError when torch can't export it, VerificationFailed when it writes another opset, or
+    where the graph is right for fewer sizes than are declared.
+    """
+    program = _trace(module, plan, options.opset or DEFAULT_OPSET)
+    captured = program.exported_program
+    guards: list[Guard] = []
+    if captured is not None:
+        axes = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
+        check_ranges(captured, plan.spec.name, axes, plan.dims)
+        guards = broken_guards(captured, axes, plan.dims)
+    got = program.model.opset_imports[""]
+    if options.opset is not None and got != options.opset:
+        raise VerificationFailed(
+            f"opset {options.opset} was asked for and torch wrote {got}",
+            f"leave --opset out, or ask for {got}",
+        )
+    _optimize_graph(program, {name: plan.initializer_name(name) for name in registered(module)})
+    scatter_in_order(program.model)
+    _name_axes(program.model, plan)
+    if options.float32_io:
+        _take_and_give_float32(program.model)
+    _describe(program.model, plan.spec)
+    program.save(str(path), external_data=options.external_data)
+    return Written(got, guards)
+
+
+def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
+    args, keywords = plan.bind(module, plan.traced)
+    named = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
+
+    def export(captured: nn.Module) -> "ONNXProgram | None":
+        with plain_outputs(captured):
+            return torch.onnx.export(
+                captured,
+                args,
+                kwargs=keywords,
+                dynamo=True,
+                optimize=False,
+                input_names=plan.input_names,
+                output_names=plan.output_names,
+                # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
+                dynamic_shapes=named if keywords else plan.dynamic,
+                opset_version=opset,
+                verbose=False,
+            )
+
+    try:
+        program = capture(export, module, args, keywords)
+    except Exception as error:
+        raise export_failure(error, plan.spec.name, plan.inputs) from error
+    if program is None:
+        raise NnkitError(f"torch exported nothing for {plan.spec.name}", "see the whole story with -v")
+    return program
+
+
+def _optimize_graph(program: "ONNXProgram", names: Mapping[str, str]) -> None:
+    """Fold constants and simplify, with the weights as inputs; then put back those that are read.
+
+    names: of the tensors of the module -> what they are called in the file.
+    """
+    graph = program.model.graph
+    weights = [value for name, value in graph.initializers.items() if name in names]
+    values = {}
+    for weight in weights:
+        del graph.initializers[weight.name]  # type: ignore[arg-type]
+        weight.name = names[str(weight.name)]
+        values[weight], weight.const_value = weight.const_value, None
+        graph.inputs.append(weight)
+    with quiet():
+        program.optimize()
+    graph = program.model.graph
+    for weight in weights:
+        graph.inputs.remove(weight)
+        if weight.uses() or weight.is_graph_output():
+            weight.const_value = values[weight]
+            graph.register_initializer(weight)
+
+
+def _name_axes(model: "onnx_ir.Model", plan: Plan) -> None:
+    """Give the axes of the outputs their declared names, where torch has expressions of its own."""
+    import onnx_ir
+
+    for declared, output in zip(plan.outputs, model.graph.outputs, strict=True):
+        if output.shape is None or len(declared.shape) != len(output.shape):
+            continue
+        for axis, name in enumerate(declared.shape):
+            if plan.is_free(name) and isinstance(output.shape[axis], onnx_ir.SymbolicDim):
+                output.shape[axis] = str(name)
+
+
+def _take_and_give_float32(model: "onnx_ir.Model") -> None:
+    """Put a cast behind each float16 input and before each float16 output."""
+    import onnx_ir
+    from onnx_ir import DataType
+
+    graph = model.graph
+    for place, half in enumerate(list(graph.inputs)):
+        if half.dtype == DataType.FLOAT16:
+            whole = onnx_ir.Value(name=half.name, shape=half.shape, type=onnx_ir.TensorType(DataType.FLOAT))
+            half.name = f"{half.name}_float16"
+            graph.inputs[place] = whole
+            cast = onnx_ir.node("Cast", [whole], {"to": DataType.FLOAT16}, outputs=[half])
+            graph.insert_before(graph[0], cast)
+    for place, half in enumerate(list(graph.outputs)):
+        if half.dtype == DataType.FLOAT16:
+            whole = onnx_ir.Value(name=half.name, shape=half.shape, type=onnx_ir.TensorType(DataType.FLOAT))
+            half.name = f"{half.name}_float16"
+            graph.append(onnx_ir.node("Cast", [half], {"to": DataType.FLOAT}, outputs=[whole]))
+            graph.outputs[place] = whole
+
+
+def _describe(model: "onnx_ir.Model", spec: ModelSpec) -> None:
+    """Take stack traces and local paths out, which also makes bytes repeatable; say who wrote it."""
+    import onnx_ir
+
+    for node in onnx_ir.traversal.RecursiveGraphIterator(model.graph):
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.metadata_props.clear()
+    model.producer_name, model.producer_version = "nnkit", __version__
+    model.graph.name, model.doc_string = spec.architecture.name, spec.architecture.summary
+
+
+def optimize_file(path: Path, target: Path) -> None:
+    """Write what ONNX Runtime makes of a file by folding constants and fusing, in standard operators.
+
+    Raises NnkitError when it can't.
+    """
+    import onnx
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    try:
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise NnkitError(
+            f"ONNX Runtime can't optimise {path.name}: {first_line(error)}", "leave --optimize out"
+        ) from error
+    model = onnx.load(target)
+    used = {node.domain for node in model.graph.node} | {""}
+    for entry in list(model.opset_import):
+        if entry.domain not in used:
+            model.opset_import.remove(entry)
+    original = onnx.load(path, load_external_data=False)
+    for entry in ("producer_name", "producer_version", "doc_string"):
+        setattr(model, entry, getattr(original, entry))
+    onnx.save(model, target)

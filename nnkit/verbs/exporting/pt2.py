@@ -1,0 +1,83 @@
+"""Module -> a torch.export program (`.pt2`), which torch runs without the code of the model."""
+
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nnkit.contract.hookspecs import WriteRequest
+from nnkit.errors import first_line
+from nnkit.models import metadata
+from nnkit.models.sampling import Inputs
+from nnkit.models.tensors import tensors_in
+from nnkit.verbs.exporting.bounds import check_ranges
+from nnkit.verbs.exporting.capture import capture, export_failure, quiet
+from nnkit.verbs.exporting.pt2_archive import checked_archive
+
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date that torch gives the other members
+
+
+def write(request: WriteRequest) -> None:
+    """Write the program, without stack traces; raises NnkitError when torch can't capture the module."""
+    axes = tuple(names and dict.fromkeys(names, torch.export.Dim.DYNAMIC) for names in request.dynamic)
+    dynamic = dict(zip(request.spec.input_names, axes, strict=True)) if request.keywords else axes
+    keywords = dict(request.keywords)
+    export = partial(
+        torch.export.export, args=request.inputs, kwargs=keywords, dynamic_shapes=dynamic, strict=False
+    )
+    try:
+        program = capture(export, request.module, request.inputs, keywords)
+    except Exception as error:
+        raise export_failure(error, request.spec.name, request.spec.inputs) from error
+    dims = request.spec.architecture.dims_for(request.spec.config)
+    free = dict(zip(request.spec.input_names, request.dynamic, strict=True))
+    check_ranges(program, request.spec.name, free, dims)
+    for graph in program.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    # By a handle, because the name of the file would become part of it.
+    with quiet(), request.path.open("wb") as file:
+        torch.export.save(program, file)
+
+
+def stamp(path: Path, text: str) -> None:
+    """Add to the archive what it tells of itself; the members that were proven stay as they are."""
+    with zipfile.ZipFile(path, "a") as archive:
+        folder = archive.namelist()[0].partition("/")[0]
+        archive.writestr(zipfile.ZipInfo(f"{folder}/extra/{metadata.KEY}", EPOCH), text)
+
+
+def run(path: Path) -> Callable[[Inputs], list[Tensor]]:
+    """Return what runs a program. Raises NnkitError where opening it would run code of the file."""
+    program = _load(path)
+    with quiet():
+        module = program.module()
+
+    def call(inputs: Inputs) -> list[Tensor]:
+        args, keywords = torch.utils._pytree.tree_unflatten(list(inputs), program.call_spec.in_spec)
+        return list(tensors_in(module(*args, **keywords)))
+
+    return call
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors in a program by their names in the module.
+
+    Raises NnkitError where opening it would run code of the file.
+    """
+    program = _load(path)
+    return {
+        **program.state_dict,
+        **{name: value for name, value in program.constants.items() if isinstance(value, Tensor)},
+    }
+
+
+def _load(path: Path) -> torch.export.ExportedProgram:
+    with checked_archive(path) as archive, quiet():
+        try:
+            return torch.export.load(archive)
+        except Exception as error:  # torch names no class for what it can't read
+            raise metadata.damaged(path, first_line(error)) from error

@@ -1,0 +1,143 @@
+"""The proof at larger sizes than those of the plan, as far as a budget of seconds and bytes goes.
+
+A branch on a size, a kernel that was chosen by it, or another rule of rounding shows only at the sizes that
+it concerns, and nobody knows which these are. So as many as can be are tried, the cheapest first.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple, TypeAlias
+
+from torch.overrides import TorchFunctionMode
+
+from nnkit.errors import VerificationFailed
+from nnkit.models.tensors import bytes_of, tensors_in
+from nnkit.verbs.exporting.plan import Plan, Run
+from nnkit.verbs.exporting.report import Check, Reach
+from nnkit.verbs.exporting.sizes import Sizes, ladders
+
+SECONDS = 5.0
+BYTES = 2**30
+COARSE = 0.7  # of the seconds, for the coarse steps
+
+Compare: TypeAlias = Callable[[Run], list[Check] | None]
+
+
+def explore(plan: Plan, compare: Compare) -> Reach | None:
+    """Compare at ever larger sizes within the budget; return how far it went, None where no dim is free.
+
+    compare: judges one run, raising VerificationFailed for what doesn't hold; it returns None where
+    rounding leaves nothing to judge.
+    """
+    if plan.given or not plan.dims:
+        return None
+    start = time.perf_counter()
+    smallest = min(plan.runs, key=lambda run: sum(each.numel() for each in run.inputs))
+    watch = _watch_for(smallest, compare)
+    last = _Cost.of(smallest, compare, watch())
+    tried = {tuple(run.sizes.items()) for run in plan.runs}
+    coarse, fine = ladders(plan.dims, plan.runs[0].sizes, _images(plan))
+    checks: list[Check] = []
+    for share, stage in ((COARSE, coarse), (1.0, fine)):
+        last_of: dict[int, _Cost] = {}
+        ended: set[int] = set()
+        for step in _by_elements(plan, stage):
+            expected = last.at(step.elements).or_more(last_of.get(step.ladder, last).at(step.elements))
+            left = share * SECONDS - (time.perf_counter() - start)
+            if step.ladder in ended or tuple(step.sizes.items()) in tried:
+                continue
+            if expected.seconds > left or expected.bytes > BYTES:
+                ended.add(step.ladder)
+                continue
+            tried.add(tuple(step.sizes.items()))
+            last = last_of[step.ladder] = _Cost.of(plan.draw(step.sizes), compare, watch())
+            checks += last.checks
+            if last.is_final:
+                ended.add(step.ladder)
+    return Reach(tuple(checks), SECONDS, BYTES)
+
+
+class _Step(NamedTuple):
+    elements: int
+    ladder: int
+    sizes: Sizes
+
+
+def _by_elements(plan: Plan, stage: list[list[Sizes]]) -> list[_Step]:
+    """Return the steps of all ladders, the inputs with the fewest elements first."""
+    steps = [
+        _Step(sum(prod(plan.spec.shape(tensor, sizes)) for tensor in plan.spec.inputs), number, sizes)
+        for number, ladder in enumerate(stage)
+        for sizes in ladder
+    ]
+    return sorted(steps, key=lambda step: step[:2])
+
+
+def _watch_for(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
+    """Return what watches the bytes; nothing where forward compiles a part of itself, as torch.cond does."""
+    try:
+        _Cost.of(run, compare, _Allocations())
+    except VerificationFailed:
+        return _Unwatched
+    return _Allocations
+
+
+def _images(plan: Plan) -> list[tuple[str, str]]:
+    """Return the pairs of free dims that are the last two axes of an input of three or more."""
+    ends = {tensor.shape[-2:] for tensor in plan.inputs if len(tensor.shape) > 2}
+    return [
+        (str(height), str(width))
+        for height, width in ends
+        if height != width and height in plan.dims and width in plan.dims
+    ]
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a comparison took, and whether larger ones are no use."""
+
+    elements: int
+    seconds: float
+    bytes: int
+    checks: Sequence[Check] = ()
+    is_final: bool = False
+
+    @classmethod
+    def of(cls, run: Run, compare: Compare, watch: "_Allocations | _Unwatched") -> "_Cost":
+        start = time.perf_counter()
+        with watch:
+            checks = compare(run)
+        elements = sum(each.numel() for each in run.inputs)
+        return cls(elements, time.perf_counter() - start, watch.bytes, checks or (), checks is None)
+
+    def at(self, elements: int) -> "_Cost":
+        """Return what a comparison of so many elements is expected to take."""
+        # A step is at most twice the last; attention takes four times as much then, so the budget is an aim.
+        times = elements / max(self.elements, 1)
+        return _Cost(elements, self.seconds * times, int(self.bytes * times))
+
+    def or_more(self, other: "_Cost") -> "_Cost":
+        """Return the larger of two expectations."""
+        return _Cost(self.elements, max(self.seconds, other.seconds), max(self.bytes, other.bytes))
+
+
+class _Unwatched(contextlib.nullcontext[None]):
+    """In the place of _Allocations, where nothing is known of the bytes."""
+
+    bytes = 0
+
+
+class _Allocations(TorchFunctionMode):
+    """Adds up the bytes of what the functions of torch return, which is more than lives at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        self.bytes += sum(bytes_of(each) for each in tensors_in(result))
+        return result

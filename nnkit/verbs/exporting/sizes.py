@@ -1,0 +1,135 @@
+"""Which sizes to trace a model at, and at which others to prove what was traced. Torch-free."""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from math import prod
+
+from nnkit.contract.architecture import Dim
+
+Sizes = dict[str, int]
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+OTHERS = 4  # at least this many assignments beside the traced one
+FURTHER = 8  # times the traced size
+EQUAL = (4, 8, 16, 32, 33, 64, 128)
+SMALL = 41  # below this, each size is tried
+ROUND = (50, 60, 80, 100, 150, 200, 300, 400, 500, 1000, 2000, 4000)
+PICTURES = (48, 96, 112, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 640)
+
+
+def traced_sizes(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:
+    """Return the wanted sizes, moved up where needed: at least 2, and no two equal.
+
+    A size of 0 or 1 is treated as a constant while tracing, and two equal sizes as one.
+    """
+    chosen: Sizes = {}
+    for name, dim in dims.items():
+        chosen[name] = _fit(dim, max(wanted.get(name, dim.default), 2), set(chosen.values()))
+    return chosen
+
+
+def other_sizes(dims: Mapping[str, Dim], traced: Mapping[str, int]) -> list[Sizes]:
+    """Return assignments to prove at: each dim at its minimum, primes, and one larger than traced."""
+    if not dims:
+        return []
+    lowest = {name: dim.least for name, dim in dims.items()}
+    larger: Sizes = {}
+    for name, dim in dims.items():
+        larger[name] = _fit(dim, traced[name] + traced[name] // 4 + 1, set(larger.values()))
+    assignments = [_around(dims, {name: dim.least}) for name, dim in dims.items()]
+    if len(set(lowest.values())) == len(lowest):
+        assignments.append(lowest)
+    assignments.append(larger)
+    unique = {tuple(sizes.items()): sizes for sizes in assignments if sizes != dict(traced)}
+    for start in range(1, len(PRIMES)):
+        if len(unique) >= OTHERS:
+            break
+        sizes = _around(dims, {}, start)
+        if sizes != dict(traced):
+            unique[tuple(sizes.items())] = sizes
+    return list(unique.values())
+
+
+def completed(dims: Mapping[str, Dim], fixed: Mapping[str, int]) -> Sizes:
+    """Return an assignment with some sizes fixed and the others small."""
+    return _around(dims, {name: size for name, size in fixed.items() if name in dims})
+
+
+def ladders(
+    dims: Mapping[str, Dim], traced: Mapping[str, int], images: Iterable[tuple[str, str]] = ()
+) -> tuple[list[list[Sizes]], list[list[Sizes]]]:
+    """Return ways up from small sizes, each a list of assignments that grow: coarse ones, and fine ones.
+
+    There is one for each dim beside small others, one for each pair of dims that span an image, one for
+    all dims together and one for all dims equal. images: those pairs.
+    """
+
+    def alone(steps: Callable[[int], Iterable[int]]) -> list[list[Sizes]]:
+        return [
+            [completed(dims, {name: size}) for size in _taken(dim, steps(traced[name]))]
+            for name, dim in dims.items()
+        ]
+
+    pictures = [
+        [completed(dims, dict.fromkeys(pair, size)) for size in PICTURES if _all_take(dims, pair, size)]
+        for pair in images
+    ]
+    coarse = [*alone(_coarse), *pictures]
+    if len(dims) > 1:
+        together = [_together(dims, dict.fromkeys(dims, power)) for power in (16, 32, 64, 128, 256)]
+        together.append(_together(dims, {name: FURTHER * traced[name] for name in dims}))
+        coarse.append(sorted(together, key=lambda sizes: prod(sizes.values())))
+        coarse.append([dict.fromkeys(dims, size) for size in EQUAL if _all_take(dims, dims, size)])
+    return coarse, alone(_fine)
+
+
+def _coarse(traced: int) -> Iterable[int]:
+    """Return powers of two with their neighbors, and several times the traced size."""
+    powers = (2**power + step for power in range(3, 13) for step in (-1, 0, 1))
+    return {*powers, FURTHER * traced, FURTHER * traced + 1}
+
+
+def _fine(traced: int) -> Iterable[int]:
+    """Return each small size, round numbers, and sizes of pictures."""
+    return {*range(1, SMALL), *PICTURES, *ROUND}
+
+
+def _taken(dim: Dim, wanted: Iterable[int]) -> list[int]:
+    """Return the sizes that a dim takes, next to the wanted ones, ascending."""
+    step, most = dim.multiple_of, [] if dim.max is None else [dim.max]
+    down = {size // step * step for size in (*wanted, *most)}
+    return allowed_sizes(dim, down | {size + step for size in down})
+
+
+def _all_take(dims: Mapping[str, Dim], names: Iterable[str], size: int) -> bool:
+    return not any(dims[name].problem_with(size) for name in names)
+
+
+def _together(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:
+    sizes: Sizes = {}
+    for name, dim in dims.items():
+        sizes[name] = _fit(dim, wanted[name], set(sizes.values()))
+    return sizes
+
+
+def allowed_sizes(dim: Dim, wanted: Iterable[int]) -> list[int]:
+    """Return the wanted sizes that a dim takes, ascending, and its smallest."""
+    return sorted({dim.least, *(size for size in wanted if not dim.problem_with(size))})
+
+
+def _around(dims: Mapping[str, Dim], fixed: Mapping[str, int], start: int = 0) -> Sizes:
+    """Return an assignment with some sizes fixed and the others different primes, where allowed."""
+    sizes: Sizes = dict(fixed)
+    for place, (name, dim) in enumerate(dims.items(), start):
+        if name not in sizes:
+            sizes[name] = _fit(dim, max(PRIMES[place % len(PRIMES)], dim.min + place), set(sizes.values()))
+    return {name: sizes[name] for name in dims}
+
+
+def _fit(dim: Dim, wanted: int, taken: set[int]) -> int:
+    """Return the first allowed size from `wanted` up that isn't taken, or the largest allowed."""
+    for size in count(max(wanted, dim.min)):
+        if dim.max is not None and size > dim.max:
+            return dim.max - dim.max % dim.multiple_of
+        if size not in taken and not dim.problem_with(size):
+            return size
+    raise AssertionError("count() doesn't end")

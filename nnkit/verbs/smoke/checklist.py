@@ -1,0 +1,28 @@
+"""The checks of a smoke-run, in the order in which they are printed."""
+
+from collections.abc import Callable
+
+from nnkit.contract.hookspecs import Check
+from nnkit.verbs.smoke import behaviour, checks, full, numerics, states
+from nnkit.verbs.smoke.subject import Subject
+
+
+def _check(run: Callable[[Subject], str], full: bool = False) -> Check:
+    return Check(
+        name=run.__name__.replace("_", "-"),
+        summary=run.__doc__ or "",
+        run=f"{run.__module__}:{run.__name__}",
+        full=full,
+    )
+
+
+DEFAULT = (
+    checks.shapes, checks.finite, checks.gradients, checks.updates, checks.batch_independence,
+    behaviour.batch_sizes, checks.determinism, behaviour.eval_state, behaviour.inputs_unchanged,
+    behaviour.input_effect, behaviour.causality, states.registry, states.round_trip, states.cast,
+    states.placement, numerics.derivative,
+)  # fmt: skip
+FULL = (full.overfit, full.compile, full.export, full.autocast, full.half, full.train_determinism,
+        full.gradient_checkpointing, full.channels_last)  # fmt: skip
+
+CHECKS = (*map(_check, DEFAULT), *(_check(run, full=True) for run in FULL))

@@ -1,0 +1,69 @@
+"""What a smoke-run says. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from nnkit.contract.spec import ModelSpec
+
+Status = Literal["passed", "warned", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found.
+
+    name: of the check. status: `passed`, `warned`, `failed` or `skipped`. message: what it looked at, or what
+    is wrong and where. repeat: the command that runs it alone.
+
+    Example:
+
+        assert CheckResult("finite", "passed", "1 output and every gradient").repeat == ""
+    """
+
+    name: str
+    status: Status
+    message: str
+    repeat: str = ""
+
+
+@dataclass(frozen=True)
+class SmokeReport:
+    """The checklist, line by line, and the device and sizes (those of `spec`) that it ran with.
+
+    checks: what each of them found. compiled: whether what torch.compile made of the model was checked.
+    dtypes: how many elements of the parameters have which dtype.
+
+    Example:
+
+        report = smoke_run("simple-cnn", checks=["finite", "gradients"])
+        assert report.passed and [check.name for check in report.checks] == ["finite", "gradients"]
+    """
+
+    SCHEMA = "nnkit.smoke-run/1"
+
+    spec: ModelSpec
+    device: str
+    checks: tuple[CheckResult, ...]
+    compiled: bool = False
+    dtypes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return not any(check.status == "failed" for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, the form of `--json`."""
+        from nnkit import __version__
+
+        return {
+            "schema": self.SCHEMA,
+            "nnkit": __version__,
+            "spec": self.spec.to_dict(),
+            "passed": self.passed,
+            "device": self.device,
+            "dtypes": dict(self.dtypes),
+            "compiled": self.compiled,
+            "checks": [asdict(check) for check in self.checks],
+        }

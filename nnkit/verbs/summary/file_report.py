@@ -1,0 +1,100 @@
+"""What is in a model file. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from nnkit.models.metadata import INDEX
+
+SUFFIXES = (".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether a path ends as those of model files do."""
+    return path.suffix in SUFFIXES or path.name.endswith(INDEX)
+
+
+@dataclass(frozen=True)
+class TensorStats:
+    """Of the values of a tensor that are finite; `nans` and `infinities` are how many aren't.
+
+    std: of the population. All are None where there is no finite value.
+    """
+
+    min: float | None
+    max: float | None
+    mean: float | None
+    std: float | None
+    nans: int
+    infinities: int
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """A tensor in a file. bytes: of its values. file: the shard that holds it, empty where it is the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int
+    bytes: int
+    file: str = ""
+    stats: TensorStats | None = None
+
+
+Axis: TypeAlias = int | str
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph; an axis is a size, the name of one, or `?`."""
+
+    name: str
+    dtype: str
+    shape: tuple[Axis, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What an ONNX file has beside tensors. operators: how often each comes, in subgraphs too."""
+
+    ir_version: int
+    opsets: Mapping[str, int]
+    producer: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    operators: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What is in a model `file`, of the `format` that it is found to have.
+
+    tensors: each with its dtype and shape. graph: of ONNX, what it computes. bytes: of all files together.
+    files: the others that belong to it, with their bytes. metadata: what the file says of itself, as text.
+    elements: of all tensors; tensor_bytes: of the memory that they take, which tied ones share.
+
+    Example:
+
+        export("simple-cnn", "model.safetensors")
+        assert inspect_file("model.safetensors").elements == 545_098
+    """
+
+    SCHEMA = "nnkit.file/1"
+
+    file: str
+    format: Literal["onnx", "safetensors", "torch"]
+    bytes: int
+    tensors: tuple[FileTensor, ...]
+    elements: int
+    tensor_bytes: int
+    files: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    graph: Graph | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, the form of `--json`."""
+        from nnkit import __version__
+
+        return {"schema": self.SCHEMA, "nnkit": __version__, **asdict(self)}

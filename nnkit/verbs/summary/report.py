@@ -1,0 +1,304 @@
+"""What a summary says. Torch-free."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, Literal, TypeAlias
+
+from nnkit.contract.spec import ModelSpec
+from nnkit.errors import NnkitError
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor that a call took or gave."""
+
+    shape: Shape
+    dtype: str
+    device: str
+
+
+Value: TypeAlias = "TensorInfo | tuple[Value, ...] | dict[str, Value] | str"
+"""What a call took or gave: tensors, however nested; anything else in the words that Python has for it."""
+
+
+def tensors_of(value: Value) -> Iterator[TensorInfo]:
+    """Yield the tensors of a value in order."""
+    if isinstance(value, TensorInfo):
+        yield value
+    elif not isinstance(value, str):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from tensors_of(each)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a call costs in a training step.
+
+    flops: forward and backward together. saved: bytes that its forward keeps for backward.
+    peak: the most bytes that are alive at once during its forward.
+    """
+
+    flops: int
+    saved: int
+    peak: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call: of a module, or of a function in a module's own forward.
+
+    path: where it stands, dotted; a function's is its module's path and its name.
+    parameters, trainable and macs include everything beneath. A tensor counts where it is met first:
+    a module's later calls have `repeated` set, and `tied` names the owner of a parameter counted above.
+    inputs: positional arguments, then, if there are any, the keyword arguments as one dict.
+    training: None unless it was asked for, or where the training step doesn't pass.
+    leaf: whether the report has no row beneath this one.
+    """
+
+    path: str
+    kind: Literal["module", "function"]
+    type: str
+    depth: int
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    parameters: int
+    macs: int
+    trainable: int = 0
+    kernel: Shape | None = None
+    repeated: bool = False
+    tied: str = ""
+    leaf: bool = True
+    training: Training | None = None
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the tensors that it took."""
+        return tuple(tensor.shape for tensor in tensors_of(self.inputs))
+
+    @property
+    def output_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of the tensors that it gave."""
+        return tuple(tensor.shape for tensor in tensors_of(self.outputs))
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """The dtypes of its results, each once."""
+        return tuple(dict.fromkeys(tensor.dtype for tensor in tensors_of(self.outputs)))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices of its results, each once."""
+        return tuple(dict.fromkeys(tensor.device for tensor in tensors_of(self.outputs)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as plain data."""
+        return {
+            **asdict(self),
+            "input_shapes": self.input_shapes,
+            "output_shapes": self.output_shapes,
+        }
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the whole model holds and costs. Every tensor counts once, tied or not.
+
+    macs: multiply-adds of convolutions and matrix products; flops: twice that.
+    dtypes: how many elements of the parameters have which dtype.
+    training_flops: forward and backward together, None unless it was asked for.
+    uncounted: the operators that ran and were not counted, with how often. missed: those of them that
+    multiply, by their names; with one of them macs is too low.
+    unused: the parameters that no operator read, by name; `aux1.*` where it is all of a module's.
+    """
+
+    parameters: int
+    trainable: int
+    frozen: int
+    buffers: int
+    parameter_bytes: int
+    buffer_bytes: int
+    macs: int
+    flops: int
+    training_flops: int | None = None
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    missed: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    dtypes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a model needs, each storage counted once however many tensors share it.
+
+    inputs: the tensors that forward is called with. gradients: of the parameters that get one.
+    optimizer_state: what the optimiser keeps from step to step.
+    saved: what autograd keeps from forward for backward, without parameters, buffers and inputs, which
+    are there anyway.
+    training_peak: the most that is alive at once in a step after the first: forward, the sum of the
+    outputs, which are held, backward, and the optimiser, with gradients set to None between steps.
+    inference_peak: the same for a forward in eval mode under `torch.inference_mode`.
+    All that has to do with training is 0 where the model can't be trained at this size; `note` says why,
+    and whatever else makes the figures less than exact ("" where nothing does).
+    """
+
+    device: str
+    optimizer: str
+    parameters: int
+    buffers: int
+    inputs: int
+    gradients: int
+    optimizer_state: int
+    saved: int
+    training_peak: int
+    inference_peak: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Sharded:
+    """What each of `ranks` processes needs that have the model between them, sharded by fully_shard.
+
+    blocks: the modules, by name, of which the parameters are gathered for as long as they run; those of the
+    rest are there from the beginning of a step to its end. gathered: the most bytes that are so at once.
+    memory: of one rank, on inputs of its own of these sizes: parameters, gradients and optimizer_state are
+    its shards, and the peaks have what is gathered and exchanged in them.
+    """
+
+    ranks: int
+    blocks: tuple[str, ...]
+    gathered: int
+    memory: Memory
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The largest size of a dim with which a step fits into so many bytes; 0 where none does."""
+
+    dim: str
+    limit: int
+    training: int
+    inference: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where forward failed: the innermost call, what it was given, and the error."""
+
+    path: str
+    type: str
+    error: str
+    inputs: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class SummaryReport:
+    """The `rows` in call order, and the `totals`.
+
+    memory: of training and inference, where an optimiser was named. sharded: that of each of many ranks.
+    fit: the size that fits, where it was sought. method: `meta` when shapes and counts come from a run
+    without weights or data, `run` when from a real run on the CPU, or wherever a module given from Python
+    lives; `reason` says why, where that is not plain. failure: set where forward failed; then the rows end
+    with the call that did. warnings: what is missing from the figures, in words.
+
+    Example:
+
+        report = summarize("simple-cnn")
+        assert (report.totals.parameters, report.rows[1].type) == (545_098, "Conv2d")
+    """
+
+    SCHEMA = "nnkit.summary/1"
+
+    spec: ModelSpec
+    method: Literal["meta", "run"]
+    reason: str
+    rows: tuple[Row, ...]
+    totals: Totals
+    memory: Memory | None = None
+    fit: Fit | None = None
+    failure: Failure | None = None
+    sharded: Sharded | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def batch(self) -> int | None:
+        """The size of the dim `batch`, where every input leads with it."""
+        inputs = self.spec.inputs
+        leads = bool(inputs) and all(tensor.shape[:1] == ("batch",) for tensor in inputs)
+        return self.spec.sizes.get("batch") if leads else None
+
+    def select(
+        self, depth: int | None = None, only: str | None = None, functional: bool = True
+    ) -> "SummaryReport":
+        """Return the report with some of its rows alone.
+
+        depth: rows so deep at most; their numbers include what lies beneath. only: rows whose path or
+        type matches a pattern like `layer1*` or `Conv2d`. functional: whether functions have rows.
+        The first row, the model itself, always stays.
+        """
+        kept = [
+            row
+            for row in self.rows
+            if row.depth == 0
+            or (
+                (depth is None or row.depth <= depth)
+                and (functional or row.kind == "module")
+                and (only is None or fnmatchcase(row.path, only) or fnmatchcase(row.type, only))
+            )
+        ]
+        return replace(self, rows=tuple(_with_leaves(kept)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data, the form of `--json`."""
+        from nnkit import __version__
+
+        return {
+            "schema": self.SCHEMA,
+            "nnkit": __version__,
+            "spec": self.spec.to_dict(),
+            "method": self.method,
+            "reason": self.reason,
+            "warnings": list(self.warnings),
+            "totals": asdict(self.totals),
+            "memory": _plain(self.memory),
+            "sharded": _plain(self.sharded),
+            "fit": _plain(self.fit),
+            "failure": _plain(self.failure),
+            "rows": [row.to_dict() for row in self.rows],
+        }
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        from nnkit.render.summary import as_html  # a notebook asks the report itself to draw
+
+        return as_html(self)
+
+
+class ForwardFailed(NnkitError):
+    """The model doesn't run; `report` has the rows up to where it failed."""
+
+    def __init__(self, report: SummaryReport) -> None:
+        failure = report.failure
+        assert failure is not None
+        place = f"{failure.path or 'the model'} ({failure.type})"
+        sizes = " ".join(f"{name}={size}" for name, size in report.spec.sizes.items())
+        problem = report.spec.forward_problem(
+            f"forward failed in {place}{sizes and f' at {sizes}'}: {failure.error}",
+            "look at the sizes and the dtype of the inputs",
+        )
+        super().__init__(problem.message, problem.hint)
+        self.exit_code = problem.exit_code
+        self.report = report
+
+
+def _with_leaves(rows: list[Row]) -> Iterator[Row]:
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        beneath = after is not None and after.depth > row.depth and after.path.startswith(row.path)
+        yield row if row.leaf != beneath else replace(row, leaf=not beneath)
+
+
+def _plain(value: Any) -> dict[str, Any] | None:
+    return dataclasses.asdict(value) if value is not None else None
