@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nnkit.contract.hookspecs import (
+from nnkit.contract.requests import (
     CORE_EXECUTOR,
     CORE_FORMATS,
     ExportOptions,
     ExportRequest,
     SmokeRequest,
     SummaryRequest,
+    ignore_progress,
 )
 from nnkit.contract.spec import AS_BUILT, ModelSpec, make_spec
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
@@ -224,7 +225,7 @@ def export(
     request = ExportRequest(
         spec=spec, host=manager, path=path, format=format, inputs=_tuple(inputs), force=force, verify=verify,
         device=device, options=how if opset is None else replace(how, opset=opset),
-        progress=progress or _ignore,
+        progress=progress or ignore_progress,
     )  # fmt: skip
     with neutral_torch(spec, module):
         report: ExportReport = manager.hook.nnkit_export(request=request)
@@ -259,7 +260,7 @@ def verify(
     spec, module = _target(str(path) if against is None else against, inputs, preset, manager, options)
     if named is None:
         named = against is not None or "weights" in options
-    request = VerifyRequest(path, spec, manager, _tuple(inputs), named, progress or _ignore)
+    request = VerifyRequest(path, spec, manager, _tuple(inputs), named, progress or ignore_progress)
     with neutral_torch(spec, module):
         return verify(request)
 
@@ -365,7 +366,7 @@ def smoke_run(
         spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
         checks=None if checks is None else tuple(checks), full=full, compiled=compiled,
         parallel=parallel if processes is None else parallel or "ddp", processes=processes,
-        time_limit=time_limit, progress=progress or _ignore,
+        time_limit=time_limit, progress=progress or ignore_progress,
     )  # fmt: skip
     with neutral_torch(spec, module):
         report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
@@ -451,7 +452,7 @@ def bench(
     request = BenchRequest(
         specs=tuple(spec for spec, _ in found), host=manager, inputs=_tuple(inputs), device=device,
         training=training, optimizer=optimizer, rounds=rounds, time_limit=time_limit, threads=threads,
-        compiled=compiled, progress=progress or _ignore,
+        compiled=compiled, progress=progress or ignore_progress,
     )  # fmt: skip
     with ExitStack() as stack:
         for spec, module in found:
@@ -499,7 +500,3 @@ def _arguments(inputs: "Inputs") -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 
 def _tuple(inputs: "Sequence[Tensor] | None") -> "tuple[Tensor, ...] | None":
     return None if inputs is None else tuple(inputs)
-
-
-def _ignore(line: str, share: float = 0.0) -> None:
-    """Report progress to nobody."""
