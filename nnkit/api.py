@@ -20,7 +20,7 @@ from nnkit.contract.requests import (
     ignore_progress,
 )
 from nnkit.contract.spec import AS_BUILT, ModelSpec, make_spec
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models.process import neutral_torch, one_at_a_time
 from nnkit.models.references import look_up
@@ -178,7 +178,7 @@ def _summary_request(
     args, keywords = _arguments(inputs)
     given = None if inputs is None else (*args, *keywords.values())
     spec, module = _target(target, given, preset, manager, options)
-    _refuse_unsupported(spec, "summary")
+    spec.require_support("summary")
     return SummaryRequest(
         spec=spec, host=manager, module=module, inputs=args, keywords=keywords, optimizer=optimizer,
         device=device,
@@ -220,7 +220,7 @@ def export(
     if format in formats_of(manager) and path.suffix != suffix:
         # A file is known by its name wherever it is read again.
         raise UsageProblem(f"a file of {format} ends in {suffix}", f"call it {path.stem}{suffix}")
-    _refuse_unsupported(spec, "export", format)
+    spec.require_support("export", format)
     how = how or ExportOptions()
     request = ExportRequest(
         spec=spec, host=manager, path=path, format=format, inputs=_tuple(inputs), force=force, verify=verify,
@@ -361,7 +361,7 @@ def smoke_run(
         device = f"{simulate} (simulated)"  # no handler that doesn't know simulations finds it
     manager = manager or plugin_manager()
     spec, module = _target(target, inputs, preset, manager, options)
-    _refuse_unsupported(spec, "smoke-run")
+    spec.require_support("smoke-run")
     request = SmokeRequest(
         spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
         checks=None if checks is None else tuple(checks), full=full, compiled=compiled,
@@ -480,13 +480,6 @@ def _target(
     if inputs is None:
         raise UsageProblem("a module needs example inputs", "pass them: nnkit.summarize(module, [x])")
     return make_spec(architecture_of_module(target, inputs), preset=preset, options=options), target
-
-
-def _refuse_unsupported(spec: ModelSpec, *names: str) -> None:
-    """Raise with the reason that the architecture declares for what it can't serve."""
-    for name in names:
-        if reason := spec.architecture.unsupported.get(name):
-            raise PluginProblem(f"{spec.name} has no {name}: {reason}", f"see nnkit info {spec.name}")
 
 
 def _arguments(inputs: "Inputs") -> tuple[tuple[Any, ...], Mapping[str, Any]]:

@@ -239,9 +239,11 @@ def test_what_is_deprecated_is_told_in_one_line_and_goes_on_working(plugins_from
 @pytest.mark.usefixtures("deprecated")
 def test_the_conformance_suite_warns_of_what_is_deprecated(plugins_from):
     from nnkit.authoring.conformance import running
+    from nnkit.cli.help import summary_help
 
     manager = plugins_from(old=OLD)
-    (card,) = running.checked(running.candidates(manager, "old"), running.choose_checks(["import"]))
+    candidates = running.candidates(manager, summary_help, "old")
+    (card,) = running.checked(candidates, running.choose_checks(["import"]))
     assert [each.status for each in card.checks] == ["warned"]
     assert "use nnkit_trials" in card.checks[0].message
 
