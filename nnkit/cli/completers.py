@@ -35,7 +35,7 @@ def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: st
 
 def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the formats to export to, core's and those of plugins."""
-    from nnkit.contract.hookspecs import CORE_FORMATS
+    from nnkit.contract.requests import CORE_FORMATS
     from nnkit.verbs.core_handlers import plugin_manager
 
     return beginning(
@@ -45,7 +45,7 @@ def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: 
 
 def complete_check(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the smoke checks, core's and those of plugins."""
-    from nnkit.contract.hookspecs import CORE_CHECKS
+    from nnkit.contract.requests import CORE_CHECKS
     from nnkit.verbs.core_handlers import plugin_manager
 
     return beginning(
@@ -57,7 +57,7 @@ def complete_executor(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer where a sweep may run: here, and where plugins can take it."""
-    from nnkit.contract.hookspecs import CORE_EXECUTOR
+    from nnkit.contract.requests import CORE_EXECUTOR
     from nnkit.verbs.core_handlers import plugin_manager
 
     return beginning(

@@ -12,7 +12,7 @@ from nnkit.cli.completers import complete_columns, complete_device
 from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_report, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.contract.hookspecs import OPTIMIZERS
+from nnkit.contract.requests import OPTIMIZERS
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem
 from nnkit.models import metadata

@@ -13,7 +13,7 @@ from nnkit.cli.completers import complete_executor
 from nnkit.cli.options import FILE, OPTIONS, ArchitectureCommand, installed_plugins, size_options
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
-from nnkit.contract.hookspecs import CORE_EXECUTOR
+from nnkit.contract.requests import CORE_EXECUTOR
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
 from nnkit.verbs.core_handlers import plugin_manager

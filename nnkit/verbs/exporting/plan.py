@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nnkit.contract.architecture import Dim, TensorSpec
 from nnkit.contract.axes import names_in
-from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.models.outputs import declarations_of

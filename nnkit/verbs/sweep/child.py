@@ -13,7 +13,9 @@ from collections.abc import Callable
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from nnkit.contract.requests import SmokeRequest
 from nnkit.errors import NnkitError, UsageProblem, first_line
+from nnkit.models.process import neutral_torch, one_at_a_time
 from nnkit.verbs.sweep.memory import peak_memory
 
 if TYPE_CHECKING:
@@ -50,9 +52,9 @@ def _end_with_parent(life: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+@one_at_a_time
 def _smoke_run(task: dict[str, Any], tell: Tell) -> "SmokeReport | None":
     """Return the report; or None, once it is told, where no model can be run in the way asked for."""
-    from nnkit import api
     from nnkit.models.devices import find_device
     from nnkit.models.references import Reference
     from nnkit.verbs.core_handlers import plugin_manager
@@ -67,7 +69,17 @@ def _smoke_run(task: dict[str, Any], tell: Tell) -> "SmokeReport | None":
         tell({"refused": [problem.message, problem.hint]})
         return None
     plugin, architecture = manager.find(task["spec"]["architecture"])
-    return api.smoke_run(
-        Reference(architecture, plugin, task["spec"]).resolve(), device=task["device"], checks=checks,
-        full=task["full"], compiled=task["compiled"], progress=lambda line: tell({"at": line}),
-    )  # fmt: skip
+    spec = Reference(architecture, plugin, task["spec"]).resolve()
+    spec.require_support("smoke-run")
+    request = SmokeRequest(
+        spec=spec,
+        host=manager,
+        device=task["device"],
+        checks=checks,
+        full=task["full"],
+        compiled=task["compiled"],
+        progress=lambda line: tell({"at": line}),
+    )
+    with neutral_torch(spec):
+        report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
+    return report

@@ -393,7 +393,7 @@ def test_the_example_of_the_hook_runs():
     import textwrap
 
     import nnkit
-    from nnkit.contract.hookspecs import nnkit_executors
+    from nnkit.contract.hooks import nnkit_executors
 
     code = inspect.cleandoc(nnkit_executors.__doc__).partition("running.py\n")[2]
     code = textwrap.dedent(code.replace("ProcessPoolExecutor", "ThreadPoolExecutor"))
