@@ -104,7 +104,7 @@ def _check_round_trip(candidate: ArchitectureCandidate, preset: str | None) -> N
 
 def help_text(candidate: ArchitectureCandidate) -> str:
     """`nnkit summary ARCH --help` explains every option, dim and preset."""
-    from nnkit.cli.options import REFERENCE
+    from nnkit.cli.state import state_of
     from nnkit.cli.summary import command
     from nnkit.models.references import Reference
 
@@ -117,7 +117,7 @@ def help_text(candidate: ArchitectureCandidate) -> str:
     if silent := [flag for flag, words in explained.items() if not words]:
         raise Unmet(f"the help text explains nothing of {', '.join(silent)}")
     ctx = click.Context(command, info_name="nnkit summary")
-    ctx.meta[REFERENCE] = Reference(architecture, candidate.plugin.name)
+    state_of(ctx).reference = Reference(architecture, candidate.plugin.name)
     text = command.get_help(ctx)
     if missing := [flag for flag in explained if flag not in text]:
         raise Unmet(f"the help text lacks {', '.join(missing)}")
