@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from nnkit.contract.hookspecs import Check
-from nnkit.verbs.smoke import behaviour, checks, full, numerics, states
+from nnkit.verbs.smoke import behavior, checks, full, numerics, states
 from nnkit.verbs.smoke.subject import Subject
 
 
@@ -18,8 +18,8 @@ def _check(run: Callable[[Subject], str], full: bool = False) -> Check:
 
 DEFAULT = (
     checks.shapes, checks.finite, checks.gradients, checks.updates, checks.batch_independence,
-    behaviour.batch_sizes, checks.determinism, behaviour.eval_state, behaviour.inputs_unchanged,
-    behaviour.input_effect, behaviour.causality, states.registry, states.round_trip, states.cast,
+    behavior.batch_sizes, checks.determinism, behavior.eval_state, behavior.inputs_unchanged,
+    behavior.input_effect, behavior.causality, states.registry, states.round_trip, states.cast,
     states.placement, numerics.derivative,
 )  # fmt: skip
 FULL = (full.overfit, full.compile, full.export, full.autocast, full.half, full.train_determinism,

@@ -87,7 +87,7 @@ def _unreached(subject: Subject, module: nn.Module, names: set[str]) -> set[str]
 
 
 def updates(subject: Subject) -> str:
-    """A step of the optimiser, or a few, moves every trainable parameter."""
+    """A step of the optimizer, or a few, moves every trainable parameter."""
     module = subject.fresh().train()
     trainable = {name: each for name, each in module.named_parameters() if each.requires_grad}
     before = {name: each.detach().clone() for name, each in trainable.items()}

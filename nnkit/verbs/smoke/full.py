@@ -29,7 +29,7 @@ from nnkit.verbs.smoke.subject import (
 )
 
 LESSONS = 40  # steps of Adam; the loss must fall to this part of what it was
-LEARNT = 0.5
+LEARNED = 0.5
 RATES = (1e-2, 1e-3, 1e-4)  # the first that it learns with counts
 ALIKE, FAR = 0.99, 0.9  # cosines of outputs in half precision and in full
 
@@ -38,12 +38,12 @@ def overfit(subject: Subject) -> str:
     """It learns one batch by heart: some steps of Adam bring the loss down."""
     first, least = _learn(subject, RATES[0])
     for rate in RATES[1:]:
-        if least <= LEARNT * first:
+        if least <= LEARNED * first:
             break
         first, least = min((first, least), _learn(subject, rate), key=lambda pair: pair[1] / pair[0])
     if not least < first:
         raise Failed(f"the loss on one batch never fell below its first value, {first:.3g}")
-    if least > LEARNT * first:
+    if least > LEARNED * first:
         raise Warned(f"the loss on one batch fell from {first:.3g} to {least:.3g} in {LESSONS} steps")
     return f"loss from {first:.3g} to {least:.3g} in {LESSONS} steps"
 
@@ -58,7 +58,7 @@ def _learn(subject: Subject, rate: float) -> tuple[float, float]:
     parameters = [each for each in module.parameters() if each.requires_grad]
     if not parameters:
         raise Skipped("it has no parameters")
-    optimiser = torch.optim.Adam(parameters, lr=rate)
+    optimizer = torch.optim.Adam(parameters, lr=rate)
 
     def outputs() -> Outputs:
         # A number (a loss beside the outputs) is no result of one sample: it has no target.
@@ -69,10 +69,10 @@ def _learn(subject: Subject, rate: float) -> tuple[float, float]:
         raise Skipped("it returns numbers only, which follow from no single sample")
     losses = []
     for _ in range(LESSONS):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = _distance(outputs(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     return losses[0], min(filter(math.isfinite, losses[1:]), default=math.inf)
 
