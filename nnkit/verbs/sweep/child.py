@@ -56,13 +56,13 @@ def _smoke_run(task: dict[str, Any], tell: Tell) -> "SmokeReport | None":
     from nnkit.models.devices import find_device
     from nnkit.models.references import Reference
     from nnkit.verbs.core_handlers import plugin_manager
-    from nnkit.verbs.smoke.handler import choose
+    from nnkit.verbs.smoke.handler import choose_checks
 
     manager = plugin_manager()
     checks = None if task["checks"] is None else tuple(task["checks"])
     try:
         find_device(task["device"])
-        choose(checks, task["full"], manager)
+        choose_checks(checks, task["full"], manager)
     except UsageProblem as problem:
         tell({"refused": [problem.message, problem.hint]})
         return None
