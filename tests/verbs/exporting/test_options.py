@@ -147,7 +147,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path, more):
 def test_an_interrupt_leaves_what_was_there(tmp_path):
     (tmp_path / "net.onnx").write_text("what was there")
     stop = "import nnkit.verbs.exporting.proof as p, os, signal; " \
-           "p.words = lambda run: os.kill(os.getpid(), signal.SIGINT); "  # fmt: skip
+           "p.describe_sizes = lambda run: os.kill(os.getpid(), signal.SIGINT); "  # fmt: skip
     done = python("-c", stop + EXPORT.format(more=[]), cwd=tmp_path)
     assert done.returncode == 1
     assert "Error: interrupted" in done.stderr
