@@ -99,7 +99,7 @@ def rolled_by_nodes(model, name):
         "torchvision.models:googlenet",
         "timm.models.resnet:resnet18",
         "torchvision.models:resnet18",
-        "torchvision.models:vit_b_16",
+        "timm.models.vision_transformer:vit_tiny_patch16_224",
     ],
 )
 def test_all_mutants_of_a_network_are_refused_and_the_network_passes(reference, tmp_path):
