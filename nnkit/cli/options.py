@@ -17,7 +17,8 @@ from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import Option, as_text, options_of
 from nnkit.contract.spec import DTYPES, ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.host.plugin_manager import Failure, PluginManager
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.host.plugins import Failure
 from nnkit.models.references import Reference, look_up, names_a_file
 from nnkit.verbs.core_handlers import plugin_manager
 

@@ -58,7 +58,7 @@ BROKEN = {
     "both": (plugin(field="batch"), "'batch' is both a config field and a dim"),
     "twice": (
         plugin().replace("    return [A", "    return 2 * [A"),
-        "architecture 'net': it is declared twice",
+        "architecture 'net': the name is already taken",
     ),
 }
 

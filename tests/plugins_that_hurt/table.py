@@ -99,11 +99,11 @@ BAD = {
     "nothing": Bad(_with(NET, "return None"), ("nnkit_architectures", "TypeError: 'NoneType' object is not iterable")),
     "nameless": Bad(_with(NET, "return [net(name=None), net()]"), ("registration", "TypeError"), works=True),
     "double": Bad(
-        _with(NET, "return 2 * [net()]"), ("registration", "architecture 'double-net': it is declared twice"), works=True,
+        _with(NET, "return 2 * [net()]"), ("registration", "architecture 'double-net': the name is already taken"), works=True,
     ),
     "twice": Bad(
         points=("NAME = hurt_NAME", "NAME = hurt_sound"),
-        told=("discovery", "'twice' is hurt_twice already, hurt_sound is left out"), works=True,
+        told=("discovery", "'twice' is already hurt_twice; hurt_sound is left out"), works=True,
     ),
     "hiding": Bad(
         _with("width: int", "device: int"), ("registration", "option 'device' would hide the core option --device"),
