@@ -7,9 +7,9 @@ def summary_help(reference: Reference) -> str:
     """Return what `nnkit summary ARCH --help` prints."""
     import click
 
-    from nnkit.cli.options import REFERENCE
+    from nnkit.cli.state import state_of
     from nnkit.cli.summary import command
 
     ctx = click.Context(command, info_name="nnkit summary")
-    ctx.meta[REFERENCE] = reference
+    state_of(ctx).reference = reference
     return command.get_help(ctx)

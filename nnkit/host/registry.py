@@ -41,7 +41,7 @@ class PluginRegistry:
         """What went wrong so far."""
         return self.log.failures
 
-    def tell_failures(self, report: Callable[[Failure], None]) -> None:
+    def report_failures_to(self, report: Callable[[Failure], None]) -> None:
         """Call `report` with each failure so far, and from now on with each new one."""
         self.log.report_to(report)
 

@@ -348,7 +348,7 @@ def test_the_command_ends_with_4_where_a_check_fails(nnkit_command, plugins_from
     assert "failed   help  the help text explains nothing of --width\n" in done.out
     assert "again: nnkit plugins check bad/net --check help" in done.out
     assert done.err == (
-        "Error: 1 of 2 checks failed\nhint: repeat one alone: nnkit plugins check bad/net --check help\n"
+        "Error: 1 of 2 checks failed\nhint: rerun one: nnkit plugins check bad/net --check help\n"
     )
 
 

@@ -228,7 +228,7 @@ def test_what_is_deprecated_is_told_in_one_line_and_goes_on_working(plugins_from
     assert manager.failures == []
     assert list(manager.architectures()) == ["old/old-net"]
 
-    for module in ("options", "plugins"):
+    for module in ("installed", "plugins"):
         monkeypatch.setattr(f"nnkit.cli.{module}.plugin_manager", lambda checked=True: manager)
     listed = nnkit_command("list")
     assert listed.code == 0
