@@ -110,8 +110,8 @@ BAD = {
     ),
     "spaced": Bad(_with('"NAME-net"', '"my net"'), ("registration", "architecture 'my net': a name is lower-case words")),
     "slashed": Bad(_with('"NAME-net"', '"my/net"'), ("registration", "architecture 'my/net': a name is lower-case words")),
-    "spacedpoint": Bad(points=("my plugin = hurt_NAME",), told=("discovery", "a plugin's name has letters")),
-    "slashedpoint": Bad(points=("my/plugin = hurt_NAME",), told=("discovery", "a plugin's name has letters")),
+    "spacedpoint": Bad(points=("my plugin = hurt_NAME",), told=("discovery", "a plugin's name has only letters")),
+    "slashedpoint": Bad(points=("my/plugin = hurt_NAME",), told=("discovery", "a plugin's name has only letters")),
     "unknownaxis": Bad(
         _with('("batch", "width")', '("batch", "widht")'),
         ("registration", "a shape names 'widht', which is neither a dim nor a config field"),
