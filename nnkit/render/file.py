@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator
 
+from nnkit.contract.text import format_bytes, format_count, format_shape
 from nnkit.contract.visible import visible
 from nnkit.models import metadata
-from nnkit.render import stamp, words
+from nnkit.render import stamp
 from nnkit.render.table import (
     Table,
     markdown,
@@ -51,7 +52,7 @@ def as_csv(report: FileReport) -> str:
     columns = ("name", "dtype", "shape", "elements", "bytes", "file", *STATS)
     rows = [
         (
-            each.name, each.dtype, words.shape(each.shape), str(each.elements), str(each.bytes), each.file,
+            each.name, each.dtype, format_shape(each.shape), str(each.elements), str(each.bytes), each.file,
             *_stats(each, "r"),
         )
         for each in report.tensors
@@ -61,7 +62,9 @@ def as_csv(report: FileReport) -> str:
 
 def _title(report: FileReport) -> str:
     opset = report.graph.opsets.get("ai.onnx") if report.graph else None
-    return f"{report.file} · {report.format}{f' opset {opset}' if opset else ''} · {words.size(report.bytes)}"
+    return (
+        f"{report.file} · {report.format}{f' opset {opset}' if opset else ''} · {format_bytes(report.bytes)}"
+    )
 
 
 def _table(report: FileReport) -> Table:
@@ -69,8 +72,8 @@ def _table(report: FileReport) -> Table:
     columns = ("tensor", "dtype", "shape", "elements", "bytes", *(STATS if with_stats else ()))
     rows = [
         (
-            each.name, each.dtype, words.shape(each.shape), words.count(each.elements),
-            words.count(each.bytes), *(_stats(each, ".4g") if with_stats else ()),
+            each.name, each.dtype, format_shape(each.shape), format_count(each.elements),
+            format_count(each.bytes), *(_stats(each, ".4g") if with_stats else ()),
         )
         for each in report.tensors
     ]  # fmt: skip
@@ -92,7 +95,7 @@ def _about(report: FileReport) -> Iterator[tuple[str, str]]:
         f"{sum(each.elements for each in report.tensors if each.dtype == kind):,} {kind}" for kind in kinds
     ]
     yield "tensors", f"{len(report.tensors):,}"
-    yield "elements", f"{report.elements:,} ({words.size(report.tensor_bytes)}): {', '.join(by_dtype)}"
+    yield "elements", f"{report.elements:,} ({format_bytes(report.tensor_bytes)}): {', '.join(by_dtype)}"
     if report.graph:
         graph = report.graph
         yield "inputs", ", ".join(map(_port, graph.inputs))
@@ -103,7 +106,7 @@ def _about(report: FileReport) -> Iterator[tuple[str, str]]:
         if graph.producer:
             yield "producer", graph.producer
     for name, size in report.files.items():
-        yield "file", f"{name} ({words.size(size)})"
+        yield "file", f"{name} ({format_bytes(size)})"
     for name, text in report.metadata.items():
         if name == metadata.KEY:
             yield from stamp.lines(json.loads(text))

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
+from nnkit.contract.text import format_bytes, format_count, format_shape, format_shapes
 from nnkit.contract.visible import visible
 from nnkit.errors import UsageProblem, did_you_mean
-from nnkit.render import words
+from nnkit.render.dtypes import describe_dtypes
 from nnkit.render.folding import Told, folded, unfolded
 from nnkit.render.table import (
     Table,
@@ -96,7 +98,7 @@ def check_columns(names: Sequence[str]) -> tuple[str, ...]:
 
 def _title(report: SummaryReport) -> str:
     spec = report.spec
-    dtypes = words.dtypes(spec, report.totals.dtypes)
+    dtypes = describe_dtypes(spec, report.totals.dtypes)
     what = [spec.name, *(f"{name} {size:,}" for name, size in spec.sizes.items()), dtypes]
     return " · ".join(filter(None, what))
 
@@ -166,12 +168,12 @@ def _step(report: SummaryReport, row: Row) -> str:
 def _inputs_of(report: SummaryReport, row: Row) -> str:
     batch = _batch(report, row)
     told = [text for value in row.inputs for text in _argument(batch, value, row.kind == "module")]
-    return told[0] if told and set(told) == {_outputs_of(report, row)} else words.gathered(told)
+    return told[0] if told and set(told) == {_outputs_of(report, row)} else _collapse(told)
 
 
 def _outputs_of(report: SummaryReport, row: Row) -> str:
     batch = _batch(report, row)
-    return words.gathered([_value(batch, each) for each in _several(row.outputs)])
+    return _collapse([_value(batch, each) for each in _several(row.outputs)])
 
 
 def _batch(report: SummaryReport, row: Row) -> int | None:
@@ -196,8 +198,8 @@ def _value(batch: int | None, value: Value) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name}: {_value(batch, each)}' for name, each in value.items())}}}"
     if isinstance(value, tuple):
-        return f"({words.gathered([_value(batch, each) for each in value])})"
-    return words.shape(value.shape[1:] if batch is not None and value.shape[:1] == (batch,) else value.shape)
+        return f"({_collapse([_value(batch, each) for each in value])})"
+    return format_shape(value.shape[1:] if batch is not None and value.shape[:1] == (batch,) else value.shape)
 
 
 def _parameters(report: SummaryReport, row: Row) -> str:
@@ -212,7 +214,7 @@ def _number(row: Row, number: int) -> str:
     """Return the number; in brackets where rows beneath have a share in it."""
     if not number:
         return ""
-    return words.count(number) if row.leaf else f"({words.count(number)})"
+    return format_count(number) if row.leaf else f"({format_count(number)})"
 
 
 def _share(number: int, whole: int) -> str:
@@ -231,7 +233,7 @@ def _cost(row: Row, what: str) -> int | None:
 
 def _bytes(row: Row, what: str) -> str:
     number = _cost(row, what)
-    return words.size(number) if number else ""
+    return format_bytes(number) if number else ""
 
 
 def _machine(value: object) -> str:
@@ -241,7 +243,7 @@ def _machine(value: object) -> str:
 
 
 def _kernel(report: SummaryReport, row: Row) -> str:
-    return words.shape(row.kernel) if row.kernel else ""
+    return format_shape(row.kernel) if row.kernel else ""
 
 
 def _dtypes(report: SummaryReport, row: Row) -> str:
@@ -255,10 +257,12 @@ def _devices(report: SummaryReport, row: Row) -> str:
 COLUMNS: dict[str, Column] = {
     "type": Column("type", lambda _, row: row.type, lambda _, row: row.type),
     "shape": Column(
-        "shape", _step, lambda _, row: f"{words.shapes(row.input_shapes)} → {words.shapes(row.output_shapes)}"
+        "shape",
+        _step,
+        lambda _, row: f"{format_shapes(row.input_shapes)} → {format_shapes(row.output_shapes)}",
     ),
-    "input": Column("input", _inputs_of, lambda _, row: words.shapes(row.input_shapes)),
-    "output": Column("output", _outputs_of, lambda _, row: words.shapes(row.output_shapes)),
+    "input": Column("input", _inputs_of, lambda _, row: format_shapes(row.input_shapes)),
+    "output": Column("output", _outputs_of, lambda _, row: format_shapes(row.output_shapes)),
     "kernel": Column("kernel", _kernel, _kernel),
     "params": Column("parameters", _parameters, lambda _, row: row.parameters, True),
     "params%": Column(
@@ -317,10 +321,10 @@ def _totals(report: SummaryReport) -> list[tuple[str, str]]:
     lines += [
         (
             "parameters",
-            f"{totals.parameters:,} ({words.size(totals.parameter_bytes)}), "
+            f"{totals.parameters:,} ({format_bytes(totals.parameter_bytes)}), "
             f"{totals.trainable:,} trainable, {totals.frozen:,} frozen",
         ),
-        ("buffers", f"{totals.buffers:,} ({words.size(totals.buffer_bytes)})"),
+        ("buffers", f"{totals.buffers:,} ({format_bytes(totals.buffer_bytes)})"),
         ("MACs", _multiply_adds(totals)),
     ]
     if totals.training_flops:
@@ -332,7 +336,7 @@ def _totals(report: SummaryReport) -> list[tuple[str, str]]:
     if report.fit:
         fit = report.fit
         lines.append(
-            ("fits", f"into {words.count(fit.limit)} bytes: training with {fit.dim} {fit.training:,}, "
+            ("fits", f"into {format_count(fit.limit)} bytes: training with {fit.dim} {fit.training:,}, "
                      f"inference with {fit.dim} {fit.inference:,}")
         )  # fmt: skip
     if totals.uncounted:
@@ -363,7 +367,7 @@ def _place(report: SummaryReport) -> str:
 
 
 def _memory(memory: Memory) -> list[tuple[str, str]]:
-    size = words.size
+    size = format_bytes
     lines = [("inference", f"needs {size(memory.inference_peak)} on {memory.device}")]
     if memory.training_peak:
         lines.append(("training", f"needs {size(memory.training_peak)}: {_parts(memory)}, and the rest"))
@@ -371,7 +375,7 @@ def _memory(memory: Memory) -> list[tuple[str, str]]:
 
 
 def _parts(memory: Memory) -> str:
-    size = words.size
+    size = format_bytes
     return (
         f"parameters {size(memory.parameters)}, gradients {size(memory.gradients)}, "
         f"state of {memory.optimizer} {size(memory.optimizer_state)}, "
@@ -380,7 +384,7 @@ def _parts(memory: Memory) -> str:
 
 
 def _sharded(sharded: Sharded) -> Iterator[tuple[str, str]]:
-    memory, size = sharded.memory, words.size
+    memory, size = sharded.memory, format_bytes
     blocks = [*sharded.blocks[:2], "…", sharded.blocks[-1]] if len(sharded.blocks) > 3 else sharded.blocks
     shards = f"{len(sharded.blocks)} blocks ({', '.join(blocks)}) and the rest" if blocks else "one piece"
     yield "sharded", f"by fully_shard over {sharded.ranks:,} ranks, in {shards}"
@@ -398,3 +402,12 @@ def _notes(report: SummaryReport) -> Iterator[str]:
         yield f"shapes are of one sample, without the batch of {report.batch}"
     if any(not row.leaf for row in report.rows[1:]):
         yield "(n) sums the rows beneath"
+
+
+def _collapse(texts: Sequence[str]) -> str:
+    """Return `1×128, 28 of 1×64`: three or more in a row that read the same are shown once."""
+    shown: list[str] = []
+    for text, run in groupby(texts):
+        times = len(list(run))
+        shown += [f"{times} of {text}"] if times > 2 else [text] * times
+    return ", ".join(shown)

@@ -8,6 +8,7 @@ from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.contract.text import plural
 from nnkit.host.configuration import configuration
 from nnkit.host.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
 from nnkit.host.startup import SLOW, Start, measure
@@ -156,7 +157,7 @@ def _state(plugin: Plugin, failures: list[Failure]) -> str:
     count = len(plugin.architectures)
     others = [f"format {exporter.name}" for exporter in plugin.exporters]
     others += [f"executor {executor.name}" for executor in plugin.executors]
-    what = [f"{count} architecture{'' if count == 1 else 's'}", *others] if count or not others else others
+    what = [plural(count, "architecture"), *others] if count or not others else others
     what += [f"imports {name}" for name in plugin.heavy[:1]]
     what += ["slow to import"] if plugin.seconds >= SLOW else []
     return ", ".join([*what, *(f"{each.verb}: {each.stage}" for each in failures[:1])])
