@@ -64,7 +64,7 @@ def test_a_loop_says_how_often_whatever_the_columns(loop):
 )
 def test_where_a_module_ran_is_told(device, words):
     report = nnkit.summarize(nn.Linear(4, 4, device=device), [torch.zeros(2, 4, device=device)])
-    assert f"counted in   {words} (a module that was built already)" in render.as_text(report)
+    assert f"counted in   {words} (the module was already built)" in render.as_text(report)
 
 
 def test_unfolded_each_of_them_has_its_row(loop):
