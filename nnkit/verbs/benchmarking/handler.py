@@ -35,9 +35,10 @@ from nnkit.verbs.benchmarking.report import (
     labels_of,
 )
 from nnkit.verbs.benchmarking.statistics import BLOCKS, latency_of, paired_ratio
-from nnkit.verbs.benchmarking.workloads import Untrainable, Workload, forward, training_step
+from nnkit.verbs.benchmarking.workloads import Workload, forward, training_step
 from nnkit.verbs.summary.report import SummaryReport
 from nnkit.verbs.summary.storages import storage_bytes
+from nnkit.verbs.training import Untrainable
 
 FEWEST = {1: 5, 2: BLOCKS}  # rounds by the number of models, whatever the time limit
 ASKED = {1: 1, 2: 10}  # rounds that may be asked for; with fewer than BLOCKS a false alarm is likelier
@@ -100,9 +101,7 @@ def _check(request: BenchRequest) -> None:
     if not 1 <= len(request.specs) <= 2:
         raise UsageProblem("bench takes one model or two", "nnkit bench resnet18 resnet34")
     if request.optimizer not in OPTIMIZERS:
-        raise UsageProblem(
-            f"there is no optimiser {request.optimizer}", f"choose one of {', '.join(OPTIMIZERS)}"
-        )
+        raise UsageProblem(f"unknown optimizer {request.optimizer}", f"choose one of {', '.join(OPTIMIZERS)}")
     fewest = ASKED[len(request.specs)]
     if request.rounds is not None and request.rounds < fewest:
         raise UsageProblem(f"{request.rounds} rounds are too few", f"give {fewest} or more")

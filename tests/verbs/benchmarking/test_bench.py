@@ -185,9 +185,9 @@ def test_modules_of_ones_own_and_why_one_is_not_trained():
     report = nnkit.bench(nn.Linear(3, 2), nn.Flatten(), inputs=[torch.ones(5, 3)], rounds=10)
     assert report.labels == ("linear", "flatten")
     assert [len(model.measurements) for model in report.models] == [2, 1]
-    assert report.models[1].untrained == "none of its parameters is trainable"
+    assert report.models[1].untrained == "no parameter is trainable"
     assert [each.mode for each in report.ratios] == ["forward"]
-    assert "not trained  flatten: none of its parameters is trainable" in as_text(report)
+    assert "not trained  flatten: no parameter is trainable" in as_text(report)
 
 
 def test_it_leaves_the_process_as_it_was():
@@ -246,8 +246,8 @@ def test_what_can_not_be_asked_is_one_clear_error(nnkit_command, args, message):
     assert hint.startswith("hint: ")
 
 
-def test_python_is_told_of_an_unknown_optimiser_too():
-    with pytest.raises(UsageProblem, match="there is no optimiser lion"):
+def test_python_gets_the_error_for_an_unknown_optimizer_too():
+    with pytest.raises(UsageProblem, match="unknown optimizer lion"):
         nnkit.bench("gcn", optimizer="lion")
 
 
