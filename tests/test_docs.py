@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from conftest import ROOT, Environment, python
-from test_readme import CONSOLE, PYTHON, type_out
+from test_readme import CONSOLE, GUIDES, PYTHON, type_out
 
 from nnkit import errors
 from nnkit.contract import hooks as contract_hooks
@@ -120,16 +120,15 @@ def test_every_hook_is_on_the_page_for_authors():
 
 
 def test_files_that_the_pages_name_are_there():
-    texts = {**WRITTEN, "contributing": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
+    texts = {**WRITTEN, **GUIDES, "contributing": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
     for page, text in texts.items():
         for name in re.findall(r"`((?:nnkit|plugins|tests|docs|examples|\.ci|\.github)/[\w./-]*)`", text):
             if "yournet" not in name:
                 assert (ROOT / name).exists(), f"{page}: {name}"
 
 
-@pytest.mark.parametrize("name", ["docs/design.md", "CONTRIBUTING.md"])
-def test_the_reading_order_is_of_seven_files_in_the_order_of_imports(name):
-    order = re.findall(r"^\d\. `(nnkit/[\w/]+\.py)`", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+def test_the_reading_order_is_of_seven_files_in_the_order_of_imports():
+    order = re.findall(r"^\d\. `(nnkit/[\w/]+\.py)`", PAGES["design"], re.MULTILINE)
     assert len(order) == 7
     modules = [file.removesuffix(".py").replace("/", ".") for file in order]
     for place, file in enumerate(order):

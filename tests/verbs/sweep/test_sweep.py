@@ -300,7 +300,7 @@ ERRORS = {
     "no match": (["soundd*"], 2, "no architecture matches 'soundd*'", "did you mean sound?"),
     "no match of a plugin": (["vision/*"], 2, "no architecture matches 'vision/*'", "nnkit list"),
     "an unknown name": (["sound", "hungri"], 2, "unknown architecture 'hungri'", "did you mean hungry?"),
-    "a file": (["s*", "net.yaml"], 2, "by architecture or pattern, not so: net.yaml", "nnkit smoke-run net.yaml"),
+    "a file": (["s*", "net.yaml"], 2, "architectures and patterns, not net.yaml", "nnkit smoke-run net.yaml"),
     "code": (["sound", "net.py:Net"], 2, "architectures and patterns, not net.py:Net", "run it on its own"),
     "all and a name": (["sound", "--all"], 2, "--all and sound don't go together", "use one"),
     "an unknown size": (["--all", "--bach", "2"], 2, "no such option --bach", "did you mean --batch"),
