@@ -212,7 +212,7 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
         "the machine was busy: float32 products ran at 3.0 G/s before and 2.0 G/s after"
     )
     assert re.fullmatch(
-        r"the median forward of linear took [\d.]+ times the shortest: close what else runs, or try fewer threads",
+        r"the median forward of linear took [\d.]+ times the shortest: close other programs, or try fewer threads",
         report.warnings[1],
     )
     assert f"warning      {report.warnings[0]}" in as_text(report)
@@ -225,9 +225,9 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
         (["gcn", "gcn", "gcn"], "bench takes one or two models"),
         (["gcn", "gcn", "--rounds", "9"], "9 rounds are too few"),
         (["gcn", "--rounds", "0"], "0 rounds are too few"),
-        (["gcn", "--time-limit", "0"], "a time limit of 0 can't be"),
-        (["gcn", "--time-limit", "nan"], "a time limit of nan can't be"),
-        (["gcn", "--threads", "-1"], "a number of threads of -1 can't be"),
+        (["gcn", "--time-limit", "0"], "--time-limit must be greater than 0, got 0"),
+        (["gcn", "--time-limit", "nan"], "--time-limit must be greater than 0, got nan"),
+        (["gcn", "--threads", "-1"], "--threads must be greater than 0, got -1"),
         (["gcn", "--optimizer", "lion"], "'lion' is not one of"),
         (["gcn", "--format", "xml"], "'xml' is not one of"),
         (["gcn", "--device", "gpu"], "device 'gpu' is no device"),

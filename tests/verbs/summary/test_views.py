@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import nnkit
 from nnkit.errors import UsageProblem
 from nnkit.render import summary as render
-from nnkit.render.folding import folded
+from nnkit.render.folding import fold
 
 
 class Block(nn.Module):
@@ -51,7 +51,7 @@ def test_blocks_that_are_alike_and_steps_of_a_loop_are_told_once(loop):
     assert "cell ×20" in text
     assert "the 2 steps above, 5 times in all" in text
     assert "blocks.1" not in text
-    told = sum((each.times if not each.steps else 0) for each in folded(loop.rows) if each.row.path == "cell")
+    told = sum((each.times if not each.steps else 0) for each in fold(loop.rows) if each.row.path == "cell")
     assert told == 20
 
 
