@@ -22,7 +22,7 @@ from nnkit.verbs.exporting.report import ExportReport, Proof
 
 
 def export(request: ExportRequest) -> ExportReport:
-    """Write the file beside its target, prove it, and only then let it take its place."""
+    """Write the file next to its target, prove it, and only then put it in place."""
     exporter = formats.find(request.format, request.host)
     _check_options(request)
     try:
@@ -40,7 +40,7 @@ def _export(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
         fill_lazy(module, request.spec, request.inputs)
         if request.options.float32_io and (dtype := main_dtype(module)) != "float16":
             raise UsageProblem(
-                f"--float32-io is for float16 models, this one is {dtype}", "add --dtype float16"
+                f"--float32-io is for float16 models, but this one is {dtype}", "add --dtype float16"
             )
         if request.format == "safetensors":
             written, opset, proof = _safetensors(request, module, path)
@@ -54,16 +54,16 @@ def _export(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
 
 
 def _check_options(request: ExportRequest) -> None:
-    """Raise UsageProblem for an option that the format doesn't know, or that can't be."""
+    """Raise UsageProblem for an option that doesn't apply to the format, or has an invalid value."""
     for name in formats.unheeded(request.options, request.format):
         flag = "--fix" if name == "fixed" else f"--{name.replace('_', '-')}"
-        raise UsageProblem(f"{flag} doesn't concern {request.format}", "leave it out")
+        raise UsageProblem(f"{flag} doesn't apply to {request.format}", "leave it out")
     options = request.options
     for name in (*(options.input_names or ()), *(options.output_names or ())):
         if not name.isidentifier():
-            raise UsageProblem(f"{name!r} can't name an input or output", "letters, digits and _ alone")
+            raise UsageProblem(f"{name!r} can't name an input or output", "use only letters, digits and _")
     if options.optimize and options.external_data:
-        raise UsageProblem("--optimize keeps the weights in the file", "leave --external-data out")
+        raise UsageProblem("--optimize keeps the weights in the file", "leave out --external-data")
 
 
 def _safetensors(request: ExportRequest, module: nn.Module, path: Path) -> tuple[Path, None, Proof | None]:

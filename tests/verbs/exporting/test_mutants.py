@@ -228,7 +228,7 @@ def unused_initializer(model):
         (lost_input, "its inputs are image, where x are declared"),
         (fixed_axis, "axis 2 of input 'x' is 6, not the dim 'height'"),
         (wrong_output_shape, "it warns: Expected shape from model of"),
-        (other_opset, "it has opset 19, and 20 was asked for"),
+        (other_opset, "it has opset 19, but 20 was requested"),
         (unused_initializer, "it warns: Removing initializer 'left_over'"),
     ],
 )

@@ -68,7 +68,7 @@ def test_other_names_of_inputs_and_outputs(tmp_path):
         (ExportOptions(output_names=("x",)), "two of the inputs and outputs would be named 'x'"),
         (ExportOptions(output_names=("a b",)), "'a b' can't name an input or output"),
         (ExportOptions(fixed=frozenset({"rows"})), "has no dim 'rows' to fix"),
-        (ExportOptions(max_shard_size="1GB"), "--max-shard-size doesn't concern onnx"),
+        (ExportOptions(max_shard_size="1GB"), "--max-shard-size doesn't apply to onnx"),
         (ExportOptions(optimize=True, external_data=True), "--optimize keeps the weights in the file"),
     ],
 )
