@@ -42,7 +42,7 @@ CASES = {
     "no device": (
         ["smoke-run", "simple-cnn", "--device", MISSING_DEVICE], 2, f"device '{MISSING_DEVICE}' is not on", "cpu",
     ),
-    "no such device": (["build", "gcn", "--device", "cdua"], 2, "device 'cdua' is no device", "did you mean cuda?"),
+    "no such device": (["build", "gcn", "--device", "cdua"], 2, "'cdua' is not a device", "did you mean cuda?"),
     "none of the choices": (
         ["summary", "gcn", "--dtype", "bflot16"], 2, "'bflot16' is not one of", "did you mean bfloat16",
     ),

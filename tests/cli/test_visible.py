@@ -125,7 +125,7 @@ TENSORS = {
     "an unknown dtype": ({"data_type": 99, "dims": [1]}, "'w' has the unknown dtype 99"),
     "a negative shape": ({"data_type": 1, "dims": [-1]}, "'w' has the shape [-1]"),
     "another size": ({"data_type": 1, "dims": [3], "raw_data": bytes(8)}, "'w' has 8 bytes, and its dtype and shape need 12"),
-    "no place": ({"data_type": 1, "data_location": 1}, "it doesn't say where the values of 'w' lie"),
+    "no place": ({"data_type": 1, "data_location": 1}, "it doesn't say where the values of 'w' are"),
 }  # fmt: skip
 
 

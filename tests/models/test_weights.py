@@ -94,7 +94,7 @@ def test_no_code_in_a_file_runs(tmp_path, capsys):
         ("a.safetensors", b"12", "damaged"),
         ("a.safetensors.index.json", b"{}", "it has no weight_map"),
         ("a.safetensors.index.json", b'{"weight_map": {"w": "../b.safetensors"}}', "in another folder"),
-        ("a.safetensors.index.json", b'{"weight_map": {"w": "b.safetensors"}}', "which isn't there"),
+        ("a.safetensors.index.json", b'{"weight_map": {"w": "b.safetensors"}}', "which does not exist"),
         ("a.h5", b"", "no file of weights by its name"),
     ],
 )

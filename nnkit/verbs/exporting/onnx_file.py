@@ -85,7 +85,7 @@ class OnnxFile:
         names, wanted = [port.name for port in ports], [tensor.name for tensor in declared]
         if names != wanted:
             raise self._not_the_model(
-                f"its {kind}s are {', '.join(names) or 'none'}, but {', '.join(wanted)} are declared"
+                f"its {kind}s are {', '.join(names) or 'none'}, expected {', '.join(wanted)}"
             )
         for port, tensor in zip(ports, declared, strict=True):
             # A complex tensor has its real and imaginary parts on an axis of its own.

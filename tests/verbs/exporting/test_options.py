@@ -189,5 +189,5 @@ def test_a_model_on_cuda_is_exported_and_proven(tmp_path):
 
 
 def test_a_device_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UsageProblem, match="device 'cuda:77' is not on this machine"):
+    with pytest.raises(UsageProblem, match="device 'cuda:77' is not available on this machine"):
         nnkit.export("simple-cnn", tmp_path / "a.onnx", device="cuda:77")
