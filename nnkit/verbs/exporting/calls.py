@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from nnkit.contract.spec import ModelSpec
+from nnkit.contract.text import format_shape
 from nnkit.errors import NnkitError, first_line
 from nnkit.models.running import evaluate, evaluate_tensors
 from nnkit.models.sampling import Inputs, sample_inputs
@@ -57,7 +58,7 @@ def _run_or_explain(
     try:
         return run(module, names, inputs)
     except Exception as error:
-        shapes = ", ".join("×".join(map(str, tensor.shape)) for tensor in inputs)
+        shapes = ", ".join(format_shape(tensor.shape) for tensor in inputs)
         problem = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
         raise NnkitError(
             f"forward fails on inputs of {shapes}: {problem}",

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from nnkit.contract.architecture import Dim, TensorSpec
 from nnkit.contract.axes import names_in
-from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec
-from nnkit.contract.wording import plural
+from nnkit.contract.text import plural
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.models.outputs import declarations_of
 from nnkit.models.precision import main_dtype

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from nnkit.contract.hookspecs import Exporter, ExportOptions, Host
+from nnkit.contract.requests import Exporter, ExportOptions, Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_mean
 from nnkit.models import metadata
