@@ -167,7 +167,6 @@ def build_default(request: BuildRequest) -> nn.Module:
 
 
 def _construct(spec: ModelSpec, host: Host) -> nn.Module:
-    name = spec.typed[0] if spec.typed else spec.name
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(spec.seed)
         try:
@@ -176,14 +175,14 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
             raise
         except (Exception, SystemExit) as error:
             problem = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
-            message = f"building {name} failed: {problem}"
+            message = f"building {spec.reference} failed: {problem}"
             if not spec.plugin:
                 raise NnkitError(message, "see the full error with -v") from error
             hint = f"see the full error with -v; {_ways_out(host.owner(spec.plugin))}"
             raise PluginProblem(message, hint) from error
     if not isinstance(module, nn.Module):
         raise PluginProblem(
-            f"building {name} returned {type(module).__name__}, not a torch.nn.Module",
+            f"building {spec.reference} returned {type(module).__name__}, not a torch.nn.Module",
             _ways_out(host.owner(spec.plugin)) if spec.plugin else "return a module",
         )
     if spec.architecture.typed:

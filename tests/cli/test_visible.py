@@ -83,7 +83,7 @@ LIES = {
     "a negative shape": ({"a": {**WHOLE, "shape": [-2]}}, "has the shape [-2]"),
     "a shape of text": ({"a": {**WHOLE, "shape": ["2"]}}, "has the shape ['2']"),
     "a shape of bools": ({"a": {**WHOLE, "shape": [True, 2]}}, "has the shape [True, 2]"),
-    "another size": ({"a": {**WHOLE, "shape": [3]}}, "has 8 bytes, and its dtype and shape need 12"),
+    "another size": ({"a": {**WHOLE, "shape": [3]}}, "has 8 bytes, but its dtype and shape need 12"),
     "an unknown dtype": ({"a": {**WHOLE, "dtype": "X9"}}, "unknown dtype 'X9'"),
     "no dtype": ({"a": {**WHOLE, "dtype": None}}, "unknown dtype None"),
     "places of text": ({"a": {**WHOLE, "data_offsets": ["0", "8"]}}, "at ['0', '8']"),

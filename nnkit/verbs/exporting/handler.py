@@ -35,7 +35,7 @@ def export(request: ExportRequest) -> ExportReport:
 def _export(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
     device = find_device(request.device)
     with staged(request.path, request.force) as path:
-        request.progress(f"building {request.spec.name}")
+        request.progress(f"building {request.spec.reference}")
         module = build_module(request.spec, request.host, device)
         fill_lazy(module, request.spec, request.inputs)
         if request.options.float32_io and (dtype := main_dtype(module)) != "float16":

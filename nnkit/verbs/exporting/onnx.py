@@ -50,7 +50,7 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
     guards: list[Guard] = []
     if captured is not None:
         axes = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
-        check_ranges(captured, plan.spec.name, axes, plan.dims)
+        check_ranges(captured, plan.spec.reference, axes, plan.dims)
         guards = broken_guards(captured, axes, plan.dims)
     opset = program.model.opset_imports[""]
     if options.opset is not None and opset != options.opset:
@@ -91,9 +91,9 @@ def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
     try:
         program = capture(export, module, args, keywords)
     except Exception as error:
-        raise export_failure(error, plan.spec.name, plan.inputs) from error
+        raise export_failure(error, plan.spec.reference, plan.inputs) from error
     if program is None:
-        raise NnkitError(f"torch exported nothing for {plan.spec.name}", "see the full error with -v")
+        raise NnkitError(f"torch exported nothing for {plan.spec.reference}", "see the full error with -v")
     return program
 
 

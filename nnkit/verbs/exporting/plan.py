@@ -197,7 +197,7 @@ def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, Dim
     for name in sorted(options.fixed):
         if name not in dims:
             raise UsageProblem(
-                f"{spec.name} has no dim {name!r} to fix",
+                f"{spec.reference} has no dim {name!r} to fix",
                 did_you_mean(name, dims) or f"its dims: {', '.join(dims) or 'none'}",
             )
 

@@ -31,10 +31,10 @@ def write(request: WriteRequest) -> None:
     try:
         program = capture(export, request.module, request.inputs, keywords)
     except Exception as error:
-        raise export_failure(error, request.spec.name, request.spec.inputs) from error
+        raise export_failure(error, request.spec.reference, request.spec.inputs) from error
     dims = request.spec.architecture.dims_for(request.spec.config)
     free = dict(zip(request.spec.input_names, request.dynamic, strict=True))
-    check_ranges(program, request.spec.name, free, dims)
+    check_ranges(program, request.spec.reference, free, dims)
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)

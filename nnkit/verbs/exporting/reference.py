@@ -59,14 +59,14 @@ class Reference:
             return [output.cpu() for output in self._plan.run(self.module, run.inputs)]
         except NnkitError as error:
             raise VerificationFailed(
-                f"{self._plan.spec.name} fails at {describe_sizes(run)}, which its dims allow: "
+                f"{self._plan.spec.reference} fails at {describe_sizes(run)}, which its dims allow: "
                 f"{error.message}",
                 "declare which sizes it takes (min, max, multiple_of), or fix them: --static, --fix",
             ) from error
 
     def check_repeatable(self) -> None:
         """Raise VerificationFailed when the module's results differ between calls on the same inputs."""
-        run, name = self._plan.runs[0], self._plan.spec.name
+        run, name = self._plan.runs[0], self._plan.spec.reference
         first = self.outputs(run)
         difference = self._first_difference(first, self.compute(run))
         if difference is not None:
@@ -90,7 +90,7 @@ class Reference:
                 output, problem = difference
                 what = changed[0] if changed else "something outside of its buffers and attributes"
                 raise VerificationFailed(
-                    f"{self._plan.spec.name} is stateful: forward changes {what}, and the result with it: "
+                    f"{self._plan.spec.reference} is stateful: forward changes {what} and so the result: "
                     f"output {output!r} {problem} from one call to the next, which a file can't reproduce",
                     "take the state as an input and return it, or reset it in forward; or use --no-verify",
                 )

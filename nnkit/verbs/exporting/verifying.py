@@ -177,7 +177,8 @@ def _as_in_the_file(
     if len(inputs) != len(spec.inputs):
         names = ", ".join(port.name for port in inputs) or "none"
         raise VerificationFailed(
-            f"{path.name} is not the model: its inputs are {names}, but {spec.name} takes {len(spec.inputs)}",
+            f"{path.name} is not the model: its inputs are {names}, "
+            f"but {spec.reference} takes {len(spec.inputs)}",
             COMPARE_WITH_OTHER,
         )
     inputs = in_order_of([tensor.name for tensor in spec.inputs], inputs)

@@ -349,7 +349,7 @@ class Net(nn.Linear):
 
 
 def test_what_torch_can_not_export_is_told_in_a_line(tmp_path):
-    with pytest.raises(NnkitError, match="torch can't export byvalue"):
+    with pytest.raises(NnkitError, match=r"torch can't export .*:ByValue: "):
         nnkit.export(spec_of("ByValue", "x: float32[batch, 4]"), tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
 
