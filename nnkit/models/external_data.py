@@ -35,8 +35,8 @@ def files_of(path: Path, model: "ModelProto") -> dict[str, int]:
 
     Raises NnkitError where one is missing, in another folder or too short.
     """
-    parts = [_part(path, tensor) for tensor in _external(model)]
-    sizes = {name: _size(path, name) for name in dict.fromkeys(part.file for part in parts)}
+    parts = [_parse_part(path, tensor) for tensor in _external_tensors(model)]
+    sizes = {name: _check_size(path, name) for name in dict.fromkeys(part.file for part in parts)}
     for part in parts:
         if part.offset < 0 or (part.length or 0) < 0 or part.offset + (part.length or 0) > sizes[part.file]:
             raise metadata.damaged(path, f"{part.file} is shorter than its tensors")
@@ -45,10 +45,10 @@ def files_of(path: Path, model: "ModelProto") -> dict[str, int]:
 
 def mismatch(path: Path, model: "ModelProto") -> str:
     """Return a sentence if the model and its values were not written together, otherwise an empty string."""
-    wanted = _recorded(model)
+    wanted = _read_fingerprint(model)
     if wanted is None or wanted == fingerprint(path, model):
         return ""
-    files = dict.fromkeys(_part(path, tensor).file for tensor in _external(model))
+    files = dict.fromkeys(_parse_part(path, tensor).file for tensor in _external_tensors(model))
     return f"{path.name} and {', '.join(files)} were not written together: one is newer than the other"
 
 
@@ -57,7 +57,7 @@ def fingerprint(path: Path, model: "ModelProto") -> str | None:
 
     None for a model that keeps its values in its own file.
     """
-    parts = sorted((tensor.name, _part(path, tensor)) for tensor in _external(model))
+    parts = sorted((tensor.name, _parse_part(path, tensor)) for tensor in _external_tensors(model))
     if not parts:
         return None
     digest = hashlib.sha256()
@@ -71,7 +71,7 @@ def fingerprint(path: Path, model: "ModelProto") -> str | None:
     return digest.hexdigest()
 
 
-def _recorded(model: "ModelProto") -> str | None:
+def _read_fingerprint(model: "ModelProto") -> str | None:
     text = next((entry.value for entry in model.metadata_props if entry.key == metadata.KEY), None)
     try:
         content = json.loads(text) if text else {}
@@ -80,7 +80,7 @@ def _recorded(model: "ModelProto") -> str | None:
     return content.get(KEY) if isinstance(content, dict) else None
 
 
-def _external(model: "ModelProto") -> "Iterator[TensorProto]":
+def _external_tensors(model: "ModelProto") -> "Iterator[TensorProto]":
     from onnx.external_data_helper import uses_external_data
 
     for graph in graphs_in(model.graph):
@@ -98,7 +98,7 @@ def graphs_in(graph: "GraphProto") -> "Iterator[GraphProto]":
                 yield from graphs_in(subgraph)
 
 
-def _part(path: Path, tensor: "TensorProto") -> Part:
+def _parse_part(path: Path, tensor: "TensorProto") -> Part:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     try:
         length = entries.get("length")
@@ -109,7 +109,7 @@ def _part(path: Path, tensor: "TensorProto") -> Part:
         raise metadata.damaged(path, f"it doesn't say where the values of {tensor.name!r} are") from error
 
 
-def _size(path: Path, name: str) -> int:
+def _check_size(path: Path, name: str) -> int:
     if not name or "\0" in name:
         raise metadata.damaged(path, f"it keeps values in {name!r}, which can't be a file")
     file = (path.parent / name).resolve()

@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises NnkitError for a damaged file, UsageProblem for one that nnkit did not write.
     """
-    text = _text(path)
+    text = _read_text(path)
     if text is None:
         raise UsageProblem(
             f"{path} was not written by nnkit: it has no ModelSpec",
@@ -110,7 +110,7 @@ class Stamp:
 
 def is_ours(path: Path) -> bool:
     """Whether nnkit wrote a file. Raises NnkitError for a damaged one."""
-    return _text(path) is not None
+    return _read_text(path) is not None
 
 
 def is_model_file(text: str) -> bool:
@@ -118,7 +118,7 @@ def is_model_file(text: str) -> bool:
     return text.endswith((*SUFFIXES, INDEX))
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     if path.name.endswith(INDEX):
         _, index_metadata = read_index(path)
         text = index_metadata.get(KEY)

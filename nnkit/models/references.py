@@ -41,9 +41,9 @@ def look_up(text: str, manager: PluginManager, inputs: Sequence[str] = ()) -> Re
     if names_a_file(text):
         if not path.is_file():
             raise UsageProblem(f"file {text} does not exist", "check the path, or list the names: nnkit list")
-        return _from_file(path, manager)
+        return _read_file(path, manager)
     if ":" in text:
-        return Reference(_of_code(text, inputs), "")
+        return Reference(_read_code(text, inputs), "")
     plugin, architecture = manager.find(text)
     return Reference(architecture, plugin)
 
@@ -53,13 +53,13 @@ def names_a_file(text: str) -> bool:
     return text.endswith(SPEC_SUFFIXES) or metadata.is_model_file(text)
 
 
-def _of_code(text: str, inputs: Sequence[str]) -> Architecture:
+def _read_code(text: str, inputs: Sequence[str]) -> Architecture:
     from nnkit.models.user_modules import architecture_of_code
 
     return architecture_of_code(text, inputs)
 
 
-def _from_file(path: Path, manager: PluginManager) -> Reference:
+def _read_file(path: Path, manager: PluginManager) -> Reference:
     if path.suffix in SPEC_SUFFIXES:
         data = read_spec_file(path)
     else:

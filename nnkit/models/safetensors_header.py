@@ -73,8 +73,8 @@ def read_header(path: Path) -> Header:
     """Return the header of a file. Raises NnkitError where it contradicts the file or the format."""
     try:
         content, space = _read(path)
-        metadata = _metadata(content.pop(METADATA, {}))
-        entries = tuple(_entry(name, fields) for name, fields in content.items())
+        metadata = _parse_metadata(content.pop(METADATA, {}))
+        entries = tuple(_parse_entry(name, fields) for name, fields in content.items())
         _check_offsets(entries, space)
     except _Invalid as error:
         raise damaged_file(path, str(error)) from error
@@ -95,7 +95,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
         text = file.read(length)
     try:
         content = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse
+            text.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
         )
     except RecursionError as error:
         raise _Invalid("its header is nested too deeply") from error
@@ -106,7 +106,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     return content, size - 8 - length
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         [(duplicate, _)] = Counter(name for name, _ in pairs).most_common(1)
@@ -114,11 +114,11 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise _Invalid(f"its header is not JSON: {constant}")
 
 
-def _metadata(content: Any) -> dict[str, str]:
+def _parse_metadata(content: Any) -> dict[str, str]:
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise _Invalid(f"its {METADATA} is not a mapping of text to text")
     for text in (*content, *content.values()):
@@ -126,7 +126,7 @@ def _metadata(content: Any) -> dict[str, str]:
     return content
 
 
-def _entry(name: str, fields: Any) -> Entry:
+def _parse_entry(name: str, fields: Any) -> Entry:
     _check_text(name)
     try:
         dtype, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]

@@ -38,7 +38,7 @@ def sample_inputs(
 
 def _with_full_length(spec: ModelSpec, tensor: TensorSpec) -> TensorSpec:
     """Return the declaration of lengths so that only the longest one can be drawn; others unchanged."""
-    return replace(tensor, least=_limit(spec, tensor)) if tensor.sample == "lengths" else tensor
+    return replace(tensor, least=_limit_of(spec, tensor)) if tensor.sample == "lengths" else tensor
 
 
 def dtype_of(spec: ModelSpec, tensor: TensorSpec) -> torch.dtype:
@@ -83,13 +83,13 @@ def _draw(
         case "zeros":
             return torch.zeros(shape)
         case "index":
-            return torch.randint(0, max(_limit(spec, tensor), 1), shape, generator=generator)
+            return torch.randint(0, max(_limit_of(spec, tensor), 1), shape, generator=generator)
         case "mask":
-            return _mask(shape, generator)
+            return _draw_mask(shape, generator)
         case "keep":
-            return ~_mask(shape, generator)
+            return ~_draw_mask(shape, generator)
         case "lengths":
-            return _lengths(tensor.least, _limit(spec, tensor), shape, generator)
+            return _draw_lengths(tensor.least, _limit_of(spec, tensor), shape, generator)
         case "adjacency":
             upper = torch.triu(torch.rand(shape, generator=generator) < 0.5, diagonal=1)
             return (upper | upper.transpose(-1, -2)).float()
@@ -99,7 +99,7 @@ def _draw(
     )
 
 
-def _mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _draw_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Return a mask with both values in every row; a single element is False."""
     drawn = torch.rand(shape, generator=generator) < 0.5
     if not shape or shape[-1] < 2:
@@ -110,7 +110,7 @@ def _mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return drawn.scatter(-1, index, True).scatter(-1, (index + 1) % length, False)
 
 
-def _lengths(least: int, longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _draw_lengths(least: int, longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     if least > longest:
         raise UsageProblem(f"no integer is from {least} to {longest}", "give other bounds or sizes")
     lengths = torch.randint(least, longest + 1, shape, generator=generator)
@@ -118,7 +118,7 @@ def _lengths(least: int, longest: int, shape: tuple[int, ...], generator: torch.
     return lengths
 
 
-def _limit(spec: ModelSpec, tensor: TensorSpec) -> int:
+def _limit_of(spec: ModelSpec, tensor: TensorSpec) -> int:
     """Return the size of the dim that the integers of `tensor` index or count."""
     if tensor.index_of is None:
         raise UsageProblem(f"input {tensor.name!r} doesn't say what it indexes", "set index_of to a dim")

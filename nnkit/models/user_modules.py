@@ -45,7 +45,7 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
     specs, dims = parse_inputs(inputs)
     if not specs and (required := _required_inputs(factory)):
         raise UsageProblem(f"{reference} needs its inputs declared: {', '.join(required)}", HINT)
-    config = _config_from_signature(factory)
+    config = _make_config(factory)
     # An axis with the name of an option has the option's value, unless it is given a size of its own.
     options, sized = {option.name for option in options_of(config)}, sized_axes(inputs)
     name = re.sub(r"[^a-z0-9]+", "-", reference.rpartition(":")[2].lower()).strip("-")
@@ -147,14 +147,14 @@ def _import_file(path: Path) -> Any:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    with _beside(str(path.resolve().parent)):
+    with _importing_from(str(path.resolve().parent)):
         sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
         spec.loader.exec_module(module)
     return module
 
 
 @contextmanager
-def _beside(folder: str) -> Iterator[None]:
+def _importing_from(folder: str) -> Iterator[None]:
     """Put a folder first on the import path; forget modules imported from the folders of other files."""
     for other in _imported_from.keys() - {folder}:
         for name in _imported_from.pop(other):
@@ -175,7 +175,7 @@ def _is_in(module: Any, folder: str) -> bool:
     return str(getattr(module, "__file__", None) or "").startswith(folder + os.sep)
 
 
-def _config_from_signature(factory: Callable[..., Any]) -> type:
+def _make_config(factory: Callable[..., Any]) -> type:
     fields = []
     for parameter in _signature(factory).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

@@ -31,7 +31,7 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
     """
     state = read_weights(path)
     own = module.state_dict()
-    if untied := _first_untied(module, state):
+    if untied := _find_untied(module, state):
         first, second = untied
         raise UsageProblem(
             f"{first} and {second} are one tensor in the model, but have different values in {path}",
@@ -46,7 +46,7 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
             if name in own and own[name].shape != tensor.shape
         ]
         raise _misfit(path, {"other shapes": mismatches or [" ".join(str(error).split())]}) from error
-    missing = _not_tied(module, set(result.missing_keys))
+    missing = _find_untied_missing(module, set(result.missing_keys))
     faults = {"missing": sorted(missing), "left over": sorted(result.unexpected_keys)}
     if strict and any(faults.values()):
         raise _misfit(path, faults)
@@ -66,7 +66,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix in PICKLED:
-        return _state_dict(path)
+        return _read_state_dict(path)
     suffixes = ", ".join((".safetensors", metadata.INDEX, *PICKLED))
     raise UsageProblem(
         f"the name of {path} doesn't end like that of a weights file", f"known endings: {suffixes}"
@@ -149,7 +149,7 @@ def _reason(error: Exception) -> str:
     return next(iter(reasons or lines), type(error).__name__)
 
 
-def _state_dict(path: Path) -> dict[str, Tensor]:
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
     content = read_pickled(path)
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -160,14 +160,14 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def _not_tied(module: nn.Module, missing: set[str]) -> set[str]:
+def _find_untied_missing(module: nn.Module, missing: set[str]) -> set[str]:
     """Return those of the missing names whose tensor isn't tied to one that is present."""
     state = module.state_dict(keep_vars=True)
     present = {_identity(tensor) for name, tensor in state.items() if name not in missing}
     return {name for name in missing if name not in state or _identity(state[name]) not in present}
 
 
-def _first_untied(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, str] | None:
+def _find_untied(module: nn.Module, state: Mapping[str, Tensor]) -> tuple[str, str] | None:
     """Return two names of one tied tensor that have different values in a file, or None."""
     first_names: dict[tuple[object, ...], str] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():

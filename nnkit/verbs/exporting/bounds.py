@@ -40,7 +40,7 @@ def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Mapping[
 
     axes: for each input by name, axis -> the dim that stays free on it. dims: the declared free dims.
     """
-    for symbol, dim_name in _names_of(program, axes).items():
+    for symbol, dim_name in _name_symbols(program, axes).items():
         dim, limits = dims[dim_name], program.range_constraints.get(symbol)
         if limits is None:
             continue
@@ -54,19 +54,19 @@ def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Mapping[
 
 def broken_guards(program: ExportedProgram, axes: Axes, dims: Mapping[str, Dim]) -> list[Guard]:
     """Return the guards that some allowed sizes break, each with the smallest such sizes found."""
-    names = _names_of(program, axes)
+    names = _name_symbols(program, axes)
     guards: dict[str, Guard] = {}
     for condition in _conditions(program):
         symbols = sorted(condition.free_symbols, key=str)
         if symbols and all(symbol in names for symbol in symbols):
-            sizes = _sizes_breaking(condition, {symbol: names[symbol] for symbol in symbols}, dims)
+            sizes = _find_breaking_sizes(condition, {symbol: names[symbol] for symbol in symbols}, dims)
             if sizes is not None:
-                text = _in_words(condition, names)
+                text = _format_condition(condition, names)
                 guards.setdefault(text, Guard(text, sizes))
     return list(guards.values())
 
 
-def _names_of(program: ExportedProgram, axes: Axes) -> Names:
+def _name_symbols(program: ExportedProgram, axes: Axes) -> Names:
     """Return the dim that each symbol of the program stands for, by the shapes of its inputs."""
     axes_by_node = dict(zip(program.graph_signature.user_inputs, axes.values(), strict=False))
     axes_by_node.update((name, dims) for name, dims in axes.items() if name in axes_by_node)
@@ -101,7 +101,7 @@ def _conditions(program: ExportedProgram) -> Iterator[sympy.Basic]:
             yield from (runtime_assert.expr for runtime_assert in asserts)
 
 
-def _sizes_breaking(condition: sympy.Basic, names: Names, dims: Mapping[str, Dim]) -> Sizes | None:
+def _find_breaking_sizes(condition: sympy.Basic, names: Names, dims: Mapping[str, Dim]) -> Sizes | None:
     """Return the smallest tried sizes for which a condition is false."""
     numbers = {int(number) for number in condition.atoms(sympy.Integer)}
     wanted = {*range(NEAR), *FAR, *(number + step for number in numbers for step in (-1, 0, 1))}
@@ -115,7 +115,7 @@ def _sizes_breaking(condition: sympy.Basic, names: Names, dims: Mapping[str, Dim
     return None
 
 
-def _in_words(condition: sympy.Basic, names: Names) -> str:
+def _format_condition(condition: sympy.Basic, names: Names) -> str:
     named = condition.xreplace({symbol: sympy.Symbol(name) for symbol, name in names.items()})
     return str(PythonPrinter().doprint(named))
 

@@ -17,7 +17,7 @@ from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.models.running import lacks_gradients
 from nnkit.models.tensors import tensors_in
 from nnkit.models.user_lines import at_line
-from nnkit.verbs.exporting.derivatives import written_out
+from nnkit.verbs.exporting.derivatives import write_out_derivatives
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def capture(
         if not isinstance(cause, RuntimeError) or not lacks_gradients(cause):
             raise
     with quiet(), torch.no_grad():
-        return export(written_out(module, args, keywords))
+        return export(write_out_derivatives(module, args, keywords))
 
 
 @contextlib.contextmanager

@@ -17,7 +17,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from nnkit.verbs.exporting.copies import copy_of
 
 
-def written_out(module: nn.Module, args: tuple[Tensor, ...], keywords: Mapping[str, Tensor]) -> nn.Module:
+def write_out_derivatives(
+    module: nn.Module, args: tuple[Tensor, ...], keywords: Mapping[str, Tensor]
+) -> nn.Module:
     """Return a copy of `module` with the same parameters, whose forward differentiates nothing.
 
     args, keywords: example inputs; sizes stay symbolic.

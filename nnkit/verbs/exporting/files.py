@@ -33,15 +33,15 @@ def staged(target: Path, force: bool) -> Iterator[Path]:
     Raises UsageProblem when the file can't be put there, NnkitError when writing fails.
     """
     try:
-        destination = _destination_of(target, force)
+        destination = _find_destination(target, force)
         with tempfile.TemporaryDirectory(prefix=".nnkit-", dir=destination.parent) as folder:
             new, old = Path(folder, "new"), Path(folder, "old")
             new.mkdir()
             old.mkdir()
             yield new / target.name
-            moves = _moves(new, target, destination, force)
-            _make_durable(moves)
-            _replace(moves, old) if force else _add(moves)
+            moves = _plan_moves(new, target, destination, force)
+            _write_to_disk(moves)
+            _replace_files(moves, old) if force else _add_files(moves)
             if force and target.name not in {file.name for file in moves}:
                 destination.unlink(missing_ok=True)  # an index has taken its place
     except OSError as error:
@@ -50,7 +50,7 @@ def staged(target: Path, force: bool) -> Iterator[Path]:
         ) from error
 
 
-def _destination_of(target: Path, force: bool) -> Path:
+def _find_destination(target: Path, force: bool) -> Path:
     """Return where the file will be: at the target, or at what it links to."""
     check_folder(target)
     destination = Path(os.path.realpath(target))
@@ -65,16 +65,16 @@ def _check_free(target: Path, destination: Path, force: bool) -> None:
     if destination.exists() and not destination.is_file():
         raise UsageProblem(f"{target} is not a regular file", "choose a different name: -o FILE")
     if destination.exists() and not force:
-        raise _exists(target)
+        raise _already_exists(target)
 
 
-def _exists(target: Path) -> UsageProblem:
+def _already_exists(target: Path) -> UsageProblem:
     return UsageProblem(
         f"{target} already exists", "replace it with --force, or choose a different name: -o FILE"
     )
 
 
-def _moves(new: Path, target: Path, destination: Path, force: bool) -> dict[Path, Path]:
+def _plan_moves(new: Path, target: Path, destination: Path, force: bool) -> dict[Path, Path]:
     """Return the destination of each new file, in the order in which they are moved."""
     # The main file names the others. It comes last, so that it never names a file that doesn't exist.
     files = sorted(new.iterdir(), key=lambda file: (file.name == target.name, file.name))
@@ -93,7 +93,7 @@ def _moves(new: Path, target: Path, destination: Path, force: bool) -> dict[Path
     return moves
 
 
-def _make_durable(moves: dict[Path, Path]) -> None:
+def _write_to_disk(moves: dict[Path, Path]) -> None:
     """Give each file the mode that the umask allows, and write it to disk before it gets its name."""
     for file in moves:
         probe = file.with_name(".mode")
@@ -107,13 +107,13 @@ def _make_durable(moves: dict[Path, Path]) -> None:
             os.close(descriptor)
 
 
-def _replace(moves: dict[Path, Path], old: Path) -> None:
+def _replace_files(moves: dict[Path, Path], old: Path) -> None:
     """Move each file to its destination, replacing what was there; if one fails, move none."""
     done: list[Path] = []
     existed = {destination for destination in moves.values() if destination.exists()}
     try:
         for file, destination in moves.items():
-            _keep(destination, old / destination.name)
+            _keep_old(destination, old / destination.name)
             file.replace(destination)
             done.append(destination)
     except BaseException:
@@ -126,22 +126,22 @@ def _replace(moves: dict[Path, Path], old: Path) -> None:
         raise
 
 
-def _keep(destination: Path, kept: Path) -> None:
+def _keep_old(destination: Path, kept: Path) -> None:
     """Give a file that is about to be replaced a second name, so that it can be put back."""
     # Without hard links, the first of two files can't be put back when the second fails.
     with contextlib.suppress(OSError):
         os.link(destination, kept)
 
 
-def _add(moves: dict[Path, Path]) -> None:
+def _add_files(moves: dict[Path, Path]) -> None:
     """Move each file to its destination; if one already exists, move none."""
     done: list[Path] = []
     try:
         for file, destination in moves.items():
             try:
-                _link(file, destination)
+                _link_file(file, destination)
             except FileExistsError:
-                raise _exists(destination) from None
+                raise _already_exists(destination) from None
             done.append(destination)
     except BaseException:
         for destination in done:
@@ -149,7 +149,7 @@ def _add(moves: dict[Path, Path]) -> None:
         raise
 
 
-def _link(file: Path, destination: Path) -> None:
+def _link_file(file: Path, destination: Path) -> None:
     """Put a file where none exists. Raises FileExistsError if one does, even if it was created just now."""
     try:
         os.link(file, destination)

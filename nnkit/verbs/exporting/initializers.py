@@ -125,7 +125,7 @@ class Fold:
         return scale / spread
 
 
-def folds_of(module: nn.Module, run: Callable[[nn.Module], object]) -> list[Fold]:
+def find_folds(module: nn.Module, run: Callable[[nn.Module], object]) -> list[Fold]:
     """Return a fold for each layer whose output goes into one batch normalization, which runs once.
 
     run: runs a module on example inputs.
@@ -149,11 +149,13 @@ def folds_of(module: nn.Module, run: Callable[[nn.Module], object]) -> list[Fold
     layer_before = {norm: layers[0] for norm, layers in layers_before.items() if len(layers) == 1}
     normalized = Counter(layer_before.values())
     return [
-        _fold(module, layer, norm) for norm, layer in layer_before.items() if layer and normalized[layer] == 1
+        _make_fold(module, layer, norm)
+        for norm, layer in layer_before.items()
+        if layer and normalized[layer] == 1
     ]
 
 
-def _fold(module: nn.Module, layer: str, norm: str) -> Fold:
+def _make_fold(module: nn.Module, layer: str, norm: str) -> Fold:
     convolution, normalization = module.get_submodule(layer), module.get_submodule(norm)
     assert isinstance(normalization, _NormBase)
     groups = convolution.groups if isinstance(convolution, _ConvTransposeNd) else 0
@@ -227,17 +229,17 @@ def _find_equal(
     """Find the tensors by their bits. If several tensors are equal, the file may hold one for all of them."""
     names_by_digest: dict[bytes, list[str]] = {}
     for name, proto in floats.items():
-        names_by_digest.setdefault(_digest(read(proto)), []).append(name)
+        names_by_digest.setdefault(_hash(read(proto)), []).append(name)
     for digest, names in _group_equal(tensors).items():
         tensor = tensors[names[0]]
         equal = names_by_digest.get(digest, [])
-        transposed = names_by_digest.get(_digest(as_array(tensor.t())), []) if tensor.ndim == 2 else []
+        transposed = names_by_digest.get(_hash(as_array(tensor.t())), []) if tensor.ndim == 2 else []
         identified.known |= {*equal, *transposed}
-        sources = _sources_of_equal(names, equal, transposed)
+        sources = _assign_equal(names, equal, transposed)
         identified.sources = {**sources, **identified.sources}
 
 
-def _sources_of_equal(names: list[str], equal: list[str], transposed: list[str]) -> dict[str, Source]:
+def _assign_equal(names: list[str], equal: list[str], transposed: list[str]) -> dict[str, Source]:
     """Return which initializer comes from which tensor, where that is certain.
 
     names: tensors of the module with the same bits. equal, transposed: the initializers that have these
@@ -269,7 +271,7 @@ def _group_equal(tensors: Tensors) -> dict[bytes, list[str]]:
         memory = (tensor.data_ptr(), tensor.shape)
         if tensor.is_floating_point() and memory not in seen:
             seen.add(memory)
-            groups.setdefault(_digest(as_array(tensor)), []).append(name)
+            groups.setdefault(_hash(as_array(tensor)), []).append(name)
     return groups
 
 
@@ -279,8 +281,8 @@ def _find_folds(
     """Find merged layers among the initializers that are not known yet."""
     for fold in folds:
         weight_name, bias_name = fold.names_of_layer
-        weights = _matching(arrays, fold.weight(tensors), weight_name, None)
-        biases = _matching(arrays, fold.bias(tensors), bias_name, fold.largest_term(tensors))
+        weights = _find_matching(arrays, fold.weight(tensors), weight_name, None)
+        biases = _find_matching(arrays, fold.bias(tensors), bias_name, fold.largest_term(tensors))
         identified.known |= {*weights, *biases}
         if len(weights) == len(biases) == 1 and not {*weights, *biases} & set(identified.sources):
             names = tuple(name for name in fold.names if name in tensors)
@@ -289,7 +291,7 @@ def _find_folds(
     identified.wrong = [name for name in identified.wrong if name not in identified.known]
 
 
-def _matching(arrays: Mapping[str, Array], merged: Tensor, name: str, term: float | None) -> list[str]:
+def _find_matching(arrays: Mapping[str, Array], merged: Tensor, name: str, term: float | None) -> list[str]:
     """Return the initializers that equal a merged tensor up to rounding.
 
     name: its name before the merge; if an initializer has it, no others are considered. term: the largest
@@ -308,7 +310,7 @@ def _matching(arrays: Mapping[str, Array], merged: Tensor, name: str, term: floa
     return [candidate for candidate in candidates if matches(arrays[candidate])]
 
 
-def constants_as_initializers(model: "ModelProto") -> "ModelProto":
+def lift_constants(model: "ModelProto") -> "ModelProto":
     """Return the model with initializers in place of its Constant nodes."""
     lifted = onnx.ModelProto()
     lifted.CopyFrom(model)
@@ -347,12 +349,12 @@ def _bits(array: Array) -> Array:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def _digest(array: Array) -> bytes:
+def _hash(array: Array) -> bytes:
     header = f"{array.dtype}{array.shape}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).digest()
 
 
-def altered(array: Array, seed: int = 0) -> Array:
+def alter(array: Array, seed: int = 0) -> Array:
     """Return other values of the same scale: the elements are shifted by one, and noise is added."""
     generator = np.random.default_rng(seed)
     values = np.where(np.isfinite(array), array, 0).astype(np.float64)

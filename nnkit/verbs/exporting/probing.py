@@ -12,13 +12,13 @@ from nnkit.errors import NnkitError
 from nnkit.models.sampling import Inputs, dtype_of, sample_inputs
 from nnkit.verbs.exporting.calls import run_module
 from nnkit.verbs.exporting.copies import copy_of, whole_copy_of
-from nnkit.verbs.exporting.sizes import PRIMES, Sizes, completed, traced_sizes
+from nnkit.verbs.exporting.sizes import PRIMES, Sizes, complete, traced_sizes
 
 HIGHEST = 2**16  # the largest value that is tried
 UNLIMITED = 8  # integers are drawn below this where forward takes any
 
 
-def with_found_limits(
+def find_limits(
     spec: ModelSpec, module: nn.Module, dims: Mapping[str, Dim]
 ) -> tuple[ModelSpec, tuple[str, ...]]:
     """Return `spec` with limits for the integers that declare none, and a sentence about each.
@@ -34,7 +34,7 @@ def with_found_limits(
             spec = _with_input(spec, index, replace(tensor, sample="keep"))
         if tensor.sample == "zeros" and is_integer(dtype_of(spec, tensor)):
             found = _Probe(spec, module, index).find(dims)
-            assumed.append(_describe(tensor, found))
+            assumed.append(_describe_limit(tensor, found))
             spec = _with_input(spec, index, replace(tensor, sample=found.sample, index_of=found.index_of))
     return spec, tuple(assumed)
 
@@ -58,7 +58,7 @@ class _Found:
     limited: bool = True
 
 
-def _describe(tensor: TensorSpec, found: _Found) -> str:
+def _describe_limit(tensor: TensorSpec, found: _Found) -> str:
     if found.sample == "lengths":
         return f"{tensor.name} takes integers from 1 to {found.index_of}, found by running forward"
     axes = ", ".join(map(str, tensor.shape))
@@ -68,7 +68,7 @@ def _describe(tensor: TensorSpec, found: _Found) -> str:
     return f"{tensor.name} takes integers below {found.index_of}, found by running forward: {as_declared}"
 
 
-def varied(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Inputs:
+def vary(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Inputs:
     """Return inputs like the given ones: the values reordered, or changed where all are equal."""
     generator = torch.Generator().manual_seed(0)
     others = []
@@ -76,12 +76,12 @@ def varied(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Inputs:
         order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
         other = tensor.flatten()[order].reshape(tensor.shape)
         if torch.equal(other, tensor) and tensor.numel():
-            other = _changed(module, names, inputs, index)
+            other = _change(module, names, inputs, index)
         others.append(other)
     return tuple(others)
 
 
-def _changed(module: nn.Module, names: Sequence[str], inputs: Inputs, index: int) -> Tensor:
+def _change(module: nn.Module, names: Sequence[str], inputs: Inputs, index: int) -> Tensor:
     """Return nearby values for one input that forward takes; the same values where it takes no others."""
     tensor = inputs[index]
     if not is_integer(tensor.dtype) and tensor.dtype != torch.bool:
@@ -118,7 +118,7 @@ class _Probe:
         integers index nodes.
         """
         first = traced_sizes(dims, {name: self._spec.sizes[name] for name in dims})
-        second = completed(dims, {name: size + PRIMES[i] for i, (name, size) in enumerate(first.items())})
+        second = complete(dims, {name: size + PRIMES[i] for i, (name, size) in enumerate(first.items())})
         limits = self._limit(first), self._limit(second)
         for name in dims:
             if limits == (first[name], second[name]):

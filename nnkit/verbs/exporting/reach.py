@@ -36,15 +36,15 @@ def explore(plan: Plan, compare: Compare) -> Reach | None:
         return None
     deadline = _Deadline(time.perf_counter())
     smallest = min(plan.runs, key=lambda run: sum(tensor.numel() for tensor in run.inputs))
-    watch = _watch_for(smallest, compare)
+    watch = _choose_watch(smallest, compare)
     last = _Cost.of(smallest, compare, watch())
     tried = {tuple(run.sizes.items()) for run in plan.runs}
-    coarse, fine = ladders(plan.dims, plan.runs[0].sizes, _images(plan))
+    coarse, fine = ladders(plan.dims, plan.runs[0].sizes, _find_image_dims(plan))
     checks: list[Check] = []
     for share, stage in ((COARSE_SHARE, coarse), (1.0, fine)):
         last_of_ladder: dict[int, _Cost] = {}
         ended: set[int] = set()
-        for step in _by_elements(plan, stage):
+        for step in _sort_by_elements(plan, stage):
             assignment = tuple(step.sizes.items())
             if step.ladder in ended or assignment in tried:
                 continue
@@ -81,7 +81,7 @@ class _Step(NamedTuple):
     sizes: Sizes
 
 
-def _by_elements(plan: Plan, stage: list[list[Sizes]]) -> list[_Step]:
+def _sort_by_elements(plan: Plan, stage: list[list[Sizes]]) -> list[_Step]:
     """Return the steps of all ladders, the inputs with the fewest elements first."""
     steps = []
     for number, ladder in enumerate(stage):
@@ -91,7 +91,7 @@ def _by_elements(plan: Plan, stage: list[list[Sizes]]) -> list[_Step]:
     return sorted(steps, key=lambda step: (step.elements, step.ladder))
 
 
-def _watch_for(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
+def _choose_watch(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
     """Return what counts bytes; where forward compiles a part of itself, as torch.cond does, nothing can."""
     try:
         _Cost.of(run, compare, _Allocations())
@@ -100,7 +100,7 @@ def _watch_for(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
     return _Allocations
 
 
-def _images(plan: Plan) -> list[tuple[str, str]]:
+def _find_image_dims(plan: Plan) -> list[tuple[str, str]]:
     """Return the pairs of free dims that are the last two axes of an input of three or more."""
     ends = {tensor.shape[-2:] for tensor in plan.inputs if len(tensor.shape) > 2}
     return [

@@ -127,7 +127,7 @@ class Proof:
     def outputs(self) -> tuple[OutputProof, ...]:
         """For each output, its largest difference relative to the tolerance."""
         names = dict.fromkeys(check.output for check in self.checks)
-        return tuple(_worst([check for check in self.checks if check.output == name]) for name in names)
+        return tuple(_find_worst([check for check in self.checks if check.output == name]) for name in names)
 
     @property
     def assignments(self) -> list[dict[str, int]]:
@@ -139,7 +139,7 @@ class Proof:
         return {
             "runner": self.runner,
             "sizes": self.assignments,
-            "outputs": [_rounded(asdict(output)) for output in self.outputs],
+            "outputs": [_round_floats(asdict(output)) for output in self.outputs],
             "coverage": self.coverage and {**asdict(self.coverage), "share": self.coverage.share},
             "equal": self.equal,
             "assumed": list(self.assumed),
@@ -157,14 +157,14 @@ def _assignments(checks: Sequence[Check]) -> list[dict[str, int]]:
     return [dict(sizes) for sizes in dict.fromkeys(tuple(check.sizes.items()) for check in checks)]
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+def _round_floats(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with floats rounded to three digits, so that a file has the same bytes each time."""
     return {
         key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in values.items()
     }
 
 
-def _worst(checks: list[Check]) -> OutputProof:
+def _find_worst(checks: list[Check]) -> OutputProof:
     worst = max(checks, key=lambda check: check.max_abs_diff / (check.tolerance or 1.0))
     return OutputProof(
         output=worst.output,

@@ -40,12 +40,14 @@ def write_safetensors(
 
     Raises UsageProblem for tensors that the format doesn't support.
     """
-    tensors = _writable(module.state_dict(keep_vars=True))
-    shards = _split(tensors, path, max_shard_size) if max_shard_size else {path.name: list(tensors)}
+    tensors = _make_writable(module.state_dict(keep_vars=True))
+    shards = (
+        _split_into_shards(tensors, path, max_shard_size) if max_shard_size else {path.name: list(tensors)}
+    )
     if len(shards) == 1:
         _write(tensors, spec, path, verify)
         return path
-    stamp_of_all = _stamp(spec, tensors, verify)
+    stamp_of_all = _encode_stamp(spec, tensors, verify)
     digest_of_all = json.loads(stamp_of_all)["sha256"]
     for shard, names in shards.items():
         in_shard = {name: tensors[name] for name in names}
@@ -69,14 +71,14 @@ def _write(
     verify: bool,
     digest_of_all: str | None = None,
 ) -> None:
-    text = _stamp(spec, tensors, verify, digest_of_all)
+    text = _encode_stamp(spec, tensors, verify, digest_of_all)
     try:
         save_file(dict(tensors), path, metadata={metadata.KEY: text})
     except SafetensorError as error:  # a full disk, for example
         raise NnkitError(f"can't write {path.name}: {error}", "what was there before is unchanged") from error
 
 
-def _stamp(
+def _encode_stamp(
     spec: ModelSpec, tensors: Mapping[str, Tensor], verify: bool, digest_of_all: str | None = None
 ) -> str:
     """Return what a file says about itself. digest_of_all: in a shard, the digest of the tensors of all."""
@@ -89,7 +91,7 @@ def _stamp(
     return metadata.encode({**content, "proof": proof})
 
 
-def _writable(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def _make_writable(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return each tensor once, contiguous, and with memory of its own."""
     _check_supported(state)
     first_names: dict[tuple[Any, ...], str] = {}
@@ -123,7 +125,7 @@ def _check_supported(state: Mapping[str, Any]) -> None:
         )
 
 
-def _split(tensors: dict[str, Tensor], path: Path, max_shard_size: str) -> dict[str, list[str]]:
+def _split_into_shards(tensors: dict[str, Tensor], path: Path, max_shard_size: str) -> dict[str, list[str]]:
     try:
         from huggingface_hub import split_torch_state_dict_into_shards
     except ImportError as error:
@@ -152,13 +154,13 @@ def prove_safetensors(path: Path, module: nn.Module, spec: ModelSpec, host: Host
 
 def compare_states(name: str, expected: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> Proof:
     """Return the proof that tensors are equal bit for bit; raises VerificationFailed where one differs."""
-    checks = tuple(_check(key, tensor, read[key]) for key, tensor in expected.items())
+    checks = tuple(_compare_tensor(key, tensor, read[key]) for key, tensor in expected.items())
     if different := [check.output for check in checks if not check.passed]:
         raise VerificationFailed(f"{name} has other values in {', '.join(different[:3])}")
     return Proof("safetensors", checks, equal=(len(checks), len(checks)))
 
 
-def _check(name: str, tensor: Tensor, read: Tensor) -> Check:
+def _compare_tensor(name: str, tensor: Tensor, read: Tensor) -> Check:
     same_type = tensor.dtype == read.dtype and tensor.shape == read.shape
     same = same_type and torch.equal(_bits(tensor), _bits(read))
     return Check({}, name, 0.0 if same else float("inf"), 0.0, same, "" if same else "differs")

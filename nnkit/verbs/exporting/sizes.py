@@ -50,7 +50,7 @@ def other_sizes(dims: Mapping[str, Dim], traced: Mapping[str, int]) -> list[Size
     return list(unique.values())
 
 
-def completed(dims: Mapping[str, Dim], fixed: Mapping[str, int]) -> Sizes:
+def complete(dims: Mapping[str, Dim], fixed: Mapping[str, int]) -> Sizes:
     """Return an assignment with some sizes given and small ones for the other dims."""
     return _around(dims, {name: size for name, size in fixed.items() if name in dims})
 
@@ -66,12 +66,12 @@ def ladders(
 
     def ladder_of_each(steps: Callable[[int], Iterable[int]]) -> list[list[Sizes]]:
         return [
-            [completed(dims, {name: size}) for size in _nearby_allowed(dim, steps(traced[name]))]
+            [complete(dims, {name: size}) for size in _nearby_allowed(dim, steps(traced[name]))]
             for name, dim in dims.items()
         ]
 
     pictures = [
-        [completed(dims, dict.fromkeys(pair, size)) for size in PICTURES if _all_allow(dims, pair, size)]
+        [complete(dims, dict.fromkeys(pair, size)) for size in PICTURES if _all_allow(dims, pair, size)]
         for pair in images
     ]
     coarse = [*ladder_of_each(_coarse), *pictures]

@@ -17,8 +17,9 @@ from nnkit.models.sampling import Inputs
 from nnkit.models.weights import digest, load_weights
 from nnkit.verbs.exporting import formats
 from nnkit.verbs.exporting.calls import fill_lazy
-from nnkit.verbs.exporting.coverage import perturbed
-from nnkit.verbs.exporting.onnx_file import OnnxFile, axes_of, load, ports_of
+from nnkit.verbs.exporting.coverage import perturb
+from nnkit.verbs.exporting.onnx_file import OnnxFile
+from nnkit.verbs.exporting.onnx_graph import axes_of, load, ports_of
 from nnkit.verbs.exporting.plan import Plan, make_plan, with_output_names
 from nnkit.verbs.exporting.proof import Prover
 from nnkit.verbs.exporting.report import Coverage, Proof, VerifyReport
@@ -57,16 +58,16 @@ def verify(request: VerifyRequest) -> VerifyReport:
         raise UsageProblem(f"file {path} does not exist", "check the path")
     opset = None
     if path.name.endswith((".safetensors", metadata.INDEX)):
-        format, proof = "safetensors", _safetensors(request)
+        format, proof = "safetensors", _verify_safetensors(request)
     elif path.suffix == ".onnx":
-        format, (proof, opset) = "onnx", _onnx(request)
+        format, (proof, opset) = "onnx", _verify_onnx(request)
     else:
-        exporter = _exporter(request)
-        format, proof = exporter.name, _declared(request, exporter)
+        exporter = _find_exporter(request)
+        format, proof = exporter.name, _verify_declared(request, exporter)
     return VerifyReport(request.spec, str(path), format, {path.name: path.stat().st_size}, proof, opset)
 
 
-def _safetensors(request: VerifyRequest) -> Proof:
+def _verify_safetensors(request: VerifyRequest) -> Proof:
     module = build_module(request.spec, request.host)
     fill_lazy(module, request.spec, request.inputs)
     stored = copy.deepcopy(module)
@@ -79,9 +80,9 @@ def _safetensors(request: VerifyRequest) -> Proof:
     return compare_states(request.path.name, module.state_dict(), stored.state_dict())
 
 
-def _onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
+def _verify_onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
     stamp = metadata.read(request.path) if metadata.is_ours(request.path) else {}
-    spec, options = _as_in_the_file(request.path, request.spec, stamp.get("signature"))
+    spec, options = _read_signature(request.path, request.spec, stamp.get("signature"))
     takes_weights = spec.weights is not None and not request.named
     module = build_module(replace(spec, weights=None) if takes_weights else spec, request.host)
     fill_lazy(module, spec, request.inputs)
@@ -102,7 +103,7 @@ def _onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
     proof = Prover(module, plan, request.progress).prove(file)
     if not exact:
         _check_unknown(file, module, plan)
-        proof = replace(proof, coverage=proof.coverage and _coverage_of_file(proof.coverage, file))
+        proof = replace(proof, coverage=proof.coverage and _adapt_coverage(proof.coverage, file))
     _check_no_less(file.name, stamp.get("proof"), proof)
     return proof, file.opset
 
@@ -112,7 +113,7 @@ def _check_unknown(file: OnnxFile, module: nn.Module, plan: Plan) -> None:
     unproven = file.without_effect(module, file.unknown) if file.unknown else []
     if unproven:
         samples = [run.inputs for run in plan.runs[:2]]
-        other = perturbed(module, plan.spec.input_names, samples, file.replaceable)
+        other = perturb(module, plan.spec.input_names, samples, file.replaceable)
         unproven = unproven if other is None else file.without_effect(other, unproven)
     if unproven:
         raise VerificationFailed(
@@ -122,7 +123,7 @@ def _check_unknown(file: OnnxFile, module: nn.Module, plan: Plan) -> None:
         )
 
 
-def _coverage_of_file(coverage: Coverage, file: OnnxFile) -> Coverage:
+def _adapt_coverage(coverage: Coverage, file: OnnxFile) -> Coverage:
     """Return the coverage of a file in which every value is known or shows in an output.
 
     Only parameters that are in the file can be unproven. Those that were folded into others, or that share
@@ -165,7 +166,7 @@ def _take_weights(file: OnnxFile, module: nn.Module, stamp: Mapping[str, Any]) -
     module.load_state_dict(stored, strict=False)
 
 
-def _as_in_the_file(
+def _read_signature(
     path: Path, spec: ModelSpec, signature: Mapping[str, Any] | None
 ) -> tuple[ModelSpec, ExportOptions]:
     """Return the spec at the sizes that are fixed in the file, and the options that give its names.
@@ -181,8 +182,8 @@ def _as_in_the_file(
             f"but {spec.reference} takes {len(spec.inputs)}",
             COMPARE_WITH_OTHER,
         )
-    inputs = in_order_of([tensor.name for tensor in spec.inputs], inputs)
-    outputs = in_order_of([tensor.name for tensor in spec.outputs], outputs)
+    inputs = sort_ports([tensor.name for tensor in spec.inputs], inputs)
+    outputs = sort_ports([tensor.name for tensor in spec.outputs], outputs)
     dims = spec.architecture.dims_for(spec.config)
     sizes = _fixed_sizes(spec, inputs, dims)
     if not signature:
@@ -210,7 +211,7 @@ def _names_of(ports: "Sequence[ValueInfoProto]") -> tuple[str, ...]:
     return tuple(port.name for port in ports)
 
 
-def in_order_of(names: Sequence[str], ports: "Sequence[ValueInfoProto]") -> "list[ValueInfoProto]":
+def sort_ports(names: Sequence[str], ports: "Sequence[ValueInfoProto]") -> "list[ValueInfoProto]":
     """Return the ports of a file in the order of the model's names; each port belongs to its own name.
 
     Ports with names that the model doesn't have fill the gaps, in the order of the file.
@@ -228,7 +229,7 @@ def in_order_of(names: Sequence[str], ports: "Sequence[ValueInfoProto]") -> "lis
     return [*ordered, *others]
 
 
-def _exporter(request: VerifyRequest) -> Exporter:
+def _find_exporter(request: VerifyRequest) -> Exporter:
     offered = {exporter.suffix: exporter for exporter in (formats.PT2, *request.host.exporters())}
     exporter = offered.get(request.path.suffix)
     if exporter is None:
@@ -246,7 +247,7 @@ def _exporter(request: VerifyRequest) -> Exporter:
     return exporter
 
 
-def _declared(request: VerifyRequest, exporter: Exporter) -> Proof:
+def _verify_declared(request: VerifyRequest, exporter: Exporter) -> Proof:
     spec, options = request.spec, ExportOptions()
     if exporter is formats.PT2 and metadata.is_ours(request.path):
         signature = metadata.read(request.path)["signature"]
