@@ -38,7 +38,7 @@ PT2 = Exporter(
 OWN = ("onnx", "safetensors")
 
 SIGNATURE = frozenset({"fixed", "static", "input_names", "output_names"})
-HEEDED: Mapping[str, frozenset[str]] = {
+OPTIONS: Mapping[str, frozenset[str]] = {
     "onnx": SIGNATURE | {"opset", "float32_io", "optimize", "external_data"},
     "safetensors": frozenset({"max_shard_size"}),
 }
@@ -66,20 +66,20 @@ def find(name: str, host: Host) -> Exporter | None:
     return exporter
 
 
-def heeded(options: ExportOptions, format: str) -> ExportOptions:
+def relevant_options(options: ExportOptions, format: str) -> ExportOptions:
     """Return the options with only those kept that apply to a format."""
     defaults = vars(ExportOptions())
-    return replace(options, **{name: defaults[name] for name in defaults if name not in _heeds(format)})
+    return replace(options, **{name: defaults[name] for name in defaults if name not in _options_of(format)})
 
 
-def unheeded(options: ExportOptions, format: str) -> list[str]:
+def irrelevant_options(options: ExportOptions, format: str) -> list[str]:
     """Return the names of the given options that don't apply to a format."""
     given = vars(options).items() - vars(ExportOptions()).items()
-    return sorted(name for name, _ in given if name not in _heeds(format))
+    return sorted(name for name, _ in given if name not in _options_of(format))
 
 
-def _heeds(format: str) -> frozenset[str]:
-    return HEEDED.get(format, SIGNATURE)
+def _options_of(format: str) -> frozenset[str]:
+    return OPTIONS.get(format, SIGNATURE)
 
 
 def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None:
@@ -131,7 +131,7 @@ class DeclaredFile:
         self.name = path.name
         self._exporter, self._path, self._plan = exporter, path, plan
 
-    def equal(self, module: nn.Module) -> tuple[int, int] | None:
+    def count_equal(self, module: nn.Module) -> tuple[int, int] | None:
         """Compare the weights bit for bit, if the format can read them."""
         if self._exporter.weights is None:
             return None

@@ -55,7 +55,7 @@ def _write_and_prove(request: ExportRequest, exporter: Exporter | None) -> Expor
 
 def _check_options(request: ExportRequest) -> None:
     """Raise UsageProblem for an option that doesn't apply to the format, or has an invalid value."""
-    for name in formats.unheeded(request.options, request.format):
+    for name in formats.irrelevant_options(request.options, request.format):
         flag = "--fix" if name == "fixed" else f"--{name.replace('_', '-')}"
         raise UsageProblem(f"{flag} doesn't apply to {request.format}", "leave it out")
     options = request.options

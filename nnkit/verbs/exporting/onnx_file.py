@@ -125,7 +125,7 @@ class OnnxFile:
 
     # Which weights it holds
 
-    def equal(self, module: nn.Module) -> tuple[int, int]:
+    def count_equal(self, module: nn.Module) -> tuple[int, int]:
         """Return how many of the initializers are tensors of the module, and how many should be.
 
         Raises VerificationFailed where one has different values.
@@ -307,9 +307,9 @@ class OptimizedFile(OnnxFile):
         super().__init__(path, module, plan, exact=False)
         self._plain = plain
 
-    def equal(self, module: nn.Module) -> tuple[int, int]:
+    def count_equal(self, module: nn.Module) -> tuple[int, int]:
         """Compare the weights of the plain file."""
-        return self._plain.equal(module)
+        return self._plain.count_equal(module)
 
     @property
     def replaceable(self) -> set[str] | None:

@@ -60,7 +60,7 @@ class Candidate(Protocol):
     @property
     def replaceable(self) -> set[str] | None: ...
 
-    def equal(self, module: nn.Module) -> tuple[int, int] | None:
+    def count_equal(self, module: nn.Module) -> tuple[int, int] | None:
         """Return how many of its tensors are the module's bit for bit, and how many it has.
 
         Raises VerificationFailed where a tensor differs; returns None where tensors can't be compared.
@@ -105,7 +105,7 @@ class Prover:
         Raises VerificationFailed with the first thing that isn't so.
         """
         start, reference = time.perf_counter(), self._reference
-        equal = candidate.equal(reference.module)
+        equal = candidate.count_equal(reference.module)
         reference.check_repeatable()
         effects = reference.effects([])
 
