@@ -40,7 +40,7 @@ CASES = {
         ["export", "simple-cnn", "--onnx", "-o", "not/there.onnx"], 2, "folder not does not exist", "mkdir -p not",
     ),
     "no device": (
-        ["smoke-run", "simple-cnn", "--device", MISSING_DEVICE], 2, f"device '{MISSING_DEVICE}' is not on", "cpu",
+        ["smoke-run", "simple-cnn", "--device", MISSING_DEVICE], 2, f"device '{MISSING_DEVICE}' is not available", "cpu",
     ),
     "no such device": (["build", "gcn", "--device", "cdua"], 2, "'cdua' is not a device", "did you mean cuda?"),
     "none of the choices": (
