@@ -279,7 +279,10 @@ def test_an_executor_that_fails_or_loses_models(nnkit_command, seeds):
     assert done.code == 1
     assert done.out.count("executor loses: RuntimeError: node down") == 3
     assert (
-        run(nnkit_command, "s*", *to_file, executor="says-nothing")[0].out.count("it ended without returning an outcome") == 3
+        run(nnkit_command, "s*", *to_file, executor="says-nothing")[0].out.count(
+            "it ended without returning an outcome"
+        )
+        == 3
     )
     assert Path("out.jsonl").read_text() == ""
     done, _ = run(nnkit_command, "s*", *to_file, executor="two-then-raise")
@@ -297,7 +300,7 @@ ERRORS = {
     "no match": (["soundd*"], 2, "no architecture matches 'soundd*'", "did you mean sound?"),
     "no match of a plugin": (["vision/*"], 2, "no architecture matches 'vision/*'", "nnkit list"),
     "an unknown name": (["sound", "hungri"], 2, "unknown architecture 'hungri'", "did you mean hungry?"),
-    "a file": (["s*", "net.yaml"], 2, "by architecture or pattern, not so: net.yaml", "nnkit smoke-run net.yaml"),
+    "a file": (["s*", "net.yaml"], 2, "architectures and patterns, not net.yaml", "nnkit smoke-run net.yaml"),
     "code": (["sound", "net.py:Net"], 2, "architectures and patterns, not net.py:Net", "run it on its own"),
     "all and a name": (["sound", "--all"], 2, "--all and sound can't both be", "leave one"),
     "an unknown size": (["--all", "--bach", "2"], 2, "no such option --bach", "did you mean --batch"),
