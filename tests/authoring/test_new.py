@@ -194,7 +194,7 @@ def test_a_network_takes_the_name_of_no_other_class(
         (["mine", "--architecture", "resnet18"], "there is an architecture 'resnet18' already: vision/resnet18"),
         (["vision", "--architecture", "my-net"], "nnkit-vision is installed already"),
         (["mine"], "the plugin's architecture has no name"),
-        (["mine", "--architecture", "my-net", "--input", IMAGES], "--input is for --from"),
+        (["mine", "--architecture", "my-net", "--input", IMAGES], "--input needs --from"),
         (["mine", "--from", "net.py:SmallCNN"], "net.py:SmallCNN needs its inputs declared: x"),
         (["mine", "--from", "net.py:Nothing", "--input", IMAGES], "net.py has no class or function 'Nothing'"),
         (["mine", "--from", "net.py:Pairs", "--input", "x: float32[batch, depth]"], "the axis 'depth' would hide nnkit's own --depth"),

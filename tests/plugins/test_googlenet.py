@@ -8,7 +8,6 @@ from torchvision import models
 from vision_checks import (
     ARCHITECTURES,
     assert_equal_weights,
-    assert_exports,
     assert_sound,
     assert_trains,
     build,
@@ -186,20 +185,3 @@ def test_heads_of_2014_fix_the_size():
     architecture = ARCHITECTURES["googlenet-2014"]
     assert list(architecture.dims_for(architecture.config())) == ["batch", "height", "width"]
     assert list(architecture.dims_for(architecture.config(aux_logits=True))) == ["batch"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["googlenet", "googlenet-2014"])
-def test_exports_with_every_dim_free(name):
-    """The pools that round up included."""
-    architecture = ARCHITECTURES[name]
-    smallest = architecture.dims["height"].min
-    names = ("batch", "height", "width")
-    sizes = [(1, smallest, smallest), (3, smallest + 1, smallest + 5), (1, 64, 97)]
-    assert_exports(
-        spread_weights(build(name, num_classes=5)),
-        architecture,
-        architecture.config(num_classes=5),
-        dict(zip(names, (2, 47, 64), strict=True)),
-        [dict(zip(names, size, strict=True)) for size in sizes],
-    )

@@ -6,9 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 from vision_checks import (
-    ARCHITECTURES,
     assert_equal_weights,
-    assert_exports,
     assert_follows_dtype,
     assert_sound,
     assert_trains,
@@ -212,23 +210,6 @@ def test_is_sound(name, options):
     assert_follows_dtype(build(name, **options), 2, channels, 33, 40)
     for size in ((1, 1), (33, 40)):  # from the smallest on
         assert_sound(build(name, **options), 3, channels, *size)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("resnet18", {}), ("resnet18", {"stem": "cifar"}), ("resnet50", {"variant": "v1"}), ("resnet20", {})],
-)
-@pytest.mark.slow
-def test_exports_with_every_dim_free(name, options):
-    architecture = ARCHITECTURES[name]
-    sizes = [(1, 1, 1), (3, 33, 50), (1, 64, 40)]
-    assert_exports(
-        build(name, **options),
-        architecture,
-        architecture.config(**options),
-        {"batch": 2, "height": 37, "width": 48},
-        [dict(zip(("batch", "height", "width"), size, strict=True)) for size in sizes],
-    )
 
 
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])

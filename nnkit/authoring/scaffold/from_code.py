@@ -17,7 +17,7 @@ from nnkit.authoring.scaffold.outputs import find_outputs
 from nnkit.authoring.scaffold.project import COMMON, fill
 from nnkit.contract.architecture import Architecture, Dim, TensorSpec
 from nnkit.contract.config import RESERVED
-from nnkit.contract.hookspecs import Host
+from nnkit.contract.requests import Host
 from nnkit.errors import UsageProblem
 from nnkit.models.user_modules import architecture_of_code, load_code
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nnkit.contract.hookspecs import Check
+from nnkit.contract.requests import Check
 from nnkit.verbs.smoke import behavior, checks, full, numerics, states
 from nnkit.verbs.smoke.subject import Subject
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from nnkit.contract.hookspecs import Check, Host, SmokeRequest
 from nnkit.contract.loading import load
+from nnkit.contract.requests import Check, Host, SmokeRequest
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.models.devices import find_device
 from nnkit.models.precision import count_dtypes

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from nnkit import errors
-from nnkit.contract.hookspecs import SmokeRequest
+from nnkit.contract.requests import SmokeRequest
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.models.devices import ACCELERATORS
 from nnkit.verbs.smoke.report import CheckResult, SmokeReport

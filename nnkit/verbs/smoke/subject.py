@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.contract.architecture import Dim, TensorSpec
-from nnkit.contract.hookspecs import Host
+from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural
 from nnkit.models.building import build_module

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from nnkit.contract.requests import SmokeRequest
 from nnkit.errors import NnkitError, UsageProblem, first_line
+from nnkit.models.process import neutral_torch, one_at_a_time
 from nnkit.verbs.sweep.memory import peak_memory
 
 if TYPE_CHECKING:
@@ -51,9 +53,9 @@ def _end_with_parent(lifeline: int) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+@one_at_a_time
 def _smoke_run(task: dict[str, Any], send: Send) -> "SmokeReport | None":
     """Return the report; or send `refused` and return None where no model can be run in the requested way."""
-    from nnkit import api
     from nnkit.models.devices import find_device
     from nnkit.models.references import Reference
     from nnkit.verbs.core_handlers import plugin_manager
@@ -68,11 +70,17 @@ def _smoke_run(task: dict[str, Any], send: Send) -> "SmokeReport | None":
         send({"refused": [problem.message, problem.hint]})
         return None
     plugin, architecture = manager.find(task["spec"]["architecture"])
-    return api.smoke_run(
-        Reference(architecture, plugin, task["spec"]).resolve(),
+    spec = Reference(architecture, plugin, task["spec"]).resolve()
+    spec.require_support("smoke-run")
+    request = SmokeRequest(
+        spec=spec,
+        host=manager,
         device=task["device"],
         checks=checks,
         full=task["full"],
         compiled=task["compiled"],
         progress=lambda line: send({"at": line}),
     )
+    with neutral_torch(spec):
+        report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
+    return report

@@ -4,8 +4,8 @@ import os
 import time
 from collections.abc import Callable
 
-from nnkit.contract.hookspecs import CORE_EXECUTOR, Executed, ExecuteRequest, Executor
 from nnkit.contract.loading import load, missing
+from nnkit.contract.requests import CORE_EXECUTOR, Executed, ExecuteRequest, Executor
 from nnkit.errors import PluginProblem, UsageProblem, did_you_mean
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.verbs.sweep.running import TICK, Run

@@ -256,7 +256,7 @@ def test_a_plugin_adds_a_check(plugins_from):
     from test_plugin_manager import plugin
 
     source = plugin().replace('("batch",)', '("batch", 1)') + (
-        "from nnkit.contract.hookspecs import Check\n"
+        "from nnkit.contract.requests import Check\n"
         "@hookimpl\n"
         "def nnkit_checks():\n"
         "    return [Check(name='small', summary='', run='plugin_under_test_net:small')]\n"

@@ -63,7 +63,10 @@ BEYOND = {
         "the simulation can't run the model: no kernel for aten::empty.memory_format on ",
         "diagonal @",
     ),
-    misplaced.KnowsCpuAndCuda: ("the simulation can't run the model: never heard of this device, at ", "raise"),
+    misplaced.KnowsCpuAndCuda: (
+        "the simulation can't run the model: never heard of this device, at ",
+        "raise",
+    ),
 }
 
 
@@ -177,9 +180,7 @@ def test_a_process_that_dies_is_one_clear_error(nnkit_command, monkeypatch, prog
     monkeypatch.setattr(simulation, "PROGRAM", program)
     done = nnkit_command("smoke-run", "simple-cnn", "--simulate", "cuda")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(
-        f"Error: the simulation process ended {ending}, without a result\nhint: "
-    )
+    assert done.err.startswith(f"Error: the simulation process ended {ending}, without a result\nhint: ")
 
 
 def test_one_that_does_not_end_is_one_clear_error(nnkit_command, monkeypatch):

@@ -98,7 +98,7 @@ def test_every_misfortune_is_told_and_the_others_are_unharmed(nnkit_command, see
     assert done.code == 1
     assert done.err.splitlines()[-2:] == [
         "Error: 5 of 11 models could not be run, 1 of 11 models failed a check",
-        f"hint: repeat one alone: nnkit smoke-run seeds/aborts --batch 1 --check {check}",
+        f"hint: rerun one: nnkit smoke-run seeds/aborts --batch 1 --check {check}",
     ]
     assert sorted(line.partition("]")[0] for line in done.err.splitlines()[:-2]) == [
         f"[{number:2}/11" for number in range(4, 12)
@@ -302,7 +302,7 @@ ERRORS = {
     "an unknown name": (["sound", "hungri"], 2, "unknown architecture 'hungri'", "did you mean hungry?"),
     "a file": (["s*", "net.yaml"], 2, "architectures and patterns, not net.yaml", "nnkit smoke-run net.yaml"),
     "code": (["sound", "net.py:Net"], 2, "architectures and patterns, not net.py:Net", "run it on its own"),
-    "all and a name": (["sound", "--all"], 2, "--all and sound can't both be", "leave one"),
+    "all and a name": (["sound", "--all"], 2, "--all and sound don't go together", "use one"),
     "an unknown size": (["--all", "--bach", "2"], 2, "no such option --bach", "did you mean --batch"),
     "a size that is none": (["--all", "--batch", "x"], 2, "'x' is not a valid integer", "see: "),
     "a shard": (["--all", "--shard", "4/3"], 2, "can't read --shard '4/3'", "--shard 1/3"),
@@ -311,17 +311,17 @@ ERRORS = {
     "memory": (["--all", "--memory-limit", "much"], 2, "can't read the size 'much'", "16GB"),
     "time": (["--all", "--time-limit", "0"], 2, "Invalid value for '--time-limit'", "see: "),
     "jobs": (["--all", "--jobs", "0"], 2, "Invalid value for '--jobs'", "see: "),
-    "a preset": (["--all", "--preset", "cora"], 2, "--preset is for one model", "name one alone"),
-    "weights": (["--all", "--weights", "w.pt"], 2, "--weights is for one model", "name one alone"),
-    "strictness": (["--all", "--no-strict"], 2, "--strict is for one model", "name one alone"),
-    "an input": (["--all", "--input", "x: float32[3]"], 2, "--input is for one model", "name one alone"),
+    "a preset": (["--all", "--preset", "cora"], 2, "--preset is for one model", "name only one model"),
+    "weights": (["--all", "--weights", "w.pt"], 2, "--weights is for one model", "name only one model"),
+    "strictness": (["--all", "--no-strict"], 2, "--strict is for one model", "name only one model"),
+    "an input": (["--all", "--input", "x: float32[3]"], 2, "--input is for one model", "name only one model"),
     "an executor": (["--all", "--executor", "instnt"], 2, "unknown executor 'instnt'", "did you mean instant?"),
     "no such executor": (["--all", "--executor", "x"], 2, "unknown executor 'x'", "available: local, instant"),
     "an executor's package": (["--all", "--executor", "far"], 3, "far needs the package not_there", "pip install x"),
     "a folder for JUnit": (["--all", "--junit", "no/out.xml"], 2, "folder no does not exist", "mkdir -p no"),
     "a folder": (["--all", "--results", "no/out.jsonl"], 2, "can't write no/out.jsonl: No such file", "--results"),
-    "jobs of one model": (["sound", "--jobs", "2"], 2, "--jobs is for many models", "--all"),
-    "results of one model": (["sound", "--results", "out.jsonl"], 2, "--results is for many models", "--all"),
+    "jobs of one model": (["sound", "--jobs", "2"], 2, "--jobs is for several models", "--all"),
+    "results of one model": (["sound", "--results", "out.jsonl"], 2, "--results is for several models", "--all"),
 }  # fmt: skip
 
 
@@ -396,7 +396,7 @@ def test_the_example_of_the_hook_runs():
     import textwrap
 
     import nnkit
-    from nnkit.contract.hookspecs import nnkit_executors
+    from nnkit.contract.hooks import nnkit_executors
 
     code = inspect.cleandoc(nnkit_executors.__doc__).partition("running.py\n")[2]
     code = textwrap.dedent(code.replace("ProcessPoolExecutor", "ThreadPoolExecutor"))
