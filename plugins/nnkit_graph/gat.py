@@ -11,18 +11,12 @@ Keys and initial values are those of PyG's GATConv. A self-loop of the graph's o
 that each node has. Symbols: N nodes, E directed edges, H heads, D features of a head, C classes.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnkit_graph.adjacency import dtype_of_sums
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GATConfig
+from nnkit_graph.configs import GATConfig
 
 
 def edge_softmax(scores: Tensor, target: Tensor, num_nodes: int) -> Tensor:

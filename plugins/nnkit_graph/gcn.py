@@ -11,10 +11,7 @@ Features go through W before Â, for there are fewer of them then. Keys and init
 of PyG's GCN. Symbols: N nodes, E directed edges, F features, C classes.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +25,7 @@ from nnkit_graph.adjacency import (
     normalize_edges,
     normalize_matrix,
 )
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GCNConfig
+from nnkit_graph.configs import GCNConfig
 
 
 class GCNConv(nn.Module):

@@ -10,19 +10,15 @@ network. Keys and initial values are those of PyG's GIN. Symbols: N nodes, E dir
 F features, C classes.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnkit_graph.adjacency import Adjacency, bare_edges
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GINConfig
+from nnkit_graph.configs import GINConfig
 
 
 class MLP(nn.Module):

@@ -10,19 +10,14 @@ Model, https://doi.org/10.1109/TNN.2008.2005605.
 Symbols: N nodes, E directed edges, F features, C classes.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnkit_graph.adjacency import bare_edges, mean_edges
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GNNConfig
+from nnkit_graph.configs import GNNConfig
 
 
 def aggregate(x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, aggregation: str) -> Tensor:

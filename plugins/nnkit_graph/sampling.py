@@ -1,14 +1,9 @@
 """Random graphs to try the networks on."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def distinct_edges(

@@ -20,16 +20,12 @@ Layers, initial values and the batch norm's epsilon are those of the authors' co
 https://github.com/charlesq34/pointnet. B is the batch, N the number of points, C channels.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from nnkit_pointcloud.configs import PointNetConfig, PointNetSegmentationConfig, PointNetVanillaConfig
+from nnkit_pointcloud.configs import PointNetConfig, PointNetSegmentationConfig, PointNetVanillaConfig
 
 # The authors' batch norm; torch's 1e-5 would load the same weights and answer a little differently.
 BATCH_NORM_EPS = 1e-3

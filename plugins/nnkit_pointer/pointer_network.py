@@ -14,18 +14,15 @@ asked about ten. B is the batch, N the number of elements, T the steps, E the wi
 as the LSTMs see it, M the width of e_j and d_i, A that of the attention.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from nnkit_pointer.configs import PointerNetworkConfig
+from nnkit_pointer.configs import PointerNetworkConfig
 
 # What an element that can't be chosen gets for a log-probability. Its exponential is 0 in every
 # dtype; -inf would be too, but turns losses, entropies and comparisons into NaN.
