@@ -131,7 +131,11 @@ FAULTS = {
         ("config.width)\n", "config.width)\n            self.scale = float(self.layer.weight.sum())\n"),
         "meta",
     ),
-    "wrong shape": ("shapes", ('"width"))]', "7))]"), "output y has shape 4×3, but 4×7 is declared (batch=4)"),
+    "wrong shape": (
+        "shapes",
+        ('"width"))]', "7))]"),
+        "output y has shape 4×3, but 4×7 is declared (batch=4)",
+    ),
     "fixed batch": (
         "shapes",
         ("self.layer(x)", "self.layer(x).view(2, -1)"),
@@ -293,7 +297,9 @@ def test_a_card_tells_each_check_and_how_to_repeat_it(candidate):
     found = candidate(("self.layer(x)", "self.layer(x) - x.mean()"), unsupported={"finite": "never tried"})
     (card,) = running.checked([found], running.choose_checks(["config", "smoke-run", "unsupported"]))
     assert [check.status for check in card.checks] == ["passed", "failed", "failed"]
-    assert "if this is on purpose, declare unsupported={'batch-independence': 'why'}" in card.checks[1].message
+    assert (
+        "if this is on purpose, declare unsupported={'batch-independence': 'why'}" in card.checks[1].message
+    )
     assert card.checks[1].repeat == "nnkit plugins check bad/net --check smoke-run"
     assert not card.passed
 
