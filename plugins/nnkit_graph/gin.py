@@ -1,11 +1,11 @@
-"""Graph isomorphism network: sums neighbors, which tells apart what means and maxima can't.
+"""Graph isomorphism network: sums over neighbors, which separate graphs that means and maxima can't.
 
 Xu, Hu, Leskovec, Jegelka: How Powerful are Graph Neural Networks? ICLR 2019,
 https://arxiv.org/abs/1810.00826
 
     h'_t = MLP((1 + ε) h_t + Σ of h_s over the edges s -> t)
 
-The MLP has two linear layers with a relu between them; another relu stands between the layers of the
+The MLP has two linear layers with a relu between them; another relu comes between the layers of the
 network. Keys and initial values are those of PyG's GIN. Symbols: N nodes, E directed edges,
 F features, C classes.
 """

@@ -194,7 +194,7 @@ def test_a_network_takes_the_name_of_no_other_class(
         (["mine", "--architecture", "resnet18"], "architecture 'resnet18' already exists: vision/resnet18"),
         (["vision", "--architecture", "my-net"], "nnkit-vision is already installed"),
         (["mine"], "the plugin's architecture needs a name"),
-        (["mine", "--architecture", "my-net", "--input", IMAGES], "--input needs --from"),
+        (["mine", "--architecture", "my-net", "--input", IMAGES], "--input needs --from FILE.py:CLASS"),
         (["mine", "--from", "net.py:SmallCNN"], "net.py:SmallCNN needs its inputs declared: x"),
         (["mine", "--from", "net.py:Nothing", "--input", IMAGES], "net.py has no class or function 'Nothing'"),
         (["mine", "--from", "net.py:Pairs", "--input", "x: float32[batch, depth]"], "the axis 'depth' would hide nnkit's own --depth"),

@@ -143,8 +143,8 @@ def onnx(candidate: ArchitectureCandidate) -> str:
     if proof is None:
         raise Unmet("the export made no proof of the file")
     share = proof.coverage.share if proof.coverage else None
-    told = "" if share is None else f", {words.percent(share)} of the parameters proven"
-    return f"{len(proof.assignments)} assignments of sizes in {proof.runner}{told}"
+    proven = "" if share is None else f", {words.percent(share)} of the parameters proven"
+    return f"{len(proof.assignments)} assignments of sizes in {proof.runner}{proven}"
 
 
 def smoke_run(candidate: ArchitectureCandidate) -> str:

@@ -69,7 +69,7 @@ def unsupported(candidate: ArchitectureCandidate) -> str:
 
 
 def _trials(candidate: ArchitectureCandidate) -> dict[str, Callable[[], bool]]:
-    """Return functions that try what has no check of its own, by name: each tells whether it works."""
+    """Return functions that try what has no check of its own, by name; each returns whether it works."""
     spec, host = candidate.small, candidate.host
 
     def exports(format: str) -> bool:

@@ -47,15 +47,15 @@ def candidates(
             f"{name or 'no third-party plugin'} declares no architecture {unknown[0]!r}",
             did_you_mean(unknown[0], declared) or f"available: {', '.join(sorted(declared)) or 'none'}",
         )
-    found: list[Candidate] = []
+    selected: list[Candidate] = []
     for plugin in plugins:
-        found.append(Candidate(host, plugin))
-        found += [
+        selected.append(Candidate(host, plugin))
+        selected += [
             ArchitectureCandidate(host, plugin, architecture, help_of)
             for short, architecture in plugin.architectures.items()
             if not wanted or short in wanted
         ]
-    return found
+    return selected
 
 
 def _find_plugins(host: PluginManager, name: str | None) -> tuple[list[Plugin], set[str]]:
@@ -68,9 +68,9 @@ def _find_plugins(host: PluginManager, name: str | None) -> tuple[list[Plugin], 
                 "no plugins are installed besides nnkit's own", "name a plugin: nnkit plugins check vision"
             )
         return others, set()
-    found = [plugin for plugin in everything if name in (plugin.name, plugin.distribution)]
-    if found:
-        if enabled := [plugin for plugin in found if plugin.enabled]:
+    named = [plugin for plugin in everything if name in (plugin.name, plugin.distribution)]
+    if named:
+        if enabled := [plugin for plugin in named if plugin.enabled]:
             return enabled, set()
         raise PluginProblem(f"{name} is switched off", "check NNKIT_PLUGINS and NNKIT_DISABLE_PLUGINS")
     try:
@@ -108,10 +108,10 @@ def checked(
     progress: called with what is being checked. explain: called with the traceback of each failure.
     """
     for candidate in chosen:
-        kind = ARCHITECTURE_CHECKS if isinstance(candidate, ArchitectureCandidate) else PLUGIN_CHECKS
+        applicable = ARCHITECTURE_CHECKS if isinstance(candidate, ArchitectureCandidate) else PLUGIN_CHECKS
         results = []
         for check in checks:
-            if check in kind:
+            if check in applicable:
                 progress(f"{candidate.name}: {check.name}")
                 results.append(_run_check(check, candidate, explain))
         if results:

@@ -9,18 +9,18 @@ from msgspec import Meta
 PLAIN = (bool, int, float, str)
 
 
-def type_source(kind: Any) -> str:
+def type_source(annotation: Any) -> str:
     """Return the source of an option's type, or an empty string for a type that can't be written.
 
     Besides builtins it may use `Annotated`, `Literal` and `Meta`.
     """
-    if kind in PLAIN:
-        return str(kind.__name__)
-    if kind in (None, types.NoneType):
+    if annotation in PLAIN:
+        return str(annotation.__name__)
+    if annotation in (None, types.NoneType):
         return "None"
-    if kind is Ellipsis:
+    if annotation is Ellipsis:
         return "..."
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return f"Literal[{', '.join(map(value_source, arguments))}]"
     if origin is Annotated:

@@ -34,11 +34,11 @@ PARAMETER = re.compile(r"^\s*(?P<name>\w+)\s*(\([^)]*\))?:\s+(?P<words>\S.*)$", 
 
 @dataclass(frozen=True)
 class Option:
-    """A parameter of the user's class as an option: its name as an option, its type and its default."""
+    """A parameter of the user's class as an option: its name, annotation and default as an option."""
 
     parameter: str
     name: str
-    kind: str
+    annotation: str
     default: Any
 
 
@@ -62,7 +62,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
     source = _source_file(reference, factory)
     text = source.read_text("utf-8")
     options, notes = _find_options(architecture, factory)
-    found = find_outputs(architecture, host)
+    findings = find_outputs(architecture, host)
     option_names = {option.parameter: option.name for option in options}
     values = {
         "origin": source.name,
@@ -71,10 +71,10 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
         "fields": _fields(options),
         "summary": value_source(_summary(factory)),
         "inputs": _tensors(architecture.inputs_for(None), option_names),
-        "outputs": _tensors(found.outputs, option_names),
-        "dims": _dims(found.dims),
+        "outputs": _tensors(findings.outputs, option_names),
+        "dims": _dims(findings.dims),
         "arguments": _arguments(options),
-        "parameters": f"{found.parameters:_}",
+        "parameters": f"{findings.parameters:_}",
     }
     model = f"src/{names.package}/model.py"
     values["exclude"] = f'\nextend-exclude = ["{model}"]'
@@ -82,7 +82,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
     project = {**fill({**COMMON, **CODE}, names, values), model: text}
     notes += [
         f"size {name} must be {_limits(dim)}, as trial runs show"
-        for name, dim in found.dims.items()
+        for name, dim in findings.dims.items()
         if dim != architecture.dims[name]
     ]
     notes += [
@@ -125,10 +125,10 @@ def _find_options(architecture: Architecture, factory: Any) -> tuple[list[Option
     for parameter in fields(architecture.config):
         text = descriptions.get(parameter.name) or f"the parameter {parameter.name} of {factory.__name__}"
         meta = Meta(description=shorten(text, MAX_DESCRIPTION, placeholder=" …"))
-        kind = type_source(Annotated[parameter.type, meta])
-        if kind and parameter.default is not MISSING:
+        annotation = type_source(Annotated[parameter.type, meta])
+        if annotation and parameter.default is not MISSING:
             name = f"model_{parameter.name}" if parameter.name in RESERVED else parameter.name
-            options.append(Option(parameter.name, name, kind, parameter.default))
+            options.append(Option(parameter.name, name, annotation, parameter.default))
     written = {option.parameter for option in options}
     for parameter in inspect.signature(factory).parameters.values():
         variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
@@ -162,9 +162,14 @@ def _format(value: Any) -> str:
 
 
 def _imports(options: Sequence[Option], dims: Any) -> str:
-    kinds = " ".join(option.kind for option in options)
-    typing = [name for name in ("Annotated", "Literal") if f"{name}[" in kinds]
-    own = ["Architecture", *(["Dim"] if dims else []), *(["Meta"] if "Meta(" in kinds else []), "TensorSpec"]
+    annotations = " ".join(option.annotation for option in options)
+    typing = [name for name in ("Annotated", "Literal") if f"{name}[" in annotations]
+    own = [
+        "Architecture",
+        *(["Dim"] if dims else []),
+        *(["Meta"] if "Meta(" in annotations else []),
+        "TensorSpec",
+    ]
     return "\n".join(
         [
             "from dataclasses import dataclass",
@@ -176,7 +181,9 @@ def _imports(options: Sequence[Option], dims: Any) -> str:
 
 
 def _fields(options: Sequence[Option]) -> str:
-    lines = [f"    {option.name}: {option.kind} = {value_source(option.default)}\n" for option in options]
+    lines = [
+        f"    {option.name}: {option.annotation} = {value_source(option.default)}\n" for option in options
+    ]
     return "\n" + "".join(lines) if lines else ""
 
 
@@ -224,15 +231,15 @@ def _arguments(options: Sequence[Option]) -> str:
 
 def neighbors(source: str, folder: Path) -> list[str]:
     """Return the modules in `folder` that a source imports, in order: a copy of the file alone lacks them."""
-    found = []
+    imported = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [alias.name.partition(".")[0] for alias in node.names]
+            imported += [alias.name.partition(".")[0] for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level:
-            found += [f"{'.' * node.level}{node.module or alias.name}" for alias in node.names]
+            imported += [f"{'.' * node.level}{node.module or alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module.partition(".")[0])
-    local = [name for name in found if name.startswith(".") or _is_in_folder(name, folder)]
+            imported.append(node.module.partition(".")[0])
+    local = [name for name in imported if name.startswith(".") or _is_in_folder(name, folder)]
     return list(dict.fromkeys(local))
 
 

@@ -92,7 +92,7 @@ def _count_axes(run: Run) -> dict[str, int]:
 
 def _find_options(trials: Trials) -> dict[tuple[str, int], str]:
     """Return the option that decides each axis: where the option is doubled, so is the axis."""
-    spec, found = trials.spec, dict[tuple[str, int], str]()
+    spec, options = trials.spec, dict[tuple[str, int], str]()
     for field, value in config_values(spec.config).items():
         axes = [
             (name, axis)
@@ -106,7 +106,7 @@ def _find_options(trials: Trials) -> dict[tuple[str, int], str]:
             doubled = trials.run(
                 make_spec(spec.architecture, options={**spec.sizes, field: 2 * value})
             ).shapes
-            found |= {(name, axis): field for name, axis in axes if doubled[name][axis] == 2 * value}
+            options |= {(name, axis): field for name, axis in axes if doubled[name][axis] == 2 * value}
         except (NnkitError, KeyError, IndexError):  # the doubled option conflicts with others
             continue
-    return found
+    return options

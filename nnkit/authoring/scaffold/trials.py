@@ -72,7 +72,7 @@ class Trials:
         return self.runs[name][size]
 
     def _find_step(self, name: str, dim: Dim) -> Dim:
-        """Return the dim with the smallest step to a size that works; with a limit if only smaller ones do."""
+        """Return the dim with the smallest step to a size that works; with a limit if only smaller do."""
         first = self.spec.sizes[name]
         small_divisors = [divisor for divisor in divisors(first) if divisor <= LARGEST_STEP]
         steps = [dim.multiple_of] if dim.multiple_of > 1 else small_divisors

@@ -262,10 +262,10 @@ def _gather_results(checks: list[CheckResult], world: World) -> list[CheckResult
     by_rank: list[list[CheckResult]] = [[]] * world.size
     dist.all_gather_object(by_rank, checks)
     results = []
-    for found in zip(*by_rank, strict=True):
-        failed_ranks = [rank for rank, check in enumerate(found) if check.status == "failed"]
+    for results_by_rank in zip(*by_rank, strict=True):
+        failed_ranks = [rank for rank, check in enumerate(results_by_rank) if check.status == "failed"]
         rank = failed_ranks[0] if failed_ranks else 0
-        check = found[rank]
+        check = results_by_rank[rank]
         results.append(replace(check, message=f"rank {rank}: {check.message}") if rank else check)
     return results
 
