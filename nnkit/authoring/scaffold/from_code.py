@@ -122,13 +122,13 @@ def _find_options(architecture: Architecture, factory: Any) -> tuple[list[Option
     """Return the options, and a note for each parameter that is not an option or has a different name."""
     options, notes = [], []
     descriptions = _read_descriptions(factory)
-    for parameter in fields(architecture.config):
-        text = descriptions.get(parameter.name) or f"the parameter {parameter.name} of {factory.__name__}"
+    for attribute in fields(architecture.config):
+        text = descriptions.get(attribute.name) or f"the parameter {attribute.name} of {factory.__name__}"
         meta = Meta(description=shorten(text, MAX_DESCRIPTION, placeholder=" …"))
-        annotation = type_source(Annotated[parameter.type, meta])
-        if annotation and parameter.default is not MISSING:
-            name = f"model_{parameter.name}" if parameter.name in RESERVED else parameter.name
-            options.append(Option(parameter.name, name, annotation, parameter.default))
+        annotation = type_source(Annotated[attribute.type, meta])
+        if annotation and attribute.default is not MISSING:
+            name = f"model_{attribute.name}" if attribute.name in RESERVED else attribute.name
+            options.append(Option(attribute.name, name, annotation, attribute.default))
     written = {option.parameter for option in options}
     for parameter in inspect.signature(factory).parameters.values():
         variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

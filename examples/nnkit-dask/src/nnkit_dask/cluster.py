@@ -15,7 +15,7 @@ TIMEOUT = "20s"  # for the scheduler to answer
 
 
 def run(request: ExecuteRequest) -> Iterator[tuple[Mapping[str, Any], Any]]:
-    """Send the tasks to the cluster and yield each outcome; at the end, tasks not yet started are canceled."""
+    """Send the tasks to the cluster and yield each outcome; at the end, cancel tasks not yet started."""
     with _open_client(request.jobs) as client:
         futures = client.map(request.function, request.tasks, pure=False, retries=0)
         tasks = dict(zip(futures, request.tasks, strict=True))
