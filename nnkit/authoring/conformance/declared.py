@@ -10,8 +10,8 @@ from typing import Any
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate, Candidate
 from nnkit.authoring.conformance.suite import Doubtful, Unmet
 from nnkit.contract.config import as_text, config_values, make_config, options_of
+from nnkit.contract.hooks import COLLECTING_HOOKS
 from nnkit.contract.spec import check_spec_data, make_spec
-from nnkit.host.plugin_manager import COLLECTING
 from nnkit.models.references import Reference
 from nnkit.render.words import counted
 
@@ -60,7 +60,7 @@ def _list_imports(module: str) -> list[str]:
     """Return the modules that a fresh process imports to load a plugin and read all that it declares."""
     path = os.pathsep.join(filter(None, sys.path))
     process = subprocess.run(
-        [sys.executable, "-c", PROBE, module, *COLLECTING],
+        [sys.executable, "-c", PROBE, module, *COLLECTING_HOOKS],
         capture_output=True,
         text=True,
         timeout=SECONDS,
