@@ -12,7 +12,7 @@ class NodeClassifierConfig:
 
     in_channels: Annotated[int, Meta(ge=1, description="features of a node")] = 16
     hidden_channels: Annotated[int, Meta(ge=1, description="features of a node between layers")] = 16
-    num_classes: Annotated[int, Meta(ge=1, description="classes of a node")] = 4
+    num_classes: Annotated[int, Meta(ge=1, description="number of node classes")] = 4
     num_layers: Annotated[int, Meta(ge=1, description="layers, and hops that a node sees")] = 2
     dropout: Annotated[float, Meta(ge=0, lt=1, description="share of features dropped before a layer")] = 0.5
 
@@ -36,9 +36,9 @@ class GCNConfig(NodeClassifierConfig):
         Meta(description="Â = D^-½ (A+I) D^-½, or the bare matrix A without self-loops"),
     ] = "symmetric"
     aggregate: Annotated[
-        Literal["every", "first"], Meta(description="layers that aggregate over neighbours")
+        Literal["every", "first"], Meta(description="layers that aggregate over neighbors")
     ] = "every"
-    cached: Annotated[bool, Meta(description="keep the normalised graph while the same tensors come")] = False
+    cached: Annotated[bool, Meta(description="keep the normalized graph while the same tensors come")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class GNNConfig(NodeClassifierConfig):
 
     aggregation: Annotated[
         Literal["sum", "mean", "weighted-mean", "max"],
-        Meta(description="what a node makes of its neighbours; weighted-mean takes a weight for each edge"),
+        Meta(description="what a node makes of its neighbors; weighted-mean takes a weight for each edge"),
     ] = "mean"
 
 
@@ -65,7 +65,9 @@ class GATConfig(NodeClassifierConfig):
     dropout: Annotated[
         float, Meta(ge=0, lt=1, description="share of features, and of attention, dropped in training")
     ] = 0.6
-    negative_slope: Annotated[float, Meta(ge=0, description="of the leaky relu of the scores")] = 0.2
+    negative_slope: Annotated[
+        float, Meta(ge=0, description="slope of the leaky relu below zero, for the scores")
+    ] = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ ReturnTransform = Annotated[
 class PointNetConfig:
     """Options of `pointnet`."""
 
-    num_classes: Annotated[int, Meta(ge=1, description="classes of shapes to tell apart")] = 40
+    num_classes: Annotated[int, Meta(ge=1, description="number of shape classes")] = 40
     in_channels: InChannels = 3
     dropout: Dropout = 0.3
     return_transform: ReturnTransform = False
@@ -28,7 +28,7 @@ class PointNetConfig:
 class PointNetVanillaConfig:
     """Options of `pointnet-vanilla`."""
 
-    num_classes: Annotated[int, Meta(ge=1, description="classes of shapes to tell apart")] = 40
+    num_classes: Annotated[int, Meta(ge=1, description="number of shape classes")] = 40
     in_channels: InChannels = 3
     dropout: Dropout = 0.3
 
@@ -37,6 +37,6 @@ class PointNetVanillaConfig:
 class PointNetSegmentationConfig:
     """Options of `pointnet-segmentation`."""
 
-    num_classes: Annotated[int, Meta(ge=1, description="classes of parts to tell apart, point by point")] = 50
+    num_classes: Annotated[int, Meta(ge=1, description="number of part classes, one for each point")] = 50
     in_channels: InChannels = 3
     return_transform: ReturnTransform = False

@@ -26,7 +26,7 @@ MULTIPLY_ADDS = (
     "The paper's 440 million operations per cloud are multiply-adds, rounded: 448.0 million at 1024 points "
     "and 40 classes."
 )
-REGULARISER = (
+REGULARIZER = (
     "The paper adds 0.001 · ‖I − A Aᵀ‖² of the feature transform A to the loss: --return-transform "
     "returns A, nnkit_pointcloud.pointnet.orthogonality_loss computes it."
 )
@@ -64,7 +64,7 @@ POINTNET = Architecture(
     family=FAMILY,
     paper=PAPER,
     equation="f({x_1, ..., x_n}) = g(max_i h(x_i)), with x_i <- x_i T_3(X) and h_i <- h_i T_64(H)",
-    notes=(TUTORIAL, ORIGINAL, REGULARISER, MULTIPLY_ADDS),
+    notes=(TUTORIAL, ORIGINAL, REGULARIZER, MULTIPLY_ADDS),
 )
 
 POINTNET_VANILLA = Architecture(
@@ -81,7 +81,7 @@ POINTNET_VANILLA = Architecture(
     notes=(
         TUTORIAL,
         ORIGINAL,
-        "The authors' code drops activations before the last layer alone here; this drops after both "
+        "The authors' code drops activations only before the last layer here; this drops after both "
         "hidden layers of the head, as their full network does.",
     ),
 )
@@ -100,9 +100,9 @@ POINTNET_SEGMENTATION = Architecture(
     notes=(
         TUTORIAL,
         ORIGINAL,
-        REGULARISER,
+        REGULARIZER,
         "The segmentation network of the paper's Figure 2; the supplement's variant for ShapeNet parts, "
-        "which is also told the class of the object and joins five layers, is another network.",
+        "which also takes the class of the object and joins five layers, is a different network.",
     ),
 )
 

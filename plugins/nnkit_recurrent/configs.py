@@ -19,7 +19,7 @@ class RecurrentConfig:
     dropout: Annotated[
         float, Meta(ge=0, le=1, description="share of values dropped between layers in training")
     ] = 0.0
-    num_classes: Annotated[int, Meta(ge=1, description="classes to tell apart")] = 10
+    num_classes: Annotated[int, Meta(ge=1, description="number of classes")] = 10
     predict: Annotated[
         Literal["last", "every"], Meta(description="classify the sequence at its end, or every step of it")
     ] = "last"

@@ -88,7 +88,7 @@ class RecurrentLayer(nn.RNNBase):
 
     @property
     def onnx_attributes(self) -> Mapping[str, int | Sequence[str] | Sequence[float]]:
-        """What ONNX's operator must be told to compute this equation."""
+        """The attributes with which ONNX's operator computes this equation."""
         return {}
 
     def cell(self, weight_hh: Tensor, bias_hh: Tensor) -> Cell:

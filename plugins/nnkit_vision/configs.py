@@ -5,8 +5,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-Classes: TypeAlias = Annotated[int, Meta(ge=1, description="classes to tell apart")]
-Channels: TypeAlias = Annotated[int, Meta(ge=1, description="channels of the image")]
+Classes: TypeAlias = Annotated[int, Meta(ge=1, description="number of classes")]
+Channels: TypeAlias = Annotated[int, Meta(ge=1, description="image channels")]
 Dropout: TypeAlias = Annotated[float, Meta(ge=0, le=1, description="share of units dropped in training")]
 
 
@@ -92,7 +92,7 @@ class AlexNet2012Config:
 
 @dataclass(frozen=True, kw_only=True)
 class VGGConfig:
-    """Options of `vgg11` to `vgg19`, with batch normalisation or without."""
+    """Options of `vgg11` to `vgg19`, with batch normalization or without."""
 
     num_classes: Classes = 1000
     in_channels: Channels = 3

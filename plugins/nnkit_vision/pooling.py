@@ -9,7 +9,7 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     """Means over a grid of bins: (B, C, H, W) → (B, C, *output_size), for any H and W.
 
     Source: torch.nn.AdaptiveAvgPool2d, which this is but for the export. The ONNX exporter turns that one
-    into a pool whose window fits the traced size alone; as two matrix products it fits every size:
+    into a pool whose window fits only the traced size; as two matrix products it fits every size:
 
         y = R x Cᵀ, where R averages rows and C columns
     """

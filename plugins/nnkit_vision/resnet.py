@@ -1,7 +1,7 @@
 """ResNet: each block learns what to add to its input, so that depth never makes a network worse.
 
 He, Zhang, Ren and Sun 2015, "Deep Residual Learning for Image Recognition",
-https://arxiv.org/abs/1512.03385. Names, initialisation and arithmetic are torchvision's, whose
+https://arxiv.org/abs/1512.03385. Names, initialization and arithmetic are torchvision's, whose
 state dicts load as they are.
 
     y = relu(F(x) + x)       where the shape stays
@@ -154,7 +154,7 @@ def init_convolutions(model: nn.Module) -> None:
     """Draw each convolution as He et al. 2015 (https://arxiv.org/abs/1502.01852) do, by its fan-out.
 
     Fan-out keeps the size of the gradients. With torch's own default, a ResNet-18 that has learned 32
-    images by heart tells about a quarter of them wrong in evaluation, by its running statistics.
+    images by heart gets about a quarter of them wrong in evaluation, by its running statistics.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

@@ -14,7 +14,7 @@ class PerceptronConfig:
 
     in_features: Annotated[int, Meta(ge=1, description="numbers that describe one sample")] = 784
     hidden_sizes: Annotated[tuple[int, ...], Meta(description="units of each hidden layer")] = (128,)
-    num_classes: Annotated[int, Meta(ge=1, description="classes to tell apart")] = 10
+    num_classes: Annotated[int, Meta(ge=1, description="number of classes")] = 10
 
 
 @hookimpl
