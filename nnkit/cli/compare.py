@@ -14,7 +14,7 @@ from nnkit.cli.options import device_option, input_option
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.words import sort_words, specs_of
-from nnkit.contract.hookspecs import OPTIMIZERS
+from nnkit.contract.requests import OPTIMIZERS
 from nnkit.errors import UsageProblem
 
 if TYPE_CHECKING:

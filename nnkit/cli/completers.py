@@ -35,7 +35,7 @@ def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: st
 
 def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the export formats of core and of plugins."""
-    from nnkit.contract.hookspecs import CORE_FORMATS
+    from nnkit.contract.requests import CORE_FORMATS
     from nnkit.verbs.core_handlers import plugin_manager
 
     exporters = plugin_manager(checked=False).exporters()
@@ -44,7 +44,7 @@ def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: 
 
 def complete_check(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the smoke checks of core and of plugins."""
-    from nnkit.contract.hookspecs import CORE_CHECKS
+    from nnkit.contract.requests import CORE_CHECKS
     from nnkit.verbs.core_handlers import plugin_manager
 
     checks = plugin_manager(checked=False).checks()
@@ -55,7 +55,7 @@ def complete_executor(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the executors of a sweep, of core and of plugins."""
-    from nnkit.contract.hookspecs import CORE_EXECUTOR
+    from nnkit.contract.requests import CORE_EXECUTOR
     from nnkit.verbs.core_handlers import plugin_manager
 
     executors = plugin_manager(checked=False).executors()

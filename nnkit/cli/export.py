@@ -14,7 +14,7 @@ from nnkit.cli.completers import complete_format
 from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
 from nnkit.verbs.core_handlers import plugin_manager

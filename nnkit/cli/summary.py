@@ -14,7 +14,7 @@ from nnkit.cli.options import ArchitectureCommand, architecture_options, device_
 from nnkit.cli.output import print_report, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.state import CommandState, state_of
-from nnkit.contract.hookspecs import OPTIMIZERS
+from nnkit.contract.requests import OPTIMIZERS
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem
 from nnkit.models import metadata

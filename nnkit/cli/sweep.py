@@ -16,7 +16,7 @@ from nnkit.cli.options import ArchitectureCommand, size_options
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import state_of
-from nnkit.contract.hookspecs import CORE_EXECUTOR
+from nnkit.contract.requests import CORE_EXECUTOR
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
 from nnkit.verbs.core_handlers import plugin_manager

@@ -95,8 +95,8 @@ class GCN(GCNLayers):
     def _edges(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> EdgeList:
         """Return the graph, normalized once for all layers."""
         form = normalize_edges if self.config.normalization == "symmetric" else bare_edges
-        is_learned = edge_weight is not None and edge_weight.requires_grad
-        if not self.config.cached or is_learned or torch.compiler.is_compiling():
+        learned = edge_weight is not None and edge_weight.requires_grad
+        if not self.config.cached or learned or torch.compiler.is_compiling():
             return form(edge_index, edge_weight, x)
         key = (edge_index, edge_weight, x.shape[0], x.dtype)
         edges = self._cache.get(*key)

@@ -38,12 +38,13 @@ def command(
 
     To run the same checks in pytest, subclass nnkit.testing.ArchitectureSuite.
     """
+    from nnkit.authoring.conformance.rendering import as_text
     from nnkit.authoring.conformance.report import ConformanceReport
     from nnkit.authoring.conformance.running import candidates, checked, choose_checks
-    from nnkit.render.conformance import as_text
+    from nnkit.cli.help import summary_help
 
     settings = ctx.ensure_object(Settings)
-    chosen = candidates(plugin_manager(), name, architectures)
+    chosen = candidates(plugin_manager(), summary_help, name, architectures)
     cards = []
     for card in checked(chosen, choose_checks(checks), settings.progress, settings.explain):
         cards.append(card)
