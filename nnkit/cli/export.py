@@ -161,9 +161,14 @@ def command(
     spec, how = _fix_sizes(spec, how, fix)
     if all_formats:
         every = api.export_all(
-            spec, output or Path(), force=force, verify=verify, device=device, how=how,
+            spec,
+            output or Path(),
+            force=force,
+            verify=verify,
+            device=device,
+            how=how,
             progress=settings.progress,
-        )  # fmt: skip
+        )
         _print(every, render.all_as_text, as_json)
         for format, failure in every.failures.items():
             raise type(failure)(f"{format} was not written: {failure.message}", failure.hint)
@@ -173,9 +178,15 @@ def command(
         raise UsageProblem("which format?", "add --onnx, --safetensors, --pt2 or --format NAME")
     target = output or Path(spec.architecture.name + api.suffix_of(kind, plugin_manager()))
     report = api.export(
-        spec, target, format=kind, force=force, verify=verify, device=device, how=how,
+        spec,
+        target,
+        format=kind,
+        force=force,
+        verify=verify,
+        device=device,
+        how=how,
         progress=settings.progress,
-    )  # fmt: skip
+    )
     _print(report, render.as_text, as_json)
 
 
