@@ -84,7 +84,7 @@ def command(
     manager = installed_plugins(settings)
     models = sort_words(words, manager)
     if not 1 <= len(models.references) <= 2:
-        raise UsageProblem("bench takes one or two models", "nnkit bench resnet18 resnet34")
+        raise UsageProblem("bench takes one or two models", "for example: nnkit bench resnet18 resnet34")
     with progress_bar(settings) as progress, redirect_stdout(sys.stderr):  # what a model prints
         report = api.bench(
             *specs_of(models, manager, inputs),

@@ -59,7 +59,7 @@ def command(
     manager = installed_plugins(settings)
     models = sort_words(words, manager)
     if len(models.references) < 2:
-        raise UsageProblem("compare takes two or more models", "nnkit compare resnet18 resnet34")
+        raise UsageProblem("compare takes two or more models", "for example: nnkit compare resnet18 resnet34")
     specs = specs_of(models, manager, inputs)
     with redirect_stdout(sys.stderr):  # what a model prints
         report = api.compare(*specs, optimizer=optimizer, device=device)

@@ -179,7 +179,7 @@ def command(
         return
     format_name = format_name or (api.format_of(output, plugin_manager()) if output else None)
     if not format_name:
-        raise UsageProblem("which format?", "add --onnx, --safetensors, --pt2 or --format NAME")
+        raise UsageProblem("no format was given", "add --onnx, --safetensors, --pt2 or --format NAME")
     target = output or Path(spec.architecture.name + api.suffix_of(format_name, plugin_manager()))
     report = api.export(
         spec,
