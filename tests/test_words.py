@@ -121,8 +121,7 @@ PHRASES = [
 ]
 EVERY = [*SPELLING, *PHRASES]
 
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
-PAGES += sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = [*sorted((ROOT / "nnkit").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.py"))]
 
 
