@@ -314,7 +314,7 @@ def export_all(
     Formats that the architecture declares as unsupported, or that need a package that isn't installed, are
     failures in the report. Each format uses the options of `how` that apply to it.
     """
-    from nnkit.verbs.exporting.formats import heeded
+    from nnkit.verbs.exporting.formats import relevant_options
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport
 
     manager, how = manager or plugin_manager(), how or ExportOptions()
@@ -332,7 +332,7 @@ def export_all(
                     force=force,
                     verify=verify,
                     device=device,
-                    how=heeded(how, format),
+                    how=relevant_options(how, format),
                     progress=progress,
                     manager=manager,
                 )
