@@ -55,7 +55,7 @@ def console_blocks() -> Iterator[object]:
 
 
 @pytest.mark.usefixtures("shell")
-@pytest.mark.parametrize("block", console_blocks())
+@pytest.mark.parametrize("block", list(console_blocks()))
 def test_a_command_prints_what_the_page_shows(block, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     type_out(block, tmp_path)
