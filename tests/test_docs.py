@@ -9,7 +9,7 @@ from conftest import ROOT, Environment, python
 from test_readme import CONSOLE, GUIDES, PYTHON, type_out
 
 from nnkit import errors
-from nnkit.contract import hookspecs
+from nnkit.contract import hooks as contract_hooks
 from nnkit.verbs.diagnosis import VARIABLES
 
 DOCS = ROOT / "docs"
@@ -70,7 +70,7 @@ def test_the_plugin_of_the_page_is_one(environment, tmp_path):
     declaration, network, _, checks, few = PYTHON.findall(page)
     (package / "__init__.py").write_text("")
     hook = checks.partition("\n\n\n")[2]
-    imports = "from nnkit.contract.hookspecs import Check\n"
+    imports = "from nnkit.contract.requests import Check\n"
     (package / "plugin.py").write_text(imports + declaration + "\n\n" + hook)
     (package / "tiny.py").write_text(network)
     (package / "checks.py").write_text(few)
@@ -113,7 +113,7 @@ def test_every_exit_code_is_on_its_page():
 
 
 def test_every_hook_is_on_the_page_for_authors():
-    hooks = [name for name in vars(hookspecs) if name.startswith("nnkit_")]
+    hooks = [name for name in vars(contract_hooks) if name.startswith("nnkit_")]
     assert len(hooks) >= 9
     for name in hooks:
         assert f"| `{name}(" in PAGES["plugins"]

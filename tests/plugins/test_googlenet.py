@@ -120,7 +120,7 @@ def test_inception_of_2014_joins_1x1_3x3_5x5_and_pool():
     torch.testing.assert_close(inception(x), expected)
 
 
-def test_stem_of_2014_normalises_after_its_first_pool_and_its_third_convolution():
+def test_stem_of_2014_normalizes_after_its_first_pool_and_its_third_convolution():
     rows = children_shapes(build_on_meta("googlenet-2014"), 1, 3, 224, 224)
     assert [name for name, *_ in rows[:7]] == [
         "conv1",
@@ -133,8 +133,8 @@ def test_stem_of_2014_normalises_after_its_first_pool_and_its_third_convolution(
     ]
 
 
-def test_2014_keeps_its_signal_without_batch_normalisation():
-    """At torch's default initialisation nothing of the image is left after 22 such layers."""
+def test_2014_keeps_its_signal_without_batch_normalization():
+    """At torch's default initialization nothing of the image is left after 22 such layers."""
     torch.manual_seed(0)
     model = build("googlenet-2014").eval()
     with torch.no_grad():

@@ -214,7 +214,7 @@ def test_is_sound(name, options):
 
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 def test_fits_a_batch_and_knows_it_in_evaluation(stem):
-    """torch's default initialisation fits too, but evaluation then tells about a quarter wrong."""
+    """torch's default initialization fits too, but evaluation then tells about a quarter wrong."""
     torch.manual_seed(0)
     side = {"imagenet": 32, "cifar": 8}[stem]
     model = build("resnet18", stem=stem)

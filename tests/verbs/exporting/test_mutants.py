@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 import nnkit
-from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.requests import ExportOptions
 from nnkit.errors import VerificationFailed
 from nnkit.models.references import look_up
 from nnkit.verbs.core_handlers import plugin_manager
