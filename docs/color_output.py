@@ -1,0 +1,25 @@
+"""Color the output in console blocks of the site as the terminal does. MkDocs calls `on_page_content`."""
+
+import re
+
+OUTPUT = re.compile(r'(?<=<span class="go">)[^<]+')
+COLORS = (
+    ("passed", r"^passed\b"),
+    ("failed", r"^(failed|Error:)"),
+    ("warned", r"^(warned|Warning:)"),
+    ("skipped", r"^(skipped\b|hint:|…$)"),
+    ("heading", r"^(step +(type|shape|parameters|input)\b.*|output +spread .*|(Usage|Options|Commands):)"),
+    ("option", r"(?<![\w-])--?[a-z][\w-]*(?= |,|$)"),
+)
+
+
+def on_page_content(html: str, **_: object) -> str:
+    """Return a page with its lines of output colored."""
+    return OUTPUT.sub(lambda line: color(line[0]), html)
+
+
+def color(line: str) -> str:
+    """Return a line of output with what stands out in it marked by the classes of nnkit.css."""
+    for name, pattern in COLORS:
+        line = re.sub(pattern, rf'<span class="nnkit-{name}">\g<0></span>', line, flags=re.MULTILINE)
+    return line
