@@ -17,6 +17,7 @@ lint:
     ruff check .
     ruff format --check .
     mypy
+    lint-imports
     codespell
 
 # write what is generated and mend what can be mended

@@ -15,9 +15,9 @@ import click
 import draw
 
 from nnkit import api
+from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
 from nnkit.cli.info import tensor_line
 from nnkit.cli.main import cli
-from nnkit.cli.options import option_lines, preset_lines, size_lines
 from nnkit.contract.architecture import Architecture
 from nnkit.render import words
 from nnkit.render.table import Table, to_markdown

@@ -53,7 +53,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the feed-forward layers, each on what is normalised, added to what came."""
+    """Attention, then the feed-forward layers, each on what is normalized, added to what came."""
 
     def __init__(self, width: int, heads: int, kv_heads: int, hidden: int) -> None:
         super().__init__()

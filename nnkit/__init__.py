@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from nnkit.contract.architecture import Dim as Dim
     from nnkit.contract.architecture import Preset as Preset
     from nnkit.contract.architecture import TensorSpec as TensorSpec
-    from nnkit.contract.hookspecs import BuildRequest as BuildRequest
-    from nnkit.contract.hookspecs import Check as Check
-    from nnkit.contract.hookspecs import Executed as Executed
-    from nnkit.contract.hookspecs import ExecuteRequest as ExecuteRequest
-    from nnkit.contract.hookspecs import Executor as Executor
-    from nnkit.contract.hookspecs import Exporter as Exporter
-    from nnkit.contract.hookspecs import ExportOptions as ExportOptions
-    from nnkit.contract.hookspecs import ExportRequest as ExportRequest
-    from nnkit.contract.hookspecs import Host as Host
-    from nnkit.contract.hookspecs import OperatorFormula as OperatorFormula
-    from nnkit.contract.hookspecs import SmokeRequest as SmokeRequest
-    from nnkit.contract.hookspecs import SummaryRequest as SummaryRequest
-    from nnkit.contract.hookspecs import WriteRequest as WriteRequest
-    from nnkit.contract.hookspecs import hookimpl as hookimpl
+    from nnkit.contract.hooks import hookimpl as hookimpl
+    from nnkit.contract.requests import BuildRequest as BuildRequest
+    from nnkit.contract.requests import Check as Check
+    from nnkit.contract.requests import Executed as Executed
+    from nnkit.contract.requests import ExecuteRequest as ExecuteRequest
+    from nnkit.contract.requests import Executor as Executor
+    from nnkit.contract.requests import Exporter as Exporter
+    from nnkit.contract.requests import ExportOptions as ExportOptions
+    from nnkit.contract.requests import ExportRequest as ExportRequest
+    from nnkit.contract.requests import Host as Host
+    from nnkit.contract.requests import OperatorFormula as OperatorFormula
+    from nnkit.contract.requests import SmokeRequest as SmokeRequest
+    from nnkit.contract.requests import SummaryRequest as SummaryRequest
+    from nnkit.contract.requests import WriteRequest as WriteRequest
     from nnkit.contract.spec import ModelSpec as ModelSpec
     from nnkit.errors import NnkitError as NnkitError
     from nnkit.verbs.exporting.report import ExportReport as ExportReport
@@ -53,40 +53,40 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Architecture": "nnkit.contract.architecture",
-    "BuildRequest": "nnkit.contract.hookspecs",
-    "Check": "nnkit.contract.hookspecs",
+    "BuildRequest": "nnkit.contract.requests",
+    "Check": "nnkit.contract.requests",
     "CheckResult": "nnkit.verbs.smoke.report",
     "Dim": "nnkit.contract.architecture",
-    "ExportOptions": "nnkit.contract.hookspecs",
-    "ExecuteRequest": "nnkit.contract.hookspecs",
-    "Executed": "nnkit.contract.hookspecs",
-    "Executor": "nnkit.contract.hookspecs",
+    "ExportOptions": "nnkit.contract.requests",
+    "ExecuteRequest": "nnkit.contract.requests",
+    "Executed": "nnkit.contract.requests",
+    "Executor": "nnkit.contract.requests",
     "ExportReport": "nnkit.verbs.exporting.report",
-    "ExportRequest": "nnkit.contract.hookspecs",
-    "Exporter": "nnkit.contract.hookspecs",
+    "ExportRequest": "nnkit.contract.requests",
+    "Exporter": "nnkit.contract.requests",
     "Failed": "nnkit.verbs.smoke.subject",
-    "Host": "nnkit.contract.hookspecs",
+    "Host": "nnkit.contract.requests",
     "Meta": "msgspec",
     "ModelSpec": "nnkit.contract.spec",
     "NnkitError": "nnkit.errors",
-    "OperatorFormula": "nnkit.contract.hookspecs",
+    "OperatorFormula": "nnkit.contract.requests",
     "Preset": "nnkit.contract.architecture",
     "Skipped": "nnkit.verbs.smoke.subject",
     "SmokeReport": "nnkit.verbs.smoke.report",
-    "SmokeRequest": "nnkit.contract.hookspecs",
+    "SmokeRequest": "nnkit.contract.requests",
     "Subject": "nnkit.verbs.smoke.subject",
     "SummaryReport": "nnkit.verbs.summary.report",
-    "SummaryRequest": "nnkit.contract.hookspecs",
+    "SummaryRequest": "nnkit.contract.requests",
     "TensorSpec": "nnkit.contract.architecture",
     "Warned": "nnkit.verbs.smoke.subject",
-    "WriteRequest": "nnkit.contract.hookspecs",
+    "WriteRequest": "nnkit.contract.requests",
     "bench": "nnkit.api",
     "build": "nnkit.api",
     "compare": "nnkit.api",
     "export": "nnkit.api",
     "export_all": "nnkit.api",
     "fit": "nnkit.api",
-    "hookimpl": "nnkit.contract.hookspecs",
+    "hookimpl": "nnkit.contract.hooks",
     "inspect_file": "nnkit.api",
     "resolve": "nnkit.api",
     "smoke_run": "nnkit.api",

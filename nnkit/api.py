@@ -10,16 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nnkit.contract.hookspecs import (
+from nnkit.contract.requests import (
     CORE_EXECUTOR,
     CORE_FORMATS,
     ExportOptions,
     ExportRequest,
     SmokeRequest,
     SummaryRequest,
+    ignore_progress,
 )
 from nnkit.contract.spec import AS_BUILT, ModelSpec, make_spec
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models.process import neutral_torch, one_at_a_time
 from nnkit.models.references import look_up
@@ -177,7 +178,7 @@ def _summary_request(
     args, keywords = _arguments(inputs)
     given = None if inputs is None else (*args, *keywords.values())
     spec, module = _target(target, given, preset, manager, options)
-    _refuse_unsupported(spec, "summary")
+    spec.require_support("summary")
     return SummaryRequest(
         spec=spec, host=manager, module=module, inputs=args, keywords=keywords, optimizer=optimizer,
         device=device,
@@ -219,12 +220,12 @@ def export(
     if format in formats_of(manager) and path.suffix != suffix:
         # A file is known by its name wherever it is read again.
         raise UsageProblem(f"a file of {format} ends in {suffix}", f"call it {path.stem}{suffix}")
-    _refuse_unsupported(spec, "export", format)
+    spec.require_support("export", format)
     how = how or ExportOptions()
     request = ExportRequest(
         spec=spec, host=manager, path=path, format=format, inputs=_tuple(inputs), force=force, verify=verify,
         device=device, options=how if opset is None else replace(how, opset=opset),
-        progress=progress or _ignore,
+        progress=progress or ignore_progress,
     )  # fmt: skip
     with neutral_torch(spec, module):
         report: ExportReport = manager.hook.nnkit_export(request=request)
@@ -259,7 +260,7 @@ def verify(
     spec, module = _target(str(path) if against is None else against, inputs, preset, manager, options)
     if named is None:
         named = against is not None or "weights" in options
-    request = VerifyRequest(path, spec, manager, _tuple(inputs), named, progress or _ignore)
+    request = VerifyRequest(path, spec, manager, _tuple(inputs), named, progress or ignore_progress)
     with neutral_torch(spec, module):
         return verify(request)
 
@@ -360,12 +361,12 @@ def smoke_run(
         device = f"{simulate} (simulated)"  # no handler that doesn't know simulations finds it
     manager = manager or plugin_manager()
     spec, module = _target(target, inputs, preset, manager, options)
-    _refuse_unsupported(spec, "smoke-run")
+    spec.require_support("smoke-run")
     request = SmokeRequest(
         spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
         checks=None if checks is None else tuple(checks), full=full, compiled=compiled,
         parallel=parallel if processes is None else parallel or "ddp", processes=processes,
-        time_limit=time_limit, progress=progress or _ignore,
+        time_limit=time_limit, progress=progress or ignore_progress,
     )  # fmt: skip
     with neutral_torch(spec, module):
         report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
@@ -451,7 +452,7 @@ def bench(
     request = BenchRequest(
         specs=tuple(spec for spec, _ in found), host=manager, inputs=_tuple(inputs), device=device,
         training=training, optimizer=optimizer, rounds=rounds, time_limit=time_limit, threads=threads,
-        compiled=compiled, progress=progress or _ignore,
+        compiled=compiled, progress=progress or ignore_progress,
     )  # fmt: skip
     with ExitStack() as stack:
         for spec, module in found:
@@ -481,13 +482,6 @@ def _target(
     return make_spec(architecture_of_module(target, inputs), preset=preset, options=options), target
 
 
-def _refuse_unsupported(spec: ModelSpec, *names: str) -> None:
-    """Raise with the reason that the architecture declares for what it can't serve."""
-    for name in names:
-        if reason := spec.architecture.unsupported.get(name):
-            raise PluginProblem(f"{spec.name} has no {name}: {reason}", f"see nnkit info {spec.name}")
-
-
 def _arguments(inputs: "Inputs") -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """Return what forward takes by position and by name."""
     if inputs is None:
@@ -499,7 +493,3 @@ def _arguments(inputs: "Inputs") -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 
 def _tuple(inputs: "Sequence[Tensor] | None") -> "tuple[Tensor, ...] | None":
     return None if inputs is None else tuple(inputs)
-
-
-def _ignore(line: str, share: float = 0.0) -> None:
-    """Report progress to nobody."""

@@ -28,6 +28,7 @@ from nnkit.authoring.conformance.suite import (
     NotApplicable,
     meet,
 )
+from nnkit.cli.help import summary_help
 from nnkit.errors import NnkitError
 from nnkit.verbs.core_handlers import plugin_manager
 
@@ -72,7 +73,7 @@ class ArchitectureSuite:
         if not cls.plugin:
             raise pytest.Collector.CollectError(f'{cls.__name__} names no plugin: plugin = "yours"')
         try:
-            found = candidates(plugin_manager(), cls.plugin, cls.architectures)
+            found = candidates(plugin_manager(), summary_help, cls.plugin, cls.architectures)
         except NnkitError as error:
             raise pytest.Collector.CollectError(f"{cls.__name__}: {error.message}\n{error.hint}") from error
         names = [each.name.rpartition("/")[2] for each in found[1:]]
@@ -147,6 +148,5 @@ class ArchitectureSuite:
 @functools.cache
 def _candidate(plugin: str, architecture: str) -> Candidate:
     """Return what to check, the same for each test: it keeps the reports that it has made."""
-    return candidates(plugin_manager(), plugin, [architecture] if architecture else [])[
-        -1 if architecture else 0
-    ]
+    found = candidates(plugin_manager(), summary_help, plugin, [architecture] if architecture else [])
+    return found[-1] if architecture else found[0]

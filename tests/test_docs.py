@@ -6,10 +6,10 @@ import sys
 
 import pytest
 from conftest import ROOT, Environment, python
-from test_readme import CONSOLE, PYTHON, type_out
+from test_readme import CONSOLE, GUIDES, PYTHON, type_out
 
 from nnkit import errors
-from nnkit.contract import hookspecs
+from nnkit.contract import hooks as contract_hooks
 from nnkit.verbs.diagnosis import VARIABLES
 
 DOCS = ROOT / "docs"
@@ -96,7 +96,7 @@ def test_the_plugin_of_the_page_is_one(environment, tmp_path):
     declaration, network, _, checks, few = PYTHON.findall(page)
     (package / "__init__.py").write_text("")
     hook = checks.partition("\n\n\n")[2]
-    imports = "from nnkit.contract.hookspecs import Check\n"
+    imports = "from nnkit.contract.requests import Check\n"
     (package / "plugin.py").write_text(imports + declaration + "\n\n" + hook)
     (package / "tiny.py").write_text(network)
     (package / "checks.py").write_text(few)
@@ -139,23 +139,22 @@ def test_every_exit_code_is_on_its_page():
 
 
 def test_every_hook_is_on_the_page_for_authors():
-    hooks = [name for name in vars(hookspecs) if name.startswith("nnkit_")]
+    hooks = [name for name in vars(contract_hooks) if name.startswith("nnkit_")]
     assert len(hooks) >= 9
     for name in hooks:
         assert f"| `{name}(" in PAGES["plugins"]
 
 
 def test_files_that_the_pages_name_are_there():
-    texts = {**WRITTEN, "contributing": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
+    texts = {**WRITTEN, **GUIDES, "contributing": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")}
     for page, text in texts.items():
         for name in re.findall(r"`((?:nnkit|plugins|tests|docs|examples|\.ci|\.github)/[\w./-]*)`", text):
             if "yournet" not in name:
                 assert (ROOT / name).exists(), f"{page}: {name}"
 
 
-@pytest.mark.parametrize("name", ["docs/design.md", "CONTRIBUTING.md"])
-def test_the_reading_order_is_of_seven_files_in_the_order_of_imports(name):
-    order = re.findall(r"^\d\. `(nnkit/[\w/]+\.py)`", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+def test_the_reading_order_is_of_seven_files_in_the_order_of_imports():
+    order = re.findall(r"^\d\. `(nnkit/[\w/]+\.py)`", PAGES["design"], re.MULTILINE)
     assert len(order) == 7
     modules = [file.removesuffix(".py").replace("/", ".") for file in order]
     for place, file in enumerate(order):

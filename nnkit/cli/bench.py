@@ -6,42 +6,37 @@ from contextlib import redirect_stdout
 import click
 
 from nnkit import api
-from nnkit.cli.completers import complete_architecture, complete_device
-from nnkit.cli.options import installed_plugins
+from nnkit.cli.command import Command
+from nnkit.cli.completers import complete_architecture
+from nnkit.cli.installed import installed_plugins
+from nnkit.cli.options import EXISTING_DEVICE, device_option, input_option
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.words import sort_words, specs_of
-from nnkit.contract.hookspecs import OPTIMIZERS
+from nnkit.contract.requests import OPTIMIZERS
 from nnkit.errors import UsageProblem
 from nnkit.verbs.benchmarking.report import BenchReport
 
 
-@click.command("bench", context_settings={"ignore_unknown_options": True})
+@click.command("bench", cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument(
     "words", nargs=-1, type=click.UNPROCESSED, metavar="ARCH [ARCH]", shell_complete=complete_architecture
 )
 @report_format("text", "json", "csv", "google-benchmark")
-@click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    metavar="DEVICE",
-    shell_complete=complete_device,
-    help="cpu, cuda, cuda:1, mps, xpu, or auto for the best there is.",
-)
+@device_option(EXISTING_DEVICE)
 @click.option(
     "--training/--no-training",
     default=True,
     show_default=True,
-    help="Measure a training step, too: forward, backward, optimiser.",
+    help="Also measure a training step: forward, backward, optimizer.",
 )
 @click.option(
     "--optimizer",
     type=click.Choice(OPTIMIZERS),
     default="adam",
     show_default=True,
-    help="Of the training step.",
+    help="Optimizer of the training step.",
 )
 @click.option(
     "--time-limit",
@@ -49,19 +44,17 @@ from nnkit.verbs.benchmarking.report import BenchReport
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="For each model in each mode.",
+    help="Time limit for each model in each mode.",
 )
 @click.option(
     "--rounds",
     type=int,
     metavar="N",
-    help="So many instead, with two samples of each model in one; of two models 10 or more.",
+    help="Run N rounds instead (2 samples per model each; at least 10 when comparing).",
 )
-@click.option("--threads", type=int, metavar="N", help="Of torch on the CPU. [default: its own choice]")
-@click.option("--compile", "compiled", is_flag=True, help="Compile the models by torch.compile.")
-@click.option(
-    "--input", "inputs", multiple=True, metavar="DECLARATION", help="An input of modules of your own."
-)
+@click.option("--threads", type=int, metavar="N", help="CPU threads for torch. [default: torch's choice]")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the models with torch.compile.")
+@input_option()
 @settings_options
 @click.pass_context
 def command(
@@ -77,21 +70,21 @@ def command(
     compiled: bool,
     inputs: tuple[str, ...],
 ) -> None:
-    """Measure a model: latency, throughput, peak memory, percent of what the machine can do.
+    """Measure latency, throughput, peak memory and the share of the machine's peak speed.
 
     \b
     nnkit bench resnet18 --batch 8
     nnkit bench resnet18 resnet34 --device cuda
     nnkit bench lstm lstm --right.hidden-size 256
 
-    Two are run in turns, A B B A, and the ratio of their times has an interval. An option of an
-    architecture stands for both, or with --left. or --right. for one.
+    Two models run in turns (A B B A), and the ratio of their times comes with a confidence interval. An
+    architecture's option applies to both, or with the prefix --left. or --right. to one of them.
     """
     settings = ctx.ensure_object(Settings)
     manager = installed_plugins(settings)
     typed = sort_words(words, manager)
     if not 1 <= len(typed.references) <= 2:
-        raise UsageProblem("bench takes one model or two", "nnkit bench resnet18 resnet34")
+        raise UsageProblem("bench takes one or two models", "nnkit bench resnet18 resnet34")
     with progress_bar(settings) as progress, redirect_stdout(sys.stderr):  # what a model prints
         report = api.bench(
             *specs_of(typed, manager, inputs), device=device, training=training, optimizer=optimizer,

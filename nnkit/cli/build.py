@@ -3,8 +3,7 @@
 import click
 
 from nnkit import api
-from nnkit.cli.completers import complete_device
-from nnkit.cli.options import ArchitectureCommand, architecture_options
+from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import settings_options
 from nnkit.contract.spec import ModelSpec
@@ -12,15 +11,10 @@ from nnkit.contract.spec import ModelSpec
 
 @click.command("build", cls=ArchitectureCommand)
 @architecture_options
+@device_option("Device: cpu, cuda, cuda:1, mps, xpu, auto; or meta, which allocates no weights.")
 @click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    metavar="DEVICE",
-    shell_complete=complete_device,
-    help="cpu, cuda, cuda:1, mps, xpu, auto; or meta: shapes without weights, in no time.",
+    "--spec", "as_yaml", is_flag=True, help="Print the resolved ModelSpec as YAML and build nothing."
 )
-@click.option("--spec", "as_yaml", is_flag=True, help="Print the resolved ModelSpec as YAML; build nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the totals as JSON.")
 @settings_options
 @click.pass_context

@@ -7,38 +7,33 @@ from typing import TYPE_CHECKING
 import click
 
 from nnkit import api
-from nnkit.cli.completers import complete_architecture, complete_device
-from nnkit.cli.options import installed_plugins
+from nnkit.cli.command import Command
+from nnkit.cli.completers import complete_architecture
+from nnkit.cli.installed import installed_plugins
+from nnkit.cli.options import device_option, input_option
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.words import sort_words, specs_of
-from nnkit.contract.hookspecs import OPTIMIZERS
+from nnkit.contract.requests import OPTIMIZERS
 from nnkit.errors import UsageProblem
 
 if TYPE_CHECKING:
     from nnkit.verbs.summary.comparison import CompareReport
 
 
-@click.command("compare", context_settings={"ignore_unknown_options": True})
+@click.command("compare", cls=Command, context_settings={"ignore_unknown_options": True})
 @click.argument(
     "words", nargs=-1, type=click.UNPROCESSED, metavar="ARCH ARCH …", shell_complete=complete_architecture
 )
 @report_format("text", "json", "csv", "markdown")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 when they are not equal.")
+@click.option("--exit-code", is_flag=True, help="Exit with code 1 if the models differ.")
+@input_option()
 @click.option(
-    "--input", "inputs", multiple=True, metavar="DECLARATION", help="An input of modules of your own."
+    "--optimizer",
+    type=click.Choice(OPTIMIZERS),
+    help="Also compare the memory for training with this optimizer.",
 )
-@click.option(
-    "--optimizer", type=click.Choice(OPTIMIZERS), help="Compare the memory that training needs too."
-)
-@click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    metavar="DEVICE",
-    shell_complete=complete_device,
-    help="Of that memory.",
-)
+@device_option("Device to estimate memory for.")
 @settings_options
 @click.pass_context
 def command(
@@ -50,20 +45,21 @@ def command(
     optimizer: str | None,
     device: str,
 ) -> None:
-    """Show models side by side; of two, what differs layer by layer.
+    """Compare models side by side; two models layer by layer.
 
     \b
     nnkit compare resnet18 resnet34 vgg16
     nnkit compare a.yaml b.yaml --exit-code
     nnkit compare resnet18 resnet18 --right.num-classes 100
 
-    An option stands for all that have it, or with --left. or --right. for one of two.
+    An option applies to every model that has it. With two models, the prefix --left. or --right. applies it
+    to one of them.
     """
     settings = ctx.ensure_object(Settings)
     manager = installed_plugins(settings)
     typed = sort_words(words, manager)
     if len(typed.references) < 2:
-        raise UsageProblem("compare takes two models or more", "nnkit compare resnet18 resnet34")
+        raise UsageProblem("compare takes two or more models", "nnkit compare resnet18 resnet34")
     specs = specs_of(typed, manager, inputs)
     with redirect_stdout(sys.stderr):  # what a model prints
         report = api.compare(*specs, optimizer=optimizer, device=device)

@@ -1,4 +1,4 @@
-"""What completion offers for the values of options. Torch-free, as every Tab must be."""
+"""What completion offers for the values of options. Torch-free, so that Tab answers at once."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -12,61 +12,58 @@ DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 
 
 def complete_device(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the kinds of devices; which of them are here only torch knows."""
+    """Offer the kinds of devices, available or not: only torch knows which are."""
     return beginning(incomplete, DEVICES)
 
 
 def complete_architecture(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Offer the architectures, by short name where it is nobody else's; else files."""
+    """Offer the architectures, by short name where that is unique; if none matches, files."""
     from nnkit.verbs.core_handlers import plugin_manager
 
     names = plugin_manager(checked=False).architectures()
-    short = [full.partition("/")[2] for full in names]
-    offered = [*(name for name in short if short.count(name) == 1), *names]
-    return beginning(incomplete, offered) or complete_file(ctx, parameter, incomplete)
+    short_names = [full_name.partition("/")[2] for full_name in names]
+    unique = [name for name in short_names if short_names.count(name) == 1]
+    return beginning(incomplete, [*unique, *names]) or complete_file(ctx, parameter, incomplete)
 
 
 def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Leave it to the shell, which knows the files."""
+    """Let the shell complete the name of a file."""
     return [CompletionItem(incomplete, type="file")]
 
 
 def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the formats to export to, core's and those of plugins."""
-    from nnkit.contract.hookspecs import CORE_FORMATS
+    """Offer the export formats of core and of plugins."""
+    from nnkit.contract.requests import CORE_FORMATS
     from nnkit.verbs.core_handlers import plugin_manager
 
-    return beginning(
-        incomplete, [*CORE_FORMATS, *(each.name for each in plugin_manager(checked=False).exporters())]
-    )
+    exporters = plugin_manager(checked=False).exporters()
+    return beginning(incomplete, [*CORE_FORMATS, *(exporter.name for exporter in exporters)])
 
 
 def complete_check(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the smoke checks, core's and those of plugins."""
-    from nnkit.contract.hookspecs import CORE_CHECKS
+    """Offer the smoke checks of core and of plugins."""
+    from nnkit.contract.requests import CORE_CHECKS
     from nnkit.verbs.core_handlers import plugin_manager
 
-    return beginning(
-        incomplete, [*CORE_CHECKS, *(each.name for each in plugin_manager(checked=False).checks())]
-    )
+    checks = plugin_manager(checked=False).checks()
+    return beginning(incomplete, [*CORE_CHECKS, *(check.name for check in checks)])
 
 
 def complete_executor(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Offer where a sweep may run: here, and where plugins can take it."""
-    from nnkit.contract.hookspecs import CORE_EXECUTOR
+    """Offer the executors of a sweep, of core and of plugins."""
+    from nnkit.contract.requests import CORE_EXECUTOR
     from nnkit.verbs.core_handlers import plugin_manager
 
-    return beginning(
-        incomplete, [CORE_EXECUTOR, *(each.name for each in plugin_manager(checked=False).executors())]
-    )
+    executors = plugin_manager(checked=False).executors()
+    return beginning(incomplete, [CORE_EXECUTOR, *(executor.name for executor in executors)])
 
 
 def complete_columns(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the columns of a summary, after a comma those that aren't there yet."""
+    """Offer the columns of a summary; after a comma, those not chosen yet."""
     from nnkit.render.summary import COLUMNS
 
     before, comma, last = incomplete.rpartition(",")
@@ -76,5 +73,5 @@ def complete_columns(ctx: click.Context, parameter: click.Parameter, incomplete:
 
 
 def beginning(incomplete: str, words: Iterable[str]) -> list[CompletionItem]:
-    """Return the words that begin with what is typed."""
+    """Return the words that begin with what was typed."""
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]

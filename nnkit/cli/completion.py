@@ -3,17 +3,18 @@
 import click
 from click.shell_completion import get_completion_class
 
+from nnkit.cli.command import Command
 from nnkit.cli.settings import settings_options
 
 SHELLS = ("bash", "fish", "powershell", "zsh")
 
 
-@click.command("completion")
+@click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes nnkit in your shell, to be read when the shell starts.
+    """Print the completion script for your shell, to be read when the shell starts.
 
     \b
     nnkit completion bash > ~/.nnkit.bash; echo '. ~/.nnkit.bash' >> ~/.bashrc
@@ -21,8 +22,9 @@ def command(ctx: click.Context, shell: str) -> None:
     nnkit completion powershell >> $PROFILE
     nnkit completion zsh > ~/.nnkit.zsh; echo '. ~/.nnkit.zsh' >> ~/.zshrc
 
-    SHELL is bash (4.4 or later), fish, powershell (Windows' own or pwsh) or zsh, where compinit must have run
-    before. Completed are commands, architectures with their options, sizes and presets, formats, checks,
+    SHELL is bash (4.4 or later), fish, powershell (Windows PowerShell or pwsh) or zsh (after compinit).
+
+    The script completes commands, architectures with their options, sizes and presets, formats, checks,
     devices and columns.
     """
     root = ctx.find_root().command

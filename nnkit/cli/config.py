@@ -3,24 +3,25 @@
 import click
 
 from nnkit import __version__
+from nnkit.cli.command import Command
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.host.configuration import SETTINGS, Configuration, configuration
 
 
-@click.command("config")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.command("config", cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="Print the settings as JSON.")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show each setting, its value, and where that came from.
+    """Show each setting, its value and where it comes from.
 
     \b
     nnkit config
     nnkit config --json
 
-    The strongest place counts: a flag, a variable, the project's file (nnkit.toml, or [tool.nnkit] in
-    pyproject.toml), the user's file, the default.
+    In order of precedence: command-line flag, environment variable, project file (nnkit.toml, or
+    [tool.nnkit] in pyproject.toml), user file, default.
     """
     settings = ctx.ensure_object(Settings)
     settled = configuration().with_flag("color", settings.color, "--color")
@@ -62,7 +63,7 @@ def _text(settled: Configuration) -> str:
 
 
 def _files(settled: Configuration) -> dict[str, str | None]:
-    """Return the files that were read; None for one that isn't there."""
+    """Return the files that were read; None for one that doesn't exist."""
     return {"project": None, "user": None} | {source.kind: source.place for source in settled.files}
 
 

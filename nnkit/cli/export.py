@@ -1,7 +1,7 @@
 """`nnkit export ARCH`."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,22 +9,56 @@ from typing import Any
 import click
 
 from nnkit import api
-from nnkit.cli.completers import complete_device, complete_format
-from nnkit.cli.options import ArchitectureCommand, architecture_options
+from nnkit.cli.command import Decorator, Sections, add_options
+from nnkit.cli.completers import complete_format
+from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
 from nnkit.verbs.core_handlers import plugin_manager
 
 
-def _names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+def _split_names(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(name.strip() for name in value.split(","))
 
 
+WRITING_OPTIONS: Sequence[Decorator] = (
+    click.option("--static", is_flag=True, help="Fix every dim to its size."),
+    click.option(
+        "--input-names", callback=_split_names, metavar="A,B,…", help="Names for the inputs in the file."
+    ),
+    click.option(
+        "--output-names", callback=_split_names, metavar="A,B,…", help="Names for the outputs in the file."
+    ),
+    click.option(
+        "--opset",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="ONNX: write exactly opset N, or fail.",
+    ),
+    click.option(
+        "--float32-io", is_flag=True, help="ONNX: keep inputs and outputs in float32 with --dtype float16."
+    ),
+    click.option(
+        "--optimize", is_flag=True, help="ONNX: fold and fuse with ONNX Runtime, and prove the result."
+    ),
+    click.option(
+        "--external-data/--no-external-data",
+        default=None,
+        help="ONNX: write the weights to FILE.data. [default: above 1.5 GB]",
+    ),
+    click.option(
+        "--max-shard-size",
+        metavar="SIZE",
+        help="safetensors: split into files of at most SIZE, such as 5GB.",
+    ),
+)
+
+
 def export_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add how the file is to be written; the function gets it as ExportOptions."""
+    """Add how the file is written; the function gets it as ExportOptions."""
 
     @functools.wraps(function)
     def with_options(
@@ -39,33 +73,38 @@ def export_options(function: Callable[..., Any]) -> Callable[..., Any]:
         **own: Any,
     ) -> Any:
         how = ExportOptions(
-            opset=opset, static=static, input_names=input_names, output_names=output_names,
-            float32_io=float32_io, optimize=optimize, external_data=external_data,
+            opset=opset,
+            static=static,
+            input_names=input_names,
+            output_names=output_names,
+            float32_io=float32_io,
+            optimize=optimize,
+            external_data=external_data,
             max_shard_size=max_shard_size,
-        )  # fmt: skip
+        )
         return function(how=how, **own)
 
-    for decorate in (
-        click.option("--max-shard-size", metavar="SIZE",
-                     help="Of safetensors: several files where it is more than 5GB."),
-        click.option("--external-data/--no-external-data", default=None,
-                     help="Of ONNX: weights in FILE.data. [default: over 1.5 GB]"),
-        click.option("--optimize", is_flag=True,
-                     help="Of ONNX: fold and fuse by ONNX Runtime, and prove what comes out."),
-        click.option("--float32-io", is_flag=True,
-                     help="Of ONNX, with --dtype float16: inputs and outputs in float32."),
-        click.option("--output-names", callback=_names, metavar="A,B,…", help="Call the outputs so."),
-        click.option("--input-names", callback=_names, metavar="A,B,…", help="Call the inputs so."),
-        click.option("--static", is_flag=True, help="Fix every dim to its size."),
-        click.option("--opset", type=click.IntRange(min=1), help="Of ONNX; honoured or refused."),
-    ):  # fmt: skip
-        with_options = decorate(with_options)
-    return with_options
+    return add_options(with_options, WRITING_OPTIONS)
 
 
-@click.command("export", cls=ArchitectureCommand)
+FORMAT_SECTIONS: Sections = {
+    "Format options": (
+        "fix",
+        "static",
+        "input_names",
+        "output_names",
+        "opset",
+        "float32_io",
+        "optimize",
+        "external_data",
+        "max_shard_size",
+    )
+}
+
+
+@click.command("export", cls=ArchitectureCommand, sections=FORMAT_SECTIONS)
 @architecture_options
-@click.option("--onnx", "kind", flag_value="onnx", help="Write ONNX, every dim dynamic under its own name.")
+@click.option("--onnx", "kind", flag_value="onnx", help="Write ONNX, each dim dynamic under its own name.")
 @click.option("--safetensors", "kind", flag_value="safetensors", help="Write the weights and the ModelSpec.")
 @click.option("--pt2", "kind", flag_value="pt2", help="Write a torch.export program.")
 @click.option(
@@ -73,27 +112,25 @@ def export_options(function: Callable[..., Any]) -> Callable[..., Any]:
     "kind",
     metavar="NAME",
     shell_complete=complete_format,
-    help="Write one of these, or a plugin's: nnkit plugins.",
+    help="Write one of these formats, or a plugin's (see nnkit plugins).",
 )
-@click.option("--all-formats", is_flag=True, help="Write every format there is; --output is then a folder.")
+@click.option("--all-formats", is_flag=True, help="Write every available format; --output is then a folder.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to write. [default: ARCH.onnx, ARCH.safetensors, …, in this folder]",
+    help="File to write. [default: ARCH.onnx, ARCH.safetensors, … in this folder]",
 )
-@click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option("--verify/--no-verify", default=True, help="Prove the file before it takes its place.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option(
-    "--device",
-    default="cpu",
+    "--verify/--no-verify",
+    default=True,
     show_default=True,
-    metavar="DEVICE",
-    shell_complete=complete_device,
-    help="Where the model is traced.",
+    help="Prove the file before it is put in place.",
 )
-@click.option("--fix", multiple=True, metavar="DIM=SIZE", help="Fix one dim to a size; may be repeated.")
+@device_option("Device to trace the model on.")
+@click.option("--fix", multiple=True, metavar="DIM=SIZE", help="Fix a dim to a size (repeatable).")
 @export_options
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
@@ -111,7 +148,7 @@ def command(
     as_json: bool,
     spec: ModelSpec,
 ) -> None:
-    """Write a model to a file, and prove that the file is the model.
+    """Write a model to a file and prove that the file matches the model.
 
     \b
     nnkit export gcn --onnx
@@ -121,7 +158,7 @@ def command(
     from nnkit.render import export as render
 
     settings = ctx.ensure_object(Settings)
-    spec, how = _fixed(spec, how, fix)
+    spec, how = _fix_sizes(spec, how, fix)
     if all_formats:
         every = api.export_all(
             spec, output or Path(), force=force, verify=verify, device=device, how=how,
@@ -133,7 +170,7 @@ def command(
         return
     kind = kind or (api.format_of(output, plugin_manager()) if output else None)
     if not kind:
-        raise UsageProblem("which format?", "say --onnx, --safetensors, --pt2 or --format NAME")
+        raise UsageProblem("which format?", "add --onnx, --safetensors, --pt2 or --format NAME")
     target = output or Path(spec.architecture.name + api.suffix_of(kind, plugin_manager()))
     report = api.export(
         spec, target, format=kind, force=force, verify=verify, device=device, how=how,
@@ -149,13 +186,13 @@ def _print(report: Any, as_text: Callable[[Any], str], as_json: bool) -> None:
         print_text(as_text(report))
 
 
-def _fixed(spec: ModelSpec, how: ExportOptions, fix: tuple[str, ...]) -> tuple[ModelSpec, ExportOptions]:
+def _fix_sizes(spec: ModelSpec, how: ExportOptions, fix: tuple[str, ...]) -> tuple[ModelSpec, ExportOptions]:
     """Return the spec at the sizes of `--fix`, and the options with those dims."""
     sizes = {}
     for text in fix:
         name, equals, size = text.partition("=")
         if not equals or not name:
-            raise UsageProblem(f"can't read --fix {text!r}", "write it so: --fix batch=1")
+            raise UsageProblem(f"can't read --fix {text!r}", "for example: --fix batch=1")
         sizes[name.strip().replace("-", "_")] = size.strip()
     if not sizes:
         return spec, how

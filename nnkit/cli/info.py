@@ -3,14 +3,9 @@
 import click
 
 from nnkit import __version__
-from nnkit.cli.options import (
-    ArchitectureCommand,
-    architecture_options,
-    installed_plugins,
-    option_lines,
-    preset_lines,
-    size_lines,
-)
+from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
+from nnkit.cli.installed import installed_plugins
+from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.architecture import VERBS, TensorSpec
@@ -19,11 +14,11 @@ from nnkit.contract.spec import ModelSpec
 
 @click.command("info", cls=ArchitectureCommand)
 @architecture_options
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, as_json: bool, spec: ModelSpec) -> None:
-    """Tell what an architecture is: paper, equation, inputs, options, sizes, presets, handlers.
+    """Show an architecture's paper, equation, inputs, options, sizes, presets and handlers.
 
     \b
     nnkit info gcn

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nnkit.cli.command import write_description, write_options
 from nnkit.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are modules, each with a `command` in it.
+    """A group whose commands are modules, each of which defines `command`.
 
-    commands: a line about each, by name. package: the module of `smoke-run` is `package.smoke_run`.
+    commands: a line about each, by name, in the order of the help. package: where the modules are; that of
+    `smoke-run` is `package.smoke_run`.
     """
 
     def __init__(self, *args: Any, commands: Mapping[str, str], package: str, **attributes: Any) -> None:
@@ -35,22 +37,25 @@ class LazyGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            hint = did_you_mean(name, self.lines) or f"see the commands: {ctx.command_path} --help"
+            hint = did_you_mean(name, self.lines) or f"list the commands: {ctx.command_path} --help"
             raise click.UsageError(f"no such command {name!r}\n{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """Offer the commands and the line about each; none of them is imported for it."""
+        """Offer the commands, each with its line, without importing any."""
         from click.shell_completion import CompletionItem
 
-        offered = [
+        commands = [
             CompletionItem(name, help=line)
             for name, line in sorted(self.lines.items())
             if name.startswith(incomplete)
         ]
-        return [*offered, *click.Command.shell_complete(self, ctx, incomplete)]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        if self.lines:
-            with formatter.section("Commands"):
-                formatter.write_dl(sorted(self.lines.items()))
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_description(self.help or "", formatter)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.lines.items()))
+        write_options(ctx, self.get_params(ctx), {}, formatter)

@@ -3,28 +3,29 @@
 import click
 
 from nnkit import __version__
+from nnkit.cli.command import Command
 from nnkit.cli.completers import complete_architecture
-from nnkit.cli.options import installed_plugins
+from nnkit.cli.installed import installed_plugins
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.architecture import Architecture
 from nnkit.errors import UsageProblem, did_you_mean
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @click.argument("pattern", required=False, default="", shell_complete=complete_architecture)
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, pattern: str, as_json: bool) -> None:
-    """List the architectures, by family.
+    """List the installed architectures by family.
 
     \b
     nnkit list
     nnkit list resnet
     nnkit list --json
 
-    PATTERN keeps those whose name or family contains it.
+    PATTERN keeps the architectures whose name or family contains it.
     """
     manager = installed_plugins(ctx.ensure_object(Settings))
     everything = manager.architectures()

@@ -1,4 +1,4 @@
-"""The `nnkit` command: finds the subcommand, loads it alone, and turns every failure into two lines.
+"""The `nnkit` command: finds the subcommand, imports only that, and turns every failure into two lines.
 
 Nothing is imported here but click, so that `--help`, `--version` and completion answer at once.
 """
@@ -21,19 +21,19 @@ from nnkit.contract.visible import message_line, visible_lines
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 
 COMMANDS = {
-    "bench": "latency, throughput, peak memory; of two models, which is faster",
-    "build": "build it, print its module tree; or write its spec as YAML",
-    "compare": "models side by side, or layer by layer",
-    "completion": "print the script that completes nnkit in your shell",
-    "config": "each setting, and where it came from",
-    "doctor": "versions and devices, in one block to paste",
-    "export": "write ONNX, safetensors or more, and prove the file",
-    "info": "what it is, its paper, options, dims, handlers",
-    "list": "the architectures that are installed",
-    "plugins": "what is installed, from where, what failed and why",
-    "smoke-run": "does it run, train and behave on this device?",
-    "summary": "layers, shapes, parameters, multiply-adds",
-    "verify": "prove again that a file is the model",
+    "list": "List the installed architectures",
+    "info": "Show an architecture's paper, equation, options and sizes",
+    "build": "Build a model and print its module tree, or write its spec",
+    "summary": "Show layers, shapes, parameters, multiply-adds and memory",
+    "compare": "Compare models side by side, or layer by layer",
+    "bench": "Measure latency, throughput and peak memory of one or two models",
+    "smoke-run": "Check that a model runs, trains and behaves on a device",
+    "export": "Write ONNX, safetensors or other formats, and prove the file",
+    "verify": "Check a model file against its model",
+    "plugins": "Show, create, check and install plugins",
+    "config": "Show each setting and where it comes from",
+    "doctor": "Print versions and devices for a bug report",
+    "completion": "Print the completion script for your shell",
 }
 
 
@@ -48,7 +48,7 @@ PLUGIN_COMMANDS = "nnkit.commands"  # the entry-point group
 
 
 class TopGroup(LazyGroup):
-    """Core's commands, and where core has none of a name, those of plugins."""
+    """Core's commands, and those of plugins for names that core doesn't have."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -68,21 +68,23 @@ def _plugin_command(name: str) -> click.Command | None:
     installed, _ = installed_points(PLUGIN_COMMANDS, name)
     if not installed:
         return None
-    owners = [each.distribution for each in installed]
+    owners = [command.distribution for command in installed]
     if len(installed) > 1:
-        message = f"the command {name} is added by more than one distribution: {', '.join(owners)}"
-        raise PluginProblem(message, f"remove all but one: pip uninstall {owners[-1]}")
+        message = f"several distributions add the command {name}: {', '.join(owners)}"
+        raise PluginProblem(message, f"keep only one: pip uninstall {owners[-1]}")
     try:
-        found = installed[0].point.load()
+        command = installed[0].point.load()
     except (Exception, SystemExit) as error:
         raise PluginProblem(
             f"the command {name} of {owners[0]} can't be loaded: {type(error).__name__}: {error}",
             f"reinstall or remove {owners[0]}",
         ) from error
-    if not isinstance(found, click.Command):
-        message = f"the command {name} of {owners[0]} is of type {type(found).__name__}, not a click.Command"
+    if not isinstance(command, click.Command):
+        message = (
+            f"the command {name} of {owners[0]} is of type {type(command).__name__}, not a click.Command"
+        )
         raise PluginProblem(message, f"upgrade or remove {owners[0]}")
-    return found
+    return command
 
 
 @click.group(
@@ -91,26 +93,26 @@ def _plugin_command(name: str) -> click.Command | None:
     package="nnkit.cli",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Plugins may add commands: nnkit plugins lists them.",
+    epilog="Plugins may add commands; nnkit plugins lists them.",
 )
 @click.version_option(__version__, message="nnkit %(version)s")
 @settings_options
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """Build, summarise, export and smoke-run neural networks.
+    """Build, summarize, export and smoke-test neural networks.
 
     \b
-    nnkit summary resnet18                    parameters, layer shapes, MACs
-    nnkit export gcn --onnx                   gcn.onnx, checked in ONNX Runtime at several sizes
-    nnkit smoke-run resnet18 --device cuda    does it really run, train and behave here?
-    nnkit info gcn                            its equation, paper, options and dims
+    nnkit summary resnet18                    layers, shapes, parameters, MACs
+    nnkit export gcn --onnx                   gcn.onnx, proven in ONNX Runtime
+    nnkit smoke-run resnet18 --device cuda    does it run and train there?
+    nnkit info gcn                            equation, paper, options, sizes
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit with the code that the design gives each outcome."""
+    """Run the command line and exit with the code of its outcome (docs/exit-codes.md)."""
     open_missing()
     results = claim_stdout()
     make_readable(sys.stdout, sys.stderr)
@@ -123,20 +125,20 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(args: list[str] | None) -> int:
-    """Run a command and return its exit code; whatever goes wrong has become an error and a hint."""
+    """Run a command and return its exit code; report any failure as an error and a hint."""
     settings = Settings()
     try:
         if sys.stdout is None:
-            raise NnkitError("stdout is closed: there is nowhere to print to", "send it to a file: > FILE")
+            raise NnkitError("stdout is closed, so nothing can be printed", "write to a file: > FILE")
         result = cli.main(args=args, prog_name="nnkit", standalone_mode=False, obj=settings)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except BrokenPipeError:  # the reader has gone (`nnkit list | head`); nothing more can be said
+    except BrokenPipeError:  # the reader has gone (`nnkit list | head`): end without a message
         silence(sys.stdout)
         return 1
     except Terminated as terminated:
         end_by(terminated.number)
-    except SystemExit:  # click's, once it has completed a word for a shell
+    except SystemExit:  # click's own, after it completed a word for a shell
         raise
     except BaseException as error:
         problem = _problem_of(error)
@@ -146,13 +148,13 @@ def _run(args: list[str] | None) -> int:
 
 
 def _problem_of(error: BaseException) -> NnkitError:
-    """Return what an error that ended a command means to its user."""
+    """Return the problem to report for an error that ended a command."""
     match error:
         case NnkitError():
             return error
         case click.exceptions.NoSuchOption():
-            words = did_you_mean(error.option_name, error.possibilities or ())
-            return UsageProblem(f"no such option {error.option_name}", words or _help_hint(error.ctx))
+            suggestion = did_you_mean(error.option_name, error.possibilities or ())
+            return UsageProblem(f"no such option {error.option_name}", suggestion or _help_hint(error.ctx))
         case click.UsageError():
             message, _, hint = error.format_message().partition("\n")
             return UsageProblem(message, hint or _nearest_choice(error) or _help_hint(error.ctx))
@@ -161,13 +163,13 @@ def _problem_of(error: BaseException) -> NnkitError:
         case click.Abort() | KeyboardInterrupt():
             return Interrupted()
         case OSError():
-            place = f"{error.filename}: " if error.filename else ""
-            hint = "check the path, its permissions and the space on its disk"
-            return NnkitError(f"{place}{error.strerror or error}", hint)
+            path = f"{error.filename}: " if error.filename else ""
+            hint = "check the path, its permissions and the free disk space"
+            return NnkitError(f"{path}{error.strerror or error}", hint)
         case MemoryError():
-            return NnkitError("there is not enough memory", "take a smaller model, or smaller sizes")
+            return NnkitError("not enough memory", "use a smaller model or smaller sizes")
         case Exception():
-            hint = "this is a fault in nnkit: repeat with -v and report it"
+            hint = "this is a bug in nnkit: report it with the output of -v and of nnkit doctor"
             return NnkitError(f"{type(error).__name__}: {first_line(error)}", hint)
     return ended_from_within(error)
 
@@ -176,14 +178,13 @@ def ended_from_within(error: BaseException) -> NnkitError:
     """Return the problem that code of a model or a plugin ended the command, by `sys.exit` or the like."""
     from nnkit.models.user_lines import at_line
 
-    message = (
-        f"code of a model or a plugin ended the command: {type(error).__name__}: {error}{at_line(error)}"
-    )
-    return NnkitError(message, "see where: repeat with -v")
+    kind = type(error).__name__
+    message = f"code of a model or a plugin ended the command: {kind}: {error}{at_line(error)}"
+    return NnkitError(message, "see the full error with -v")
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit; a rank at once, since threads of torch's that still run may abort a process that ends well."""
+    """Exit; a rank exits at once, since running threads of torch may abort a process that ended well."""
     world = sys.modules.get("nnkit.verbs.parallel.world")
     if world is not None and world.joined:
         sys.stdout.flush()
@@ -193,7 +194,7 @@ def _leave(code: int) -> NoReturn:
 
 
 def _nearest_choice(error: click.UsageError) -> str:
-    """Return `did you mean a?` where a value is none of an option's choices, else an empty string."""
+    """Return `did you mean a?` if a value is none of an option's choices, else an empty string."""
     if not isinstance(error, click.BadParameter) or not error.param:
         return ""
     typed = re.match(r"'(.*)' is not one of", error.message)  # click keeps the value nowhere else
@@ -214,6 +215,6 @@ def _fail(settings: Settings, problem: NnkitError) -> int:
         import traceback
 
         lines.insert(0, visible_lines(traceback.format_exc().rstrip()))
-    with contextlib.suppress(OSError):  # stderr takes no more: the exit code is all that is left
+    with contextlib.suppress(OSError):  # stderr is closed or full: only the exit code is left
         click.echo("\n".join(lines), err=True)
     return problem.exit_code

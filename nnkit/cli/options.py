@@ -11,47 +11,40 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from nnkit.cli.completers import Completer, beginning, complete_architecture
+from nnkit.cli.architecture_help import flag_of, write_architecture
+from nnkit.cli.command import Command, Decorator, Sections, add_options, write_options
+from nnkit.cli.completers import Completer, beginning, complete_architecture, complete_device
+from nnkit.cli.installed import installed_plugins
 from nnkit.cli.settings import Settings
+from nnkit.cli.state import CommandState, state_of
 from nnkit.contract.architecture import Architecture
-from nnkit.contract.config import Option, as_text, options_of
+from nnkit.contract.config import options_of
 from nnkit.contract.spec import DTYPES, ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.host.plugin_manager import Failure, PluginManager
-from nnkit.models.references import Reference, look_up, names_a_file
+from nnkit.models.references import look_up, names_a_file
 from nnkit.verbs.core_handlers import plugin_manager
 
-REFERENCE = "nnkit.reference"
-OPTIONS = "nnkit.options"
-FILE = "nnkit.file"
-LARGEST = "nnkit.largest"
+EXISTING_DEVICE = "Device: cpu, cuda, cuda:1, mps, xpu, or auto (the best available)."
+MODEL_SECTION: Sections = {"Model options": ("preset", "seed", "dtype", "weights", "strict", "inputs")}
 
 
-def installed_plugins(settings: Settings) -> PluginManager:
-    """Return the plugins, after saying on stderr which of them failed; those that yet fail are told then."""
+class ArchitectureCommand(Command):
+    """A command whose first argument is a reference, anywhere among the options.
 
-    def tell(failure: Failure) -> None:
-        settings.note(f"warning: {failure.line}")
-        if failure.traceback and not settings.quiet:
-            settings.explain(failure.traceback)
+    Which options it takes depends on the architecture, and so does which words are values of options. The
+    reference is therefore found before click parses anything, by this grammar:
 
-    manager = plugin_manager()
-    manager.tell_failures(tell)
-    manager.divert_prints()
-    for deprecation in manager.deprecations:
-        settings.note(f"warning: {deprecation}")
-    return manager
+    - A word that begins with `-` is an option; `-` itself is not.
+    - A word after one of the command's own options that takes a value is that value.
+    - A word after an option that only the architecture can know (`--width 64`, `--bias net.py:Net`) is
+      doubtful: whether the option is a flag or takes the word as its value is not known yet.
+    - Any other word is positional.
 
-
-class ArchitectureCommand(click.Command):
-    """A command whose first argument is a reference, in any place among the options.
-
-    The reference is found before the options are parsed, so that those of the architecture are known
-    to the parser, to the help text and to completion.
+    The reference is the first word, positional ones before doubtful ones, that names an architecture, a file
+    or code. If none does, it is the first positional word, whose look-up then fails with a suggestion.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[OPTIONS] = {}
         settings = ctx.ensure_object(Settings)
         settings.verbose |= not {"-v", "--verbose"}.isdisjoint(args)  # the look-up may fail before parsing
         settings.quiet |= not {"-q", "--quiet"}.isdisjoint(args)
@@ -68,50 +61,87 @@ class ArchitectureCommand(click.Command):
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
         """Look up what `text` refers to and keep it for the parser and the command."""
         with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
-            ctx.meta[REFERENCE] = look_up(text, plugin_manager(), values_of("--input", args))
+            state_of(ctx).reference = look_up(text, plugin_manager(), values_of("--input", args))
 
     def find_reference(self, ctx: click.Context, args: Sequence[str]) -> str | None:
         """Return the word that names the architecture."""
-        sure, doubtful = self.words(args)
-        known = [word for word in (*sure, *doubtful) if _is_reference(word)]
-        return next(iter([*known, *sure]), None)
+        positional, doubtful = self.split_words(args)
+        for word in (*positional, *doubtful):
+            if _is_reference(word):
+                return word
+        return next(iter(positional), None)
 
-    def words(self, args: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Return the words that are neither an option nor its value, and those that may be a value."""
-        takes_value = {
-            flag for parameter in self.params if isinstance(parameter, click.Option) and not parameter.is_flag
-            for flag in parameter.opts
-        }  # fmt: skip
-        flags = {flag for parameter in self.params for flag in (*parameter.opts, *parameter.secondary_opts)}
-        sure: list[str] = []
+    def split_words(self, args: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return the positional words and the doubtful ones, as the grammar of this class has them."""
+        flags: set[str] = set()
+        flags_with_value: set[str] = set()
+        for parameter in self.params:
+            flags.update(parameter.opts, parameter.secondary_opts)
+            if isinstance(parameter, click.Option) and not parameter.is_flag:
+                flags_with_value.update(parameter.opts)
+        positional: list[str] = []
         doubtful: list[str] = []
-        for before, word in zip(["", *args], args, strict=False):
-            if (word.startswith("-") and word != "-") or before in takes_value:
+        for previous, word in zip(["", *args], args, strict=False):
+            if (word.startswith("-") and word != "-") or previous in flags_with_value:
                 continue
-            # After an option that only the architecture knows, a word may be that option's value.
-            unknown = before.startswith("--") and before not in {"--", *flags} and "=" not in before
-            (doubtful if unknown else sure).append(word)
-        return sure, doubtful
+            is_unknown_option = previous.startswith("--") and previous != "--" and "=" not in previous
+            if is_unknown_option and previous not in flags:
+                doubtful.append(word)
+            else:
+                positional.append(word)
+        return positional, doubtful
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        own = super().get_params(ctx)
-        reference = ctx.meta.get(REFERENCE)
-        return [*own, *_typed_options(reference.architecture)] if reference else own
+        parameters = super().get_params(ctx)
+        reference = state_of(ctx).reference
+        return [*parameters, *_options_for(reference.architecture)] if reference else parameters
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        reference = ctx.meta.get(REFERENCE)
-        own = [
-            parameter.get_help_record(ctx)
-            for parameter in super().get_params(ctx)
-            if isinstance(parameter, click.Option)
-        ]
+        reference = state_of(ctx).reference
         if reference:
-            _format_architecture(reference.architecture, ctx, formatter)
-        with formatter.section("Options"):
-            formatter.write_dl([record for record in own if record])
+            write_architecture(reference.architecture, formatter)
+        write_options(ctx, super().get_params(ctx), {**self.sections, **MODEL_SECTION}, formatter)
         if not reference:
             formatter.write_paragraph()
-            formatter.write_text(f"The options of an architecture: {ctx.command_path} ARCH --help")
+            formatter.write_text(f"To see an architecture's own options: {ctx.command_path} ARCH --help")
+
+
+def _complete_preset(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    reference = state_of(ctx).reference
+    presets = reference.architecture.presets if reference else {}
+    return beginning(incomplete, presets)
+
+
+MODEL_OPTIONS: Sequence[Decorator] = (
+    click.option(
+        "--preset",
+        metavar="NAME",
+        shell_complete=_complete_preset,
+        help="Set options and sizes from a preset.",
+    ),
+    click.option("--seed", type=int, help="Seed for weights and random inputs. [default: 0]"),
+    click.option(
+        "--dtype", type=click.Choice(DTYPES), help="Data type for weights and inputs. [default: as built]"
+    ),
+    click.option(
+        "--weights",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Load weights from FILE (.safetensors, its index, or .pt).",
+    ),
+    click.option(
+        "--strict/--no-strict",
+        default=None,
+        help="With --weights, require exactly the model's tensors. [default: strict]",
+    ),
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="DECLARATION",
+        help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]" (repeatable).',
+    ),
+)
 
 
 def architecture_options(
@@ -121,11 +151,11 @@ def architecture_options(
     argument: str = "ARCH",
     complete: Completer = complete_architecture,
 ) -> Callable[..., Any]:
-    """Add the reference and what every verb takes; the function gets the resolved spec in their place.
+    """Add the reference and the model options; the function gets the resolved spec in their place.
 
-    find_largest: a size may be `max`; the spec then has its default, and `ctx.meta[LARGEST]` the dim.
+    find_largest: a size may be `max`; the spec then has its default, and `CommandState.largest` the dim.
     argument: what the help calls the reference. complete: what completion offers for it.
-    What a command takes in the place of a reference (`ctx.meta[FILE]`) leaves it without a spec.
+    The spec is None where the command line names a file to show, or several models.
     """
     if function is None:
         return functools.partial(
@@ -143,51 +173,63 @@ def architecture_options(
         inputs: tuple[str, ...],
         **own: Any,
     ) -> Any:
-        if FILE in click.get_current_context().meta:
+        ctx = click.get_current_context()
+        if not state_of(ctx).has_spec:
             return function(spec=None, **own)
-        whole = {"seed": seed, "dtype": dtype, "weights": weights and str(weights), "strict": strict}
-        given = {name: value for name, value in whole.items() if value is not None}
-        return function(spec=_resolve(preset, given, find_largest), **own)
+        choices = {"seed": seed, "dtype": dtype, "weights": weights and str(weights), "strict": strict}
+        typed = {name: value for name, value in choices.items() if value is not None}
+        return function(spec=_resolve(ctx, preset, typed, find_largest), **own)
 
-    for decorate in (
-        click.option("--input", "inputs", multiple=True, metavar="DECLARATION",
-                     help='An input of your own module: "x: float32[batch, 3, 224, 224]".'),
-        click.option("--strict/--no-strict", default=None,
-                     help="Whether they must be all of the model's and no others. [default: strict]"),
-        click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
-                     help="Take them from safetensors (or its index), or from .pt by weights_only."),
-        click.option("--dtype", type=click.Choice(DTYPES), help="Dtype of the weights. [default: as built]"),
-        click.option("--seed", type=int, help="Of weights and random inputs. [default: 0]"),
-        click.option("--preset", metavar="NAME", help="Named values for options and sizes.",
-                     shell_complete=_complete_preset),
-        click.argument("reference", metavar=argument, shell_complete=complete),
-    ):  # fmt: skip
-        with_spec = decorate(with_spec)
-    return with_spec
+    reference = click.argument("reference", metavar=argument, shell_complete=complete)
+    return add_options(with_spec, (reference, *MODEL_OPTIONS))
 
 
-def _resolve(preset: str | None, whole: dict[str, Any], find_largest: bool) -> ModelSpec:
-    """Return the spec that the command line stands for."""
-    ctx = click.get_current_context()
-    if REFERENCE not in ctx.meta:  # a word that begins like an option, behind `--`
-        raise UsageProblem(
-            f"unknown architecture {ctx.params['reference']!r}", "see what there is: nnkit list"
-        )
-    reference: Reference = ctx.meta[REFERENCE]
+def device_option(description: str, default: str | None = "cpu") -> Decorator:
+    """Return the option --device. default: None where the command has to know whether it was typed."""
+    return click.option(
+        "--device",
+        default=default,
+        show_default=default is not None,
+        metavar="DEVICE",
+        shell_complete=complete_device,
+        help=description,
+    )
+
+
+def input_option() -> Decorator:
+    """Return the option --input of a command that takes several models."""
+    return click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        metavar="DECLARATION",
+        help="Declare an input of your own modules (repeatable).",
+    )
+
+
+def _resolve(
+    ctx: click.Context, preset: str | None, choices: dict[str, Any], find_largest: bool
+) -> ModelSpec:
+    """Return the spec of the model that the command line describes."""
+    state = state_of(ctx)
+    reference = state.reference
+    if reference is None:  # a word that begins like an option, behind `--`
+        name = ctx.params["reference"]
+        raise UsageProblem(f"unknown architecture {name!r}", "list the architectures: nnkit list")
     installed_plugins(ctx.ensure_object(Settings))
-    options = dict(ctx.meta[OPTIONS])
     if find_largest:
-        sought = [name for name, value in options.items() if value == "max" and _is_size(reference, name)]
-        if len(sought) > 1:
-            raise UsageProblem(f"--{sought[0]} and --{sought[1]} can't both be max", "give a size for one")
-        for name in sought:
-            ctx.meta[LARGEST] = name
-            del options[name]
-    return reference.resolve(preset, {**options, **whole})
+        _take_largest(state, reference.architecture)
+    return reference.resolve(preset, {**state.options, **choices})
 
 
-def _is_size(reference: Reference, name: str) -> bool:
-    return name in reference.architecture.dims
+def _take_largest(state: CommandState, architecture: Architecture) -> None:
+    """Keep the dim that was typed as `max`, and leave its default in the spec."""
+    sought = [name for name, value in state.options.items() if value == "max" and name in architecture.dims]
+    if len(sought) > 1:
+        raise UsageProblem(f"--{sought[0]} and --{sought[1]} can't both be max", "give a size for one")
+    for name in sought:
+        state.largest = name
+        del state.options[name]
 
 
 def _is_reference(word: str) -> bool:
@@ -202,20 +244,19 @@ def _is_reference(word: str) -> bool:
 
 def values_of(flag: str, args: Sequence[str]) -> list[str]:
     """Return the values that are typed after a flag."""
-    after = [word for before, word in pairwise(args) if before == flag]
+    after = [word for previous, word in pairwise(args) if previous == flag]
     return after + [word.partition("=")[2] for word in args if word.startswith(f"{flag}=")]
 
 
-def _typed_options(architecture: Architecture) -> list[click.Parameter]:
+def _options_for(architecture: Architecture) -> list[click.Parameter]:
     """Return the config fields and dims of an architecture as options; config.py checks their values."""
-
     fields = [
         click.Option(
             [f"{option.flag}/--no-{option.flag[2:]}" if option.is_flag else option.flag],
             default=None,
             type=click.Choice(option.choices) if option.choices else None,
             expose_value=False,
-            callback=_remember(option.name),
+            callback=_keep_as(option.name),
         )
         for option in options_of(architecture.config)
     ]
@@ -223,80 +264,18 @@ def _typed_options(architecture: Architecture) -> list[click.Parameter]:
 
 
 def size_options(dims: Iterable[str], kind: type | None = None) -> list[click.Parameter]:
-    """Return an option for each dim; its value is kept in the context."""
+    """Return an option for each dim; its value is kept in the state of the command line."""
     return [
-        click.Option([_flag(name)], type=kind, default=None, expose_value=False, callback=_remember(name))
+        click.Option([flag_of(name)], type=kind, default=None, expose_value=False, callback=_keep_as(name))
         for name in dims
     ]
 
 
-def _remember(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def callback(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+def _keep_as(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Return a callback that keeps the value of an option under a name."""
+
+    def keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
         if value is not None:
-            ctx.meta[OPTIONS][name] = value
+            state_of(ctx).options[name] = value
 
-    return callback
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _format_architecture(
-    architecture: Architecture, ctx: click.Context, formatter: click.HelpFormatter
-) -> None:
-    """Write the architecture's options, sizes and presets under headings of their own."""
-    sections = {
-        f"Options of {architecture.name}": option_lines(architecture),
-        f"Sizes of {architecture.name}": size_lines(architecture),
-        f"Presets of {architecture.name}": preset_lines(architecture),
-    }
-    for title, lines in sections.items():
-        if lines:
-            with formatter.section(title):
-                formatter.write_dl(lines)
-
-
-def option_lines(architecture: Architecture) -> list[tuple[str, str]]:
-    """Return each config field as (how it is typed, what it means)."""
-    return [_option_line(option) for option in options_of(architecture.config)]
-
-
-def _option_line(option: Option) -> tuple[str, str]:
-    if option.is_flag:
-        typed = f"{option.flag} / --no-{option.flag[2:]}"
-        default = "yes" if option.default else "no"
-    else:
-        typed, default = f"{option.flag} {option.kind}", as_text(option.default)
-    return typed, f"{option.description}  [default: {default}]".lstrip()
-
-
-def size_lines(architecture: Architecture) -> list[tuple[str, str]]:
-    """Return each dim as (how it is typed, what it may be)."""
-    lines = []
-    for name, dim in architecture.dims.items():
-        bounds = [f">= {dim.least}"]
-        if dim.max is not None:
-            bounds.append(f"<= {dim.max}")
-        if dim.multiple_of > 1:
-            bounds.append(f"a multiple of {dim.multiple_of}")
-        kind = f"integer {' and '.join(bounds)}"
-        lines.append((f"{_flag(name)} {kind}", f"{dim.description}  [default: {dim.default}]".lstrip()))
-    return lines
-
-
-def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:
-    """Return each preset as (how it is typed, the values it stands for)."""
-    lines = []
-    for name, preset in architecture.presets.items():
-        given = {**preset.config, **preset.sizes}
-        values = [f"{_flag(key)} {as_text(value)}" for key, value in given.items()]
-        about = f"{preset.description}: " if preset.description else ""
-        lines.append((f"--preset {name}", about + " ".join(values)))
-    return lines
-
-
-def _complete_preset(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    reference = ctx.meta.get(REFERENCE)
-    presets = reference.architecture.presets if reference else {}
-    return beginning(incomplete, presets)
+    return keep

@@ -22,9 +22,9 @@ def report_format(*formats: str) -> Callable[[Callable[..., Any]], Callable[...,
             type=click.Choice(formats),
             default=formats[0],
             show_default=True,
-            help="What to print.",
+            help="Output format.",
         )
-        flag = click.option("--json", "format", flag_value="json", help="The same as --format json.")
+        flag = click.option("--json", "format", flag_value="json", help="Same as --format json.")
         return choice(flag(function))
 
     return decorate
@@ -50,7 +50,7 @@ COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
 def print_text(text: str, color: bool = False) -> None:
-    """Print text on stdout; whatever could steer a terminal is escaped, but for nnkit's own colours."""
+    """Print text on stdout; whatever could steer a terminal is escaped, except nnkit's own colors."""
     if color:
         parts = COLOR.split(text)
         text = "".join(part if COLOR.fullmatch(part) else visible_lines(part) for part in parts)
@@ -60,5 +60,5 @@ def print_text(text: str, color: bool = False) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print data as JSON on stdout; where that can't take every letter, by their escapes."""
+    """Print data as JSON on stdout; escaping letters that stdout can't encode."""
     click.echo(json_text(data, indent=2, ascii_only=not takes_everything(sys.stdout)))

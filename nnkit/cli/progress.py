@@ -1,4 +1,4 @@
-"""A bar on stderr for somebody who watches, of what a verb reports of its progress."""
+"""A progress bar on stderr, if that is a terminal."""
 
 import sys
 import time
@@ -11,23 +11,24 @@ from nnkit.cli.settings import Settings
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-REDRAWN = 0.1  # seconds between two drawings
+REDRAW_INTERVAL = 0.1  # seconds
 
 
 class Progress(Protocol):
-    """What a verb calls: with what is being done and, where it knows, the share of all that is done."""
+    """What a verb calls with a line about what it does and, if known, the share of the work that is done."""
 
     def __call__(self, line: str, share: float | None = None) -> None: ...
 
 
 @contextmanager
 def progress_bar(settings: Settings) -> Iterator[Progress]:
-    """Give what a verb reports to: a bar that is gone at the end, or nothing without a terminal, or if quiet.
+    """Yield what a verb reports its progress to: a bar that disappears at the end.
 
-    Drawn from the call itself, by no thread of its own: one would take time from what is measured.
+    Without a terminal, or if quiet, nothing is drawn. The call itself draws the bar: a thread would take
+    time from what is measured.
     """
     if settings.quiet or not sys.stderr.isatty():
-        yield _nothing
+        yield _ignore
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -37,22 +38,22 @@ def progress_bar(settings: Settings) -> Iterator[Progress]:
         yield _Drawn(bar)
 
 
-def _nothing(line: str, share: float | None = None) -> None:
-    """Nobody watches."""
+def _ignore(line: str, share: float | None = None) -> None:
+    """Draw nothing."""
 
 
 class _Drawn:
-    """A bar that is drawn when what is being done changes, and at most every tenth of a second otherwise."""
+    """A bar that is redrawn when its line changes, else at most every tenth of a second."""
 
     def __init__(self, bar: "RichProgress") -> None:
         self.bar = bar
         self.task = bar.add_task("", total=None)
-        self.line, self.drawn = "", 0.0
+        self.line, self.drawn_at = "", 0.0
 
     def __call__(self, line: str, share: float | None = None) -> None:
         now = time.monotonic()
-        if line == self.line and now - self.drawn < REDRAWN:
+        if line == self.line and now - self.drawn_at < REDRAW_INTERVAL:
             return
-        self.line, self.drawn = line, now
-        total = None if share is None else 1.0  # None: the bar says that something is done, not how much
+        self.line, self.drawn_at = line, now
+        total = None if share is None else 1.0  # None: the bar shows activity, not how much is done
         self.bar.update(self.task, description=line, total=total, completed=share, refresh=True)

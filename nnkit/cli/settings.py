@@ -1,21 +1,24 @@
-"""What holds for every command: how much is said, and in what colours."""
+"""The options of every command: how much it prints, and in what colors."""
 
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from nnkit.cli.command import add_options
 from nnkit.contract.visible import message_line, visible_lines
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass
 class Settings:
-    """verbose: tracebacks too. quiet: errors alone. color: `auto`, `always` or `never`, None if not given."""
+    """How much to print, and in what colors.
+
+    verbose: print tracebacks too. quiet: print only results and errors. color: `auto`, `always`, `never`,
+    or None if not given.
+    """
 
     verbose: bool = False
     quiet: bool = False
@@ -23,12 +26,12 @@ class Settings:
 
     @property
     def on_terminal(self) -> bool:
-        """Whether stdout is a terminal, or is to be treated as one."""
+        """Whether stdout is a terminal, or should be treated as one."""
         return self._chosen_color == "always" or sys.stdout.isatty()
 
     @property
     def use_color(self) -> bool:
-        """Whether stdout takes colours; `NO_COLOR`, if not empty, says no unless `--color always`."""
+        """Whether to print colors; a non-empty `NO_COLOR` turns them off unless `--color always`."""
         if self._chosen_color != "auto":
             return self._chosen_color == "always"
         return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
@@ -40,36 +43,49 @@ class Settings:
         return self.color or configuration().color
 
     def note(self, line: str) -> None:
-        """Say something on stderr, unless told to be quiet."""
+        """Print a line on stderr, unless quiet."""
         if not self.quiet:
             click.echo(message_line(line), err=True)
 
     def explain(self, trace: str) -> None:
-        """Show a traceback on stderr, where that was asked for."""
+        """Print a traceback on stderr, if verbose."""
         if self.verbose:
             click.echo(visible_lines(trace.rstrip()), err=True)
 
     def progress(self, line: str) -> None:
-        """Say what is being done, on stderr and only to somebody who watches."""
+        """Print what is being done on stderr, if that is a terminal."""
         if not self.quiet and sys.stderr.isatty():
             click.echo(f"… {message_line(line)}", err=True)
 
 
-def settings_options(function: F) -> F:
+def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep the value of a global option in the settings."""
+    if value and parameter.name:
+        setattr(ctx.ensure_object(Settings), parameter.name, value)
+
+
+GLOBAL_OPTIONS = (
+    click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_keep, help="Show full tracebacks."
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep,
+        help="Print only results and errors.",
+    ),
+    click.option(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        expose_value=False,
+        callback=_keep,
+        help="Color the output.",
+    ),
+)
+
+
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add -v, -q and --color to a command."""
-
-    def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value and parameter.name:
-            setattr(ctx.ensure_object(Settings), parameter.name, value)
-
-    choices = click.Choice(["auto", "always", "never"])
-    for flags, kind, words in (
-        (("--color",), choices, "Colours on stdout."),
-        (("-q", "--quiet"), None, "Print results and errors alone."),
-        (("-v", "--verbose"), None, "Show tracebacks."),
-    ):
-        option = click.option(
-            *flags, type=kind, is_flag=kind is None, help=words, expose_value=False, callback=remember
-        )
-        function = option(function)
-    return function
+    return add_options(function, GLOBAL_OPTIONS)

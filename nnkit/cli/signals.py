@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what it was writing is cleared away first."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: half-written files are removed first."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 class Terminated(BaseException):
-    """The process was asked to end. Not an Exception, so that nothing on the way takes it for a failure."""
+    """The process was asked to end. Not an Exception, so that no handler takes it for a failure."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -22,7 +22,7 @@ def raise_when_terminated() -> None:
     owner = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a fork has no files of its own to clear away
+        if os.getpid() != owner:  # a fork has no files of its own to remove
             end_by(number)
         raise Terminated(number)
 
@@ -32,7 +32,7 @@ def raise_when_terminated() -> None:
 
 
 def end_by(number: int) -> NoReturn:
-    """End the process by a signal, so that whoever sent it sees that it did."""
+    """End the process by a signal, so that the sender sees its effect."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)

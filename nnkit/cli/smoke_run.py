@@ -5,48 +5,42 @@ from pathlib import Path
 import click
 
 from nnkit import api
-from nnkit.cli.completers import complete_check, complete_device
-from nnkit.cli.options import architecture_options
+from nnkit.cli.completers import complete_check
+from nnkit.cli.options import EXISTING_DEVICE, architecture_options, device_option
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.cli.sweep import SweepCommand, SweepOptions, run_many, sweep_options
+from nnkit.cli.sweep import SWEEP_SECTION, SweepCommand, SweepOptions, run_many, sweep_options
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.verbs.parallel.world import world_around
 
 
-@click.command("smoke-run", cls=SweepCommand)
+@click.command("smoke-run", cls=SweepCommand, sections=SWEEP_SECTION)
 @architecture_options
 @sweep_options
-@click.option(
-    "--device",
-    show_default="cpu",
-    metavar="DEVICE",
-    shell_complete=complete_device,
-    help="cpu, cuda, cuda:1, mps, xpu, or auto for the best there is.",
-)
-@click.option("--simulate", metavar="KIND", help="Check the placement alone, on a fake cuda, xpu or mps.")
+@device_option(f"{EXISTING_DEVICE} [default: cpu]", default=None)
+@click.option("--simulate", metavar="KIND", help="Check only device placement, on a fake cuda, xpu or mps.")
 @click.option(
     "--check",
     "checks",
     multiple=True,
     metavar="NAME",
     shell_complete=complete_check,
-    help="Run this check alone; may be repeated.",
+    help="Run only this check (repeatable).",
 )
 @click.option(
-    "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write the results for a CI system, too."
+    "--junit", type=click.Path(path_type=Path), metavar="FILE", help="Also write the results as JUnit XML."
 )
-@click.option("--full", is_flag=True, help="Run the checks that take long, too.")
-@click.option("--compile", "compiled", is_flag=True, help="Check what torch.compile makes of the model.")
+@click.option("--full", is_flag=True, help="Also run the slow checks.")
+@click.option("--compile", "compiled", is_flag=True, help="Check the model compiled with torch.compile.")
 @click.option(
-    "--nproc", type=int, metavar="N", help="Prove instead that it trains over N processes as in one."
+    "--nproc", type=int, metavar="N", help="Instead, check that training over N processes matches one."
 )
 @click.option(
     "--parallel",
     metavar="HOW",
-    help="By ddp, fsdp or tp; without --nproc, as a rank that torchrun started. [default: ddp]",
+    help="With --nproc, or as a rank that torchrun started: ddp, fsdp or tp. [default: ddp]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
@@ -65,7 +59,7 @@ def command(
     many: SweepOptions,
     spec: ModelSpec | None,
 ) -> None:
-    """Run a model on a device, forward, backward and one optimiser step, and check how it behaves.
+    """Run a model on a device and check that it works and trains.
 
     \b
     nnkit smoke-run resnet18 --device cuda
@@ -75,19 +69,26 @@ def command(
     nnkit smoke-run --all --results zoo.jsonl --memory-limit 8GB
     nnkit smoke-run "res*" "graph/*" --batch 2 --shard 1/3
 
-    Of many models, each runs in a process of its own.
+    The checks cover forward, backward, an optimizer step and how the outputs depend on the inputs. With
+    several models, each runs in its own process.
     """
     if simulate and device:
-        raise UsageProblem("--device and --simulate don't go together", "give one of them")
+        raise UsageProblem("--device and --simulate don't go together", "use one of them")
     device = device or "cpu"
     if spec is None:
         for flag, value in (("--simulate", simulate), ("--nproc", nproc), ("--parallel", parallel)):
             if value is not None:
-                raise UsageProblem(f"{flag} is for one model", "name one alone")
+                raise UsageProblem(f"{flag} is for one model", "name only one model")
         run_many(
-            ctx, many, device=device, checks=checks, full=full, compiled=compiled, junit=junit,
+            ctx,
+            many,
+            device=device,
+            checks=checks,
+            full=full,
+            compiled=compiled,
+            junit=junit,
             as_json=as_json,
-        )  # fmt: skip
+        )
         return
     many.refuse(parallel=nproc is not None or parallel is not None)
     from nnkit.render.junit import as_junit
@@ -97,11 +98,19 @@ def command(
     settings = ctx.ensure_object(Settings)
     with progress_bar(settings) as progress:
         report = api.smoke_run(
-            spec, device=device, simulate=simulate, checks=checks or None, full=full, compiled=compiled,
-            processes=nproc, parallel=parallel, time_limit=many.time_limit, progress=progress,
-        )  # fmt: skip
+            spec,
+            device=device,
+            simulate=simulate,
+            checks=checks or None,
+            full=full,
+            compiled=compiled,
+            processes=nproc,
+            parallel=parallel,
+            time_limit=many.time_limit,
+            progress=progress,
+        )
     if parallel and (world := world_around()) and not world.leads:
-        return  # rank 0 speaks for all
+        return  # rank 0 reports for all
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")
@@ -114,5 +123,5 @@ def command(
         names = ", ".join(check.name for check in failed)
         raise VerificationFailed(
             f"{len(failed)} of {len(report.checks)} checks failed: {names}",
-            f"repeat one alone: {failed[0].repeat}",
+            f"rerun one: {failed[0].repeat}",
         )

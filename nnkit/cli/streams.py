@@ -1,4 +1,4 @@
-"""The process's streams: stdout kept for results, and text on those that can't take every letter."""
+"""The process's streams: stdout is kept for results, and letters that an encoding lacks are replaced."""
 
 import codecs
 import contextlib
@@ -37,7 +37,7 @@ def release_stdout(results: TextIO | None) -> None:
     """Close the stream of the results; what is printed from now on reaches stderr."""
     if results is not None:
         sys.stdout = sys.stderr
-        with contextlib.suppress(OSError):  # it took no more, and that has been reported
+        with contextlib.suppress(OSError):  # it was closed or full, which has been reported
             results.close()
 
 
@@ -53,12 +53,12 @@ def open_missing() -> None:
 
 
 def silence(stream: TextIO) -> None:
-    """Let what is still to be written to a stream that takes no more be lost, also at exit."""
+    """Discard what is still to be written to a closed stream, also at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def make_readable(*streams: TextIO) -> None:
-    """Let each stream write what reads like a letter that its encoding lacks, instead of raising."""
+    """Let each stream write a look-alike for a letter that its encoding lacks, instead of raising."""
     for stream in streams:
         if not isinstance(stream, io.TextIOWrapper):
             continue
@@ -74,14 +74,13 @@ def make_readable(*streams: TextIO) -> None:
 
 
 def takes_everything(stream: TextIO) -> bool:
-    """Whether a stream can take any letter; one without an encoding keeps text as it is."""
+    """Whether a stream can encode every letter; one without an encoding keeps text as it is."""
     encoding = getattr(stream, "encoding", None)
     return encoding is None or codecs.lookup(encoding).name.startswith("utf")
 
 
 def _ascii(name: str) -> codecs.CodecInfo | None:
-    """Return ASCII under another name: click takes a stream that says `ascii` for one set up by mistake,
-    and writes UTF-8 to it."""
+    """Return ASCII under a different name: click takes `ascii` for a mistake and writes UTF-8."""
     if name.replace("_", "-") != ASCII:
         return None
     plain = codecs.lookup("ascii")

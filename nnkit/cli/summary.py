@@ -1,4 +1,4 @@
-"""`nnkit summary ARCH`, and `nnkit summary FILE` for what is in a file of anybody's."""
+"""`nnkit summary ARCH`, and `nnkit summary FILE` for the contents of any model file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from nnkit import api
-from nnkit.cli.completers import complete_columns, complete_device
-from nnkit.cli.options import FILE, LARGEST, ArchitectureCommand, architecture_options
+from nnkit.cli.command import Sections
+from nnkit.cli.completers import complete_columns
+from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
 from nnkit.cli.output import print_report, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.contract.hookspecs import OPTIMIZERS
+from nnkit.cli.state import CommandState, state_of
+from nnkit.contract.requests import OPTIMIZERS
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem
 from nnkit.models import metadata
@@ -23,21 +25,21 @@ if TYPE_CHECKING:
 
 
 class SummaryCommand(ArchitectureCommand):
-    """Takes a model file as well: one of nnkit's is a reference, of any other the contents are told."""
+    """Also takes a model file: one that nnkit wrote is a reference; of any other the contents are shown."""
 
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
-        """Look up a reference, or keep the path of a file whose contents are to be told."""
+        """Look up a reference, or keep the path of a file whose contents are shown."""
         path = Path(text)
         if not path.suffix or not _is_model_file(path):  # a name, as most are
             super().take_reference(ctx, text, args)
             return
         if not {"--contents", "--stats"}.isdisjoint(args):
-            ctx.meta[FILE] = path
+            state_of(ctx).model_file = path
             return
         try:
             super().take_reference(ctx, text, args)
-        except UsageProblem:  # not of nnkit, or of a model that no plugin here declares
-            ctx.meta[FILE] = path
+        except UsageProblem:  # not written by nnkit, or its model is declared by no plugin here
+            state_of(ctx).model_file = path
 
 
 def _is_model_file(path: Path) -> bool:
@@ -48,7 +50,7 @@ def _is_model_file(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Shown:
-    """What of a report is shown, and how."""
+    """Which part of a report to show, and how."""
 
     format: str
     columns: tuple[str, ...] | None
@@ -58,41 +60,52 @@ class Shown:
     unfold: bool
 
 
-@click.command("summary", cls=SummaryCommand)
+SECTIONS: Sections = {
+    "Table options": ("depth", "only", "functional", "unfold", "columns"),
+    "Memory options": ("optimizer", "device", "memory", "fsdp"),
+    "Options for model files": ("contents", "stats"),
+}
+
+
+@click.command("summary", cls=SummaryCommand, sections=SECTIONS)
 @architecture_options(find_largest=True)
 @report_format("text", "json", "csv", "markdown", "latex", "html")
-@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Show rows so deep at most.")
-@click.option("--only", metavar="PATTERN", help="Show rows whose path or type is like 'layer1*' or Conv2d.")
-@click.option("--functional/--no-functional", default=True, help="Show the functions in forward, or not.")
-@click.option("--unfold", is_flag=True, help="Show each repetition of a block or a step.")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Show at most N levels.")
+@click.option(
+    "--only",
+    metavar="PATTERN",
+    help="Show only rows whose path or type matches PATTERN, such as 'layer1*' or Conv2d.",
+)
+@click.option(
+    "--functional/--no-functional",
+    default=True,
+    show_default=True,
+    help="Show the functions that forward calls.",
+)
+@click.option("--unfold", is_flag=True, help="Show each repeated block and loop step.")
 @click.option(
     "--columns",
     metavar="A,B,…",
     shell_complete=complete_columns,
-    help="Choose them; a wrong name lists all, `all` shows all.",
+    help="Columns to show, comma-separated, or `all`; an unknown name lists them.",
 )
 @click.option(
     "--optimizer",
     type=click.Choice(OPTIMIZERS),
-    help="Tell the memory of a training step with it, and of an inference.",
+    help="Estimate memory for training with this optimizer, and for inference.",
 )
-@click.option(
-    "--device",
-    default="cpu",
-    show_default=True,
-    metavar="DEVICE",
-    shell_complete=complete_device,
-    help="Of that memory.",
-)
-@click.option("--memory", metavar="SIZE", help="With --batch max: the largest batch that trains in 16GB.")
+@device_option("Device to estimate memory for.")
+@click.option("--memory", metavar="SIZE", help="Memory to fit into with --batch max, such as 16GB.")
 @click.option(
     "--fsdp",
     type=click.IntRange(min=1, max=2**31 - 1),
     metavar="N",
-    help="Tell what each of N ranks needs that have the model sharded between them.",
+    help="Estimate memory per rank when the model is sharded over N ranks.",
 )
-@click.option("--contents", is_flag=True, help="Of a file that nnkit wrote: tell what is in it.")
-@click.option("--stats", is_flag=True, help="Of a file: read the values of its tensors too.")
+@click.option("--contents", is_flag=True, help="Show the file itself, not its model.")
+@click.option(
+    "--stats", is_flag=True, help="Also read tensor values: min, max, mean, standard deviation, NaNs."
+)
 @settings_options
 @click.pass_context
 def command(
@@ -111,7 +124,7 @@ def command(
     contents: bool,
     stats: bool,
 ) -> None:
-    """Show what is in a model, step by step, and what it costs.
+    """Show the layers, shapes, parameters, multiply-adds and memory of a model.
 
     \b
     nnkit summary resnet18 --num-classes 1000 --batch 8
@@ -121,12 +134,13 @@ def command(
     nnkit summary file.py:Net --input "x: float32[batch, 3, 32, 32]" --width 64
     nnkit summary weights.safetensors --stats
     """
-    settings = ctx.ensure_object(Settings)
-    if spec is None:
-        show_file(settings, api.inspect_file(ctx.meta[FILE], stats=stats), format)
+    settings, state = ctx.ensure_object(Settings), state_of(ctx)
+    if state.model_file is not None:
+        show_file(settings, api.inspect_file(state.model_file, stats=stats), format)
         return
     if contents or stats:
         raise UsageProblem("--contents and --stats are for model files", "name one: model.safetensors")
+    assert spec is not None  # there is one unless a file is shown
     from nnkit.render import stamp
     from nnkit.render.summary import TRAINING, check_columns
     from nnkit.render.table import paragraph
@@ -137,34 +151,34 @@ def command(
         optimizer = optimizer or "adam"
     shown = Shown(format, chosen, depth, only, functional, unfold)
     try:
-        report = _report(ctx, spec, optimizer, device, memory, fsdp)
+        report = _summarize(state, spec, optimizer, device, memory, fsdp)
     except ForwardFailed as failed:
         show(settings, failed.report, shown)
         raise
     show(settings, report, shown)
     if format == "text" and metadata.is_model_file(ctx.params["reference"]):
-        told = metadata.read(Path(ctx.params["reference"]))
-        for label, text in stamp.lines(told):
+        file_metadata = metadata.read(Path(ctx.params["reference"]))
+        for label, text in stamp.lines(file_metadata):
             print_text(paragraph(label, text, settings.on_terminal))
 
 
-def _report(
-    ctx: click.Context,
+def _summarize(
+    state: CommandState,
     spec: ModelSpec,
     optimizer: str | None,
     device: str,
     memory: str | None,
     fsdp: int | None,
 ) -> "SummaryReport":
-    dim = ctx.meta.get(LARGEST)
+    dim = state.largest
     if fsdp and (dim or memory):
-        raise UsageProblem("--fsdp tells of one size, not of the largest", "give a size in the place of max")
+        raise UsageProblem("--fsdp estimates one size, not the largest", "give a size instead of max")
     if dim and memory:
         return api.fit(spec, memory, dim=dim, optimizer=optimizer or "adam", device=device)
     if dim:
-        raise UsageProblem(f"--{dim} max needs to know of how much memory", "say it: --memory 16GB")
+        raise UsageProblem(f"--{dim} max needs --memory SIZE", "for example: --memory 16GB")
     if memory:
-        raise UsageProblem("--memory needs to know of what size to find the largest", "say it: --batch max")
+        raise UsageProblem("--memory needs a size to maximize", "add --batch max")
     return api.summarize(spec, optimizer=optimizer, device=device, fsdp=fsdp)
 
 
@@ -187,7 +201,7 @@ def show(settings: Settings, report: "SummaryReport", shown: Shown) -> None:
 
 
 def show_file(settings: Settings, report: "FileReport", format: str) -> None:
-    """Print what is in a file."""
+    """Print the contents of a file."""
     from nnkit.render import file as render
 
     forms = {

@@ -1,4 +1,4 @@
-"""The part of `nnkit smoke-run` that takes many models: what is typed, and how it is shown."""
+"""The part of `nnkit smoke-run` that takes several models: its options, and how the results are shown."""
 
 import functools
 import re
@@ -9,44 +9,51 @@ from typing import Any
 
 import click
 
+from nnkit.cli.command import Decorator, Sections, add_options
 from nnkit.cli.completers import complete_executor
-from nnkit.cli.options import FILE, OPTIONS, ArchitectureCommand, installed_plugins, size_options
+from nnkit.cli.installed import installed_plugins
+from nnkit.cli.options import ArchitectureCommand, size_options
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
-from nnkit.contract.hookspecs import CORE_EXECUTOR
+from nnkit.cli.state import state_of
+from nnkit.contract.requests import CORE_EXECUTOR
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
 from nnkit.verbs.core_handlers import plugin_manager
 from nnkit.verbs.sweep.report import NOT_RUN, ModelResult, SweepReport, SweepStopped
 from nnkit.verbs.sweep.tasks import is_pattern
 
-OF_ONE_MODEL = {"preset": "--preset", "weights": "--weights", "strict": "--strict", "inputs": "--input"}
+ONE_MODEL_OPTIONS = {"preset": "--preset", "weights": "--weights", "strict": "--strict", "inputs": "--input"}
 
 
 class SweepCommand(ArchitectureCommand):
-    """Takes --all, patterns and several architectures as well; the sizes of all of them are its options."""
+    """Also takes --all, patterns and several architectures; the sizes of all of them are then its options."""
 
     def find_reference(self, ctx: click.Context, args: Sequence[str]) -> str | None:
-        """Return the one reference; None where there are many, and say so in the context."""
-        sure, doubtful = self.words(args)
-        if "--all" in args or len(sure) > 1 or any(map(is_pattern, (*sure, *doubtful))):
-            ctx.meta[FILE] = "many models"
+        """Return the one reference; None for several models, which is kept in the state."""
+        positional, doubtful = self.split_words(args)
+        has_pattern = any(map(is_pattern, (*positional, *doubtful)))
+        if "--all" in args or len(positional) > 1 or has_pattern:
+            state_of(ctx).many_models = True
             return None
         return super().find_reference(ctx, args)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        params = super().get_params(ctx)
-        if FILE not in ctx.meta:
-            return params
-        many = click.Argument(["reference"], nargs=-1, metavar="[ARCH|PATTERN] …")
-        sizes = {name for each in plugin_manager().architectures().values() for name in each.dims}
-        params = [many if each.name == many.name else each for each in params]
-        return [*params, *size_options(sorted(sizes), kind=int)]
+        parameters = super().get_params(ctx)
+        if not state_of(ctx).many_models:
+            return parameters
+        references = click.Argument(["reference"], nargs=-1, metavar="[ARCH|PATTERN] …")
+        parameters = [
+            references if parameter.name == references.name else parameter for parameter in parameters
+        ]
+        architectures = plugin_manager().architectures().values()
+        dims = {dim for architecture in architectures for dim in architecture.dims}
+        return [*parameters, *size_options(sorted(dims), kind=int)]
 
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What concerns many models alone; None and False for what wasn't typed."""
+    """The options for several models; None or False for those that weren't typed."""
 
     everything: bool
     results: Path | None
@@ -57,38 +64,85 @@ class SweepOptions:
     executor: str | None
 
     def refuse(self, parallel: bool) -> None:
-        """Raise UsageProblem where one of them was typed beside the name of a single model.
+        """Raise UsageProblem if one of them was typed with a single model.
 
-        parallel: it runs in many processes, which have a time limit too.
+        parallel: the model runs in several processes, which have a time limit too.
         """
         for name, value in vars(self).items():
             if value not in (None, False) and not (parallel and name == "time_limit"):
                 raise UsageProblem(
-                    f"--{name.replace('_', '-')} is for many models",
-                    "name several, or a pattern like 'res*', or all of them by --all",
+                    f"--{name.replace('_', '-')} is for several models",
+                    "name several, or a pattern such as 'res*', or add --all",
                 )
 
 
-def _shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     if value is None:
         return None
     match = re.fullmatch(r"(\d+)/(\d+)", value)
     part, parts = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= part <= parts:
         raise UsageProblem(
-            f"can't read --shard {value!r}", "write it so, for the first of three: --shard 1/3"
+            f"can't read --shard {value!r}", "for example, for the first of three parts: --shard 1/3"
         )
     return part, parts
 
 
-def _bytes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+def _parse_bytes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     from nnkit.verbs.summary.fitting import parse_size
 
     return None if value is None else parse_size(value)
 
 
+SWEEP_OPTIONS: Sequence[Decorator] = (
+    click.option("--all", "everything", is_flag=True, help="Run every installed architecture."),
+    click.option(
+        "--results",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Append each result to FILE; a rerun skips the models in it.",
+    ),
+    click.option("--shard", callback=_parse_shard, metavar="I/N", help="Run only part I of N."),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="Stop a model that takes longer. [default: 600; with --nproc: 120]",
+    ),
+    click.option(
+        "--memory-limit",
+        callback=_parse_bytes,
+        metavar="SIZE",
+        help="Stop a model that takes more memory, such as 8GB.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Run N models at once. [default: 1, or the executor's choice]",
+    ),
+    click.option(
+        "--executor",
+        metavar="NAME",
+        shell_complete=complete_executor,
+        help="Where to run them; plugins may add executors. [default: local]",
+    ),
+)
+SWEEP_SECTION: Sections = {
+    "Options for several models": (
+        "everything",
+        "results",
+        "shard",
+        "time_limit",
+        "memory_limit",
+        "jobs",
+        "executor",
+    )
+}
+
+
 def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what concerns many models; the function gets it as SweepOptions."""
+    """Add the options for several models; the function gets them as SweepOptions."""
 
     @functools.wraps(function)
     def with_options(
@@ -104,23 +158,7 @@ def sweep_options(function: Callable[..., Any]) -> Callable[..., Any]:
         many = SweepOptions(everything, results, shard, time_limit, memory_limit, jobs, executor)
         return function(many=many, **own)
 
-    for decorate in (
-        click.option("--executor", metavar="NAME", shell_complete=complete_executor,
-                     help="Of many: where they run, as a plugin may add it. [default: local]"),
-        click.option("--jobs", type=click.IntRange(min=1), metavar="N",
-                     help="Of many: how many run at once. [default: 1, or as the executor has it]"),
-        click.option("--memory-limit", callback=_bytes, metavar="SIZE",
-                     help="Of many: end one that takes more, like 8GB."),
-        click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-                     help="Of many: end one that takes longer. [default: 600; of --nproc: 120]"),
-        click.option("--shard", callback=_shard, metavar="I/N",
-                     help="Of many: run part I of N, on this machine of N."),
-        click.option("--results", type=click.Path(path_type=Path), metavar="FILE",
-                     help="Of many: add each result to FILE; a rerun leaves out what is in it."),
-        click.option("--all", "everything", is_flag=True, help="Run every architecture there is."),
-    ):  # fmt: skip
-        with_options = decorate(with_options)
-    return with_options
+    return add_options(with_options, SWEEP_OPTIONS)
 
 
 def run_many(
@@ -134,9 +172,9 @@ def run_many(
     junit: Path | None,
     as_json: bool,
 ) -> None:
-    """Run the models that were named and show what became of them.
+    """Run the models that were named and show the results.
 
-    Raises VerificationFailed where a check failed, and NnkitError where a model couldn't be run.
+    Raises VerificationFailed if a check failed, and NnkitError if a model couldn't be run.
     """
     from nnkit import api
     from nnkit.render.sweep import as_line
@@ -147,25 +185,34 @@ def run_many(
     installed_plugins(settings)
     patterns: tuple[str, ...] = ctx.params["reference"]
     if many.everything and patterns:
-        raise UsageProblem(f"--all and {patterns[0]} can't both be", "leave one of them out")
+        raise UsageProblem(f"--all and {patterns[0]} don't go together", "use one of them")
     if junit is not None:
         check_folder(junit)  # not after an hour
-    for name, flag in OF_ONE_MODEL.items():
+    for name, flag in ONE_MODEL_OPTIONS.items():
         if ctx.params[name] not in (None, ()):
-            raise UsageProblem(f"{flag} is for one model", "name one alone")
+            raise UsageProblem(f"{flag} is for one model", "name only one model")
 
-    def tell(result: ModelResult, number: int, planned: int) -> None:
+    def report_result(result: ModelResult, number: int, planned: int) -> None:
         settings.note(as_line(result, number, planned))
 
     try:
         report = api.smoke_sweep(
-            *patterns, device=device, checks=checks or None, full=full, compiled=compiled,
-            seed=ctx.params["seed"] or 0, dtype=ctx.params["dtype"] or AS_BUILT, sizes=ctx.meta[OPTIONS],
+            *patterns,
+            device=device,
+            checks=checks or None,
+            full=full,
+            compiled=compiled,
+            seed=ctx.params["seed"] or 0,
+            dtype=ctx.params["dtype"] or AS_BUILT,
+            sizes=state_of(ctx).options,
             results=many.results,
-            shard=many.shard or (1, 1), time_limit=many.time_limit or TIME_LIMIT,
-            memory_limit=many.memory_limit, jobs=many.jobs, executor=many.executor or CORE_EXECUTOR,
-            finished=tell,
-        )  # fmt: skip
+            shard=many.shard or (1, 1),
+            time_limit=many.time_limit or TIME_LIMIT,
+            memory_limit=many.memory_limit,
+            jobs=many.jobs,
+            executor=many.executor or CORE_EXECUTOR,
+            finished=report_result,
+        )
     except SweepStopped as stopped:
         if stopped.report.models:
             _show(settings, stopped.report, junit, as_json)
@@ -189,13 +236,13 @@ def _show(settings: Settings, report: SweepReport, junit: Path | None, as_json: 
 
 
 def _raise_for(report: SweepReport) -> None:
-    bad = [model for model in report.models if model.status in NOT_RUN]
+    broken = [model for model in report.models if model.status in NOT_RUN]
     failed = [model for model in report.models if model.status == "failed"]
-    told = []
-    if bad:
-        told.append(f"{len(bad)} of {report.planned} models could not be run")
+    problems = []
+    if broken:
+        problems.append(f"{len(broken)} of {report.planned} models could not be run")
     if failed:
-        told.append(f"{len(failed)} of {report.planned} models failed a check")
-    if told:
-        kind = NnkitError if bad else VerificationFailed
-        raise kind(", ".join(told), f"repeat one alone: {(bad or failed)[0].command}")
+        problems.append(f"{len(failed)} of {report.planned} models failed a check")
+    if problems:
+        error = NnkitError if broken else VerificationFailed
+        raise error(", ".join(problems), f"rerun one: {(broken or failed)[0].command}")

@@ -16,10 +16,10 @@ from nnkit.contract.spec import ModelSpec
 
 
 class VerifyCommand(ArchitectureCommand):
-    """Its options are those of the model that the file is held against, or else says that it is."""
+    """Takes the options of the model to compare with: that of --against, else the one named in the file."""
 
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
-        """Look up the reference that the file is held against."""
+        """Look up the model to compare the file with."""
         against = values_of("--against", args)
         super().take_reference(ctx, against[0] if against else text, args)
 
@@ -30,18 +30,18 @@ class VerifyCommand(ArchitectureCommand):
     "--against",
     metavar="ARCH",
     shell_complete=complete_architecture,
-    help="The model that it should be. [default: what it says itself]",
+    help="Model to compare with. [default: the one named in the file]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, against: str | None, as_json: bool, spec: ModelSpec) -> None:
-    """Prove again that a file is the model, on this machine; or that a file of anybody's is.
+    """Repeat the proof for a file that nnkit wrote, or check anyone's file against a model.
 
     \b
     nnkit verify gcn.onnx
-    nnkit verify theirs.onnx --against resnet18 --num-classes 1000 --weights theirs.safetensors
-    nnkit verify mine.onnx --against file.py:Net --input "x: float32[batch, 3, 32, 32]"
+    nnkit verify theirs.onnx --against resnet18 --weights theirs.safetensors
+    nnkit verify mine.onnx --against file.py:Net --input "x: float32[batch, 3]"
     """
     from nnkit.render.export import as_text
 

@@ -1,4 +1,4 @@
-"""What a plugin may say: declarations, config, axes, specs, hooks and requests. Torch-free.
+"""What a plugin can declare and implement: declarations, config, axes, specs, hooks and requests. Torch-free.
 
 Imports only `errors`.
 """

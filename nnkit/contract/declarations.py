@@ -3,7 +3,7 @@
 from nnkit.contract.architecture import NAME, VERBS, Architecture, Tensors, bounded
 from nnkit.contract.axes import names_in
 from nnkit.contract.config import RESERVED, options_of
-from nnkit.contract.hookspecs import PLUGIN_API
+from nnkit.contract.hooks import PLUGIN_API
 
 
 def api_problem(version: object) -> tuple[str, str]:

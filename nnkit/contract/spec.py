@@ -113,6 +113,12 @@ class ModelSpec:
             f"plugin {self.plugin} declares {inputs}, on which its own forward fails: tell its author",
         )
 
+    def require_support(self, *names: str) -> None:
+        """Raise PluginProblem if one of `names` (`export`, `onnx`) is declared unsupported."""
+        for name in names:
+            if reason := self.architecture.unsupported.get(name):
+                raise PluginProblem(f"{self.name} has no {name}: {reason}", f"see nnkit info {self.name}")
+
     def command(self, verb: str, *more: str) -> str:
         """Return the command line that does a verb with it, and `more` words; see `typed`."""
         return shlex.join(["nnkit", verb, *self.typed, *more])

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 import pluggy
 
-from nnkit.contract import hookspecs
+from nnkit.contract import hooks, requests
 from nnkit.contract.architecture import NAME, VERBS, Architecture, bounded
 from nnkit.contract.declarations import api_problem, declaration_problem
 from nnkit.contract.spec import ModelSpec
@@ -99,10 +99,10 @@ class Plugin:
     seconds: float = 0.0
     heavy: tuple[str, ...] = ()
     architectures: dict[str, Architecture] = field(default_factory=dict)
-    checks: list[hookspecs.Check] = field(default_factory=list)
-    formulas: list[hookspecs.OperatorFormula] = field(default_factory=list)
-    exporters: list[hookspecs.Exporter] = field(default_factory=list)
-    executors: list[hookspecs.Executor] = field(default_factory=list)
+    checks: list[requests.Check] = field(default_factory=list)
+    formulas: list[requests.OperatorFormula] = field(default_factory=list)
+    exporters: list[requests.Exporter] = field(default_factory=list)
+    executors: list[requests.Executor] = field(default_factory=list)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class PluginManager:
         self._tell: Callable[[Failure], None] = _tell_nobody
         self._diverted = False
         self._hooks = pluggy.PluginManager("nnkit")
-        self._hooks.add_hookspecs(hookspecs)
+        self._hooks.add_hookspecs(hooks)
         self._load_all(*(installed_points(GROUP) if points is None else with_distributions(points)))
         for name, handlers in (core or {}).items():
             self._hooks.register(handlers, name)
@@ -176,19 +176,19 @@ class PluginManager:
             for name, architecture in plugin.architectures.items()
         }
 
-    def checks(self) -> list[hookspecs.Check]:
+    def checks(self) -> list[requests.Check]:
         """Return the smoke checks that plugins add."""
         return [check for plugin in self.plugins.values() for check in plugin.checks]
 
-    def formulas(self) -> list[hookspecs.OperatorFormula]:
+    def formulas(self) -> list[requests.OperatorFormula]:
         """Return how plugins count operators of their own."""
         return [formula for plugin in self.plugins.values() for formula in plugin.formulas]
 
-    def exporters(self) -> list[hookspecs.Exporter]:
+    def exporters(self) -> list[requests.Exporter]:
         """Return the formats that plugins add."""
         return [exporter for plugin in self.plugins.values() for exporter in plugin.exporters]
 
-    def executors(self) -> list[hookspecs.Executor]:
+    def executors(self) -> list[requests.Executor]:
         """Return the executors that plugins add."""
         return [executor for plugin in self.plugins.values() for executor in plugin.executors]
 
@@ -256,7 +256,7 @@ class PluginManager:
         """Return, for each verb, who is first in line to serve `spec`, with the wrappers around it."""
         found: dict[str, str] = {}
         for verb in VERBS:
-            impls = getattr(self.hook, hookspecs.HOOK_OF_VERB[verb]).get_hookimpls()
+            impls = getattr(self.hook, hooks.HOOK_OF_VERB[verb]).get_hookimpls()
             own = spec.architecture.handlers.get(verb)
             plugins = [each.plugin_name for each in reversed(impls) if not _is_wrapper(each)]
             serving = [name for name in plugins if name != "architecture"]
@@ -324,7 +324,7 @@ class PluginManager:
             self._fail(plugin, "API check", problem, _way_out(plugin, behind))
             return
         for name in self._unknown_hooks(module):
-            hint = did_you_mean(name, [*hookspecs.HOOK_OF_VERB.values(), *COLLECTING])
+            hint = did_you_mean(name, [*hooks.HOOK_OF_VERB.values(), *COLLECTING])
             problem = f"there is no hook {name}; {hint or 'it is never called'}"
             self._fail(plugin, "registration", problem, harmless=True)
         guarded = self._guarded(plugin, module)
@@ -333,11 +333,11 @@ class PluginManager:
             return
         for architecture in self._collect(plugin, guarded, "nnkit_architectures", Architecture):
             self._attempt(plugin, "registration", functools.partial(self._adopt, plugin, architecture))
-        plugin.checks = self._collect(plugin, guarded, "nnkit_checks", hookspecs.Check)
-        plugin.formulas = self._collect(plugin, guarded, "nnkit_formulas", hookspecs.OperatorFormula)
-        for exporter in self._collect(plugin, guarded, "nnkit_exporters", hookspecs.Exporter):
+        plugin.checks = self._collect(plugin, guarded, "nnkit_checks", requests.Check)
+        plugin.formulas = self._collect(plugin, guarded, "nnkit_formulas", requests.OperatorFormula)
+        for exporter in self._collect(plugin, guarded, "nnkit_exporters", requests.Exporter):
             self._adopt_exporter(plugin, exporter)
-        for executor in self._collect(plugin, guarded, "nnkit_executors", hookspecs.Executor):
+        for executor in self._collect(plugin, guarded, "nnkit_executors", requests.Executor):
             self._adopt_executor(plugin, executor)
 
     def _register(self, plugin: Plugin, guarded: ModuleType) -> str | None:
@@ -354,7 +354,7 @@ class PluginManager:
         return [
             name
             for name, value in vars(module).items()
-            if callable(value) and hasattr(value, "nnkit_impl") and not hasattr(hookspecs, name)
+            if callable(value) and hasattr(value, "nnkit_impl") and not hasattr(hooks, name)
         ]
 
     def _guarded(self, plugin: Plugin, module: ModuleType) -> ModuleType:
@@ -364,7 +364,7 @@ class PluginManager:
             options = self._hooks.parse_hookimpl_opts(module, name)
             if options is None:
                 continue
-            if name not in hookspecs.HOOK_OF_VERB.values():
+            if name not in hooks.HOOK_OF_VERB.values():
                 setattr(guarded, name, impl)
             elif "request" in inspect.signature(impl).parameters:
                 setattr(guarded, name, self._guarded_verb(plugin, name, impl, options))
@@ -410,8 +410,8 @@ class PluginManager:
         else:
             plugin.architectures[architecture.name] = architecture
 
-    def _adopt_exporter(self, plugin: Plugin, exporter: hookspecs.Exporter) -> None:
-        taken = {*hookspecs.CORE_FORMATS, *(each.name for each in self.exporters())}
+    def _adopt_exporter(self, plugin: Plugin, exporter: requests.Exporter) -> None:
+        taken = {*requests.CORE_FORMATS, *(each.name for each in self.exporters())}
         if not NAME.fullmatch(exporter.name) or not exporter.suffix.startswith("."):
             problem = "a name is lower-case words joined by hyphens, and a suffix starts with a dot"
             self._fail(plugin, "registration", f"format {exporter.name!r}: {problem}")
@@ -420,8 +420,8 @@ class PluginManager:
         else:
             plugin.exporters.append(exporter)
 
-    def _adopt_executor(self, plugin: Plugin, executor: hookspecs.Executor) -> None:
-        taken = {hookspecs.CORE_EXECUTOR, *(each.name for each in self.executors())}
+    def _adopt_executor(self, plugin: Plugin, executor: requests.Executor) -> None:
+        taken = {requests.CORE_EXECUTOR, *(each.name for each in self.executors())}
         if not NAME.fullmatch(executor.name):
             problem = "a name is lower-case words joined by hyphens"
             self._fail(plugin, "registration", f"executor {executor.name!r}: {problem}")

@@ -18,7 +18,7 @@ SLOW = 0.5  # seconds from which an import is told as slow
 
 _SCRIPT = """
 import json, sys, time
-import nnkit.contract.hookspecs
+import nnkit.contract.hooks
 out, sys.stdout = sys.stdout, sys.stderr
 before, start, error = set(sys.modules), time.perf_counter(), None
 try:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nnkit import __version__
-from nnkit.contract.hookspecs import BuildRequest, Host
 from nnkit.contract.loading import load, missing
+from nnkit.contract.requests import BuildRequest, Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, PluginProblem, first_line
 from nnkit.models.members import move, named_buffers, named_parameters, set_mode

@@ -9,8 +9,9 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from nnkit.contract.architecture import Verb
-from nnkit.contract.hookspecs import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest, hookimpl
+from nnkit.contract.hooks import hookimpl
 from nnkit.contract.loading import load
+from nnkit.contract.requests import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest
 from nnkit.errors import NnkitError, PluginProblem
 from nnkit.host.configuration import Configuration, configuration
 from nnkit.host.plugin_manager import PluginManager

@@ -3,7 +3,7 @@
     Â = D^-½ (A + I) D^-½,    D = diag of the row sums of A + I
 
 Row t of A holds the edges into node t: A[t, s] is the weight of the edge s -> t, so Â X sums over the
-neighbours that point at a node, and its degree counts them. A node that has a self-loop keeps that
+neighbors that point at a node, and its degree counts them. A node that has a self-loop keeps that
 one's weight; the others get one of weight 1 (as PyG's `add_remaining_self_loops`). Nothing here has
 N² elements but the dense matrix that the caller brings.
 
@@ -38,7 +38,7 @@ class EdgeList:
     """A matrix by its entries: `index` (2, E) of source and target, `weight` (E,).
 
     Multiplies by CSR where torch can, and by gathering and adding up where it can't: while exporting,
-    on meta tensors, or when the weights themselves are to be learnt. Adds up in the precision of the
+    on meta tensors, or when the weights themselves are to be learned. Adds up in the precision of the
     weights, which is never half.
     """
 
@@ -163,9 +163,9 @@ def bare_edges(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> 
 
 
 def mean_edges(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> EdgeList:
-    """Return A with each row divided by its sum: multiplying averages over the neighbours, by weight.
+    """Return A with each row divided by its sum: multiplying averages over the neighbors, by weight.
 
-    A node without neighbours gets zeros.
+    A node without neighbors gets zeros.
     """
     bare = bare_edges(edge_index, edge_weight, like)
     target = edge_index[1]
@@ -188,7 +188,7 @@ def _inverse_square_root(degree: Tensor) -> Tensor:
 
 
 class AdjacencyCache:
-    """Keeps the last normalised graph, for as long as the very same tensors come unchanged."""
+    """Keeps the last normalized graph, for as long as the very same tensors come unchanged."""
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] = ()

@@ -36,9 +36,9 @@ class GCNConfig(NodeClassifierConfig):
         Meta(description="Â = D^-½ (A+I) D^-½, or the bare matrix A without self-loops"),
     ] = "symmetric"
     aggregate: Annotated[
-        Literal["every", "first"], Meta(description="layers that aggregate over neighbours")
+        Literal["every", "first"], Meta(description="layers that aggregate over neighbors")
     ] = "every"
-    cached: Annotated[bool, Meta(description="keep the normalised graph while the same tensors come")] = False
+    cached: Annotated[bool, Meta(description="keep the normalized graph while the same tensors come")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class GNNConfig(NodeClassifierConfig):
 
     aggregation: Annotated[
         Literal["sum", "mean", "weighted-mean", "max"],
-        Meta(description="what a node makes of its neighbours; weighted-mean takes a weight for each edge"),
+        Meta(description="what a node makes of its neighbors; weighted-mean takes a weight for each edge"),
     ] = "mean"
 
 

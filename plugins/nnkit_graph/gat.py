@@ -1,4 +1,4 @@
-"""Graph attention network: a node weighs its neighbours by how well they match it.
+"""Graph attention network: a node weighs its neighbors by how well they match it.
 
 Veličković, Cucurull, Casanova, Romero, Liò, Bengio: Graph Attention Networks. ICLR 2018,
 https://arxiv.org/abs/1710.10903

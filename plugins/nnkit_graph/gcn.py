@@ -1,11 +1,11 @@
-"""Graph convolutional network: each layer mixes a node's features with its neighbours'.
+"""Graph convolutional network: each layer mixes a node's features with its neighbors'.
 
 Kipf, Welling: Semi-Supervised Classification with Graph Convolutional Networks. ICLR 2017,
 https://arxiv.org/abs/1609.02907
 
     H_0 = X,    H_k = relu(Â H_{k-1} W_k + b_k),    scores = Â H_{K-1} W_K + b_K
 
-    Â = D^-½ (A + I) D^-½ is the graph with self-loops, normalised by degrees on both sides.
+    Â = D^-½ (A + I) D^-½ is the graph with self-loops, normalized by degrees on both sides.
 
 Features go through W before Â, for there are fewer of them then. Keys and initial values are those
 of PyG's GCN. Symbols: N nodes, E directed edges, F features, C classes.
@@ -69,7 +69,7 @@ class GCNLayers(nn.Module):
         )
 
     def scores(self, x: Tensor, adjacency: Adjacency) -> Tensor:
-        """Return the scores (N, C) for x (N, F) and Â, or A where the network isn't normalised."""
+        """Return the scores (N, C) for x (N, F) and Â, or A where the network isn't normalized."""
         for depth, conv in enumerate(self.convs):
             if depth > 0:
                 x = F.relu(x)
@@ -93,10 +93,10 @@ class GCN(GCNLayers):
         return self.scores(x, self._edges(x, edge_index, edge_weight))
 
     def _edges(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> EdgeList:
-        """Return the graph, normalised once for all layers."""
+        """Return the graph, normalized once for all layers."""
         form = normalize_edges if self.config.normalization == "symmetric" else bare_edges
-        learnt = edge_weight is not None and edge_weight.requires_grad
-        if not self.config.cached or learnt or torch.compiler.is_compiling():
+        learned = edge_weight is not None and edge_weight.requires_grad
+        if not self.config.cached or learned or torch.compiler.is_compiling():
             return form(edge_index, edge_weight, x)
         key = (edge_index, edge_weight, x.shape[0], x.dtype)
         edges = self._cache.get(*key)

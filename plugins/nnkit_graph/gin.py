@@ -1,4 +1,4 @@
-"""Graph isomorphism network: sums neighbours, which tells apart what means and maxima can't.
+"""Graph isomorphism network: sums neighbors, which tells apart what means and maxima can't.
 
 Xu, Hu, Leskovec, Jegelka: How Powerful are Graph Neural Networks? ICLR 2019,
 https://arxiv.org/abs/1810.00826

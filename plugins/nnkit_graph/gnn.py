@@ -1,4 +1,4 @@
-"""Message-passing network: a node joins what its neighbours send with what it is itself.
+"""Message-passing network: a node joins what its neighbors send with what it is itself.
 
 Gilmer, Schoenholz, Riley, Vinyals, Dahl: Neural Message Passing for Quantum Chemistry. ICML 2017,
 https://arxiv.org/abs/1704.01212; in the plain form of Scarselli et al. 2009, The Graph Neural Network
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def aggregate(x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, aggregation: str) -> Tensor:
-    """Return what each node gets from its neighbours, (N, F); zeros where it has none.
+    """Return what each node gets from its neighbors, (N, F); zeros where it has none.
 
     x (N, F), edge_index (2, E), edge_weight (E,) for `weighted-mean` alone.
     """
@@ -45,7 +45,7 @@ def aggregate(x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, aggrega
 
 
 class GNNLayer(nn.Module):
-    """One round of messages: W [h ; aggregate of neighbours] + b.
+    """One round of messages: W [h ; aggregate of neighbors] + b.
 
     Shapes: x (N, in_channels), edge_index (2, E) -> (N, out_channels).
     """

@@ -1,4 +1,4 @@
-"""GraphSAGE: a node's own features and the mean of its neighbours', each through a linear layer.
+"""GraphSAGE: a node's own features and the mean of its neighbors', each through a linear layer.
 
 Hamilton, Ying, Leskovec: Inductive Representation Learning on Large Graphs. NeurIPS 2017,
 https://arxiv.org/abs/1706.02216, with the mean aggregator.
@@ -41,8 +41,8 @@ class SAGEConv(nn.Module):
         self.lin_r.reset_parameters()
 
     def forward(self, x: Tensor, mean: Adjacency) -> Tensor:
-        neighbours = mean @ x  # (N, in_channels)
-        result: Tensor = self.lin_l(neighbours) + self.lin_r(x)  # (N, out_channels)
+        neighbors = mean @ x  # (N, in_channels)
+        result: Tensor = self.lin_l(neighbors) + self.lin_r(x)  # (N, out_channels)
         return result
 
 

@@ -36,7 +36,7 @@ EDGE_WEIGHT = TensorSpec("edge_weight", ("edges",), sample="uniform", descriptio
 MATRIX = TensorSpec(
     "adjacency", ("nodes", "nodes"), sample="adjacency", description="row t, column s: the edge s to t"
 )
-SCORES = TensorSpec("scores", ("nodes", "num_classes"), description="scores of the classes, not normalised")
+SCORES = TensorSpec("scores", ("nodes", "num_classes"), description="scores of the classes, not normalized")
 
 
 def _gcn_inputs(config: GCNConfig) -> tuple[TensorSpec, ...]:
@@ -48,7 +48,7 @@ def _gcn_inputs(config: GCNConfig) -> tuple[TensorSpec, ...]:
 GCN = Architecture(
     name="gcn",
     family=FAMILY,
-    summary="Graph convolutional network: neighbours averaged by degree, then a linear layer",
+    summary="Graph convolutional network: neighbors averaged by degree, then a linear layer",
     build="nnkit_graph.gcn:gcn",
     config=GCNConfig,
     inputs=_gcn_inputs,
@@ -61,7 +61,7 @@ GCN = Architecture(
     notes=(
         "Scores are not cut off by a relu nor passed through a softmax, unlike the tutorial's: losses do it.",
         "The tutorial's network that aggregates once is --aggregate first --normalization none; its "
-        "unnormalised one is --normalization none. Both leave out a node's own features.",
+        "unnormalized one is --normalization none. Both leave out a node's own features.",
         "A self-loop that is there keeps its weight, as in PyG; the textbook's A + I would count it twice.",
         "The bias is PyG's; the authors' code has none: --no-bias (23,040 parameters on Cora, else 23,063).",
     ),
@@ -76,7 +76,7 @@ def _gnn_inputs(config: GNNConfig) -> tuple[TensorSpec, ...]:
 GNN = Architecture(
     name="gnn",
     family=FAMILY,
-    summary="Message passing: a node joins its neighbours' aggregate with its own features",
+    summary="Message passing: a node joins its neighbors' aggregate with its own features",
     build="nnkit_graph.gnn:GNN",
     config=GNNConfig,
     inputs=_gnn_inputs,
@@ -87,16 +87,16 @@ GNN = Architecture(
     "ICML 2017, https://arxiv.org/abs/1704.01212",
     equation="h'_t = relu(W [h_t ; aggregate of h_s over s -> t] + b);  no relu after the last layer",
     notes=(
-        "The tutorial's text describes this network; its code adds neighbours up alone, without the node's "
+        "The tutorial's text describes this network; its code adds neighbors up alone, without the node's "
         "own features, and passes the scores through a relu, which leaves whole rows without a gradient.",
-        "A node without neighbours gets an aggregate of zeros, whichever the aggregation.",
+        "A node without neighbors gets an aggregate of zeros, whichever the aggregation.",
     ),
 )
 
 GRAPHSAGE = Architecture(
     name="graphsage",
     family=FAMILY,
-    summary="GraphSAGE: own features and the mean of the neighbours', a linear layer for each",
+    summary="GraphSAGE: own features and the mean of the neighbors', a linear layer for each",
     build="nnkit_graph.graphsage:GraphSAGE",
     config=GraphSAGEConfig,
     inputs=[X, EDGE_INDEX],
@@ -107,7 +107,7 @@ GRAPHSAGE = Architecture(
     "https://arxiv.org/abs/1706.02216",
     equation="h'_t = relu(W_l mean(h_s over s -> t) + b + W_r h_t);  no relu after the last layer",
     notes=(
-        "The mean aggregator over all neighbours; the paper also samples some of them, and normalises "
+        "The mean aggregator over all neighbors; the paper also samples some of them, and normalizes "
         "features to unit length, which PyG leaves to the caller.",
     ),
 )
@@ -115,7 +115,7 @@ GRAPHSAGE = Architecture(
 GAT = Architecture(
     name="gat",
     family=FAMILY,
-    summary="Graph attention: neighbours weighed by how well they match",
+    summary="Graph attention: neighbors weighed by how well they match",
     build="nnkit_graph.gat:GAT",
     config=GATConfig,
     inputs=[X, EDGE_INDEX],
@@ -141,7 +141,7 @@ GAT = Architecture(
 GIN = Architecture(
     name="gin",
     family=FAMILY,
-    summary="Graph isomorphism network: neighbours summed, then a small perceptron",
+    summary="Graph isomorphism network: neighbors summed, then a small perceptron",
     build="nnkit_graph.gin:GIN",
     config=GINConfig,
     inputs=[X, EDGE_INDEX],

@@ -74,7 +74,7 @@ def max_over_points(x: Tensor) -> Tensor:
 
 
 def orthogonality_loss(transform: Tensor) -> Tensor:
-    """Return the paper's regulariser ‖I − A Aᵀ‖² for transforms A (B, K, K), averaged over the batch.
+    """Return the paper's regularizer ‖I − A Aᵀ‖² for transforms A (B, K, K), averaged over the batch.
 
     The paper adds it, times 0.001, to the loss of the task.
     """
@@ -82,7 +82,7 @@ def orthogonality_loss(transform: Tensor) -> Tensor:
     return (identity - transform @ transform.mT).square().sum(dim=(1, 2)).mean()
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """Start linear maps as the authors do: Glorot's uniform weights, no bias."""
     if isinstance(module, nn.Conv1d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
@@ -105,7 +105,7 @@ class TransformNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        self.apply(_initialise)
+        self.apply(_initialize)
         nn.init.zeros_(self.matrix.weight)
         nn.init.eye_(self.matrix.bias.view(self.channels, self.channels))
 
@@ -132,8 +132,8 @@ class PointNetEncoder(nn.Module):
         self.point_mlp = shared_mlp(in_channels, 64, POINT_FEATURES)
         self.feature_transform = TransformNet(POINT_FEATURES) if transforms else None
         self.global_mlp = shared_mlp(POINT_FEATURES, 64, 128, GLOBAL_FEATURES)
-        self.point_mlp.apply(_initialise)
-        self.global_mlp.apply(_initialise)
+        self.point_mlp.apply(_initialize)
+        self.global_mlp.apply(_initialize)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         if self.input_transform is not None:
@@ -150,14 +150,14 @@ class PointNetEncoder(nn.Module):
 def classification_head(num_classes: int, dropout: float) -> nn.Sequential:
     """Return g: (B, 1024) -> logits (B, num_classes)."""
     head = dense_mlp(GLOBAL_FEATURES, 512, 256, dropout=dropout).append(nn.Linear(256, num_classes))
-    return head.apply(_initialise)
+    return head.apply(_initialize)
 
 
 def segmentation_head(num_classes: int) -> nn.Sequential:
     """Return the classifier of points: (B, 1088, N) -> logits (B, num_classes, N)."""
     head = shared_mlp(POINT_FEATURES + GLOBAL_FEATURES, 512, 256, 128, 128)
     head.append(nn.Conv1d(128, num_classes, kernel_size=1))
-    return head.apply(_initialise)
+    return head.apply(_initialize)
 
 
 class PointNet(nn.Module):

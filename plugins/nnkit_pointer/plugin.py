@@ -67,7 +67,7 @@ POINTER_NETWORK = Architecture(
         "sort": Preset(
             config={"input_size": 1, "hidden_size": 64, "embedding_size": 32},
             sizes={"length": 8},
-            description="numbers to sort: small, and learnt in seconds",
+            description="numbers to sort: small, and learned in seconds",
         ),
     },
     family="pointer network",
@@ -85,7 +85,7 @@ POINTER_NETWORK = Architecture(
         "The tutorial's softmax gives probabilities; log_probs are what a loss takes, and never overflow.",
         "As many steps as elements, each element once (--no-mask-chosen lifts that). The paper's convex "
         "hulls end early, at an end symbol: append an element that stands for it, and cut the answer there.",
-        "No beam search: the paper's answers for the travelling salesman use one.",
+        "No beam search: the paper's answers for the traveling salesman use one.",
         "LSTMs are torch's, with two biases each, so that their weights load; the paper has one.",
         "--decoding sampled takes its randomness as the input `noise`, so that a seed decides, and an "
         "exported file can be checked: there is no random operator in it.",

@@ -3,7 +3,7 @@
 Krizhevsky, Sutskever and Hinton 2012, https://papers.nips.cc/paper/4824, in the later form of one
 column (Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks",
 https://arxiv.org/abs/1404.5997), which is torchvision's: its state dict loads as it is. The network of
-2012, with groups and local response normalisation, is `alexnet_2012.py`.
+2012, with groups and local response normalization, is `alexnet_2012.py`.
 
     y = classifier(flatten(avgpool(features(x))))
     features    conv11/4 pool conv5 pool conv3 conv3 conv3 pool, each convolution with a ReLU

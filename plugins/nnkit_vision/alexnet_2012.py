@@ -1,4 +1,4 @@
-"""The AlexNet of 2012: two groups of channels, one per GPU, and local response normalisation.
+"""The AlexNet of 2012: two groups of channels, one per GPU, and local response normalization.
 
 Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep Convolutional Neural
 Networks", https://papers.nips.cc/paper/4824.
@@ -21,7 +21,7 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 def local_response_norm() -> LocalResponseNorm:
-    """Return the paper's normalisation: k = 2, n = 5, α = 10⁻⁴, β = 0.75.
+    """Return the paper's normalization: k = 2, n = 5, α = 10⁻⁴, β = 0.75.
 
     torch divides its alpha by n, which the paper doesn't.
     """

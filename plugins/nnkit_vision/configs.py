@@ -92,7 +92,7 @@ class AlexNet2012Config:
 
 @dataclass(frozen=True, kw_only=True)
 class VGGConfig:
-    """Options of `vgg11` to `vgg19`, with batch normalisation or without."""
+    """Options of `vgg11` to `vgg19`, with batch normalization or without."""
 
     num_classes: Classes = 1000
     in_channels: Channels = 3

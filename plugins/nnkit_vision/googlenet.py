@@ -1,7 +1,7 @@
 """GoogLeNet (Inception v1): every layer looks at four scales at once and joins what it sees.
 
 Szegedy et al. 2014, "Going Deeper with Convolutions", https://arxiv.org/abs/1409.4842, in torchvision's
-form, whose state dicts load as they are: batch normalisation (eps 10⁻³) after each convolution, and a
+form, whose state dicts load as they are: batch normalization (eps 10⁻³) after each convolution, and a
 3×3 where the paper has a 5×5 (https://github.com/pytorch/vision/issues/906). The paper's own network is
 `googlenet_2014.py`.
 
@@ -35,7 +35,7 @@ class GoogLeNetOutput(NamedTuple):
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, batch normalisation and a ReLU."""
+    """A convolution without bias, batch normalization and a ReLU."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0

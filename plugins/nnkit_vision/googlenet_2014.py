@@ -1,11 +1,11 @@
-"""GoogLeNet as published: biases and no batch normalisation, real 5×5 convolutions, local response norm.
+"""GoogLeNet as published: biases and no batch normalization, real 5×5 convolutions, local response norm.
 
 Szegedy et al. 2014, "Going Deeper with Convolutions", https://arxiv.org/abs/1409.4842, Table 1 and
 Figure 3.
 
     inception(x) = cat(1×1 · x,  3×3 · 1×1 · x,  5×5 · 1×1 · x,  1×1 · pool(x)), ReLU after each convolution
 
-The paper gives neither its initialisation nor the constants of its normalisation; both are those of the
+The paper gives neither its initialization nor the constants of its normalization; both are those of the
 replication that the Caffe project published as bvlc_googlenet.
 """
 

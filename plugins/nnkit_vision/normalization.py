@@ -1,4 +1,4 @@
-"""Local response normalisation: each activation divided by those of its neighbouring channels.
+"""Local response normalization: each activation divided by those of its neighboring channels.
 
 Krizhevsky, Sutskever and Hinton 2012, section 3.3:
 
@@ -15,6 +15,6 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     """torch.nn's, for images (B, C, H, W) in any dtype: its own way for images has no bfloat16 on the CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x normalised, (B, C, H, W)."""
+        """Return x normalized, (B, C, H, W)."""
         rows = x.flatten(2)  # (B, C, H * W)
         return F.local_response_norm(rows, self.size, self.alpha, self.beta, self.k).view_as(x)

@@ -45,7 +45,7 @@ SIMONYAN_2014 = "Simonyan and Zisserman 2014, https://arxiv.org/abs/1409.1556"
 SZEGEDY_2014 = "Szegedy et al. 2014, https://arxiv.org/abs/1409.4842"
 HE_2015 = "He, Zhang, Ren and Sun 2015, https://arxiv.org/abs/1512.03385"
 
-AS_TORCHVISION = "Names, initialisation and arithmetic are torchvision's: its state dicts load as they are."
+AS_TORCHVISION = "Names, initialization and arithmetic are torchvision's: its state dicts load as they are."
 
 IMAGENET = Preset(config={"num_classes": 1000}, description="as trained on ImageNet: 1000 classes")
 
@@ -77,9 +77,9 @@ LENET = Architecture(
     outputs=[LOGITS],
     dims={"batch": BATCH},
     presets={
-        "mnist": Preset(description="28×28 grey, padded to the paper's 32×32"),
+        "mnist": Preset(description="28×28 gray, padded to the paper's 32×32"),
         "cifar10": Preset(
-            config={"in_channels": 3, "image_size": 32, "padding": 0}, description="32×32 in colour"
+            config={"in_channels": 3, "image_size": 32, "padding": 0}, description="32×32 in color"
         ),
     },
     paper=f"after {LECUN_1998}",
@@ -119,13 +119,13 @@ ALEXNET = Architecture(
     notes=[
         AS_TORCHVISION,
         "Not the network of 2012, which is alexnet-2012: one column instead of two groups, fewer channels, "
-        "no local response normalisation.",
+        "no local response normalization.",
     ],
 )
 
 ALEXNET_2012 = Architecture(
     name="alexnet-2012",
-    summary="AlexNet as published: two groups, local response normalisation",
+    summary="AlexNet as published: two groups, local response normalization",
     family="AlexNet",
     build="nnkit_vision.alexnet_2012:AlexNet2012",
     config=AlexNet2012Config,
@@ -147,7 +147,7 @@ def vgg(depth: int, batch_norm: bool) -> Architecture:
     name = f"vgg{depth}-bn" if batch_norm else f"vgg{depth}"
     return Architecture(
         name=name,
-        summary=f"{depth} layers of small filters{', with batch normalisation' if batch_norm else ''}",
+        summary=f"{depth} layers of small filters{', with batch normalization' if batch_norm else ''}",
         family="VGG",
         build=f"nnkit_vision.vgg:{name.replace('-', '_')}",
         config=VGGConfig,
@@ -157,7 +157,7 @@ def vgg(depth: int, batch_norm: bool) -> Architecture:
         presets={"imagenet": IMAGENET},
         paper=SIMONYAN_2014,
         equation="y = classifier(flatten(avgpool(features(x)))), of 3×3 convolutions alone",
-        notes=[AS_TORCHVISION, *(["The paper has no batch normalisation."] if batch_norm else [])],
+        notes=[AS_TORCHVISION, *(["The paper has no batch normalization."] if batch_norm else [])],
     )
 
 
@@ -185,7 +185,7 @@ GOOGLENET = Architecture(
     equation="inception(x) = cat(1×1·x, 3×3·1×1·x, 3×3·1×1·x, 1×1·pool(x))",
     notes=[
         AS_TORCHVISION,
-        "As torchvision, and not as the paper (googlenet-2014): batch normalisation with eps 0.001, a 3×3 in "
+        "As torchvision, and not as the paper (googlenet-2014): batch normalization with eps 0.001, a 3×3 in "
         "place of the 5×5, a last pool of 2×2, auxiliary heads over means of 4×4.",
         "torchvision's constructor makes the auxiliary heads unless told not to; here they come with "
         "aux_logits.",
@@ -195,7 +195,7 @@ GOOGLENET = Architecture(
 
 GOOGLENET_2014 = Architecture(
     name="googlenet-2014",
-    summary="GoogLeNet as published: 5×5 convolutions, biases, local response normalisation",
+    summary="GoogLeNet as published: 5×5 convolutions, biases, local response normalization",
     family="GoogLeNet",
     build="nnkit_vision.googlenet_2014:GoogLeNet2014",
     config=GoogLeNet2014Config,
@@ -206,7 +206,7 @@ GOOGLENET_2014 = Architecture(
     paper=SZEGEDY_2014,
     equation="inception(x) = cat(1×1·x, 3×3·1×1·x, 5×5·1×1·x, 1×1·pool(x))",
     notes=[
-        "Initialisation and the constants of the normalisation, on which the paper is silent, are those of "
+        "Initialization and the constants of the normalization, on which the paper is silent, are those of "
         "Caffe's bvlc_googlenet.",
         "The paper's auxiliary heads pool 5×5 by 3, which fits 224×224 alone: aux_logits fixes the size.",
         AUX_NOTE,
@@ -232,7 +232,7 @@ def resnet(depth: int) -> Architecture:
     bottleneck = depth >= 50
     notes = [
         AS_TORCHVISION,
-        "The tutorial leaves torch's default initialisation, with which a network that has learned a batch "
+        "The tutorial leaves torch's default initialization, with which a network that has learned a batch "
         "by heart tells about a quarter of it wrong in evaluation; here convolutions are drawn by He's rule.",
         "The tutorial puts the ImageNet stem before images of any size; at 32×32 it leaves one pixel to the "
         "last stage, where training with a batch of one raises. Take stem cifar there.",

@@ -1,7 +1,7 @@
 """ResNet: each block learns what to add to its input, so that depth never makes a network worse.
 
 He, Zhang, Ren and Sun 2015, "Deep Residual Learning for Image Recognition",
-https://arxiv.org/abs/1512.03385. Names, initialisation and arithmetic are torchvision's, whose
+https://arxiv.org/abs/1512.03385. Names, initialization and arithmetic are torchvision's, whose
 state dicts load as they are.
 
     y = relu(F(x) + x)       where the shape stays

@@ -1,8 +1,8 @@
 """VGG: depth from small filters alone; two 3×3 convolutions see as far as one 5×5, for less.
 
 Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
-https://arxiv.org/abs/1409.1556, configurations A, B, D and E of its Table 1; with batch normalisation
-as torchvision adds it. Names, initialisation and arithmetic are torchvision's, whose state dicts load
+https://arxiv.org/abs/1409.1556, configurations A, B, D and E of its Table 1; with batch normalization
+as torchvision adds it. Names, initialization and arithmetic are torchvision's, whose state dicts load
 as they are.
 
     y = classifier(flatten(avgpool(features(x))))
@@ -90,7 +90,7 @@ def vgg11(config: VGGConfig) -> VGG:
 
 
 def vgg11_bn(config: VGGConfig) -> VGG:
-    """Return VGG-11 with batch normalisation."""
+    """Return VGG-11 with batch normalization."""
     return VGG(A, True, config)
 
 
@@ -100,7 +100,7 @@ def vgg13(config: VGGConfig) -> VGG:
 
 
 def vgg13_bn(config: VGGConfig) -> VGG:
-    """Return VGG-13 with batch normalisation."""
+    """Return VGG-13 with batch normalization."""
     return VGG(B, True, config)
 
 
@@ -110,7 +110,7 @@ def vgg16(config: VGGConfig) -> VGG:
 
 
 def vgg16_bn(config: VGGConfig) -> VGG:
-    """Return VGG-16 with batch normalisation."""
+    """Return VGG-16 with batch normalization."""
     return VGG(D, True, config)
 
 
@@ -120,5 +120,5 @@ def vgg19(config: VGGConfig) -> VGG:
 
 
 def vgg19_bn(config: VGGConfig) -> VGG:
-    """Return VGG-19 with batch normalisation."""
+    """Return VGG-19 with batch normalization."""
     return VGG(E, True, config)

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 import nnkit
 from nnkit.authoring.scaffold.annotations import type_source, value_source
-from nnkit.authoring.scaffold.from_code import neighbours
+from nnkit.authoring.scaffold.from_code import neighbors
 from nnkit.verbs.core_handlers import make_manager
 
 FILES = """
@@ -194,7 +194,7 @@ def test_a_network_takes_the_name_of_no_other_class(
         (["mine", "--architecture", "resnet18"], "there is an architecture 'resnet18' already: vision/resnet18"),
         (["vision", "--architecture", "my-net"], "nnkit-vision is installed already"),
         (["mine"], "the plugin's architecture has no name"),
-        (["mine", "--architecture", "my-net", "--input", IMAGES], "--input is for --from"),
+        (["mine", "--architecture", "my-net", "--input", IMAGES], "--input needs --from"),
         (["mine", "--from", "net.py:SmallCNN"], "net.py:SmallCNN needs its inputs declared: x"),
         (["mine", "--from", "net.py:Nothing", "--input", IMAGES], "net.py has no class or function 'Nothing'"),
         (["mine", "--from", "net.py:Pairs", "--input", "x: float32[batch, depth]"], "the axis 'depth' would hide nnkit's own --depth"),
@@ -371,7 +371,7 @@ def test_a_class_in_an_installed_package_brings_the_module_that_defines_it(nnkit
     )
 
 
-def test_a_neighbour_that_is_not_copied_is_told(nnkit_command, tmp_path, monkeypatch):
+def test_a_neighbor_that_is_not_copied_is_told(nnkit_command, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "layers_beside.py").write_text("from torch.nn import Identity\n")
     (tmp_path / "net.py").write_text(
@@ -380,7 +380,7 @@ def test_a_neighbour_that_is_not_copied_is_told(nnkit_command, tmp_path, monkeyp
     done = nnkit_command("plugins", "new", "mine", "--from", "net.py:Net", "--input", "x: float32[batch, 3]")
     assert done.code == 0
     assert done.err.startswith("note: net.py imports layers_beside, which lies beside it and isn't copied")
-    assert neighbours("import os\nfrom . import a\nfrom .b import c\nimport torch.nn", tmp_path) == [
+    assert neighbors("import os\nfrom . import a\nfrom .b import c\nimport torch.nn", tmp_path) == [
         ".a",
         ".b",
     ]
@@ -421,7 +421,7 @@ def test_the_source_of_a_value_is_that_value(value):
 def test_in_ten_minutes_everything_holds_untouched(
     environment, tmp_path, tmp_path_factory, monkeypatch, args, architecture
 ):
-    """Written, installed, checked, tested, summarised, exported with proof and smoke-run: not a line changed."""
+    """Written, installed, checked, tested, summarized, exported with proof and smoke-run: not a line changed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(CNN)
     env = environment(True)

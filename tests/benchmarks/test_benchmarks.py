@@ -7,6 +7,8 @@ BENCHMARKS = {
     "bench_bench.py": ["--quick"],
     "bench_startup.py": ["--rounds", "1"],
     "bench_export.py": ["--quick"],
+    "bench_counts.py": ["--quick"],
+    "bench_sizes.py": ["--quick"],
     "bench_summary.py": ["--quick"],
     "bench_memory.py": ["--quick"],
     "bench_vision.py": ["--quick"],

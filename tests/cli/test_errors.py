@@ -206,7 +206,7 @@ def test_a_failed_verification_exits_with_4_and_says_how_to_repeat_it(nnkit_comm
     assert "failed   batch-independence  sample 0" in done.out
     error, hint = done.err.splitlines()
     assert error == "Error: 1 of 16 checks failed: batch-independence"
-    command = shlex.split(hint.removeprefix("hint: repeat one alone: "))
+    command = shlex.split(hint.removeprefix("hint: rerun one: "))
     assert command == [
         "nnkit",
         "smoke-run",
@@ -258,7 +258,7 @@ def test_commands_of_plugins_that_can_not_be(nnkit_command, tmp_path, monkeypatc
     (folder / "one_command.py").write_text(source)
     monkeypatch.syspath_prepend(str(folder))
     faults = {
-        "both": "the command both is added by more than one distribution: ",
+        "both": "several distributions add the command both: ",
         "odd": "the command odd of one is of type int, not a click.Command",
         "lost": "the command lost of two can't be loaded: ModuleNotFoundError",
     }

@@ -37,6 +37,24 @@ def test_help_opens_with_a_line_and_examples(path):
         assert example.startswith((path, "pip ")), example
 
 
+@pytest.mark.parametrize("path", ["nnkit", *ALL])
+def test_help_fits_a_terminal_of_80_columns(path):
+    command = ALL.get(path, cli)
+    names = cli.context_settings["help_option_names"]  # click keeps the option of the first context
+    text = command.get_help(
+        click.Context(command, info_name=path, terminal_width=78, help_option_names=names)
+    )
+    assert "Examples:" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_every_option_of_a_section_exists():
+    for path, command in ALL.items():
+        names = {parameter.name for parameter in command.params}
+        for heading, section in getattr(command, "sections", {}).items():
+            assert set(section) <= names, f"{path}: {heading}"
+
+
 @pytest.mark.parametrize("path", ALL)
 def test_every_option_says_what_it_is_for(path):
     for parameter in ALL[path].params:

@@ -123,7 +123,7 @@ class Cut(Strided):
 
 
 def test_an_axis_that_never_moves_is_no_expression(tmp_path):
-    with pytest.raises(VerificationFailed, match=r"axis 2 of output 'y' is 1 always, not \(time \+ 1\) // 2"):
+    with pytest.raises(VerificationFailed, match=r"axis 2 of output 'y' is always 1, not \(time \+ 1\) // 2"):
         nnkit.export(spec_of(strided("(time + 1) // 2", Cut)), tmp_path / "net.onnx")
 
 

@@ -16,11 +16,11 @@ import torch
 from conftest import ROOT
 
 import nnkit
-from nnkit.contract import hookspecs
+from nnkit.contract import hooks, requests
 from nnkit.contract.loading import load
 from nnkit.verbs.core_handlers import make_manager, plugin_manager
 
-HOOKS = {name: each for name, each in vars(hookspecs).items() if hasattr(each, "nnkit_spec")}
+HOOKS = {name: each for name, each in vars(hooks).items() if hasattr(each, "nnkit_spec")}
 PACKAGE = "nnkit_yours"
 
 
@@ -35,7 +35,7 @@ def _reports():
 
 def _public():
     """Yield what plugins get, give and read: the dataclasses of the contract and of `import nnkit`, reports."""
-    yield from (each for each in vars(hookspecs).values() if dataclasses.is_dataclass(each))
+    yield from (each for each in vars(requests).values() if dataclasses.is_dataclass(each))
     yield from (each for name in nnkit.__all__ if dataclasses.is_dataclass(each := getattr(nnkit, name)))
     yield from _reports()
 
@@ -78,7 +78,7 @@ def test_it_is_documented_with_an_example(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_each_field_is_explained(name):
     lineage = [each for each in PUBLIC[name].__mro__ if dataclasses.is_dataclass(each)]
-    said = " ".join([hookspecs.__doc__, *(each.__doc__.partition("Example:")[0] for each in lineage)])
+    said = " ".join([requests.__doc__, *(each.__doc__.partition("Example:")[0] for each in lineage)])
     for field in dataclasses.fields(PUBLIC[name]):
         assert re.search(rf"\b{field.name}\b", said), f"the docstring of {name} doesn't explain {field.name}"
 
@@ -113,7 +113,7 @@ def yours(tmp_path, monkeypatch):
             codes[name], *others = re.split(r"^# nnkit_yours/(\w+)\.py\n", code, flags=re.MULTILINE)
             codes.update(zip(others[::2], others[1::2], strict=True))
         for name, code in codes.items():
-            version = f'NNKIT_PLUGIN_API = "{hookspecs.PLUGIN_API}"\n'
+            version = f'NNKIT_PLUGIN_API = "{hooks.PLUGIN_API}"\n'
             (folder / f"{name}.py").write_text(with_imports(code) + version)
         return make_manager([EntryPoint("yours", f"{PACKAGE}.plugin", "nnkit")], {})
 
@@ -127,7 +127,7 @@ def test_the_example_of_a_hook_is_a_plugin_that_works(name, yours, tmp_path):
     manager = yours(name)
     assert [str(each) for each in manager.failures] == []
     spec = nnkit.resolve("net", manager=manager)
-    verbs = {hook: verb for verb, hook in hookspecs.HOOK_OF_VERB.items()}
+    verbs = {hook: verb for verb, hook in hooks.HOOK_OF_VERB.items()}
     if name in verbs:
         assert "yours" in manager.handlers(spec)[verbs[name]]
     match name:
@@ -181,7 +181,7 @@ def test_the_page_names_every_hook_check_and_version():
     checks = [check.name for check in (*PLUGIN_CHECKS, *ARCHITECTURE_CHECKS)]
     table = PAGE.partition("| check | what holds |")[2]
     assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == checks
-    assert f"This nnkit has {hookspecs.PLUGIN_API}." in PAGE
+    assert f"This nnkit has {hooks.PLUGIN_API}." in PAGE
     assert f"version of its own, {VERSION} today" in PAGE
 
 
@@ -213,9 +213,9 @@ def deprecated(monkeypatch):
 
     old = DeprecationWarning("nnkit_checks is deprecated: use nnkit_trials")
     argument = DeprecationWarning("the argument seed is deprecated: use request.spec.seed")
-    monkeypatch.setattr(hookspecs, "nnkit_checks", hookspecs.hookspec(warn_on_impl=old)(nnkit_checks))
-    both = hookspecs.hookspec(firstresult=True, warn_on_impl_args={"seed": argument})
-    monkeypatch.setattr(hookspecs, "nnkit_build", both(nnkit_build))
+    monkeypatch.setattr(hooks, "nnkit_checks", hooks.hookspec(warn_on_impl=old)(nnkit_checks))
+    both = hooks.hookspec(firstresult=True, warn_on_impl_args={"seed": argument})
+    monkeypatch.setattr(hooks, "nnkit_build", both(nnkit_build))
 
 
 @pytest.mark.usefixtures("deprecated")
@@ -228,7 +228,7 @@ def test_what_is_deprecated_is_told_in_one_line_and_goes_on_working(plugins_from
     assert manager.failures == []
     assert list(manager.architectures()) == ["old/old-net"]
 
-    for module in ("options", "plugins"):
+    for module in ("installed", "plugins"):
         monkeypatch.setattr(f"nnkit.cli.{module}.plugin_manager", lambda checked=True: manager)
     listed = nnkit_command("list")
     assert listed.code == 0
@@ -239,9 +239,11 @@ def test_what_is_deprecated_is_told_in_one_line_and_goes_on_working(plugins_from
 @pytest.mark.usefixtures("deprecated")
 def test_the_conformance_suite_warns_of_what_is_deprecated(plugins_from):
     from nnkit.authoring.conformance import running
+    from nnkit.cli.help import summary_help
 
     manager = plugins_from(old=OLD)
-    (card,) = running.checked(running.candidates(manager, "old"), running.choose_checks(["import"]))
+    candidates = running.candidates(manager, summary_help, "old")
+    (card,) = running.checked(candidates, running.choose_checks(["import"]))
     assert [each.status for each in card.checks] == ["warned"]
     assert "use nnkit_trials" in card.checks[0].message
 

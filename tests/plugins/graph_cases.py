@@ -38,11 +38,11 @@ def accuracy(model, graph, seed):
     torch.manual_seed(seed)
     known = torch.tensor([int((labels == label).nonzero()[0]) for label in range(4)])
     x = torch.eye(34)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(model.train()(x, graph)[known], labels[known]).backward()
-        optimiser.step()
+        optimizer.step()
     unseen = torch.ones(34, dtype=torch.bool)
     unseen[known] = False
     return float((model.eval()(x, graph).argmax(1) == labels)[unseen].float().mean())
@@ -69,9 +69,9 @@ def two_factions(model, seed):
     labels, leaders = torch.tensor(club).long(), torch.tensor([0, 33])
     edge_index, _ = karate()
     torch.manual_seed(seed)
-    x, optimiser = torch.eye(34), torch.optim.Adam(model.parameters(), lr=0.01)
+    x, optimizer = torch.eye(34), torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(50):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(model.train()(x, edge_index)[leaders], labels[leaders]).backward()
-        optimiser.step()
+        optimizer.step()
     return float((model.eval()(x, edge_index).argmax(1) == labels).float().mean())

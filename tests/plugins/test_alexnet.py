@@ -6,9 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import models
 from vision_checks import (
-    ARCHITECTURES,
     assert_equal_weights,
-    assert_exports,
     assert_sound,
     assert_trains,
     build,
@@ -123,20 +121,3 @@ def test_is_sound(name, size):
     model = build(name, num_classes=5, in_channels=1, dropout=0.0)
     assert_trains(model, 2, 1, *size)
     assert_sound(model, 2, 1, *size)
-
-
-@pytest.mark.parametrize("name", ["alexnet", "alexnet-2012"])
-def test_exports_with_every_dim_free(name):
-    architecture = ARCHITECTURES[name]
-    config = architecture.config(in_channels=1)
-    model = build(name, in_channels=1)
-    model.classifier = nn.Linear(256 * 6 * 6, 3)  # to save half a gigabyte
-    others = [(1, 63, 63), (3, 64, 70), (1, 224, 131)]
-    names = ("batch", "height", "width")
-    assert_exports(
-        model,
-        architecture,
-        config,
-        dict(zip(names, (2, 63, 95), strict=True)),
-        [dict(zip(names, sizes, strict=True)) for sizes in others],
-    )

@@ -28,7 +28,7 @@ def test_gcn_reaches_the_paper_s_accuracy_on_cora():
     torch.manual_seed(0)
     model = nnkit.build("gcn", preset="cora", cached=True)
     first, *rest = model.convs
-    optimiser = torch.optim.Adam(
+    optimizer = torch.optim.Adam(
         [
             {"params": first.parameters(), "weight_decay": 5e-4},
             {"params": [each for conv in rest for each in conv.parameters()], "weight_decay": 0.0},
@@ -37,10 +37,10 @@ def test_gcn_reaches_the_paper_s_accuracy_on_cora():
     )
     best, accuracy = 0.0, 0.0
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         features = F.dropout(x, 0.5)
         F.cross_entropy(model.train()(features, edge_index)[train], y[train]).backward()
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             right = model.eval()(x, edge_index).argmax(1) == y
         if float(right[valid].float().mean()) > best:

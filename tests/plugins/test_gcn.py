@@ -43,14 +43,14 @@ def test_equals_pyg_in_outputs_and_gradients(name, dtype, bound, by_csr, monkeyp
         assert (one - other).abs().max() <= bound * max(1.0, float(other.detach().abs().max()))
 
 
-def test_weights_of_edges_can_be_learnt():
+def test_weights_of_edges_can_be_learned():
     ours, theirs = pair(torch.float64, True)
     nodes, edge_index, weight = graphs()["weighted"]
     x, gradients = torch.randn(nodes, 16, dtype=torch.float64), []
     for model in (ours, theirs):
-        learnt = weight.double().requires_grad_()
-        model(x, edge_index, learnt).square().sum().backward()
-        gradients.append(learnt.grad)
+        learned = weight.double().requires_grad_()
+        model(x, edge_index, learned).square().sum().backward()
+        gradients.append(learned.grad)
     assert torch.allclose(*gradients, atol=1e-12)
 
 
@@ -77,7 +77,7 @@ def test_the_dense_form_agrees_with_the_sparse(name, normalization):
     assert torch.allclose(sparse(x, edge_index, weight.double()), dense(x, matrix), atol=1e-12)
 
 
-def test_without_normalisation_it_is_the_tutorial_s_formula():
+def test_without_normalization_it_is_the_tutorial_s_formula():
     """relu(A (X W1 + b1)) W2 + b2, aggregated once, as far as the tutorial's bias inside the sum is 0."""
     model = nnkit.build("gcn", adjacency="dense", normalization="none", aggregate="first")
     first, second = model.convs
@@ -87,7 +87,7 @@ def test_without_normalisation_it_is_the_tutorial_s_formula():
     assert torch.allclose(model(x, matrix), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["bare", "normalised"])
+@pytest.mark.parametrize("form", ["bare", "normalized"])
 def test_a_relu_on_the_scores_makes_it_the_tutorial_s_layers(form):
     """Its graph network, relu((A X) W + b), and its stacked GCN, relu(D^-½ (A + I) D^-½ (X W))."""
     bare = form == "bare"
@@ -207,7 +207,7 @@ def test_a_graph_that_is_cached_in_inference_mode_can_be_trained_on(by_csr, monk
     assert model.convs[0].lin.weight.grad.any()
 
 
-def test_learnt_weights_of_edges_are_never_taken_from_the_cache():
+def test_learned_weights_of_edges_are_never_taken_from_the_cache():
     model = nnkit.build("gcn", cached=True, edge_weight=True)
     nodes, edge_index, weight = graphs()["weighted"]
     x, weight = torch.randn(nodes, 16), weight.clone().requires_grad_()
@@ -230,7 +230,7 @@ def test_a_cached_graph_is_gone_with_its_tensors():
 
 
 class Tutorial(nn.Module):
-    """Aggregates without self-loops or normalisation, and cuts the scores off: the snippet's faults."""
+    """Aggregates without self-loops or normalization, and cuts the scores off: the snippet's faults."""
 
     def __init__(self):
         super().__init__()

@@ -66,7 +66,7 @@ EVERY = [
 @pytest.mark.parametrize(("dtype", "bound"), [("bfloat16", 0.02), ("float16", 0.004)])
 @pytest.mark.parametrize("by_csr", [True, False])
 @pytest.mark.parametrize(("name", "options"), EVERY)
-def test_half_precision_counts_every_neighbour_of_a_hub(name, options, by_csr, dtype, bound, monkeypatch):
+def test_half_precision_counts_every_neighbor_of_a_hub(name, options, by_csr, dtype, bound, monkeypatch):
     """Added up one by one, ones stop at 256 in bfloat16 and at 2,048 in float16."""
     if not by_csr:
         monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._multiplies_by_csr", lambda self, x: False)
@@ -75,7 +75,7 @@ def test_half_precision_counts_every_neighbour_of_a_hub(name, options, by_csr, d
     half = nnkit.build(name, dtype=dtype, **options)
     exact = nnkit.build(name, dtype="float64", **options)
     exact.load_state_dict(half.state_dict())
-    # The later neighbours differ from the first, so that a sum which stops early is another one.
+    # The later neighbors differ from the first, so that a sum which stops early is another one.
     x = (torch.rand(5000, 16) + torch.linspace(0, 2, 5000)[:, None]).to(getattr(torch, dtype))
     with torch.no_grad():
         found, wanted = half(x, edge_index)[0].double(), exact(x.double(), edge_index)[0]

@@ -2,12 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
 from torchvision import models
 from vision_checks import (
-    ARCHITECTURES,
     assert_equal_weights,
-    assert_exports,
     assert_sound,
     assert_trains,
     build,
@@ -100,20 +97,3 @@ def test_is_sound():
     model = build("vgg11-bn", num_classes=3, in_channels=1, dropout=0.0)
     assert_trains(model, 2, 1, 64, 70)
     assert_sound(model, 2, 1, 32, 33)
-
-
-@pytest.mark.parametrize("name", ["vgg11", "vgg13-bn"])
-def test_exports_with_every_dim_free(name):
-    architecture = ARCHITECTURES[name]
-    config = architecture.config(in_channels=1)
-    model = build(name, in_channels=1)
-    model.classifier = nn.Linear(512 * 7 * 7, 3)  # to save half a gigabyte
-    sizes = [(1, 32, 32), (3, 33, 64), (1, 130, 231)]
-    names = ("batch", "height", "width")
-    assert_exports(
-        model,
-        architecture,
-        config,
-        dict(zip(names, (2, 32, 75), strict=True)),
-        [dict(zip(names, size, strict=True)) for size in sizes],
-    )

@@ -146,7 +146,7 @@ def assert_exports(model, architecture, config, traced, others):
 
 
 def spread_weights(model):
-    """Redraw the weights, so that a deep network without normalisation still tells images apart."""
+    """Redraw the weights, so that a deep network without normalization still tells images apart."""
     torch.manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:

@@ -5,7 +5,7 @@ from nnkit.testing import ArchitectureSuite
 
 
 class TestPerceptron(ArchitectureSuite):
-    """The conformance suite: shapes, gradients, files, reports, behaviour."""
+    """The conformance suite: shapes, gradients, files, reports, behavior."""
 
     plugin = "perceptron"
 

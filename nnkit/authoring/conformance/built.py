@@ -10,7 +10,7 @@ import torch
 from nnkit import api
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate
 from nnkit.authoring.conformance.suite import Doubtful, NotApplicable, Unmet
-from nnkit.contract.hookspecs import SmokeRequest
+from nnkit.contract.requests import SmokeRequest
 from nnkit.errors import NnkitError, first_line
 from nnkit.models.building import build_module, check_built_without_weights
 from nnkit.models.tensors import registered

@@ -1,20 +1,25 @@
 """What a check of the suite looks at: an installed plugin, or one of its architectures. Torch-free."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from nnkit import api
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.host.plugin_manager import Plugin, PluginManager
+from nnkit.models.references import Reference
 
 if TYPE_CHECKING:
     from nnkit.verbs.exporting.report import ExportReport
     from nnkit.verbs.smoke.report import SmokeReport
+
+
+HelpOf: TypeAlias = Callable[[Reference], str]
+"""Returns the help text of `nnkit summary` for an architecture; a function of the command line, passed in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,7 @@ class ArchitectureCandidate(Candidate):
     """An architecture. What the checks make of it is kept, for the next of them."""
 
     architecture: Architecture
+    help_of: HelpOf
 
     @property
     def name(self) -> str:

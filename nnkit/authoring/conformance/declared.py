@@ -6,13 +6,12 @@ import subprocess
 import sys
 from typing import Any
 
-import click
-
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate, Candidate
 from nnkit.authoring.conformance.suite import Doubtful, Unmet
 from nnkit.contract.config import as_text, config_values, make_config, options_of
 from nnkit.contract.spec import check_spec_data, make_spec
 from nnkit.host.plugin_manager import COLLECTING
+from nnkit.models.references import Reference
 from nnkit.render.words import counted
 
 HEAVY = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime")
@@ -104,10 +103,6 @@ def _check_round_trip(candidate: ArchitectureCandidate, preset: str | None) -> N
 
 def help_text(candidate: ArchitectureCandidate) -> str:
     """`nnkit summary ARCH --help` explains every option, dim and preset."""
-    from nnkit.cli.options import REFERENCE
-    from nnkit.cli.summary import command
-    from nnkit.models.references import Reference
-
     architecture = candidate.architecture
     if not architecture.summary or "\n" in architecture.summary:
         raise Unmet("its summary is not one line", "say in one line what it is: Architecture(summary=…)")
@@ -116,9 +111,7 @@ def help_text(candidate: ArchitectureCandidate) -> str:
     explained = {**{option.flag: option.description for option in options}, **dims}
     if silent := [flag for flag, words in explained.items() if not words]:
         raise Unmet(f"the help text explains nothing of {', '.join(silent)}")
-    ctx = click.Context(command, info_name="nnkit summary")
-    ctx.meta[REFERENCE] = Reference(architecture, candidate.plugin.name)
-    text = command.get_help(ctx)
+    text = candidate.help_of(Reference(architecture, candidate.plugin.name))
     if missing := [flag for flag in explained if flag not in text]:
         raise Unmet(f"the help text lacks {', '.join(missing)}")
     presets = counted(len(architecture.presets), "preset")

@@ -10,7 +10,7 @@ from typing import Any
 from nnkit import api, schemas
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate
 from nnkit.authoring.conformance.suite import ARCHITECTURE_CHECKS, NotApplicable, Unmet
-from nnkit.contract.hookspecs import SmokeRequest
+from nnkit.contract.requests import SmokeRequest
 from nnkit.errors import NnkitError, did_you_mean
 from nnkit.models.building import build_module
 from nnkit.verbs.smoke.checklist import CHECKS

@@ -4,7 +4,7 @@ import shlex
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from nnkit.authoring.conformance.candidate import ArchitectureCandidate, Candidate
+from nnkit.authoring.conformance.candidate import ArchitectureCandidate, Candidate, HelpOf
 from nnkit.authoring.conformance.report import ReportCard
 from nnkit.authoring.conformance.suite import (
     ARCHITECTURE_CHECKS,
@@ -29,10 +29,11 @@ def _silent(text: str) -> None:
 
 
 def candidates(
-    host: PluginManager, name: str | None = None, architectures: Collection[str] = ()
+    host: PluginManager, help_of: HelpOf, name: str | None = None, architectures: Collection[str] = ()
 ) -> list[Candidate]:
     """Return what a name stands for: each plugin, followed by its architectures.
 
+    help_of: returns the help text of `nnkit summary` for an architecture.
     name: a plugin, a distribution, or an architecture; None for all plugins that don't come with nnkit.
     architectures: those to keep, by short name; all where it is empty.
     Raises UsageProblem for a name that nobody has, PluginProblem for a plugin that is switched off.
@@ -49,7 +50,7 @@ def candidates(
     for plugin in plugins:
         found.append(Candidate(host, plugin))
         found += [
-            ArchitectureCandidate(host, plugin, architecture)
+            ArchitectureCandidate(host, plugin, architecture, help_of)
             for short, architecture in plugin.architectures.items()
             if not wanted or short in wanted
         ]

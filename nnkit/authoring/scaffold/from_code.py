@@ -17,7 +17,7 @@ from nnkit.authoring.scaffold.outputs import find_outputs
 from nnkit.authoring.scaffold.project import COMMON, fill
 from nnkit.contract.architecture import Architecture, Dim, TensorSpec
 from nnkit.contract.config import RESERVED
-from nnkit.contract.hookspecs import Host
+from nnkit.contract.requests import Host
 from nnkit.errors import UsageProblem
 from nnkit.models.user_modules import architecture_of_code, load_code
 
@@ -88,7 +88,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
     notes += [
         f"{source.name} imports {name}, which lies beside it and isn't copied: copy it into "
         f"src/{names.package}, and import it from {names.package}"
-        for name in neighbours(text, source.parent)
+        for name in neighbors(text, source.parent)
     ]
     return CodeProject(project, notes)
 
@@ -214,7 +214,7 @@ def _arguments(options: Sequence[Option]) -> str:
     return f"\n{lines}    " if lines else ""
 
 
-def neighbours(source: str, folder: Path) -> list[str]:
+def neighbors(source: str, folder: Path) -> list[str]:
     """Return the modules in `folder` that a source imports, in order: what a copy of it alone would miss."""
     found = []
     for node in ast.walk(ast.parse(source)):

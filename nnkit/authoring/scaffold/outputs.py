@@ -9,7 +9,7 @@ from nnkit.authoring.scaffold.expressions import find_product
 from nnkit.authoring.scaffold.trials import Run, Trials
 from nnkit.contract.architecture import Architecture, Dim, TensorSpec
 from nnkit.contract.config import config_values
-from nnkit.contract.hookspecs import Host
+from nnkit.contract.requests import Host
 from nnkit.contract.spec import make_spec
 from nnkit.errors import NnkitError
 

@@ -7,7 +7,7 @@ import torch
 
 from nnkit.authoring.scaffold.expressions import divisors
 from nnkit.contract.architecture import Dim
-from nnkit.contract.hookspecs import Host
+from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, first_line
 from nnkit.models.building import build_module

@@ -1,4 +1,4 @@
-"""`nnkit plugins`: what is installed; its subcommands are the modules beside this one."""
+"""`nnkit plugins`: the installed plugins. Its subcommands are the other modules of this package."""
 
 from dataclasses import replace
 
@@ -14,26 +14,28 @@ from nnkit.host.startup import SLOW, Start, measure
 from nnkit.verbs.core_handlers import make_manager, plugin_manager
 
 COMMANDS = {
-    "check": "hold a plugin against the conformance suite: a report card",
-    "freeze": "print what to install to have these plugins again; or install it",
-    "install": "install a plugin, and tell what it brings",
-    "new": "write a plugin of your own, complete and tested",
-    "uninstall": "remove a plugin, a broken one too",
+    "new": "Create a plugin, complete and tested",
+    "check": "Check a plugin against the conformance suite",
+    "install": "Install plugins and show what they add",
+    "uninstall": "Remove a plugin, even a broken one",
+    "freeze": "Print the installed plugins as requirements, or restore them",
 }
 
 
 @click.group("plugins", cls=LazyGroup, commands=COMMANDS, package=__name__, invoke_without_command=True)
-@click.option("--time", "timed", is_flag=True, help="Show what each costs every start, slowest first.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option(
+    "--time", "timed", is_flag=True, help="Show the start-up time that each plugin costs, slowest first."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the plugins as JSON.")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, timed: bool, as_json: bool) -> None:
-    """Show the installed plugins: from where, what each gives, what failed and why.
+    """Show the installed plugins: where they come from, what they add, what failed and why.
 
     \b
     nnkit plugins
-    nnkit plugins -v          with the traceback of what failed
-    nnkit plugins --time      what each costs every start
+    nnkit plugins -v          with the tracebacks of failures
+    nnkit plugins --time      the start-up time that each costs
     nnkit plugins new mine --architecture my-net
     """
     if ctx.invoked_subcommand is not None:
@@ -41,9 +43,9 @@ def command(ctx: click.Context, timed: bool, as_json: bool) -> None:
     settings = ctx.ensure_object(Settings)
     settled = configuration()
     if timed:
-        # Only looked up: one that hangs or takes its time is to be found here.
+        # Only discovered, not imported: a plugin that hangs must be reported too.
         manager = make_manager(configuration=replace(settled, plugins=()))
-        settings.progress("importing each plugin in a process of its own")
+        settings.progress("importing each plugin in its own process")
         starts = measure(each for each in manager.plugins.values() if settled.loads(*each.names))
     else:
         manager, starts = plugin_manager(checked=False), None
@@ -61,7 +63,7 @@ def _start_data(starts: list[Start]) -> dict[str, object]:
     return {
         "schema": "nnkit.plugins-time/1",
         "nnkit": __version__,
-        "plugins": [each.to_dict() for each in starts],
+        "plugins": [start.to_dict() for start in starts],
     }
 
 
@@ -70,22 +72,25 @@ def _start_text(starts: list[Start]) -> str:
 
     rows = [
         (
-            each.plugin, each.distribution, "?" if each.seconds is None else f"{each.seconds * 1000:.0f}",
-            str(each.modules), _remarks(each),
+            start.plugin,
+            start.distribution,
+            "?" if start.seconds is None else f"{start.seconds * 1000:.0f}",
+            str(start.modules),
+            _remarks(start),
         )
-        for each in starts
-    ]  # fmt: skip
+        for start in starts
+    ]
     return to_plain(
         Table(("plugin", "distribution", "ms", "modules", ""), rows, frozenset(["ms", "modules"]))
     )
 
 
 def _remarks(start: Start) -> str:
-    """Say what is wrong with a start."""
-    words = [f"imports {', '.join(start.heavy)}"] if start.heavy else []
-    words += ["slow"] if start.slow and start.seconds is not None else []
-    words += [f"fails: {start.error}"] if start.error else []
-    return "; ".join(words)
+    """Return what is wrong with a start."""
+    remarks = [f"imports {', '.join(start.heavy)}"] if start.heavy else []
+    remarks += ["slow"] if start.slow and start.seconds is not None else []
+    remarks += [f"fails: {start.error}"] if start.error else []
+    return "; ".join(remarks)
 
 
 def _data(manager: PluginManager) -> dict[str, object]:
@@ -105,14 +110,18 @@ def _data(manager: PluginManager) -> dict[str, object]:
                 "heavy": list(plugin.heavy),
                 "failures": [
                     {
-                        "stage": each.stage,
-                        "message": each.message,
-                        "hint": each.hint,
-                        "harmless": each.harmless,
+                        "stage": failure.stage,
+                        "message": failure.message,
+                        "hint": failure.hint,
+                        "harmless": failure.harmless,
                     }
-                    for each in _failures(manager, plugin)
+                    for failure in _failures(manager, plugin)
                 ],
-                "deprecations": [each.message for each in manager.deprecations if each.plugin == plugin.name],
+                "deprecations": [
+                    deprecation.message
+                    for deprecation in manager.deprecations
+                    if deprecation.plugin == plugin.name
+                ],
             }
             for plugin in manager.plugins.values()
         ],
@@ -125,11 +134,13 @@ def _text(manager: PluginManager, verbose: bool) -> str:
 
     rows = [
         (
-            plugin.name, f"{plugin.distribution} {plugin.version}", plugin.module,
+            plugin.name,
+            f"{plugin.distribution} {plugin.version}",
+            plugin.module,
             _state(plugin, _failures(manager, plugin)),
         )
         for plugin in manager.plugins.values()
-    ]  # fmt: skip
+    ]
     parts = [to_plain(Table(("plugin", "distribution", "module", "state"), rows))]
     for failure in manager.failures:
         parts.append(failure.line)
@@ -153,10 +164,18 @@ def _failures(manager: PluginManager, plugin: Plugin) -> list[Failure]:
 def _state(plugin: Plugin, failures: list[Failure]) -> str:
     if not plugin.enabled:
         return "switched off"
+    remarks = _contributions(plugin)
+    remarks += [f"imports {name}" for name in plugin.heavy[:1]]
+    remarks += ["slow to import"] if plugin.seconds >= SLOW else []
+    remarks += [f"{failure.verb}: {failure.stage}" for failure in failures[:1]]
+    return ", ".join(remarks)
+
+
+def _contributions(plugin: Plugin) -> list[str]:
+    """Return what a plugin adds: `2 architectures`, `format openvino`; the count also if it adds nothing."""
     count = len(plugin.architectures)
     others = [f"format {exporter.name}" for exporter in plugin.exporters]
     others += [f"executor {executor.name}" for executor in plugin.executors]
-    what = [f"{count} architecture{'' if count == 1 else 's'}", *others] if count or not others else others
-    what += [f"imports {name}" for name in plugin.heavy[:1]]
-    what += ["slow to import"] if plugin.seconds >= SLOW else []
-    return ", ".join([*what, *(f"{each.verb}: {each.stage}" for each in failures[:1])])
+    if others and not count:
+        return others
+    return [f"{count} architecture{'' if count == 1 else 's'}", *others]

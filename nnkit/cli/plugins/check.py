@@ -2,21 +2,24 @@
 
 import click
 
+from nnkit.cli.command import Command
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import VerificationFailed
 from nnkit.verbs.core_handlers import plugin_manager
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @click.argument("name", required=False)
 @click.option(
-    "--architecture", "architectures", multiple=True, metavar="ARCH", help="Only this one; may be repeated."
+    "--architecture",
+    "architectures",
+    multiple=True,
+    metavar="ARCH",
+    help="Check only this architecture (repeatable).",
 )
-@click.option(
-    "--check", "checks", multiple=True, metavar="CHECK", help="Run this check alone; may be repeated."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
+@click.option("--check", "checks", multiple=True, metavar="CHECK", help="Run only this check (repeatable).")
+@click.option("--json", "as_json", is_flag=True, help="Print the report cards as JSON.")
 @settings_options
 @click.pass_context
 def command(
@@ -26,21 +29,22 @@ def command(
     checks: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Check that a plugin keeps to what nnkit expects of it, and print a report card.
+    """Check a plugin against the conformance suite and print a report card.
 
     \b
-    nnkit plugins check                       every plugin that doesn't come with nnkit
-    nnkit plugins check mine                  a plugin, a distribution or an architecture
-    nnkit plugins check mine --check onnx     one check alone
+    nnkit plugins check                      every plugin not part of nnkit
+    nnkit plugins check mine                 a plugin, package or architecture
+    nnkit plugins check mine --check onnx    only one check
 
-    The same in pytest: subclass nnkit.testing.ArchitectureSuite.
+    To run the same checks in pytest, subclass nnkit.testing.ArchitectureSuite.
     """
+    from nnkit.authoring.conformance.rendering import as_text
     from nnkit.authoring.conformance.report import ConformanceReport
     from nnkit.authoring.conformance.running import candidates, checked, choose_checks
-    from nnkit.render.conformance import as_text
+    from nnkit.cli.help import summary_help
 
     settings = ctx.ensure_object(Settings)
-    chosen = candidates(plugin_manager(), name, architectures)
+    chosen = candidates(plugin_manager(), summary_help, name, architectures)
     cards = []
     for card in checked(chosen, choose_checks(checks), settings.progress, settings.explain):
         cards.append(card)
@@ -53,5 +57,5 @@ def command(
     failed = [check for check in results if check.status == "failed"]
     if failed:
         raise VerificationFailed(
-            f"{len(failed)} of {len(results)} checks failed", f"repeat one alone: {failed[0].repeat}"
+            f"{len(failed)} of {len(results)} checks failed", f"rerun one: {failed[0].repeat}"
         )

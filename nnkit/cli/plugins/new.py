@@ -5,37 +5,43 @@ from pathlib import Path
 
 import click
 
+from nnkit.cli.command import Command
 from nnkit.cli.output import print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import UsageProblem
 from nnkit.verbs.core_handlers import plugin_manager
 
 
-@click.command("new")
+@click.command("new", cls=Command)
 @click.argument("name")
 @click.option(
-    "--architecture", metavar="NAME", help="What its network is called: lower-case words and hyphens."
+    "--architecture", metavar="NAME", help="Name of its architecture: lower-case words and hyphens."
 )
-@click.option("--from", "code", metavar="FILE.py:CLASS", help="Begin with a module that you have.")
-@click.option("--input", "inputs", metavar="TEXT", multiple=True,
-              help='With --from: what its forward takes, "x: float32[batch, 3, 32, 32]".')  # fmt: skip
+@click.option("--from", "code", metavar="FILE.py:CLASS", help="Start from a module of your own.")
+@click.option(
+    "--input",
+    "inputs",
+    metavar="DECLARATION",
+    multiple=True,
+    help='With --from: declare an input, as in "x: float32[batch, 3, 32, 32]" (repeatable).',
+)
 @settings_options
 @click.pass_context
 def command(
     ctx: click.Context, name: str, architecture: str | None, code: str | None, inputs: tuple[str, ...]
 ) -> None:
-    """Write a plugin of your own to a new folder: complete, installable, with passing tests.
+    """Create a plugin in a new folder: complete, installable, with passing tests.
 
     \b
     nnkit plugins new mine --architecture my-net        ./nnkit-mine
-    nnkit plugins new mine --from net.py:Net --input "x: float32[batch, 3, 32, 32]"
+    nnkit plugins new mine --from net.py:Net --input "x: float32[batch, 3]"
     """
     from nnkit.authoring.scaffold.names import choose_names
     from nnkit.authoring.scaffold.project import fresh_project, refuse_existing, write_project
 
     settings = ctx.ensure_object(Settings)
     if inputs and not code:
-        raise UsageProblem("--input is for --from", "see: nnkit plugins new --help")
+        raise UsageProblem("--input needs --from FILE.py:CLASS", "see: nnkit plugins new --help")
     manager = plugin_manager()
     names = choose_names(name, architecture or _architecture_of(code), manager)
     folder = Path(names.distribution)
@@ -60,6 +66,6 @@ def command(
 def _architecture_of(code: str | None) -> str:
     """Return the name of the architecture for `file.py:MyNet`: `my-net`."""
     if not code:
-        raise UsageProblem("the plugin's architecture has no name", "give it one: --architecture my-net")
+        raise UsageProblem("the plugin's architecture needs a name", "for example: --architecture my-net")
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", code.rpartition(":")[2])
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from nnkit.cli.command import Command
 from nnkit.cli.output import print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.errors import NnkitError, UsageProblem
@@ -11,14 +12,14 @@ from nnkit.host.installing.tools import Place
 from nnkit.host.installing.wanted import removable
 
 
-@click.command("uninstall")
+@click.command("uninstall", cls=Command)
 @click.argument("name")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
-@click.option("--dry-run", is_flag=True, help="Print the command, and run nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask for confirmation.")
+@click.option("--dry-run", is_flag=True, help="Print the command without running it.")
 @settings_options
 @click.pass_context
 def command(ctx: click.Context, name: str, yes: bool, dry_run: bool) -> None:
-    """Remove a distribution of plugins, by its name or that of a plugin in it; a broken one too.
+    """Uninstall the distribution NAME, or the one with the plugin NAME, even if it is broken.
 
     \b
     nnkit plugins uninstall nnkit-mine
@@ -38,6 +39,8 @@ def command(ctx: click.Context, name: str, yes: bool, dry_run: bool) -> None:
 
 def _ask(distribution: str) -> None:
     if not sys.stdin.isatty():
-        raise UsageProblem(f"{distribution} is to be removed, and nobody is here to ask", "say yes: -y")
+        raise UsageProblem(
+            f"can't ask whether to remove {distribution}: stdin is not a terminal", "confirm with -y"
+        )
     if not click.confirm(f"Remove {distribution}?", err=True):
         raise NnkitError(f"{distribution} was not removed")

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from nnkit.contract.hookspecs import OPTIMIZERS, Host, SummaryRequest
+from nnkit.contract.requests import OPTIMIZERS, Host, SummaryRequest
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem, first_line
 from nnkit.models.building import build_module

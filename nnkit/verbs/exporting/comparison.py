@@ -1,4 +1,4 @@
-"""Two results of one output, compared."""
+"""Compare two results for the same output."""
 
 import torch
 from torch import Tensor
@@ -7,38 +7,54 @@ from nnkit.verbs.exporting.plan import Run
 from nnkit.verbs.exporting.report import Check, Weights
 from nnkit.verbs.exporting.tolerance import allowed, scale_of
 
-TINY = 1e-300
+# In place of a tolerance of 0, so that no difference is divided by 0.
+NEARLY_ZERO_TOLERANCE = 1e-300
 
 
 def compare(
     run: Run, name: str, result: Tensor, expected: Tensor, weights: Weights, rounding: float = 0.0
 ) -> Check:
-    """Judge one output. Integers must be equal; floats may differ by rounding, seen at their scale.
+    """Compare one output. Integers must be equal; floats may differ by rounding (see tolerance.py).
 
-    rounding: what may differ in any case.
+    rounding: a difference that is allowed in any case.
     """
     if expected.dtype == torch.float16 and result.dtype == torch.float32:
         result = result.half()  # a float16 model behind float32 outputs
     if result.shape != expected.shape or result.dtype != expected.dtype:
-        got, wanted = (f"{str(each.dtype)[6:]}{list(each.shape)}" for each in (result, expected))
-        return failed(run, name, f"is {got} where the module gives {wanted}", weights)
+        problem = f"is {_format_type(result)}, but the module returns {_format_type(expected)}"
+        return failed(run, name, problem, weights)
     if expected.numel() == 0:
         return Check(run.sizes, name, 0.0, 0.0, True, weights=weights)
     if not expected.is_floating_point():
         wrong = int((result != expected).sum())
         problem = f"differs in {wrong} elements" if wrong else ""
         return Check(run.sizes, name, float(wrong), 1.0, not wrong, problem, weights=weights)
-    # Infinities may be meant (what is masked); they must stand in the same places.
+    return _compare_floats(run, name, result, expected, weights, rounding)
+
+
+def _compare_floats(
+    run: Run, name: str, result: Tensor, expected: Tensor, weights: Weights, rounding: float
+) -> Check:
+    # An infinity may be intended (a masked score). It counts as equal to the same infinity only.
     apart = torch.where(result == expected, 0.0, (result.double() - expected.double()).abs())
     limit = allowed(expected).clamp_min(rounding)
-    # By the share of what is allowed; NaN is more than anything.
-    place = int((apart / limit.clamp_min(TINY)).nan_to_num(float("inf"), posinf=float("inf")).argmax())
-    diff, scale = float(apart.flatten()[place]), scale_of(expected)
+    # The worst element is the one that uses most of its tolerance. NaN is worse than any number.
+    used = (apart / limit.clamp_min(NEARLY_ZERO_TOLERANCE)).nan_to_num(float("inf"), posinf=float("inf"))
+    worst = used.argmax()
+    difference, scale = float(apart.flatten()[worst]), scale_of(expected)
     passed = bool((apart <= limit).all())
-    problem = "" if passed else f"differs by {diff:.3g} where its spread is {scale:.3g}"
-    where = tuple(int(each) for each in torch.unravel_index(torch.tensor(place), expected.shape))
-    tolerance, rounded = float(limit.flatten()[place]), bool(rounding)
-    return Check(run.sizes, name, diff, scale, passed, problem, tolerance, where, weights, rounded)
+    return Check(
+        run.sizes,
+        name,
+        difference,
+        scale,
+        passed,
+        "" if passed else f"differs by {difference:.3g}, where the spread of the output is {scale:.3g}",
+        tolerance=float(limit.flatten()[worst]),
+        where=tuple(int(index) for index in torch.unravel_index(worst, expected.shape)),
+        weights=weights,
+        rounded=bool(rounding),
+    )
 
 
 def failed(run: Run, output: str, problem: str, weights: Weights) -> Check:
@@ -46,6 +62,11 @@ def failed(run: Run, output: str, problem: str, weights: Weights) -> Check:
     return Check(run.sizes, output, float("inf"), 0.0, False, problem, weights=weights)
 
 
-def words(run: Run) -> str:
-    """Return the sizes of a run for a sentence."""
+def describe_sizes(run: Run) -> str:
+    """Return the sizes of a run as they appear in a message: `batch 2, time 8`."""
     return ", ".join(f"{name} {size}" for name, size in run.sizes.items()) or "the given inputs"
+
+
+def _format_type(tensor: Tensor) -> str:
+    """Return dtype and shape, as in `float32[2, 10]`."""
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"

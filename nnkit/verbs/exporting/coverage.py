@@ -1,13 +1,13 @@
 """Which parameters could make a proof fail, and weights with which nearly all of them can.
 
-A file is compared with its module by outputs. A weight that the outputs don't feel (behind a head or a
-gate that starts at zero, in a network whose signal has died out) may then be anything, and the
-comparison still holds. So the effect of each parameter is measured: by how much would an output
-change if the parameter were redrawn at its own scale? What has less effect than the comparison can see is
-not proven by it.
+A file is compared with its module by their outputs. A weight that no output depends on (behind a head or
+a gate that starts at zero, in a network whose signal has died out) could then hold anything, and the
+comparison would still pass. So the effect of each parameter is measured: by how much would an output change
+if the parameter were redrawn at its own scale? A parameter whose effect is smaller than what the comparison
+can see is not proven by it.
 
-Where that leaves something out, the graph is proven with other weights: constant tensors get noise, and
-the statistics of normalisations are measured, which brings signals of every depth back to unit scale.
+For those, the graph is also compared with perturbed weights: constant tensors get noise, and the statistics
+of normalizations are measured, which brings the signal at every depth back to unit scale.
 """
 
 import copy
@@ -27,19 +27,29 @@ from nnkit.verbs.exporting.calls import run_module
 from nnkit.verbs.exporting.copies import whole_copy_of
 from nnkit.verbs.exporting.tolerance import typical
 
-NOISE = 0.2  # of what was 0 or 1 throughout: enough to be seen, and a scale keeps its sign
-LOUDER = (1, 5, 25)  # times the noise, for what is still not seen
-TINY = 1e-30  # where an output is 0 throughout, whatever moves it shows
-REDRAWS = 4  # of a parameter, until an integer output changes
-VISIBLE = 3  # times what may be off, on average; a comparison looks at the largest difference
+# The noise on a parameter that was 0 or 1 throughout: enough to be seen, and a scale keeps its sign.
+NOISE = 0.2
+
+# The noise is multiplied by these, one after the other, on parameters that still show in no output.
+LOUDER = (1, 5, 25)
+
+# In place of a tolerance of 0, for an output that is 0 throughout: any change of it shows.
+TOLERANCE_OF_ZERO_OUTPUT = 1e-30
+
+# A parameter is redrawn up to this often, until an integer output changes.
+REDRAWS = 4
+
+# A parameter is seen if its effect is this many times the tolerance on average. The comparison looks at
+# the largest difference, which is larger than the average.
+VISIBLE = 3
 
 
 @dataclass(frozen=True)
 class Effects:
-    """The effect of each parameter on the outputs, in units of what may be off in an output.
+    """The effect of each parameter on the outputs, in units of the tolerance of an output.
 
-    A parameter that is the same number throughout has none: to leave a zero bias out changes nothing.
-    unused: those that forward doesn't read, or that no gradient comes back from.
+    A parameter that is the same number throughout has none: leaving out a zero bias changes nothing.
+    unused: the parameters that forward doesn't read, or that get no gradient.
     """
 
     effects: Mapping[str, float]
@@ -52,7 +62,7 @@ class Effects:
 
     @property
     def unseen(self) -> set[str]:
-        """The others."""
+        """The parameters that could be wrong without showing in a comparison."""
         return set(self.effects) - self.seen
 
 
@@ -61,34 +71,39 @@ def effects_of(
 ) -> Effects | None:
     """Measure the effect of every parameter by one backward pass, or return None where none is possible.
 
-    limits: what may be off in each output, None for one that has no gradient.
+    limits: the tolerance of each output, None for an output that has no gradient.
     """
-    whole = _in_float32(module)
-    parameters = dict(whole.named_parameters())
-    kind = next((each.dtype for each in parameters.values() if each.is_floating_point()), torch.float32)
-    inputs = tuple(each.to(kind) if each.is_floating_point() else each.clone() for each in inputs)
+    differentiated = _copy_in_float32(module)
+    dtype = next(
+        (parameter.dtype for parameter in differentiated.parameters() if parameter.is_floating_point()),
+        torch.float32,
+    )
+    inputs = tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor.clone() for tensor in inputs)
     parameters = {
         name: parameter
-        for name, parameter in parameters.items()
+        for name, parameter in differentiated.named_parameters()
         if parameter.is_floating_point() or parameter.is_complex()
     }
     for parameter in parameters.values():
         parameter.requires_grad_(True)
     try:
         with torch.enable_grad():
-            projection = _projection(map(in_reals, tensors_in(call(whole, input_names, inputs))), limits)
+            outputs = tensors_in(call(differentiated, input_names, inputs))
+            projection = _projection(map(in_reals, outputs), limits)
             if projection is None:
                 return None
             gradients = torch.autograd.grad(projection, list(parameters.values()), allow_unused=True)
     except (RuntimeError, NotImplementedError):  # something in forward has no gradient
         return None
-    found = dict(zip(parameters, gradients, strict=True))
-    silent = [name for name, gradient in found.items() if gradient is None]
-    effects = {
-        name: _effect(parameters[name], gradient) for name, gradient in found.items() if gradient is not None
-    }
-    effects |= _effects_on_integers(whole, input_names, inputs, silent)
-    return Effects(effects, tuple(name for name in silent if name not in effects))
+    effects: dict[str, float] = {}
+    without_gradient: list[str] = []
+    for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
+        if gradient is None:
+            without_gradient.append(name)
+        else:
+            effects[name] = _effect(parameter, gradient)
+    effects |= _effects_on_integers(differentiated, input_names, inputs, without_gradient)
+    return Effects(effects, tuple(name for name in without_gradient if name not in effects))
 
 
 def _effects_on_integers(
@@ -96,16 +111,17 @@ def _effects_on_integers(
 ) -> dict[str, float]:
     """Return the effect of those parameters that change an integer output, which has no gradient."""
 
-    def integers(other: nn.Module) -> list[Tensor]:
-        return [each for each in run_module(other, input_names, inputs) if not each.is_floating_point()]
+    def integer_outputs(module: nn.Module) -> list[Tensor]:
+        outputs = run_module(module, input_names, inputs)
+        return [output for output in outputs if not output.is_floating_point()]
 
-    before = integers(module) if names else []
+    before = integer_outputs(module) if names else []
     if not before:
         return {}
     parameters, effects = dict(module.named_parameters()), {}
     for name, seed in product(names, range(REDRAWS)):
         if name not in effects:
-            after = integers(redrawn(module, [name], seed))
+            after = integer_outputs(redrawn(module, [name], seed))
             if any(not torch.equal(*pair) for pair in zip(before, after, strict=True)):
                 effects[name] = 0.0 if is_constant(parameters[name]) else math.inf
     return effects
@@ -123,13 +139,15 @@ def redrawn(module: nn.Module, names: Sequence[str], seed: int = 0) -> nn.Module
     return other
 
 
-def _in_float32(module: nn.Module) -> nn.Module:
-    whole = whole_copy_of(module)
-    return whole if any(each.dtype == torch.float64 for each in whole.parameters()) else whole.float()
+def _copy_in_float32(module: nn.Module) -> nn.Module:
+    """Return a copy of its own in float32, or in float64 where the module has such parameters."""
+    other = whole_copy_of(module)
+    dtypes = {parameter.dtype for parameter in other.parameters()}
+    return other if torch.float64 in dtypes else other.float()
 
 
 def _projection(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Tensor | None:
-    """Return a sum over all outputs with random weights; it moves by 1 where an output moves by its limit."""
+    """Return a random weighted sum of all outputs, which moves by 1 when an output moves by its limit."""
     generator = torch.Generator().manual_seed(0)
     total = None
     for output, limit in zip(outputs, limits, strict=True):
@@ -137,7 +155,8 @@ def _projection(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Te
             continue
         values = output[core_of(output)]
         weights = torch.randn(values.shape, generator=generator).to(values)
-        part = (values * weights).sum() / (max(limit, TINY) * max(values.numel(), 1) ** 0.5)
+        scale = max(limit, TOLERANCE_OF_ZERO_OUTPUT) * max(values.numel(), 1) ** 0.5
+        part = (values * weights).sum() / scale
         total = part if total is None else total + part
     return total
 
@@ -150,7 +169,7 @@ def _effect(parameter: Tensor, gradient: Tensor) -> float:
 
 
 def is_constant(tensor: Tensor) -> bool:
-    """Whether a tensor of several elements is one number throughout; a single one is where it is 0 or 1."""
+    """Whether all elements of a tensor are the same number; a single element counts if it is 0 or 1."""
     if tensor.numel() == 1:
         return tensor.item() in (0, 1)
     return tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())
@@ -162,38 +181,44 @@ def perturbed(
     samples: Sequence[Inputs],
     names: set[str] | None = None,
 ) -> nn.Module | None:
-    """Return a copy of `module` whose outputs feel its weights, or None where none is found.
+    """Return a copy of `module` whose outputs depend on its weights, or None where none is found.
 
-    Constant parameters get noise; batch normalisations get the statistics that they meet on `samples`;
-    then what a comparison still can't see gets noise as well, and more of it.
-    names: of the parameters and buffers that may change, None for all.
+    Constant parameters get noise; batch normalizations get the statistics that they see on `samples`;
+    then parameters that a comparison still can't see get noise as well, and more of it.
+    names: the parameters and buffers that may change, None for all.
     """
     if not any(True for _ in module.parameters()):
         return None
-    constant = {name for name, each in module.named_parameters() if is_constant(each)}
-    best = _stirred(module, constant, NOISE, input_names, samples, names)
+    constant = {name for name, parameter in module.named_parameters() if is_constant(parameter)}
+    best = _with_noise(module, constant, NOISE, input_names, samples, names)
     if best is None:
-        best = _stirred(module, constant, NOISE / 10, input_names, samples, names)
-    if best is None:
-        return None
+        best = _with_noise(module, constant, NOISE / 10, input_names, samples, names)
+    if best is None or _is_in_half_precision(module):  # what louder noise shows, coarse rounding hides
+        return best
     unseen = _unseen(best, input_names, samples[0])
-    half = any(each.dtype in (torch.float16, torch.bfloat16) for each in module.parameters())
-    for louder in () if half else LOUDER:  # what louder noise shows, coarse rounding hides
+    for factor in LOUDER:
         if not unseen:
             break
-        other = _stirred(best, unseen, NOISE * louder, input_names, samples, names)
-        if other is not None and len(left := _unseen(other, input_names, samples[0])) < len(unseen):
-            best, unseen = other, left
+        louder = _with_noise(best, unseen, NOISE * factor, input_names, samples, names)
+        if louder is None:
+            continue
+        still_unseen = _unseen(louder, input_names, samples[0])
+        if len(still_unseen) < len(unseen):
+            best, unseen = louder, still_unseen
     return best
 
 
+def _is_in_half_precision(module: nn.Module) -> bool:
+    return any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in module.parameters())
+
+
 def _unseen(module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> set[str]:
-    limits = [typical(each) for each in run_module(module, input_names, inputs)]
+    limits = [typical(output) for output in run_module(module, input_names, inputs)]
     effects = effects_of(module, input_names, inputs, limits)
     return effects.unseen if effects else set()
 
 
-def _stirred(
+def _with_noise(
     module: nn.Module,
     noisy: set[str],
     noise: float,
@@ -209,37 +234,38 @@ def _stirred(
             if name in noisy and (names is None or name in names) and parameter.is_floating_point():
                 drawn = torch.randn(parameter.shape, generator=generator).to(parameter)
                 fan_in = parameter.numel() // parameter.shape[0] if parameter.ndim > 1 else 1
-                # Of a matrix: as much as keeps the spread of what it multiplies.
+                # A matrix gets noise that keeps the spread of what it multiplies.
                 parameter.add_(drawn * (noise if fan_in == 1 else noise / NOISE * fan_in**-0.5))
     _calibrate(other, input_names, samples, names)
     outputs = run_module(other, input_names, samples[0])
-    bad = any(each.isnan().any() for each in outputs if each.is_floating_point())
-    return None if bad else other
+    has_nan = any(output.isnan().any() for output in outputs if output.is_floating_point())
+    return None if has_nan else other
 
 
 def _calibrate(
     module: nn.Module, input_names: Sequence[str], samples: Iterable[Inputs], names: set[str] | None
 ) -> None:
-    """Let each normalisation take the mean of the statistics of all samples."""
+    """Set the statistics of each batch normalization to their mean over all samples."""
     norms = [
-        (name, each)
-        for name, each in module.named_modules()
-        if isinstance(each, _NormBase) and each.running_mean is not None
+        layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, _NormBase)
+        and layer.running_mean is not None
+        and (names is None or f"{name}.running_mean" in names)
     ]
-    norms = [(name, each) for name, each in norms if names is None or f"{name}.running_mean" in names]
     if not norms:
         return
-    before = [(each, each.momentum, each.training, copy.deepcopy(each.state_dict())) for _, each in norms]
-    for each, *_ in before:
-        each.momentum = None
-        each.reset_running_stats()
-        each.train()
+    before = [(norm.momentum, norm.training, copy.deepcopy(norm.state_dict())) for norm in norms]
+    for norm in norms:
+        norm.momentum = None
+        norm.reset_running_stats()
+        norm.train()
     try:
         for sample in samples:
             evaluate(module, input_names, sample)
-    except (RuntimeError, ValueError):  # one value per channel has no spread
-        for each, _, _, state in before:
-            each.load_state_dict(state)
-    for each, momentum, training, _ in before:
-        each.momentum = momentum
-        each.train(training)
+    except (RuntimeError, ValueError):  # a single value per channel has no spread
+        for norm, (_, _, state) in zip(norms, before, strict=True):
+            norm.load_state_dict(state)
+    for norm, (momentum, training, _) in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.train(training)

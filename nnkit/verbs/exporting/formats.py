@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nnkit.contract.hookspecs import Exporter, ExportOptions, Host, WriteRequest
 from nnkit.contract.loading import load, missing
+from nnkit.contract.requests import Exporter, ExportOptions, Host, WriteRequest
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean, first_line
 from nnkit.models import metadata
 from nnkit.models.sampling import Inputs

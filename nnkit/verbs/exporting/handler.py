@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nnkit.contract.hookspecs import Exporter, ExportRequest
+from nnkit.contract.requests import Exporter, ExportRequest
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.models.building import build_module
 from nnkit.models.devices import find_device

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from nnkit import __version__
-from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.models.tensors import registered

@@ -10,6 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.axes import size_of
 from nnkit.errors import VerificationFailed, first_line
 from nnkit.models import external_data, metadata
@@ -48,10 +49,10 @@ if TYPE_CHECKING:
 
 
 class OnnxFile:
-    """A file that says it is the module of a plan.
+    """A file that claims to be the module of a plan.
 
-    exact: whether every initializer that has the name of a parameter or buffer must be it, bit for bit,
-    as in files that nnkit wrote; in others the values are looked for under any name.
+    exact: whether every initializer with the name of a parameter or buffer must equal it bit for bit, as in
+    files that nnkit wrote. In other files the values are searched for under any name.
     """
 
     def __init__(self, path: Path, module: nn.Module, plan: Plan, exact: bool = True) -> None:
@@ -59,91 +60,108 @@ class OnnxFile:
         self._model = load(path) if exact else constants_as_initializers(load(path))
         external_data.files_of(path, self._model)
         self._module = module
-        # Of a file that nnkit wrote: the tensors of the module, by what they are called in it.
-        self._named = {plan.initializer_name(name): name for name in registered(module)}
+        # The names of the module's tensors, by the names that nnkit gives them in a file.
+        self._names_by_initializer = {plan.initializer_name(name): name for name in registered(module)}
 
     # What it declares
 
     @property
     def opset(self) -> int | None:
-        """Of the standard operators."""
-        return next((each.version for each in self._model.opset_import if not each.domain), None)
+        """The version of the standard operators."""
+        return next((entry.version for entry in self._model.opset_import if not entry.domain), None)
 
     def check_signature(self, opset: int | None = None) -> None:
-        """Raise VerificationFailed for a lost or renamed input or output, a fixed axis or another opset."""
+        """Raise VerificationFailed for a lost or renamed input or output, a fixed axis or a wrong opset."""
         graph = self._model.graph
         if opset is not None and self.opset != opset:
-            raise self._wrong(f"it has opset {self.opset}, and {opset} was asked for")
-        for kind, there, declared in (
-            ("input", ports_of(graph), self._plan.inputs),
-            ("output", graph.output, self._plan.outputs),
-        ):
-            if [each.name for each in there] != [each.name for each in declared]:
-                found, wanted = (", ".join(each.name for each in group) for group in (there, declared))
-                raise self._wrong(f"its {kind}s are {found or 'none'}, where {wanted} are declared")
-            for port, tensor in zip(there, declared, strict=True):
-                # A complex tensor has its real and imaginary parts on an axis of its own.
-                parts = (2,) if tensor.dtype.startswith("complex") else ()
-                self._check_axes(kind, port, (*tensor.shape, *parts))
+            raise self._not_the_model(f"it has opset {self.opset}, but {opset} was requested")
+        self._check_ports("input", ports_of(graph), self._plan.inputs)
+        self._check_ports("output", graph.output, self._plan.outputs)
+
+    def _check_ports(
+        self, kind: str, ports: "Sequence[ValueInfoProto]", declared: Sequence[TensorSpec]
+    ) -> None:
+        """Check the inputs or the outputs; kind: which of them, for messages."""
+        names, wanted = [port.name for port in ports], [tensor.name for tensor in declared]
+        if names != wanted:
+            raise self._not_the_model(
+                f"its {kind}s are {', '.join(names) or 'none'}, but {', '.join(wanted)} are declared"
+            )
+        for port, tensor in zip(ports, declared, strict=True):
+            # A complex tensor has its real and imaginary parts on an axis of its own.
+            parts = (2,) if tensor.dtype.startswith("complex") else ()
+            self._check_axes(kind, port, (*tensor.shape, *parts))
 
     def _check_axes(self, kind: str, port: "ValueInfoProto", declared: tuple[int | str, ...]) -> None:
-        axes = axes_of(port)
-        if declared and len(axes) != len(declared):
-            raise self._wrong(f"{kind} {port.name!r} has {len(axes)} axes, {len(declared)} are declared")
-        for place, (axis, name) in enumerate(zip(axes, declared, strict=False)):
-            if name in self._plan.dims and axis != name:
-                raise self._wrong(f"axis {place} of {kind} {port.name!r} is {axis!r}, not the dim {name!r}")
-            if isinstance(axis, int) and self._plan.is_free(name):
-                raise self._wrong(f"axis {place} of {kind} {port.name!r} is {axis} always, not {name}")
+        sizes = axes_of(port)
+        if declared and len(sizes) != len(declared):
+            raise self._not_the_model(
+                f"{kind} {port.name!r} has {len(sizes)} axes, but {len(declared)} are declared"
+            )
+        for axis, (size, name) in enumerate(zip(sizes, declared, strict=False)):
+            where = f"axis {axis} of {kind} {port.name!r}"
+            if name in self._plan.dims and size != name:
+                raise self._not_the_model(f"{where} is {size!r}, not the dim {name!r}")
+            if isinstance(size, int) and self._plan.is_free(name):
+                raise self._not_the_model(f"{where} is always {size}, not {name}")
 
     def shape_problem(self, run: Run, results: list[Tensor]) -> tuple[str, str] | None:
-        """Return the output that has another shape than the file declares, and how."""
-        ports = {each.name: each for each in self._model.graph.output}
+        """Return an output whose shape is not the one that the file declares, and the problem, or None."""
+        ports = {port.name: port for port in self._model.graph.output}
         for name, result in zip(self._plan.output_names, results, strict=True):
-            port = ports[name]
-            for place, (axis, size) in enumerate(zip(axes_of(port), result.shape, strict=False)):
-                declared = evaluate(axis, run.sizes) if isinstance(axis, str) else axis
-                if declared is not None and declared != size:
-                    return port.name, f"is declared with {axis} on axis {place} and has {size}"
+            for axis, (size, actual) in enumerate(zip(axes_of(ports[name]), result.shape, strict=False)):
+                declared = evaluate(size, run.sizes) if isinstance(size, str) else size
+                if declared is not None and declared != actual:
+                    return name, f"is declared with {size} on axis {axis} but has {actual}"
         return None
 
     @property
     def mismatch(self) -> str:
-        """In words, that the file and the values beside it were not written together."""
+        """A sentence if the file and the values beside it were not written together, otherwise empty."""
         return external_data.mismatch(self._path, self._model)
 
-    def _wrong(self, problem: str, hint: str = "") -> VerificationFailed:
+    def _not_the_model(self, problem: str, hint: str = "") -> VerificationFailed:
         return VerificationFailed(f"{self.name} is not the model: {problem}", hint)
 
     # Which weights it holds
 
     def equal(self, module: nn.Module) -> tuple[int, int]:
-        """Return how many of the initializers are tensors of the module; all that bear such a name are.
+        """Return how many of the initializers are tensors of the module, and how many should be.
 
-        Raises VerificationFailed where one has other values.
+        Raises VerificationFailed where one has different values.
         """
         if not self._exact:
             if self._identified.wrong:
-                raise self._wrong(f"{self._identified.wrong[0]} has other values than the module")
-            return (len(self._identified.known),) * 2
+                raise self._not_the_model(f"{self._identified.wrong[0]} has other values than the module")
+            count = len(self._identified.known)
+            return count, count
         tensors = registered(module)
-        named = [each for each in self._model.graph.initializer if each.name in self._named]
-        for initializer in named:
-            if not same_bits(self._values(initializer), as_array(tensors[self._named[initializer.name]])):
-                raise self._wrong(f"{initializer.name} has other values than the module", self.mismatch)
-        return len(named), len(named)
+        for initializer in self._named_initializers:
+            tensor = tensors[self._names_by_initializer[initializer.name]]
+            if not same_bits(self._values(initializer), as_array(tensor)):
+                raise self._not_the_model(
+                    f"{initializer.name} has other values than the module", self.mismatch
+                )
+        count = len(self._named_initializers)
+        return count, count
+
+    @property
+    def _named_initializers(self) -> "list[TensorProto]":
+        """The initializers with the name of a tensor of the module."""
+        initializers = self._model.graph.initializer
+        return [initializer for initializer in initializers if initializer.name in self._names_by_initializer]
 
     @property
     def replaceable(self) -> set[str] | None:
-        """The tensors of the module that other values can be given for; all, where all are to be there."""
+        """The tensors of the module that can be given other values; None where all can."""
         return None if self._exact else self.weights
 
     @cached_property
     def sources(self) -> Mapping[str, Source]:
-        """For each initializer that is a tensor of the module, which."""
+        """For each initializer that comes from tensors of the module, how it is computed from them."""
         if self._exact:
-            names = [each.name for each in self._model.graph.initializer if each.name in self._named]
-            return {name: same_as(self._named[name]) for name in names}
+            names = [initializer.name for initializer in self._named_initializers]
+            return {name: same_as(self._names_by_initializer[name]) for name in names}
         return self._identified.sources
 
     @cached_property
@@ -156,33 +174,35 @@ class OnnxFile:
 
         return identify(self._model.graph, self._values, self._module, folds)
 
-    def unfelt(self, module: nn.Module, names: Sequence[str]) -> list[str]:
+    def without_effect(self, module: nn.Module, names: Sequence[str]) -> list[str]:
         """Return those of the initializers that no output depends on, with the weights of `module`."""
-        weights = self._weights_of(module) | {
-            each.name: self._values(each) for each in self._model.graph.initializer if each.name in names
-        }
-        runner = OnnxRuntime(self._opened(weights).SerializeToString(), weights, self._plan.names, HARMLESS)
+        weights = self._weights_of(module)
+        for initializer in self._model.graph.initializer:
+            if initializer.name in names:
+                weights[initializer.name] = self._values(initializer)
+        model = self._with_inputs_for(weights).SerializeToString()
+        runner = OnnxRuntime(model, weights, self._plan.names, HARMLESS)
         before = runner(self._plan.traced)
 
-        def is_felt(name: str) -> bool:
+        def has_effect(name: str) -> bool:
             try:
                 after = runner.given(name, altered(weights[name]))(self._plan.traced)
             except Refused:
                 return True
             return any(_differ(*pair) for pair in zip(before, after, strict=True))
 
-        return [name for name in names if not is_felt(name)]
+        return [name for name in names if not has_effect(name)]
 
     @property
     def unknown(self) -> list[str]:
-        """The initializers that are none of the module's tensors, so that only an output can show them."""
+        """The initializers that were not found in the module, so that only an output can prove them."""
         return [] if self._exact else self._identified.unknown
 
     def _values(self, initializer: "TensorProto") -> Array:
         try:
             return onnx.numpy_helper.to_array(initializer, base_dir=str(self._path.parent))
         except (ValueError, TypeError, KeyError, OSError, onnx.checker.ValidationError) as error:
-            raise self._wrong(
+            raise self._not_the_model(
                 f"the values of {initializer.name!r} can't be read: {first_line(error)}"
             ) from error
 
@@ -193,27 +213,27 @@ class OnnxFile:
         return self._run(self._path)
 
     def with_weights(self, module: nn.Module) -> Runner:
-        """Run its graph with the weights as inputs, and give it those of `module`."""
+        """Run its graph with the weights as inputs, and pass those of `module`."""
         weights = self._weights_of(module)
-        return self._run(self._opened(weights).SerializeToString(), weights)
+        return self._run(self._with_inputs_for(weights).SerializeToString(), weights)
 
     def _weights_of(self, module: nn.Module) -> dict[str, Array]:
-        """Return the values that the initializers have for `module`, of those that are computed from it."""
+        """Return the values of the initializers that come from tensors of the module, for `module`."""
         tensors = registered(module)
         return {name: source.value(tensors) for name, source in self.sources.items()}
 
-    def _opened(self, names: Collection[str]) -> "ModelProto":
-        """Return the model with the initializers of these names as inputs."""
+    def _with_inputs_for(self, names: Collection[str]) -> "ModelProto":
+        """Return the model with inputs in place of the initializers of these names."""
         opened = onnx.ModelProto()
         opened.CopyFrom(self._model)
         graph = opened.graph
-        constants = [each for each in graph.initializer if each.name not in names]
-        already = {each.name for each in graph.input}
-        graph.input.extend(
-            onnx.helper.make_tensor_value_info(each.name, each.data_type, list(each.dims))
-            for each in graph.initializer
-            if each.name in names and each.name not in already
-        )
+        constants = [initializer for initializer in graph.initializer if initializer.name not in names]
+        input_names = {port.name for port in graph.input}
+        for initializer in graph.initializer:
+            if initializer.name in names and initializer.name not in input_names:
+                shape = list(initializer.dims)
+                port = onnx.helper.make_tensor_value_info(initializer.name, initializer.data_type, shape)
+                graph.input.append(port)
         for constant in constants:
             if onnx.external_data_helper.uses_external_data(constant):
                 onnx.external_data_helper.load_external_data_for_tensor(constant, str(self._path.parent))
@@ -224,13 +244,13 @@ class OnnxFile:
         return opened
 
     def filled(self, module: nn.Module) -> "ModelProto":
-        """Return the model with the weights of another module, in the file itself."""
+        """Return the model with the weights of a different module, in the file itself."""
         tensors, model = registered(module), onnx.ModelProto()
         model.CopyFrom(self._model)
-        for place, initializer in enumerate(model.graph.initializer):
+        for initializer in model.graph.initializer:
             if source := self.sources.get(initializer.name):
                 value = source.value(tensors)
-                model.graph.initializer[place].CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
+                initializer.CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
         return model
 
     @property
@@ -245,19 +265,16 @@ class OnnxFile:
 
     def stored(self) -> dict[str, Tensor]:
         """Return the weights in the file, by their names in the module."""
-        own = registered(self._module)
-        found = {
-            self._named[each.name]: as_tensor(self._values(each))
-            for each in self._model.graph.initializer
-            if each.name in self._named
-        }
-        return {
-            name: torch.view_as_complex(tensor) if own[name].is_complex() else tensor
-            for name, tensor in found.items()
-        }
+        tensors = registered(self._module)
+        stored = {}
+        for initializer in self._named_initializers:
+            name = self._names_by_initializer[initializer.name]
+            tensor = as_tensor(self._values(initializer))
+            stored[name] = torch.view_as_complex(tensor) if tensors[name].is_complex() else tensor
+        return stored
 
     def _run(self, model: Path | bytes, weights: Mapping[str, Array] | None = None) -> Runner:
-        """Run a model in ONNX Runtime; or where that lacks its dtype, in the reference evaluator."""
+        """Run a model in ONNX Runtime, or in the reference evaluator where that lacks the dtype."""
         if self._may_crash:
             check_loadable(self._path)
         try:
@@ -269,21 +286,21 @@ class OnnxFile:
                 why = f"ONNX Runtime has no {self._plan.dtype} for it"
                 return Evaluator(model, weights, self._plan.names, why)
             except Refused as error:
-                raise Refused(f"{refused}; nor by the reference evaluator of onnx: {error}") from error
+                raise Refused(f"{refused}; the reference evaluator of onnx fails too: {error}") from error
 
     @cached_property
     def _may_crash(self) -> bool:
-        """Whether it has a loop in float16, on which ONNX Runtime 1.32 takes the whole process down."""
+        """Whether it has a loop in float16, on which ONNX Runtime 1.32 crashes the whole process."""
         return self._plan.dtype == "float16" and any(
             node.op_type in ("Loop", "Scan", "If") for node in self._model.graph.node
         )
 
 
 class OptimizedFile(OnnxFile):
-    """A file that ONNX Runtime has optimised; `plain` is what it was made from.
+    """A file that ONNX Runtime has optimized; `plain` is the file before.
 
-    The optimiser folds weights into each other, so they can't be compared one by one. It is proven on
-    other weights: what it makes of the plain file with them must be the same graph, and be right.
+    The optimizer folds weights into each other, so they can't be compared one by one. The file is proven
+    with other weights: the plain file with them must be optimized to the same graph, which must be right.
     """
 
     def __init__(self, path: Path, module: nn.Module, plan: Plan, plain: OnnxFile) -> None:
@@ -291,12 +308,12 @@ class OptimizedFile(OnnxFile):
         self._plain = plain
 
     def equal(self, module: nn.Module) -> tuple[int, int]:
-        """Compare the weights that the optimiser was given."""
+        """Compare the weights of the plain file."""
         return self._plain.equal(module)
 
     @property
     def replaceable(self) -> set[str] | None:
-        """All that the plain file has."""
+        """The tensors that can be replaced in the plain file."""
         return self._plain.replaceable
 
     @property
@@ -305,7 +322,7 @@ class OptimizedFile(OnnxFile):
         return self._plain.weights
 
     def with_weights(self, module: nn.Module) -> Runner:
-        """Optimise the plain file with other weights, and run what comes out."""
+        """Optimize the plain file with other weights, and run the result."""
         from nnkit.verbs.exporting.onnx import optimize_file
 
         with tempfile.TemporaryDirectory() as folder:
@@ -313,14 +330,14 @@ class OptimizedFile(OnnxFile):
             onnx.save(self._plain.filled(module), other)
             optimize_file(other, optimized)
             if _structure(load(optimized)) != _structure(self._model):
-                raise self._wrong("the optimiser makes another graph of it with other weights")
+                raise self._not_the_model("with other weights the optimizer makes a different graph of it")
             return self._run(optimized)
 
 
 def stamp_onnx(path: Path, plan: Plan, module: nn.Module, file: OnnxFile, proof: Proof | None) -> None:
     """Append the ModelSpec, the versions, the digest of the weights and the proof to a file.
 
-    A protobuf message that follows another in a file is merged into it. So the bytes that were proven
+    A protobuf message that follows a message in a file is merged into it. So the bytes that were proven
     stay as they are.
     """
     tensors = registered(module)
@@ -341,20 +358,20 @@ def stamp_onnx(path: Path, plan: Plan, module: nn.Module, file: OnnxFile, proof:
 def load(path: Path) -> "ModelProto":
     """Return the model in a file, its external weights left where they are.
 
-    Raises VerificationFailed for what is no ONNX model.
+    Raises VerificationFailed for a file that is not an ONNX model.
     """
     from google.protobuf.message import DecodeError
 
     try:
         return onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
-        raise VerificationFailed(f"{path.name} is no ONNX model: {error}", "export it again") from error
+        raise VerificationFailed(f"{path.name} is not an ONNX model: {error}", "export it again") from error
 
 
 def ports_of(graph: "GraphProto") -> "list[ValueInfoProto]":
-    """Return the inputs of a graph that are no weights."""
-    weights = {each.name for each in graph.initializer}
-    return [each for each in graph.input if each.name not in weights]
+    """Return the inputs of a graph that are not weights."""
+    weights = {initializer.name for initializer in graph.initializer}
+    return [port for port in graph.input if port.name not in weights]
 
 
 def axes_of(port: "ValueInfoProto") -> list[int | str]:
@@ -364,7 +381,7 @@ def axes_of(port: "ValueInfoProto") -> list[int | str]:
 
 
 def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
-    """Return what `2*height - 1` is, or None for names and functions that aren't known."""
+    """Return the value of `2*height - 1`, or None where a name or function in it is unknown."""
     try:
         return size_of(expression, sizes)
     except (KeyError, ValueError):
@@ -372,16 +389,16 @@ def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
 
 
 def _structure(model: "ModelProto") -> list[object]:
-    """Return what of a graph doesn't depend on the values of its weights."""
+    """Return the part of a graph that doesn't depend on the values of its weights."""
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
-    weights = [(each.name, each.data_type, tuple(each.dims)) for each in graph.initializer]
+    weights = [(tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in graph.initializer]
     del graph.initializer[:]
     return [weights, graph.SerializeToString(deterministic=True)]
 
 
 def _differ(before: Tensor, after: Tensor) -> bool:
-    """Whether an output changed by more than rounding, or to or from what is no number."""
+    """Whether an output changed by more than rounding, or to or from NaN or infinity."""
     if before.shape != after.shape or not before.is_floating_point():
         return not torch.equal(before, after)
     return not same(after, before)

@@ -1,4 +1,4 @@
-"""What of a model is exported: its inputs and outputs by name, which dims stay free, and on what it runs."""
+"""What to export: the inputs and outputs by name, the dims that stay free, and the runs that prove it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from nnkit.contract.architecture import Dim, TensorSpec
 from nnkit.contract.axes import names_in
-from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec
+from nnkit.contract.wording import plural
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.models.outputs import declarations_of
 from nnkit.models.precision import main_dtype
@@ -26,7 +27,10 @@ Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Inputs, and the size that each dim has in them. why: the guard that these sizes break, if any."""
+    """Inputs, and the size that each dim has in them.
+
+    why: the condition of torch's that these sizes break, if any.
+    """
 
     sizes: Mapping[str, int]
     inputs: Inputs
@@ -37,10 +41,10 @@ class Run:
 class Plan:
     """What is exported, and the runs that prove it.
 
-    dtype: that most of the weights have. dims: those that stay free. runs: the first has the inputs to trace
-    with; the second has the same sizes and other values, if there are any; then come other sizes. given:
+    dtype: the dtype of most weights. dims: the dims that stay free. runs: the first has the inputs to trace
+    with; the second has other values at the same sizes, where possible; the rest have other sizes. given:
     whether the inputs came with the request, so that none can be drawn at further sizes. assumed: what was
-    found of the inputs by running the module, a sentence each.
+    found out about the inputs by running the module, one sentence each.
     """
 
     spec: ModelSpec
@@ -54,17 +58,21 @@ class Plan:
     assumed: tuple[str, ...] = ()
 
     def draw(self, sizes: Mapping[str, int], why: str = "", seed: int = 0) -> Run:
-        """Return a run at other sizes of some dims, the others small; another `seed` gives other values."""
-        every = self.spec.architecture.dims_for(self.spec.config)
-        fixed = {name: self.spec.sizes[name] for name in every if name not in self.dims}
+        """Return a run at given sizes of some dims, with small sizes for the others.
+
+        seed: added to the seed of the spec, so that a different one gives different values.
+        """
+        all_dims = self.spec.architecture.dims_for(self.spec.config)
+        fixed = {name: self.spec.sizes[name] for name in all_dims if name not in self.dims}
         sizes = {**fixed, **completed(self.dims, sizes)}
         inputs = sample_inputs(self.spec, sizes=sizes, seed=self.spec.seed + seed)
-        return Run({name: sizes[name] for name in every}, tuple(each.to(self.device) for each in inputs), why)
+        return Run({name: sizes[name] for name in all_dims}, _moved(inputs, self.device), why)
 
     @property
     def traced(self) -> Inputs:
         """The inputs to trace with."""
-        return self.runs[0].inputs
+        first, *_ = self.runs
+        return first.inputs
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -77,11 +85,11 @@ class Plan:
     def bind(
         self, module: nn.Module, tensors: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Return what forward of `module` takes by position and by name, for inputs in declared order."""
+        """Return the positional and the keyword arguments of forward, for inputs in declared order."""
         return bind(module, self.spec.input_names, tensors)
 
     def run(self, module: nn.Module, tensors: Inputs) -> list[Tensor]:
-        """Return the tensors that `module` gives for inputs in declared order."""
+        """Return the tensors that `module` returns for inputs in declared order."""
         return run_module(module, self.spec.input_names, tensors)
 
     @property
@@ -90,7 +98,7 @@ class Plan:
         return self.input_names, self.output_names
 
     def initializer_name(self, name: str) -> str:
-        """Return what a tensor of the module is called in a file: inputs and outputs keep their names."""
+        """Return a tensor's name in a file; `_` is added where an input or output has the name."""
         taken = {*self.input_names, *self.output_names}
         while name in taken:
             name += "_"
@@ -104,15 +112,11 @@ class Plan:
     @property
     def dynamic(self) -> tuple[dict[int, str] | None, ...]:
         """For each input, axis -> the name of the dim that stays free on it."""
-        return tuple(
-            {
-                axis: name
-                for axis, name in enumerate(tensor.shape)
-                if isinstance(name, str) and name in self.dims
-            }
-            or None
-            for tensor in self.inputs
-        )
+        return tuple(self._free_axes(tensor) or None for tensor in self.inputs)
+
+    def _free_axes(self, tensor: TensorSpec) -> dict[int, str]:
+        axes = enumerate(tensor.shape)
+        return {axis: name for axis, name in axes if isinstance(name, str) and name in self.dims}
 
 
 def make_plan(
@@ -124,28 +128,36 @@ def make_plan(
 ) -> Plan:
     """Return the plan for `module`, which is run once to see what it returns.
 
-    given: example inputs, in the place of random ones. Raises UsageProblem for names that can't be.
+    given: example inputs, used instead of random ones. Raises UsageProblem for names that can't be used.
     """
-    every = spec.architecture.dims_for(spec.config)
-    _check_fixed(spec, options, every)
-    free = {} if options.static else {name: dim for name, dim in every.items() if name not in options.fixed}
+    all_dims = spec.architecture.dims_for(spec.config)
+    _check_fixed(spec, options, all_dims)
+    free = {name: dim for name, dim in all_dims.items() if name not in options.fixed}
+    if options.static:
+        free = {}
     assumed: tuple[str, ...] = ()
     if given is None:
         spec, assumed = with_found_limits(spec, module, free)
-    runs = _given_runs(spec, module, given) if given is not None else _drawn_runs(spec, every, free)
-    runs = tuple(replace(run, inputs=tuple(each.to(device) for each in run.inputs)) for run in runs)
+        runs = _drawn_runs(spec, all_dims, free)
+    else:
+        runs = _given_runs(spec, module, given)
+    runs = tuple(replace(run, inputs=_moved(run.inputs, device)) for run in runs)
     inputs = _renamed(spec.inputs, options.input_names, "input")
-    value = run_declared(spec, module, runs[0].inputs)
-    outputs = _outputs(spec, value, [each.name for each in inputs])
+    returned = run_declared(spec, module, runs[0].inputs)
+    outputs = _outputs(spec, returned, [tensor.name for tensor in inputs])
     outputs = _renamed(outputs, options.output_names, "output")
-    _check_names([each.name for each in (*inputs, *outputs)])
+    _check_unique([tensor.name for tensor in (*inputs, *outputs)])
     return Plan(spec, main_dtype(module), inputs, outputs, free, runs, device, given is not None, assumed)
 
 
-def with_output_names(plan: Plan, names: Sequence[str]) -> Plan:
-    """Return the plan for a file whose outputs have these names, in any order where they are the model's own.
+def _moved(inputs: Inputs, device: str | torch.device) -> Inputs:
+    return tuple(tensor.to(device) for tensor in inputs)
 
-    Raises UsageProblem where their number is another.
+
+def with_output_names(plan: Plan, names: Sequence[str]) -> Plan:
+    """Return the plan for a file whose outputs have these names; the model's own may be in any order.
+
+    Raises UsageProblem where their number differs.
     """
     if set(names) == set(plan.output_names):
         return plan
@@ -155,7 +167,7 @@ def with_output_names(plan: Plan, names: Sequence[str]) -> Plan:
 def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
     """Run `module` for the first time, on inputs as `spec` declares them, and return what it returns.
 
-    Raises PluginProblem where it is the plugin's declaration that is at fault, NnkitError as run_module does.
+    Raises PluginProblem where the plugin's declaration is at fault, otherwise NnkitError as run_module does.
     """
     try:
         return run_forward(module, spec.input_names, inputs)
@@ -163,18 +175,21 @@ def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
         raise spec.forward_problem(error.message, error.hint) from error
 
 
-def _drawn_runs(spec: ModelSpec, every: Mapping[str, Dim], free: Mapping[str, Dim]) -> tuple[Run, ...]:
-    fixed = {name: spec.sizes[name] for name in every if name not in free}
+def _drawn_runs(spec: ModelSpec, all_dims: Mapping[str, Dim], free: Mapping[str, Dim]) -> tuple[Run, ...]:
+    """Return two runs at the traced sizes and some at other sizes, all with different values."""
+    fixed = {name: spec.sizes[name] for name in all_dims if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
-    chosen = [{**fixed, **sizes} for sizes in (traced, traced, *other_sizes(free, traced))]
-    return tuple(
-        Run({name: sizes[name] for name in every}, sample_inputs(spec, sizes=sizes, seed=spec.seed + number))
-        for number, sizes in enumerate(chosen)
-    )
+    assignments = [traced, traced, *other_sizes(free, traced)]
+    runs = []
+    for number, assignment in enumerate(assignments):
+        sizes = {**fixed, **assignment}
+        inputs = sample_inputs(spec, sizes=sizes, seed=spec.seed + number)
+        runs.append(Run({name: sizes[name] for name in all_dims}, inputs))
+    return tuple(runs)
 
 
 def _given_runs(spec: ModelSpec, module: nn.Module, given: Inputs) -> tuple[Run, ...]:
-    """Return the given inputs, and others like them: of other values nothing is known."""
+    """Return a run with the given inputs and one with similar ones; nothing else is known to be valid."""
     return Run({}, given), Run({}, varied(module, spec.input_names, given))
 
 
@@ -182,35 +197,41 @@ def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, Dim
     for name in sorted(options.fixed):
         if name not in dims:
             raise UsageProblem(
-                f"there is no dim {name!r} to fix",
-                did_you_mean(name, dims) or f"the dims of {spec.name}: {', '.join(dims) or 'none'}",
+                f"{spec.name} has no dim {name!r} to fix",
+                did_you_mean(name, dims) or f"its dims: {', '.join(dims) or 'none'}",
             )
 
 
-def _outputs(spec: ModelSpec, value: Any, taken: Sequence[str]) -> tuple[TensorSpec, ...]:
-    """Return the outputs in forward's order; what is declared says nothing where their number is another."""
-    count = sum(1 for _ in tensors_in(value))
+def _outputs(spec: ModelSpec, returned: Any, taken: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Return the outputs in forward's order; declared ones are ignored if their number is wrong.
+
+    taken: the names that no output may have.
+    """
+    count = sum(1 for _ in tensors_in(returned))
     declared = spec.outputs if len(spec.outputs) == count else ()
-    places = declarations_of(value, declared, taken)
-    return tuple(TensorSpec(each, ()) if isinstance(each, str) else each for each in places)
+    outputs = declarations_of(returned, declared, taken)
+    return tuple(TensorSpec(output, ()) if isinstance(output, str) else output for output in outputs)
 
 
 def _renamed(
-    declared: Sequence[TensorSpec], names: Sequence[str] | None, kind: str
+    declared: Sequence[TensorSpec], names: Sequence[str] | None, port: str
 ) -> tuple[TensorSpec, ...]:
+    """Return the tensors under new names. port: `input` or `output`, for the message."""
     if names is None:
         return tuple(declared)
     if len(names) != len(declared):
-        there = ", ".join(each.name for each in declared)
+        current = ", ".join(tensor.name for tensor in declared)
         raise UsageProblem(
-            f"{len(names)} {kind} names for {len(declared)} {kind}s", f"one for each, in order: {there}"
+            f"{plural(len(names), f'{port} name')} for {plural(len(declared), port)}",
+            f"give one name for each, in this order: {current}",
         )
-    return tuple(replace(each, name=name) for each, name in zip(declared, names, strict=True))
+    return tuple(replace(tensor, name=name) for tensor, name in zip(declared, names, strict=True))
 
 
-def _check_names(names: Sequence[str]) -> None:
+def _check_unique(names: Sequence[str]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise UsageProblem(
-                f"{name!r} would name two of the inputs and outputs", "give each its own: --output-names"
+                f"two of the inputs and outputs would be named {name!r}",
+                "give each its own name: --output-names",
             )

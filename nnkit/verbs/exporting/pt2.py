@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nnkit.contract.hookspecs import WriteRequest
+from nnkit.contract.requests import WriteRequest
 from nnkit.errors import first_line
 from nnkit.models import metadata
 from nnkit.models.sampling import Inputs

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nnkit.contract.hookspecs import Host
+from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed
 from nnkit.models import metadata

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from nnkit.contract.hookspecs import Exporter, ExportOptions, Host
+from nnkit.contract.requests import Exporter, ExportOptions, Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_mean
 from nnkit.models import metadata
@@ -105,15 +105,15 @@ def _onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
 
 def _check_unknown(file: OnnxFile, module: nn.Module, plan: Plan) -> None:
     """Raise VerificationFailed for a tensor that is none of the module's and shows in no output."""
-    unfelt = file.unfelt(module, file.unknown) if file.unknown else []
-    if unfelt:
+    unproven = file.without_effect(module, file.unknown) if file.unknown else []
+    if unproven:
         other = perturbed(
             module, plan.spec.input_names, [run.inputs for run in plan.runs[:2]], file.replaceable
         )
-        unfelt = file.unfelt(other, unfelt) if other else unfelt
-    if unfelt:
+        unproven = file.without_effect(other, unproven) if other else unproven
+    if unproven:
         raise VerificationFailed(
-            f"{file.name} is not proven: its tensor {unfelt[0]} is none of the model's, and no output "
+            f"{file.name} is not proven: its tensor {unproven[0]} is none of the model's, and no output "
             "depends on it, so it could hold anything",
             "export it again without folding constants, so that tensors keep their names and values",
         )

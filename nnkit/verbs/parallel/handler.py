@@ -1,6 +1,6 @@
 """SmokeRequest with processes or a strategy -> SmokeReport."""
 
-from nnkit.contract.hookspecs import SmokeRequest
+from nnkit.contract.requests import SmokeRequest
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.models.devices import find_device
 from nnkit.verbs.parallel.launching import launch

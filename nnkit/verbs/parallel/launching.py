@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from nnkit.contract.hookspecs import SmokeRequest
+from nnkit.contract.requests import SmokeRequest
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.verbs.parallel.failures import error_of
 from nnkit.verbs.parallel.rank import REPORT, words_of

@@ -192,10 +192,10 @@ def _train(
 ) -> Trained:
     """Train a model a few steps, and return what came of it, gathered from the shards of all ranks."""
     parameters = {name: each for name, each in over.inner.named_parameters() if each.requires_grad}
-    optimiser = torch.optim.AdamW(parameters.values(), lr=LEARNING_RATE, foreach=False)
+    optimizer = torch.optim.AdamW(parameters.values(), lr=LEARNING_RATE, foreach=False)
     first, gradients = 0.0, {}
     for step in range(STEPS):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = loss_of(_differentiable(over, input_names, inputs))
         loss.backward()  # type: ignore[no-untyped-call]
         if step == 0:
@@ -203,8 +203,8 @@ def _train(
             gradients = {
                 name: _whole(each.grad).clone() for name, each in parameters.items() if each.grad is not None
             }
-        optimiser.step()
-    optimiser.zero_grad()
+        optimizer.step()
+    optimizer.zero_grad()
     return Trained(first, gradients, {name: _whole(each) for name, each in registered(over.inner).items()})
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-from nnkit.contract.hookspecs import SmokeRequest
+from nnkit.contract.requests import SmokeRequest
 from nnkit.errors import NnkitError, first_line
 from nnkit.models.devices import find_device
 from nnkit.verbs.parallel.parity import prove

@@ -1,1 +1,1 @@
-"""The verb smoke-run: does a model really run, train and behave on this device?"""
+"""The verb smoke-run: does a model run, train and behave on this device?"""

@@ -1,7 +1,8 @@
-"""An accelerator that isn't there: torch's backend for private use, on which all tensors are fake.
+"""A simulated accelerator: torch's backend for private use, on which all tensors are fake.
 
-Fake tensors have shapes, types and devices and no values, and torch refuses to mix their devices as it
-would on a real one. Set up before the first backward of a process: autograd then makes its queues.
+Fake tensors have shapes, dtypes and devices but no values, and torch refuses to mix their devices as it
+does on real hardware. Set it up before the first backward of a process: that is when autograd makes a queue
+for each device.
 """
 
 import logging
@@ -25,12 +26,12 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from nnkit.models.running import call
 from nnkit.models.sampling import Inputs
 from nnkit.models.user_lines import current_line
-from nnkit.verbs.smoke.origins import Origins, words_for
-from nnkit.verbs.smoke.states import hidden
+from nnkit.verbs.smoke.origins import Origins, describe_tensor
+from nnkit.verbs.smoke.states import find_unregistered
 from nnkit.verbs.smoke.subject import Failed, Skipped
 
-NO_VALUES = "a tensor's values are needed, which aren't simulated"
-BACKEND = "simulated"  # torch doesn't let it have the name of a device that it knows
+NO_VALUES = "the model needs a tensor's values, which are not simulated"
+BACKEND = "simulated"  # torch doesn't allow the name of a device that it knows
 
 NO_KERNEL = re.compile(r"Could not run '([\w:.]+)'")
 
@@ -38,7 +39,7 @@ NeedsValues = (DataDependentOutputException, DynamicOutputShapeException)
 
 
 class _Backend:
-    """What torch asks of the module of a backend."""
+    """The functions that torch calls on the module of a backend."""
 
     @staticmethod
     def is_available() -> bool:
@@ -76,13 +77,16 @@ class Accelerator:
         _setup_privateuseone_for_python_backend(BACKEND, backend_module=_Backend)
         self.device = torch.device(BACKEND, 0)
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)  # a tensor that nobody moved is on the CPU
-        self._libraries = self._kernels()
+        self._libraries = self._register_kernels()
         self.origins = Origins(kind, {})
-        # It logs a traceback of its own for what is raised anyway.
+        # It logs a traceback for errors that it also raises.
         logging.getLogger("torch._subclasses.fake_tensor").disabled = True
 
-    def _kernels(self) -> list[torch.library.Library]:
-        """Serve what torch calls past every mode: `torch.tensor(…, device=…)`, lists as indices."""
+    def _register_kernels(self) -> list[torch.library.Library]:
+        """Register the kernels that torch calls without asking any mode.
+
+        `torch.tensor(…, device=…)` does that, and indexing by a list. The libraries must stay alive.
+        """
 
         def empty(size: list[int], *, dtype: torch.dtype, device: torch.device, **_: object) -> Tensor:
             return FakeTensor(self.fake, torch.empty(size, dtype=dtype, device="meta"), device)
@@ -97,65 +101,66 @@ class Accelerator:
             return target
 
         library: Any = torch.library.Library
-        own = library("aten", "IMPL")
-        own.impl("empty.memory_format", empty, "PrivateUse1")
-        own.impl("empty_strided", empty_strided, "PrivateUse1")
-        own.impl("_copy_from", copy_from, "PrivateUse1")
-        # Under autocast types stay as they are.
+        aten = library("aten", "IMPL")
+        aten.impl("empty.memory_format", empty, "PrivateUse1")
+        aten.impl("empty_strided", empty_strided, "PrivateUse1")
+        aten.impl("_copy_from", copy_from, "PrivateUse1")
+        # Under autocast, dtypes stay as they are.
         autocast = library("_", "IMPL")
         autocast.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-        return [own, autocast]
+        return [aten, autocast]
 
     @contextmanager
-    def holding(self, module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> Iterator[Inputs]:
-        """Move `module` and `inputs` there; while it lasts, all tensors are fake. Yields the inputs."""
+    def activate(self, module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> Iterator[Inputs]:
+        """Move `module` and `inputs` to the device, and yield the inputs; all tensors are fake meanwhile."""
         if any(map(is_lazy, module.parameters())):
             with torch.no_grad():
                 call(module, input_names, inputs)
         with self.fake:
-            self._move(module)
-            moved = tuple(self._moved(each) for each in inputs)
-        self.origins = Origins(self.kind, dict(_left_behind(module)))
-        with self.fake, self.origins, _Names(self):
+            self._move_module(module)
+            moved = tuple(self._move_tensor(tensor) for tensor in inputs)
+        self.origins = Origins(self.kind, dict(_list_unmoved(module)))
+        with self.fake, self.origins, _DeviceNames(self):
             yield moved
 
-    def _move(self, module: nn.Module) -> None:
-        # `.to()` can't swap a real tensor for a fake one.
-        made: dict[Tensor, Tensor] = {}
-        for each in module.modules():
+    def _move_module(self, module: nn.Module) -> None:
+        # `.to()` can't replace a real tensor by a fake one.
+        fakes: dict[Tensor, Tensor] = {}
+        for submodule in module.modules():
             for name, tensor in (
-                *each.named_parameters(recurse=False, remove_duplicate=False),
-                *each.named_buffers(recurse=False, remove_duplicate=False),
+                *submodule.named_parameters(recurse=False, remove_duplicate=False),
+                *submodule.named_buffers(recurse=False, remove_duplicate=False),
             ):
-                if tensor not in made:
-                    made[tensor] = self._moved(tensor)
-                setattr(each, name, made[tensor])  # torch's recurrent layers keep a list of their own
+                if tensor not in fakes:
+                    fakes[tensor] = self._move_tensor(tensor)
+                # Not in _parameters: torch's recurrent layers see their weights being set.
+                setattr(submodule, name, fakes[tensor])
 
-    def _moved(self, tensor: Tensor) -> Tensor:
-        moved = torch.empty_like(tensor, device=self.device)
+    def _move_tensor(self, tensor: Tensor) -> Tensor:
+        fake = torch.empty_like(tensor, device=self.device)
         if isinstance(tensor, nn.Parameter):
-            return nn.Parameter(moved, requires_grad=tensor.requires_grad)
-        return moved
+            return nn.Parameter(fake, requires_grad=tensor.requires_grad)
+        return fake
 
-    def in_words(self, text: str) -> str:
-        """Return an error's text with the name by which the user knows the device."""
-        if missing := NO_KERNEL.match(text):
-            return f"it has no kernel of {missing[1]} for this kind of tensor"
-        return text.replace(f"{BACKEND}:0", self.kind).replace(BACKEND, self.kind)
+    def translate(self, message: str) -> str:
+        """Return an error message with the device called what the user calls it."""
+        if missing := NO_KERNEL.match(message):
+            return f"no kernel for {missing[1]} on such a tensor"
+        return message.replace(f"{BACKEND}:0", self.kind).replace(BACKEND, self.kind)
 
 
-def _left_behind(module: nn.Module) -> Iterator[tuple[int, str]]:
-    """Yield the tensors that `.to()` doesn't move, by identity, with their names."""
-    for name, found in hidden(module):
-        if isinstance(found, nn.Module):
-            yield from ((id(each), f"{name}.{part}") for part, each in found.named_parameters())
-            yield from ((id(each), f"{name}.{part}") for part, each in found.named_buffers())
+def _list_unmoved(module: nn.Module) -> Iterator[tuple[int, str]]:
+    """Yield the identity and the name of each tensor that `.to()` doesn't move."""
+    for name, value in find_unregistered(module):
+        if isinstance(value, nn.Module):
+            for tensor_name, tensor in (*value.named_parameters(), *value.named_buffers()):
+                yield id(tensor), f"{name}.{tensor_name}"
         else:
-            yield id(found), name
+            yield id(value), name
 
 
-class _Names(TorchFunctionMode):
-    """Takes the accelerator's real name for the fake one, and sees values leave for numpy."""
+class _DeviceNames(TorchFunctionMode):
+    """Replaces the user's name of the accelerator by the simulated device, and reports a move to numpy."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         super().__init__()
@@ -164,24 +169,26 @@ class _Names(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is Tensor.numpy and isinstance(args[0], FakeTensor):
-            self._leaves(args[0])
+            self._report_numpy(args[0])
         if "device" in kwargs:
-            kwargs["device"] = self._here(kwargs["device"])
+            kwargs["device"] = self._replace_device(kwargs["device"])
         if func is Tensor.to:
-            args = (args[0], *map(self._here, args[1:]))
+            args = (args[0], *map(self._replace_device, args[1:]))
         elif func is getattr(Tensor, self.accelerator.kind, None):
             return args[0].to(self.accelerator.device)
         return func(*args, **kwargs)
 
-    def _here(self, value: Any) -> Any:
-        named = isinstance(value, (str, torch.device))
-        return self.accelerator.device if named and str(value).startswith(self.accelerator.kind) else value
+    def _replace_device(self, value: Any) -> Any:
+        is_device = isinstance(value, (str, torch.device))
+        if is_device and str(value).startswith(self.accelerator.kind):
+            return self.accelerator.device
+        return value
 
-    def _leaves(self, tensor: Tensor) -> None:
-        line, words = current_line(), words_for(tensor)
+    def _report_numpy(self, tensor: Tensor) -> None:
+        line, described = current_line(), describe_tensor(tensor)
         kind = self.accelerator.kind
         if tensor.device.type == BACKEND:
-            raise Failed(f"{line}: {words} on {kind} can't be turned into a numpy array")
-        if tensor.is_floating_point() and self.accelerator.origins.of(tensor).left:
-            raise Failed(f"{line}: {words} leaves {kind} for numpy, and its gradient ends there")
+            raise Failed(f"{line}: {described} on {kind} can't be converted to a numpy array")
+        if tensor.is_floating_point() and self.accelerator.origins.origin_of(tensor).moved:
+            raise Failed(f"{line}: {described} goes from {kind} to numpy, and its gradient is lost")
         raise Skipped(f"{NO_VALUES}, at {line}")

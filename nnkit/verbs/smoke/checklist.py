@@ -2,12 +2,42 @@
 
 from collections.abc import Callable
 
-from nnkit.contract.hookspecs import Check
-from nnkit.verbs.smoke import behaviour, checks, full, numerics, states
+from nnkit.contract.requests import Check
+from nnkit.verbs.smoke import behavior, checks, full, numerics, states
 from nnkit.verbs.smoke.subject import Subject
 
+DEFAULT = (
+    checks.shapes,
+    checks.finite,
+    checks.gradients,
+    checks.updates,
+    checks.batch_independence,
+    behavior.batch_sizes,
+    checks.determinism,
+    behavior.eval_state,
+    behavior.inputs_unchanged,
+    behavior.input_effect,
+    behavior.causality,
+    states.registry,
+    states.round_trip,
+    states.cast,
+    states.placement,
+    numerics.derivative,
+)
+FULL = (
+    full.overfit,
+    full.compile,
+    full.export,
+    full.autocast,
+    full.half,
+    full.train_determinism,
+    full.gradient_checkpointing,
+    full.channels_last,
+)
 
-def _check(run: Callable[[Subject], str], full: bool = False) -> Check:
+
+def declare(run: Callable[[Subject], str], full: bool = False) -> Check:
+    """Return the declaration of a check: its function gives the name, its docstring the summary."""
     return Check(
         name=run.__name__.replace("_", "-"),
         summary=run.__doc__ or "",
@@ -16,13 +46,4 @@ def _check(run: Callable[[Subject], str], full: bool = False) -> Check:
     )
 
 
-DEFAULT = (
-    checks.shapes, checks.finite, checks.gradients, checks.updates, checks.batch_independence,
-    behaviour.batch_sizes, checks.determinism, behaviour.eval_state, behaviour.inputs_unchanged,
-    behaviour.input_effect, behaviour.causality, states.registry, states.round_trip, states.cast,
-    states.placement, numerics.derivative,
-)  # fmt: skip
-FULL = (full.overfit, full.compile, full.export, full.autocast, full.half, full.train_determinism,
-        full.gradient_checkpointing, full.channels_last)  # fmt: skip
-
-CHECKS = (*map(_check, DEFAULT), *(_check(run, full=True) for run in FULL))
+CHECKS = (*(declare(run) for run in DEFAULT), *(declare(run, full=True) for run in FULL))

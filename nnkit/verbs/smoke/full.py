@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 import torch.utils.checkpoint
-from torch import nn
+from torch import Tensor, nn
 
+from nnkit.contract.text import plural
 from nnkit.errors import first_line
-from nnkit.models.precision import convert
+from nnkit.models.precision import convert, name_of
 from nnkit.models.running import bind, call, evaluate_tensors, without_gradients
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.exporting.capture import looped_recurrences, quiet
@@ -28,71 +29,78 @@ from nnkit.verbs.smoke.subject import (
     tolerance_of,
 )
 
-LESSONS = 40  # steps of Adam; the loss must fall to this part of what it was
-LEARNT = 0.5
-RATES = (1e-2, 1e-3, 1e-4)  # the first that it learns with counts
-ALIKE, FAR = 0.99, 0.9  # cosines of outputs in half precision and in full
+OVERFIT_STEPS = 40  # of Adam
+OVERFIT_SHARE = 0.5  # of its first value that the loss must fall to
+LEARNING_RATES = (1e-2, 1e-3, 1e-4)  # tried in turn until one is good enough
+ROUNDING = 10  # times the tolerance of outputs: another order of operations adds its own rounding
+# Cosine similarity of outputs in half precision and in float32.
+SIMILAR, DIFFERENT = 0.99, 0.9
 
 
 def overfit(subject: Subject) -> str:
     """It learns one batch by heart: some steps of Adam bring the loss down."""
-    first, least = _learn(subject, RATES[0])
-    for rate in RATES[1:]:
-        if least <= LEARNT * first:
+    first, least = _train_on_one_batch(subject, LEARNING_RATES[0])
+    for rate in LEARNING_RATES[1:]:
+        if least <= OVERFIT_SHARE * first:
             break
-        first, least = min((first, least), _learn(subject, rate), key=lambda pair: pair[1] / pair[0])
+        runs = ((first, least), _train_on_one_batch(subject, rate))
+        first, least = min(runs, key=lambda losses: losses[1] / losses[0])
     if not least < first:
         raise Failed(f"the loss on one batch never fell below its first value, {first:.3g}")
-    if least > LEARNT * first:
-        raise Warned(f"the loss on one batch fell from {first:.3g} to {least:.3g} in {LESSONS} steps")
-    return f"loss from {first:.3g} to {least:.3g} in {LESSONS} steps"
+    if least > OVERFIT_SHARE * first:
+        raise Warned(
+            f"the loss on one batch fell only from {first:.3g} to {least:.3g} in {OVERFIT_STEPS} steps"
+        )
+    return f"loss from {first:.3g} to {least:.3g} in {OVERFIT_STEPS} steps"
 
 
-def _learn(subject: Subject, rate: float) -> tuple[float, float]:
-    """Return the first and the least loss of some steps on one batch; nothing is dropped out in them."""
-    module = subject.stirred().train()
-    for each in module.modules():
-        if isinstance(each, nn.modules.dropout._DropoutNd):
-            each.p = 0
+def _train_on_one_batch(subject: Subject, rate: float) -> tuple[float, float]:
+    """Return the first and the lowest loss of some steps on one batch, without dropout."""
+    module = subject.with_noise().train()
+    for submodule in module.modules():
+        if isinstance(submodule, nn.modules.dropout._DropoutNd):
+            submodule.p = 0
     inputs = subject.inputs()
-    parameters = [each for each in module.parameters() if each.requires_grad]
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not parameters:
-        raise Skipped("it has no parameters")
-    optimiser = torch.optim.Adam(parameters, lr=rate)
+        raise Skipped("it has no trainable parameters")
+    optimizer = torch.optim.Adam(parameters, lr=rate)
 
-    def outputs() -> Outputs:
-        # A number (a loss beside the outputs) is no result of one sample: it has no target.
-        return [(declared, each) for declared, each in subject.outputs(module, inputs) if each.ndim]
+    def run_forward() -> Outputs:
+        # A scalar (a loss beside the outputs) belongs to no single sample: it has no target.
+        outputs = subject.outputs(module, inputs)
+        return [(declared, tensor) for declared, tensor in outputs if tensor.ndim]
 
-    targets = [tensor.detach().roll(1, 0) for _, tensor in outputs()]
+    # Each sample is to learn what the one before it gave at first.
+    targets = [tensor.detach().roll(1, 0) for _, tensor in run_forward()]
     if not targets:
-        raise Skipped("it returns numbers only, which follow from no single sample")
+        raise Skipped("it returns only scalars, which belong to no single sample")
     losses = []
-    for _ in range(LESSONS):
-        optimiser.zero_grad()
-        loss = _distance(outputs(), targets)
+    for _ in range(OVERFIT_STEPS):
+        optimizer.zero_grad()
+        loss = _compute_loss(run_forward(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
     return losses[0], min(filter(math.isfinite, losses[1:]), default=math.inf)
 
 
-def _distance(outputs: Outputs, targets: list[torch.Tensor]) -> torch.Tensor:
-    """Return how far the outputs are from the targets: what they were at first, by one sample on."""
+def _compute_loss(outputs: Outputs, targets: list[Tensor]) -> Tensor:
+    """Return the squared distance between outputs and targets, over the elements that are finite in both."""
     total = None
     for (_, tensor), target in zip(outputs, targets, strict=True):
         if tensor.requires_grad and tensor.is_floating_point():
             finite = tensor.isfinite() & target.isfinite()
-            part = nn.functional.mse_loss(tensor[finite], target[finite])
-            total = part if total is None else total + part
+            term = nn.functional.mse_loss(tensor[finite], target[finite])
+            total = term if total is None else total + term
     if total is None:
         raise Failed("no output depends on a parameter: there is nothing to train")
     return total
 
 
-def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has for it
-    """torch.compile captures it and gives the same outputs; breaks in the graph are told."""
-    module, inputs = replace(subject, compiled=False).stirred(), subject.inputs()
+def compile(subject: Subject) -> str:  # noqa: A001 - torch's own name
+    """torch.compile captures it and gives the same outputs; graph breaks are a warning."""
+    module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
     args, keywords = bind(module, subject.spec.input_names, inputs)
     expected = evaluate_tensors(module, subject.spec.input_names, inputs)
     torch._dynamo.reset()
@@ -101,153 +109,165 @@ def compile(subject: Subject) -> str:  # noqa: A001 - the name that torch has fo
     try:
         compiled = torch.compile(module, backend="aot_eager")
         with quiet():
-            found = without_gradients(lambda: list(tensors_in(compiled(*args, **keywords))))
+            actual = without_gradients(lambda: list(tensors_in(compiled(*args, **keywords))))
     except Exception as error:
         raise Failed(f"torch.compile fails: {type(error).__name__}: {first_line(error)}") from error
-    _same(expected, found, "compiled")
+    _compare(expected, actual, "compiled")
     if breaks:
-        raise Warned(f"the graph breaks {sum(breaks.values())} times: {first_line(next(iter(breaks)))}")
-    return "one graph, the same outputs"
+        reason = first_line(next(iter(breaks)))
+        raise Warned(f"{plural(sum(breaks.values()), 'graph break')}, the first: {reason}")
+    return "one graph, same outputs"
 
 
 def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
-    module, inputs = replace(subject, compiled=False).stirred(), subject.inputs()
+    module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
     args, keywords = bind(module, subject.spec.input_names, inputs)
     expected = evaluate_tensors(module, subject.spec.input_names, inputs)
     try:
         with quiet(), looped_recurrences():
             program = without_gradients(lambda: torch.export.export(module, args, keywords, strict=False))
-            found = without_gradients(lambda: list(tensors_in(program.module()(*args, **keywords))))
+            actual = without_gradients(lambda: list(tensors_in(program.module()(*args, **keywords))))
     except Exception as error:
         raise Failed(f"torch.export fails: {type(error).__name__}: {first_line(error)}") from error
-    _same(expected, found, "exported")
-    return "the same outputs"
+    _compare(expected, actual, "exported")
+    return "same outputs"
 
 
-def _same(expected: list[torch.Tensor], found: list[torch.Tensor], how: str) -> None:
-    for place, (one, two) in enumerate(zip(expected, found, strict=True)):
-        apart = difference(one, two)
-        if apart > 10 * tolerance_of(one):
-            raise Failed(f"output {place} differs by {apart:.2g} of its spread when {how}")
+def _compare(expected: list[Tensor], actual: list[Tensor], how: str) -> None:
+    """Raise Failed for the first output that differs by more than rounding."""
+    for index, (wanted, got) in enumerate(zip(expected, actual, strict=True)):
+        apart = difference(wanted, got)
+        if apart > ROUNDING * tolerance_of(wanted):
+            raise Failed(f"output {index} differs by {apart:.2g}× its spread when {how}")
 
 
 def autocast(subject: Subject) -> str:
-    """Under autocast to bfloat16 the outputs point where they did."""
-    return _alike(subject, subject.stirred(), torch.bfloat16, casting=True)
+    """Under autocast to bfloat16 the outputs point in the same direction."""
+    return _compare_precision(subject, subject.with_noise(), torch.bfloat16, casting=True)
 
 
 def half(subject: Subject) -> str:
-    """In float16 the outputs point where they did."""
+    """In float16 the outputs point in the same direction."""
     try:
-        return _alike(subject, subject.stirred(), torch.float16, casting=False)
+        return _compare_precision(subject, subject.with_noise(), torch.float16, casting=False)
     except Failed:
-        # Before it has measured statistics, a deep network may grow its signals beyond what float16 holds.
+        # Before it has measured statistics, a deep network may grow its signals beyond float16's range.
         measured = perturbed(subject.fresh(), subject.spec.input_names, [subject.inputs()])
         if measured is None:
             raise
-        return _alike(subject, measured, torch.float16, casting=False)
+        return _compare_precision(subject, measured, torch.float16, casting=False)
 
 
-def _alike(subject: Subject, module: nn.Module, kind: torch.dtype, casting: bool) -> str:
+def _compare_precision(subject: Subject, module: nn.Module, dtype: torch.dtype, casting: bool) -> str:
+    """Compare outputs in `dtype`, by autocast (`casting`) or by conversion, with those in float32."""
     inputs = subject.inputs()
     expected = subject.evaluate(module, inputs)
     try:
         if casting:
-            with torch.autocast(subject.device.type, kind):
-                found = subject.evaluate(module, inputs)
+            with torch.autocast(subject.device.type, dtype):
+                actual = subject.evaluate(module, inputs)
         else:
-            halves = tuple(each.to(kind) if each.is_floating_point() else each for each in inputs)
-            found = subject.evaluate(convert(module, kind), halves)
+            converted = [tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs]
+            actual = subject.evaluate(convert(module, dtype), converted)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise Failed(f"fails in {str(kind)[6:]}: {first_line(error)}") from error
-    worst = 1.0
-    for (declared, one), (_, two) in zip(expected, found, strict=True):
-        if not one.is_floating_point() or one.numel() < 2:
+        raise Failed(f"fails in {name_of(dtype)}: {first_line(error)}") from error
+    similarity = _lowest_similarity(expected, actual, dtype)
+    if similarity < DIFFERENT:
+        raise Failed(f"cosine similarity with float32 is only {similarity:.3f}")
+    if similarity < SIMILAR:
+        raise Warned(f"cosine similarity with float32 is only {similarity:.3f}")
+    return f"cosine similarity with float32 {similarity:.4f}"
+
+
+def _lowest_similarity(expected: Outputs, actual: Outputs, dtype: torch.dtype) -> float:
+    lowest = 1.0
+    for (declared, wanted), (_, got) in zip(expected, actual, strict=True):
+        if not wanted.is_floating_point() or wanted.numel() < 2:
             continue
-        if not two.isfinite().all() and one.isfinite().all():
-            raise Failed(f"output {declared.name} is not finite in {str(kind)[6:]}")
-        worst = min(worst, _cosine(one, two))
-    if worst < FAR:
-        raise Failed(f"the cosine with float32 is {worst:.3f}")
-    if worst < ALIKE:
-        raise Warned(f"the cosine with float32 is {worst:.3f}")
-    return f"cosine with float32 {worst:.4f}"
+        if not got.isfinite().all() and wanted.isfinite().all():
+            raise Failed(f"output {declared.name} is not finite in {name_of(dtype)}")
+        lowest = min(lowest, _cosine_similarity(wanted, got))
+    return lowest
 
 
-def _cosine(one: torch.Tensor, two: torch.Tensor) -> float:
-    left, right = one.double().flatten(), two.double().flatten()
+def _cosine_similarity(left: Tensor, right: Tensor) -> float:
+    left, right = left.double().flatten(), right.double().flatten()
     if not left.any() and not right.any():
         return 1.0
     return float(nn.functional.cosine_similarity(left, right, dim=0))
 
 
 def train_determinism(subject: Subject) -> str:
-    """Two training steps from one seed give the same gradients."""
+    """Two training steps with one seed give the same gradients."""
     gradients = []
     for _ in range(2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             module = subject.fresh().train()
             projection(subject.outputs(module, subject.inputs())).backward()  # type: ignore[no-untyped-call]
-        gradients.append({name: each.grad for name, each in module.named_parameters()})
+        gradients.append({name: parameter.grad for name, parameter in module.named_parameters()})
     for name, first in gradients[0].items():
         second = gradients[1][name]
         if first is not None and second is not None and difference(first, second) > tolerance_of(first):
-            raise Failed(f"the gradient of {name} differs from one run to the next under the same seed")
-    return f"{len(gradients[0])} gradients"
+            raise Failed(f"the gradient of {name} differs between two runs with the same seed")
+    return plural(len(gradients[0]), "gradient")
 
 
 def gradient_checkpointing(subject: Subject) -> str:
-    """With its activations computed again in backward, outputs and gradients are the same."""
-    outputs, gradients = _seeded_step(subject, subject.stirred())
-    ways = [_Recomputed(subject.stirred(), subject.spec.input_names), *_switched_on(subject.stirred())]
-    for module in ways:
+    """Recomputing activations in backward changes no output and no gradient."""
+    outputs, gradients = _run_seeded_step(subject, subject.with_noise())
+    recomputing = _Recomputing(subject.with_noise(), subject.spec.input_names)
+    own_switch = _switch_on(subject.with_noise())
+    for module in (recomputing, *own_switch):
         try:
-            found, others = _seeded_step(subject, module)
+            other_outputs, other_gradients = _run_seeded_step(subject, module)
         except torch.utils.checkpoint.CheckpointError as error:
-            raise Failed("its forward does other things when it runs again in backward") from error
-        apart, name, rounding = largest_difference(outputs, found)
+            raise Failed("forward behaves differently when recomputed") from error
+        apart, name, rounding = largest_difference(outputs, other_outputs)
         if not rounding:
-            raise Failed(f"output {name} differs by {apart:.2g} of its spread")
+            raise Failed(f"output {name} differs by {apart:.2g}× its spread")
         for name, gradient in gradients.items():
-            if difference(gradient, others[name]) > 10 * tolerance_of(gradient):
-                raise Failed(f"the gradient of {name} is another when forward runs again in backward")
-    own = " and by its own switch" if len(ways) > 1 else ""
-    return f"{len(gradients)} gradients, recomputed as a whole{own}"
+            if difference(gradient, other_gradients[name]) > ROUNDING * tolerance_of(gradient):
+                raise Failed(f"the gradient of {name} changes when forward is recomputed in backward")
+    own = " and by the model's own switch" if own_switch else ""
+    return f"{plural(len(gradients), 'gradient')}, recomputed as a whole{own}"
 
 
-def _seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict[str, torch.Tensor]]:
-    """Return the outputs and the gradients of one run in training mode, under one seed."""
+def _run_seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict[str, Tensor]]:
+    """Return the outputs and the gradients of one run in training mode, with a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         outputs = subject.outputs(module.train(), subject.inputs())
         projection(outputs).backward()  # type: ignore[no-untyped-call]
-    named = {name.removeprefix("module."): each.grad for name, each in module.named_parameters()}
-    return outputs, {name: gradient for name, gradient in named.items() if gradient is not None}
+    gradients = {}
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None:
+            gradients[name.removeprefix("module.")] = parameter.grad
+    return outputs, gradients
 
 
-class _Recomputed(nn.Module):
+class _Recomputing(nn.Module):
     """A module that keeps no activation for backward."""
 
     def __init__(self, module: nn.Module, input_names: Sequence[str]) -> None:
         super().__init__()
         self.module, self.input_names = module, input_names
 
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        def run(*inputs: torch.Tensor) -> Any:
+    def forward(self, *inputs: Tensor) -> Any:
+        def run(*inputs: Tensor) -> Any:
             return call(self.module, self.input_names, inputs)
 
         return torch.utils.checkpoint.checkpoint(run, *inputs, use_reentrant=False)
 
 
-def _switched_on(module: nn.Module) -> list[nn.Module]:
-    """Return the module with its own checkpointing switched on, where it has a switch that we know."""
+def _switch_on(module: nn.Module) -> list[nn.Module]:
+    """Return the module with its own checkpointing switched on, or nothing where it has no known switch."""
     for name in ("set_grad_checkpointing", "gradient_checkpointing_enable"):  # timm's, transformers'
         if switch := getattr(module, name, None):
             try:
                 switch()
-            except (AssertionError, NotImplementedError, ValueError):  # it is there and says no
+            except (AssertionError, NotImplementedError, ValueError):  # it has one, but doesn't support it
                 return []
             return [module]
     return []
@@ -256,15 +276,18 @@ def _switched_on(module: nn.Module) -> list[nn.Module]:
 def channels_last(subject: Subject) -> str:
     """In the memory format channels_last the outputs are the same."""
     inputs = subject.inputs()
-    if not any(each.ndim == 4 for each in inputs):
+    if not any(tensor.ndim == 4 for tensor in inputs):
         raise Skipped("no input has four axes")
-    module = subject.stirred()
+    module = subject.with_noise()
     names = subject.spec.input_names
+    memory_format = torch.channels_last
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = evaluate_tensors(module, names, inputs)
-        turned = [each.to(memory_format=torch.channels_last) if each.ndim == 4 else each for each in inputs]
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        found = evaluate_tensors(module, names, turned)
-    _same(expected, found, "in channels_last")
-    return "the same outputs"
+        converted = [
+            tensor.to(memory_format=memory_format) if tensor.ndim == 4 else tensor for tensor in inputs
+        ]
+        module = module.to(memory_format=memory_format)  # type: ignore[call-overload]
+        actual = evaluate_tensors(module, names, converted)
+    _compare(expected, actual, "in channels_last")
+    return "same outputs"

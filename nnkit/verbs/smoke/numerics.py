@@ -8,74 +8,79 @@ from torch import Tensor, nn
 from nnkit.errors import first_line
 from nnkit.verbs.smoke.subject import Failed, Skipped, Subject, projection
 
-# A step that is too long meets kinks and curvature, one too short meets rounding: the best of them counts.
-# The first does for most models: of 15 of the base zoo, it is off by 8e-5 at most.
+# A long step meets kinks and curvature, a short one meets rounding, so the best of several counts.
+# The first is enough for most models: over 15 of the base zoo it is off by at most 8e-5.
 STEPS = (1e-6, 1e-5, 1e-7, 1e-4, 1e-3, 1e-2)
-CLOSE = 2e-2  # kinks of ReLU6 and hardswish reach 9e-3 on sound models
-NEAR = 1e-3  # where no further step need be tried
+TOLERANCE = 2e-2  # kinks of ReLU6 and hardswish reach 9e-3 on sound models
+GOOD_ENOUGH = 1e-3  # no further step is tried
 
 
 def derivative(subject: Subject) -> str:
-    """The gradient along a random direction is what finite differences say, in float64."""
-    module = subject.stirred().double()
-    inputs = tuple(each.double() if each.is_floating_point() else each for each in subject.inputs())
-    parameters = [each for each in module.parameters() if each.requires_grad]
+    """In float64, the gradient along a random direction agrees with finite differences."""
+    module = subject.with_noise().double()
+    inputs = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in subject.inputs())
+    parameters = _trainable_parameters(module)
     if not parameters:
-        raise Skipped("it has no parameters")
+        raise Skipped("it has no trainable parameters")
     try:
-        differentiable, gradients = _gradients(subject, module, inputs, parameters)
+        differentiable, gradients = _compute_gradients(subject, module, inputs, parameters)
     except (RuntimeError, TypeError) as error:
         raise Failed(f"fails in float64: {first_line(error)}") from error
-    directions = _directions(parameters)
+    directions = _draw_directions(parameters)
     slope = sum(
         float((gradient * direction).sum())
         for gradient, direction in zip(gradients, directions, strict=True)
         if gradient is not None
     )
-    best = float("inf")
+    error_share = float("inf")
     for step in STEPS:
-        measured = _slope(subject, module, inputs, differentiable, directions, step)
+        measured = _measure_slope(subject, module, inputs, differentiable, directions, step)
         apart = abs(measured - slope) / max(abs(measured), abs(slope), 1e-12)
-        best = min(best, apart)
-        if best < NEAR:
+        error_share = min(error_share, apart)
+        if error_share < GOOD_ENOUGH:
             break
-    if not best <= CLOSE:
-        raise Failed(f"the gradient is off by {best:.2g} of what finite differences give")
-    return f"within {best:.1g} of finite differences"
+    if not error_share <= TOLERANCE:
+        raise Failed(f"the gradient differs from finite differences by {error_share:.2g} of its size")
+    return f"within {error_share:.1g} of finite differences"
 
 
-def _gradients(
+def _trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def _compute_gradients(
     subject: Subject, module: nn.Module, inputs: Sequence[Tensor], parameters: Sequence[nn.Parameter]
 ) -> tuple[list[int], tuple[Tensor | None, ...]]:
-    """Return which outputs can be differentiated, and the gradients of a loss of them.
+    """Return which outputs can be differentiated, by index, and the gradients of a loss made from them.
 
-    Forces, say, depend on the parameters and have no gradient in eval mode: their model differentiates in its
-    own forward, and frees the graph. In training mode it keeps it; torch's own layers stay in eval mode, so
-    that nothing is dropped out.
+    A model of forces differentiates inside its own forward. In eval mode it frees the graph there, so that
+    a second gradient fails; in training mode it keeps the graph. It is then switched to training mode, but
+    torch's own layers stay in eval mode, so that nothing is dropped out.
     """
     outputs = subject.outputs(module, inputs)
-    differentiable = [place for place, (_, tensor) in enumerate(outputs) if tensor.requires_grad]
-    value = projection([outputs[place] for place in differentiable])
+    differentiable = [index for index, (_, tensor) in enumerate(outputs) if tensor.requires_grad]
+    loss = projection([outputs[index] for index in differentiable])
     try:
-        return differentiable, torch.autograd.grad(value, parameters, allow_unused=True)
+        return differentiable, torch.autograd.grad(loss, parameters, allow_unused=True)
     except RuntimeError as error:
         if "a second time" not in str(error) or module.training:
             raise
-    for part in module.modules():
-        part.training = not type(part).__module__.startswith("torch.nn.")
-    return _gradients(subject, module, inputs, parameters)
+    for submodule in module.modules():
+        submodule.training = not type(submodule).__module__.startswith("torch.nn.")
+    return _compute_gradients(subject, module, inputs, parameters)
 
 
-def _directions(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Return a random direction, in each parameter by its own size."""
+def _draw_directions(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return a random direction for each parameter, scaled to the parameter's own size."""
     generator = torch.Generator().manual_seed(0)
-    return [
-        torch.randn(each.shape, generator=generator).to(each) * (each.detach().abs().mean() + 1e-3)
-        for each in parameters
-    ]
+    directions = []
+    for parameter in parameters:
+        scale = parameter.detach().abs().mean() + 1e-3
+        directions.append(torch.randn(parameter.shape, generator=generator).to(parameter) * scale)
+    return directions
 
 
-def _slope(
+def _measure_slope(
     subject: Subject,
     module: nn.Module,
     inputs: tuple[Tensor, ...],
@@ -83,18 +88,18 @@ def _slope(
     directions: list[Tensor],
     step: float,
 ) -> float:
-    """Return the central difference of the loss of some of the outputs along the direction."""
-    parameters = [each for each in module.parameters() if each.requires_grad]
-    values = []
-    before = [each.detach().clone() for each in parameters]
-    for side in (step, -step):
+    """Return the central difference of the loss of the differentiable outputs along the directions."""
+    parameters = _trainable_parameters(module)
+    originals = [parameter.detach().clone() for parameter in parameters]
+    losses = []
+    for signed_step in (step, -step):
         with torch.no_grad():
-            for parameter, kept, direction in zip(parameters, before, directions, strict=True):
-                parameter.copy_(kept + side * direction)
+            for parameter, original, direction in zip(parameters, originals, directions, strict=True):
+                parameter.copy_(original + signed_step * direction)
         outputs = subject.evaluate(module, inputs)
-        judged = [outputs[place] for place in differentiable]
-        values.append(float(projection(judged, needs_gradient=False)))
+        compared = [outputs[index] for index in differentiable]
+        losses.append(float(projection(compared, needs_gradient=False)))
     with torch.no_grad():
-        for parameter, kept in zip(parameters, before, strict=True):
-            parameter.copy_(kept)
-    return (values[0] - values[1]) / (2 * step)
+        for parameter, original in zip(parameters, originals, strict=True):
+            parameter.copy_(original)
+    return (losses[0] - losses[1]) / (2 * step)

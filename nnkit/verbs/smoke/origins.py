@@ -1,4 +1,4 @@
-"""Which line of the user's code a tensor came to the CPU at, and which line it met the accelerator at."""
+"""Where in the user's code a tensor came to be on the CPU, and where it met the accelerator."""
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -10,26 +10,33 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from nnkit.contract.text import format_shape
+from nnkit.models.precision import name_of
 from nnkit.models.tensors import tensors_in
 from nnkit.models.user_lines import Line, current_line
 from nnkit.verbs.smoke.subject import Failed
 
-# Of these FakeTensorMode doesn't compare the devices of the arguments.
+# Operators whose arguments FakeTensorMode doesn't check for devices.
 UNCHECKED = frozenset(
-    {torch.ops.aten.convolution.default, torch.ops.aten._embedding_bag.default,
-     torch.ops.aten._embedding_bag_forward_only.default}
-)  # fmt: skip
+    {
+        torch.ops.aten.convolution.default,
+        torch.ops.aten._embedding_bag.default,
+        torch.ops.aten._embedding_bag_forward_only.default,
+    }
+)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """How a tensor came to the CPU: the line that made it there, or its name in the module.
+    """How a tensor came to be on the CPU.
 
-    left: its values come from the accelerator.
+    Attributes:
+        place: the line that created it, its name in the module, or None where neither is known.
+        moved: whether its values come from the accelerator.
     """
 
     place: Line | str | None
-    left: bool = False
+    moved: bool = False
 
 
 class Misplaced(Failed, RuntimeError):
@@ -37,67 +44,76 @@ class Misplaced(Failed, RuntimeError):
 
 
 class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Remembers for each tensor on the CPU where it came from, and tells it when one meets the accelerator.
+    """Remembers where each tensor on the CPU came from, and reports it when one meets the accelerator.
 
-    kind: what the user calls the accelerator. hidden: tensors by identity that the module holds and
-    `.to()` doesn't move, with their names.
+    A result on the CPU has the origin of the first of its arguments that has one; else the line that runs
+    now is its origin.
+
+    kind: the user's name for the accelerator. unregistered: the names of tensors in the module that `.to()`
+    doesn't move, by identity.
     """
 
-    def __init__(self, kind: str, hidden: Mapping[int, str]) -> None:
+    def __init__(self, kind: str, unregistered: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kind = kind
-        self.hidden = hidden
-        self._known: MutableMapping[Tensor, Origin] = WeakTensorKeyDictionary()
+        self.unregistered = unregistered
+        self._origins: MutableMapping[Tensor, Origin] = WeakTensorKeyDictionary()
 
-    def of(self, tensor: Tensor) -> Origin:
+    def origin_of(self, tensor: Tensor) -> Origin:
         """Return where a tensor on the CPU came from."""
-        return self._known.get(tensor) or Origin(self.hidden.get(id(tensor)))
+        return self._origins.get(tensor) or Origin(self.unregistered.get(id(tensor)))
 
-    def since(self, tensor: Tensor) -> str:
-        """Return words for where a tensor on the CPU came from, none where it isn't known."""
-        origin = self.of(tensor)
+    def describe_origin(self, tensor: Tensor) -> str:
+        """Return a clause that explains why a tensor is on the CPU, or nothing where that isn't known."""
+        origin = self.origin_of(tensor)
         if isinstance(origin.place, str):
             return f"; it is {origin.place}, which .to() doesn't move"
         if origin.place is not None:
-            return f"; {'moved' if origin.left else 'made'} there at {origin.place}"
-        return "" if isinstance(tensor, FakeTensor) else "; made before forward, and .to() doesn't move it"
+            return f"; {'moved' if origin.moved else 'created'} there at {origin.place}"
+        if isinstance(tensor, FakeTensor):
+            return ""
+        return "; created before forward, and .to() doesn't move it"
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        taken = list(tensors_in([args, kwargs]))
-        strays = [each for each in taken if _on_cpu(each) and each.dim()]
-        mixed = strays and not all(map(_on_cpu, taken))
+        arguments = list(tensors_in([args, kwargs]))
+        # Operators accept a scalar tensor from the CPU.
+        on_cpu = [tensor for tensor in arguments if _is_on_cpu(tensor) and tensor.dim()]
+        mixed = on_cpu and not all(map(_is_on_cpu, arguments))
         if mixed and func in UNCHECKED:
-            raise Misplaced(self._meeting(strays[0]))
+            raise Misplaced(self._describe_meeting(on_cpu[0]))
         try:
             result = func(*args, **kwargs)
         except RuntimeError as error:
             if mixed and "device" in str(error):
-                raise Misplaced(self._meeting(strays[0])) from error
+                raise Misplaced(self._describe_meeting(on_cpu[0])) from error
             raise
-        self._remember(taken, list(tensors_in(result)))
+        self._remember(arguments, list(tensors_in(result)))
         return result
 
-    def _remember(self, taken: list[Tensor], given: list[Tensor]) -> None:
-        new = [each for each in given if _on_cpu(each) and each not in self._known]
+    def _remember(self, arguments: list[Tensor], results: list[Tensor]) -> None:
+        new = [tensor for tensor in results if _is_on_cpu(tensor) and tensor not in self._origins]
         if not new:
             return
-        origins = [self.of(each) for each in taken if _on_cpu(each)]
-        place = next((each.place for each in origins if each.place), None) or current_line()
-        left = any(each.left for each in origins) or not all(map(_on_cpu, taken))
-        for each in new:
-            self._known[each] = Origin(place, left)
+        origins = [self.origin_of(tensor) for tensor in arguments if _is_on_cpu(tensor)]
+        known_places = [origin.place for origin in origins if origin.place]
+        place = known_places[0] if known_places else current_line()
+        moved = any(origin.moved for origin in origins) or not all(map(_is_on_cpu, arguments))
+        for tensor in new:
+            self._origins[tensor] = Origin(place, moved)
 
-    def _meeting(self, stray: Tensor) -> str:
-        here = current_line()
-        since = "" if here and self.of(stray).place == here else self.since(stray)
-        return f"{here or 'somewhere'}: {words_for(stray)} on cpu beside a tensor on {self.kind}{since}"
+    def _describe_meeting(self, tensor: Tensor) -> str:
+        line = current_line()
+        created_here = line and self.origin_of(tensor).place == line
+        origin = "" if created_here else self.describe_origin(tensor)
+        place = line or "somewhere"
+        return f"{place}: {describe_tensor(tensor)} on cpu used with a tensor on {self.kind}{origin}"
 
 
-def words_for(tensor: Tensor) -> str:
+def describe_tensor(tensor: Tensor) -> str:
     """Return `float32 4×6`."""
-    return f"{str(tensor.dtype)[6:]} {'×'.join(map(str, tensor.shape)) or '1'}"
+    return f"{name_of(tensor.dtype)} {format_shape(tensor.shape)}"
 
 
-def _on_cpu(tensor: Tensor) -> bool:
+def _is_on_cpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"

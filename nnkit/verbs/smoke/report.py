@@ -1,4 +1,4 @@
-"""What a smoke-run says. Torch-free."""
+"""The report of a smoke-run. Torch-free."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,8 +13,11 @@ Status = Literal["passed", "warned", "failed", "skipped"]
 class CheckResult:
     """What one check found.
 
-    name: of the check. status: `passed`, `warned`, `failed` or `skipped`. message: what it looked at, or what
-    is wrong and where. repeat: the command that runs it alone.
+    Attributes:
+        name: of the check.
+        status: `passed`, `warned`, `failed` or `skipped`.
+        message: what it looked at, or what is wrong and where.
+        repeat: the command that runs only this check.
 
     Example:
 
@@ -29,10 +32,14 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class SmokeReport:
-    """The checklist, line by line, and the device and sizes (those of `spec`) that it ran with.
+    """The checklist, with the device and the sizes that it ran with.
 
-    checks: what each of them found. compiled: whether what torch.compile made of the model was checked.
-    dtypes: how many elements of the parameters have which dtype.
+    Attributes:
+        spec: the model, at the sizes of the checks.
+        device: where it ran.
+        checks: what each check found, in order.
+        compiled: whether the model was checked as torch.compile makes it.
+        dtypes: how many elements of the parameters have which dtype.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The process of a simulation: reads on stdin what to check, writes on stdout what it found, as JSON."""
+"""The process of a simulation: reads a task from stdin and writes the result to stdout, as JSON."""
 
 import json
 import os
@@ -21,99 +21,103 @@ from nnkit.verbs.smoke.subject import Failed, Outputs, Skipped, Subject
 
 
 def main() -> None:
-    """Run the task that stdin gives."""
-    # User code may print, which must not end up in the result.
+    """Run the task on stdin."""
+    # What user code prints must not end up in the result.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as result:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         json.dump(run(json.load(sys.stdin)), result)
 
 
 def run(task: dict[str, Any]) -> dict[str, Any]:
-    """Return status, message and sizes of the check, or the error that kept the check from being made."""
+    """Return the status, message and sizes of the check, or the error that prevented it."""
     accelerator = Accelerator(task["kind"])  # before the first backward of the process
     try:
         host = plugin_manager()
-        found = look_up(task["reference"], host, task["inputs"])
-        spec = make_spec(found.architecture, found.plugin, base=task["spec"])
+        reference = look_up(task["reference"], host, task["inputs"])
+        spec = make_spec(reference.architecture, reference.plugin, base=task["spec"])
         subject = Subject(spec, host, torch.device("cpu"))
         dtypes = count_dtypes(subject.fresh().parameters())
         status, message = check(subject, accelerator)
         return {"status": status, "message": message, "sizes": subject.sizes, "dtypes": dtypes}
     except NnkitError as error:
-        # A plugin may have made a kind of its own, which the other process needn't know.
-        kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == errors.__name__)
+        # The other process may not know an error class of a plugin's: name its nearest base in nnkit.
+        bases = [base.__name__ for base in type(error).__mro__ if base.__module__ == errors.__name__]
         return {
-            "error": kind, "message": error.message, "hint": error.hint, "traceback": traceback.format_exc(),
-        }  # fmt: skip
+            "error": bases[0],
+            "message": error.message,
+            "hint": error.hint,
+            "traceback": traceback.format_exc(),
+        }
 
 
 def check(subject: Subject, accelerator: Accelerator) -> tuple[str, str]:
-    """Return status and message of the placement check on the accelerator."""
-    if reason := subject.spec.architecture.unsupported.get("placement"):
-        return "skipped", reason
+    """Return the status and message of the placement check on the accelerator."""
+    if unsupported := subject.spec.architecture.unsupported.get("placement"):
+        return "skipped", unsupported
     try:
         return "passed", placement(subject, accelerator)
     except Failed as fault:
         return "failed", str(fault)
-    except Skipped as reason_not:
-        return "skipped", str(reason_not)
+    except Skipped as reason:
+        return "skipped", str(reason)
 
 
 def placement(subject: Subject, accelerator: Accelerator) -> str:
-    """Train one step with everything on the accelerator, and look where the tensors are.
+    """Train one step with everything on the accelerator, and check where the tensors are.
 
-    Raises Failed where one is on the CPU that shouldn't be, and where the model doesn't run on the CPU
-    either; Skipped where only the simulation can't run it.
+    Raises Failed where a tensor is wrongly on the CPU, and where the model doesn't run on the CPU either;
+    Skipped where only the simulation can't run it.
     """
     module, inputs = subject.fresh().train(), subject.inputs()
     try:
-        with accelerator.holding(module, subject.spec.input_names, inputs) as placed:
-            outputs = subject.outputs(module, placed)
-            _all_there(module, outputs, accelerator)
-            _train(module, outputs)
+        with accelerator.activate(module, subject.spec.input_names, inputs) as moved:
+            outputs = subject.outputs(module, moved)
+            _check_devices(module, outputs, accelerator)
+            _take_step(module, outputs)
     except (Failed, Skipped):
         raise
     except NeedsValues as error:
-        raise Skipped(f"{NO_VALUES}{_at(error)}") from error
+        raise Skipped(f"{NO_VALUES}{_format_line(error)}") from error
     except Exception as error:
-        told = accelerator.in_words(first_line(error))
+        message = accelerator.translate(first_line(error))
         if isinstance(error, RuntimeError) and BACKEND in str(error) and "cpu" in str(error):
             # Some functions compare devices before they call an operator.
-            raise Failed(f"{failing_line(error) or 'somewhere'}: {told}") from error
-        _run_on_cpu(subject)
-        raise Skipped(f"the simulation can't run it: {told}{_at(error)}") from error
+            raise Failed(f"{failing_line(error) or 'somewhere'}: {message}") from error
+        _check_on_cpu(subject)
+        raise Skipped(f"the simulation can't run the model: {message}{_format_line(error)}") from error
     return f"forward, backward and a step of SGD, everything on {accelerator.kind}"
 
 
-def _all_there(module: nn.Module, outputs: Outputs, accelerator: Accelerator) -> None:
+def _check_devices(module: nn.Module, outputs: Outputs, accelerator: Accelerator) -> None:
     for name, tensor in (
         *((f"output {declared.name}", tensor) for declared, tensor in outputs),
         *module.named_parameters(),
         *module.named_buffers(),
     ):
         if tensor.device.type != accelerator.device.type:
-            raise Failed(f"{name} is on {tensor.device}{accelerator.origins.since(tensor)}")
+            raise Failed(f"{name} is on {tensor.device}{accelerator.origins.describe_origin(tensor)}")
 
 
-def _train(module: nn.Module, outputs: Outputs) -> None:
+def _take_step(module: nn.Module, outputs: Outputs) -> None:
     losses = [tensor.sum() for _, tensor in outputs if tensor.is_floating_point() and tensor.requires_grad]
-    if losses and any(True for _ in module.parameters()):
+    has_parameters = next(module.parameters(), None) is not None
+    if losses and has_parameters:
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9).step()
 
 
-def _run_on_cpu(subject: Subject) -> None:
+def _check_on_cpu(subject: Subject) -> None:
     """Raise Failed where the model doesn't run on the CPU either."""
     module = subject.fresh().train()
     try:
-        _train(module, subject.outputs(module, subject.inputs()))
+        _take_step(module, subject.outputs(module, subject.inputs()))
     except Failed:
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {first_line(error)}"
-        raise Failed(f"it fails on the CPU, too: {told}{_at(error)}") from error
+        message = f"{type(error).__name__}: {first_line(error)}"
+        raise Failed(f"the model fails on the CPU too: {message}{_format_line(error)}") from error
 
 
-def _at(error: BaseException) -> str:
+def _format_line(error: BaseException) -> str:
     line = failing_line(error)
     return f", at {line}" if line else ""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.contract.architecture import Dim, TensorSpec
-from nnkit.contract.hookspecs import Host
+from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
+from nnkit.contract.text import plural
 from nnkit.models.building import build_module
 from nnkit.models.outputs import declarations_of
 from nnkit.models.running import call, evaluate
@@ -22,11 +23,12 @@ from nnkit.verbs.exporting.sizes import other_sizes
 BATCH = 4
 SMALL = 64  # what a default size is cut to: a check needs no more
 NOISE = 0.02
+SEED_STEP = 1000  # far from the seeds of the inputs, which count up from the spec's own
 
 Outputs = list[tuple[TensorSpec, Tensor]]
 """The tensors that forward returned, each beside its declaration."""
 
-# How far two computations of the same value may lie apart, as a share of its spread.
+# How far two computations of the same value may differ, as a share of its spread.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
@@ -35,7 +37,7 @@ class Failed(Exception):
 
 
 class Warned(Exception):
-    """The check found what may be a fault."""
+    """The check found something that may be a fault."""
 
 
 class Skipped(Exception):
@@ -44,9 +46,14 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to check on a `device`, `compiled` or as it is: `spec`, built with the plugins of `host`.
+    """A model to check on a device.
 
-    `given` are example inputs in the place of random ones.
+    Attributes:
+        spec: the model.
+        host: the plugins to build it with.
+        device: where it is built and run.
+        given: example inputs to use instead of random ones.
+        compiled: whether to check what torch.compile makes of it.
 
     Example:
 
@@ -61,12 +68,11 @@ class Subject:
     given: Inputs | None = None
     compiled: bool = False
 
-    def another(self) -> "Subject":
+    def reseeded(self) -> "Subject":
         """Return the same model with other weights and inputs, to see whether a fault was chance."""
-        spec = replace(self.spec, seed=self.spec.seed + 1000)
-        return replace(self, spec=spec)
+        return replace(self, spec=replace(self.spec, seed=self.spec.seed + SEED_STEP))
 
-    def stirred(self) -> nn.Module:
+    def with_noise(self) -> nn.Module:
         """Return a copy with a little noise on every parameter, so that nothing hides behind a zero."""
         module = self.fresh()
         generator = torch.Generator().manual_seed(0)
@@ -77,83 +83,101 @@ class Subject:
         return module
 
     def fresh(self) -> nn.Module:
-        """Return a copy of the model as first built, on the device, in eval mode, for one check."""
-        module = copy.deepcopy(self._first)
+        """Return a copy of the model as built, on the device and in eval mode, for one check to use."""
+        module = copy.deepcopy(self._built)
         if self.compiled:
-            torch._dynamo.reset()  # else the copies of one class run into the limit of recompilations
+            torch._dynamo.reset()  # or the copies of one class reach the limit of recompilations
             module.compile()
         return module
 
     @cached_property
-    def _first(self) -> nn.Module:
+    def _built(self) -> nn.Module:
         return build_module(self.spec, self.host, self.device)
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """The sizes of the checks: the spec's, small where they are defaults, with rows to tell apart."""
+        """The sizes of the checks: the spec's, with large defaults cut and several samples in a batch."""
         dims = self.spec.architecture.dims_for(self.spec.config)
-        sizes = {name: _small(dims[name], size) for name, size in self.spec.sizes.items()}
-        if "batch" in sizes and not dims["batch"].problem_with(max(BATCH, sizes["batch"])):
-            sizes["batch"] = max(BATCH, sizes["batch"])
+        sizes = {name: _reduce_default(dims[name], size) for name, size in self.spec.sizes.items()}
+        if "batch" in sizes:
+            samples = max(BATCH, sizes["batch"])
+            if not dims["batch"].problem_with(samples):
+                sizes["batch"] = samples
         return sizes
 
     @cached_property
     def other_sizes(self) -> dict[str, int] | None:
-        """Other sizes that the dims allow, primes where they may be; None where there are none."""
+        """Other sizes that the dims allow, primes where possible; None where no others are allowed."""
         dims = self.spec.architecture.dims_for(self.spec.config)
-        others = other_sizes(dims, self.sizes) if self.given is None else []
-        return others[-1] if others else None
+        assignments = other_sizes(dims, self.sizes) if self.given is None else []
+        return assignments[-1] if assignments else None
 
     def inputs(self, seed: int = 0, sizes: Mapping[str, int] | None = None) -> Inputs:
-        """Return inputs on the device; another `seed` gives others, unless they were given."""
+        """Return inputs on the device: the given ones, or random ones that depend on `seed`."""
         if self.given is not None:
-            return tuple(each.to(self.device) for each in self.given)
+            return tuple(tensor.to(self.device) for tensor in self.given)
         return sample_inputs(
-            self.spec, sizes=sizes or self.sizes, seed=self.spec.seed + seed,
+            self.spec,
+            sizes=sizes or self.sizes,
+            seed=self.spec.seed + seed,
             device=str(self.device),
-        )  # fmt: skip
+        )
 
     def outputs(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
-        """Run `module` and return its tensors beside their declarations.
+        """Run `module` and return its output tensors, each with its declaration.
 
-        Where the architecture declares none, or where more follow in training (auxiliary heads), they
-        get a name and the shape that they have, with a dim where its size suggests it, the batch in front.
+        An output that isn't declared (the architecture declares none, or training adds auxiliary heads)
+        gets a name and a declaration made from its shape.
         """
-        return self._declared(module, self.call(module, inputs))
+        return self._with_declarations(module, self.call(module, inputs))
 
     def evaluate(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
-        """Do the same without gradients, on copies of the inputs; what it returns has no gradient either."""
-        outputs = self._declared(module, evaluate(module, self.spec.input_names, inputs))
+        """Do the same without gradients, on copies of the inputs; the outputs have no gradient either."""
+        outputs = self._with_declarations(module, evaluate(module, self.spec.input_names, inputs))
         return [(declared, tensor.detach()) for declared, tensor in outputs]
 
     def call(self, module: nn.Module, inputs: Sequence[Tensor]) -> Any:
         """Run `module` on inputs in declared order, and return what it returns."""
         return call(module, self.spec.input_names, inputs)
 
-    def _declared(self, module: nn.Module, value: Any) -> Outputs:
-        """Return the tensors of what `module` returned beside their declarations."""
+    def _with_declarations(self, module: nn.Module, value: Any) -> Outputs:
+        """Return the tensors in `value`, which `module` returned, each with its declaration."""
         declared, tensors = self.spec.outputs, list(tensors_in(value))
-        more = not declared or module.training
-        if len(tensors) < len(declared) or (len(tensors) > len(declared) and not more):
+        may_return_more = not declared or module.training
+        missing = len(tensors) < len(declared)
+        if missing or (len(tensors) > len(declared) and not may_return_more):
             names = ", ".join(tensor.name for tensor in declared)
-            raise Failed(f"forward returns {len(tensors)} tensors, declared are {len(declared)}: {names}")
-        places = declarations_of(value, declared, self.spec.input_names)
-        return [
-            (self._undeclared(place, tensor) if isinstance(place, str) else place, tensor)
-            for place, tensor in zip(places, tensors, strict=True)
-        ]
+            raise Failed(
+                f"forward returns {plural(len(tensors), 'tensor')}, but {len(declared)} "
+                f"{'is' if len(declared) == 1 else 'are'} declared: {names}"
+            )
+        outputs = []
+        declarations = declarations_of(value, declared, self.spec.input_names)
+        for declaration, tensor in zip(declarations, tensors, strict=True):
+            if isinstance(declaration, TensorSpec):
+                outputs.append((declaration, tensor))
+            else:  # only a name: the output isn't declared
+                outputs.append((self._infer_declaration(declaration, tensor), tensor))
+        return outputs
 
-    def _undeclared(self, name: str, tensor: Tensor) -> TensorSpec:
-        dims = {size: name for name, size in self.sizes.items()}
-        alone = {size for size in dims if list(self.sizes.values()).count(size) == 1}
-        axes = tuple(
-            dims[size] if size in alone and (dims[size] != "batch" or not axis) else size
-            for axis, size in enumerate(tensor.shape)
-        )
-        return TensorSpec(name, axes)
+    def _infer_declaration(self, name: str, tensor: Tensor) -> TensorSpec:
+        """Return a declaration for an output without one: each axis a dim where its size shows which.
+
+        With batch=4 and time=7, a tensor 4×7×10 is declared (batch, time, 10). Where two dims have the same
+        size, that size stays a number, since it could be either. The batch is only looked for in front.
+        """
+        dims_by_size: dict[int, list[str]] = {}
+        for dim, size in self.sizes.items():
+            dims_by_size.setdefault(size, []).append(dim)
+        axes: list[int | str] = []
+        for axis, size in enumerate(tensor.shape):
+            dims = dims_by_size.get(size, [])
+            is_known = len(dims) == 1 and (dims[0] != "batch" or axis == 0)
+            axes.append(dims[0] if is_known else size)
+        return TensorSpec(name, tuple(axes))
 
 
-def _small(dim: Dim, size: int) -> int:
+def _reduce_default(dim: Dim, size: int) -> int:
     """Return a size cut to what the checks need, unless the user chose it."""
     if size != dim.default or size <= SMALL:
         return size
@@ -161,51 +185,54 @@ def _small(dim: Dim, size: int) -> int:
 
 
 def batch_axis(tensor: TensorSpec) -> int | None:
-    """Return the axis that the batch runs along."""
+    """Return the axis of the batch; None for a tensor without one."""
     return tensor.shape.index("batch") if "batch" in tensor.shape else None
 
 
 def row(tensor: Tensor, axis: int | None, index: int) -> Tensor:
-    """Return one element of the batch, as a batch of one; a tensor without a batch as it is."""
+    """Return one sample as a batch of one; a tensor without a batch axis as it is."""
     return tensor if axis is None else tensor.narrow(axis, index, 1)
 
 
 def difference(left: Tensor, right: Tensor) -> float:
-    """Return the largest difference, as a share of the spread of `left`; infinite for other shapes."""
+    """Return the largest difference, as a share of the spread of `left`; infinite where shapes differ."""
     if left.shape != right.shape:
         return float("inf")
     if left.numel() == 0 or torch.equal(left, right):
         return 0.0
     if not left.is_floating_point():
         return float("inf")
-    apart = (left.detach().double() - right.detach().double()).abs().max()
-    return float(apart) / (spread_of(left) or 1.0)
+    largest = (left.detach().double() - right.detach().double()).abs().max()
+    return float(largest) / (spread_of(left) or 1.0)
 
 
 def tolerance_of(tensor: Tensor) -> float:
-    """Return how far two computations of a tensor may lie apart, as a share of its spread."""
+    """Return how far two computations of a tensor may differ, as a share of its spread."""
     return TOLERANCE.get(tensor.dtype, 0.0)
 
 
 def largest_difference(first: Outputs, second: Outputs) -> tuple[float, str, bool]:
-    """Return the largest difference of two runs, the output that has it, and whether rounding explains it."""
-    found = [
-        (difference(one, other), declared.name, tolerance_of(one))
-        for (declared, one), (_, other) in zip(first, second, strict=True)
+    """Return the largest difference between two runs, its output, and whether rounding explains it.
+
+    Largest beyond its own tolerance, so that float16, which may differ more, hides no fault in float32.
+    """
+    differences = [
+        (difference(tensor, other), declared.name, tolerance_of(tensor))
+        for (declared, tensor), (_, other) in zip(first, second, strict=True)
     ]
-    apart, name, allowed = max(found, key=lambda each: each[0] - each[2])
-    return apart, name, apart <= allowed
+    apart, name, tolerance = max(differences, key=lambda measured: measured[0] - measured[2])
+    return apart, name, apart <= tolerance
 
 
 def projection(outputs: Outputs, needs_gradient: bool = True) -> Tensor:
-    """Return a loss that every element of every differentiable output has a share in."""
+    """Return a loss that depends on every element of every differentiable output."""
     loss = None
-    for place, (_, tensor) in enumerate(outputs):
+    for index, (_, tensor) in enumerate(outputs):
         if tensor.is_floating_point() and (tensor.requires_grad or not needs_gradient):
-            generator = torch.Generator().manual_seed(place)
+            generator = torch.Generator().manual_seed(index)
             weights = torch.randn(tensor.shape, generator=generator).to(tensor)
-            share = (tensor * weights).mean()
-            loss = share if loss is None else loss + share
+            term = (tensor * weights).mean()
+            loss = term if loss is None else loss + term
     if loss is None:
         raise Failed("no output depends on a parameter: there is nothing to train")
     return loss

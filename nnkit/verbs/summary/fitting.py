@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from nnkit.contract.hookspecs import SummaryRequest
+from nnkit.contract.requests import SummaryRequest
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.verbs.summary.report import Fit, Memory, SummaryReport
 

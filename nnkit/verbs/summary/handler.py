@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
-from nnkit.contract.hookspecs import SummaryRequest
 from nnkit.contract.loading import load
+from nnkit.contract.requests import SummaryRequest
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.building import build_module, build_without_weights
 from nnkit.models.members import is_unshaped, named_buffers, named_modules, named_parameters

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
-from nnkit.contract.hookspecs import OPTIMIZERS
+from nnkit.contract.requests import OPTIMIZERS
 from nnkit.errors import NoEstimate, UsageProblem, did_you_mean, first_line
 from nnkit.models.members import named_buffers, named_modules, named_parameters, set_mode
 from nnkit.models.process import random_states_kept

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
 
+from nnkit.contract.loading import load
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError
 
@@ -272,9 +273,8 @@ class SummaryReport:
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
-        from nnkit.render.summary import as_html  # a notebook asks the report itself to draw
-
-        return as_html(self)
+        # A notebook asks the report itself. Verbs don't import renderers, so this one is named.
+        return str(load("nnkit.render.summary:as_html")(self))
 
 
 class ForwardFailed(NnkitError):

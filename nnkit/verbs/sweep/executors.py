@@ -1,11 +1,11 @@
-"""Where the models of a sweep run: on this machine, or where a plugin's executor takes them."""
+"""Where the models of a sweep run: on this machine, or where a plugin's executor sends them."""
 
 import os
 import time
 from collections.abc import Callable
 
-from nnkit.contract.hookspecs import CORE_EXECUTOR, Executed, ExecuteRequest, Executor
 from nnkit.contract.loading import load, missing
+from nnkit.contract.requests import CORE_EXECUTOR, Executed, ExecuteRequest, Executor
 from nnkit.errors import PluginProblem, UsageProblem, did_you_mean
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.verbs.sweep.running import TICK, Run
@@ -17,27 +17,27 @@ LOCAL = Executor(
 )
 
 
-def find(name: str, manager: PluginManager) -> Callable[[ExecuteRequest], Executed]:
+def find_executor(name: str, manager: PluginManager) -> Callable[[ExecuteRequest], Executed]:
     """Return the generator function of an executor.
 
-    Raises UsageProblem for an unknown name, PluginProblem where a package that it needs is missing.
+    Raises UsageProblem for an unknown name, PluginProblem where the executor needs a missing package.
     """
-    offered = {each.name: each for each in (LOCAL, *manager.executors())}
+    offered = {executor.name: executor for executor in (LOCAL, *manager.executors())}
     if name not in offered:
         raise UsageProblem(
             f"unknown executor {name!r}",
-            did_you_mean(name, offered) or f"there are: {', '.join(offered)}; plugins add others",
+            did_you_mean(name, offered) or f"available: {', '.join(offered)}; plugins add others",
         )
     executor = offered[name]
-    if lacking := missing(executor.requires):
+    if package := missing(executor.requires):
         raise PluginProblem(
-            f"executor {name} needs the package {lacking}", f"install it: {executor.requires[lacking]}"
+            f"executor {name} needs the package {package}", f"install it: {executor.requires[package]}"
         )
     return load(executor.run)
 
 
 def run_local(request: ExecuteRequest) -> Executed:
-    """Run the tasks on this machine, by default one after the other; several share its cores evenly."""
+    """Run the tasks on this machine, one at a time by default; several at once share the cores evenly."""
     jobs = request.jobs or 1
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     waiting, running = list(reversed(request.tasks)), list[Run]()

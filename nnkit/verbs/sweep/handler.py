@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnkit.contract.hookspecs import CORE_EXECUTOR, Executed, ExecuteRequest, Plain
+from nnkit.contract.requests import CORE_EXECUTOR, Executed, ExecuteRequest, Plain
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 from nnkit.host.plugin_manager import PluginManager
@@ -17,18 +17,25 @@ from nnkit.verbs.sweep.results import Results, results_in
 from nnkit.verbs.sweep.running import run_task
 from nnkit.verbs.sweep.tasks import Task, reason_to_skip, select, shard_of, versions_for
 
-TIME_LIMIT = 600.0  # seconds; the largest of the zoo take a third of it on two cores that are busy
+TIME_LIMIT = 600.0  # seconds; the largest models of the zoo take a third of it on two busy cores
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """Smoke-run the architectures that `patterns` stand for, all for none, each in a process of its own.
+    """Smoke-run many architectures, each in a process of its own.
 
-    device, checks, full, compiled, seed, dtype, sizes: as of one smoke-run; a size holds for those that
-    have it.
-    results: the file that results are added to and that a rerun goes on from. shard: (i, n), part i of n.
-    time_limit: in seconds, for each model. memory_limit: in bytes, likewise. jobs: how many at once, None
-    for what the executor chooses. finished: called with each result, its number, and how many are planned.
+    Attributes:
+        manager: the plugins.
+        patterns: the architectures, by name or pattern; all of them where there are no patterns.
+        device, checks, full, compiled, seed, dtype: as for a single smoke-run.
+        sizes: by dim; a size applies to the models that have the dim.
+        results: the file that results are appended to, and that a rerun continues from.
+        shard: (i, n), part i of n.
+        time_limit: for each model, in seconds.
+        memory_limit: for each model, in bytes.
+        jobs: how many models run at once; None lets the executor choose.
+        executor: where they run.
+        finished: called with each result, its number, and how many are planned.
     """
 
     manager: PluginManager
@@ -52,39 +59,39 @@ class SweepRequest:
 def sweep(request: SweepRequest) -> SweepReport:
     """Run the models and return what became of each, worst first.
 
-    Raises UsageProblem before any of them runs, and SweepStopped, with the report so far, on Ctrl-C and
-    where nothing more can be run.
+    Raises UsageProblem before any of them runs. Raises SweepStopped, with the report so far, on Ctrl-C and
+    where the executor fails.
     """
     if request.memory_limit is not None and not can_limit_memory():
         raise UsageProblem(
-            "--memory-limit needs Linux, which tells what a running process takes",
-            "leave it out: the peak of each model is told all the same",
+            "--memory-limit needs Linux, which shows how much memory a running process uses",
+            "leave it out: the peak memory of each model is reported either way",
         )
-    run = executors.find(request.executor, request.manager)
+    execute = executors.find_executor(request.executor, request.manager)
     names = select(request.patterns, request.manager)
     _check_sizes(request, names)
     with results_in(request.results) as results:
-        state = _State(request, shard_of(names, request.shard), results)
-        if state.unfinished:
-            _execute(run, state)
-        return state.report()
+        progress = _Progress(request, shard_of(names, request.shard), results)
+        if progress.unfinished:
+            _execute(execute, progress)
+        return progress.report()
 
 
-def _execute(run: Callable[[ExecuteRequest], Executed], state: "_State") -> None:
-    """Let an executor run what is unfinished."""
-    with closing(run(state.to_execute())) as executed:
+def _execute(execute: Callable[[ExecuteRequest], Executed], progress: "_Progress") -> None:
+    """Let an executor run the unfinished tasks."""
+    with closing(execute(progress.make_request())) as executed:
         try:
             for task, outcome in executed:
-                state.take(task, outcome)
+                progress.record(task, outcome)
         except KeyboardInterrupt:
-            raise state.interrupted() from None
+            raise progress.make_interruption() from None
         except NnkitError as error:
-            raise SweepStopped(state.report(), error.message, error.hint, error.exit_code) from error
+            raise SweepStopped(progress.report(), error.message, error.hint, error.exit_code) from error
         except Exception as error:
-            told = f"executor {state.executor} failed: {type(error).__name__}: {first_line(error)}"
-            code = PluginProblem.exit_code
-            raise SweepStopped(state.report(), told, "see where: repeat with -v", code) from error
-    state.give_up_the_rest()
+            message = f"executor {progress.executor} failed: {type(error).__name__}: {first_line(error)}"
+            hint = "see the full error with -v"
+            raise SweepStopped(progress.report(), message, hint, PluginProblem.exit_code) from error
+    progress.give_up_unfinished()
 
 
 def _check_sizes(request: SweepRequest, names: list[str]) -> None:
@@ -98,89 +105,95 @@ def _check_sizes(request: SweepRequest, names: list[str]) -> None:
             )
 
 
-def _plan(request: SweepRequest, name: str) -> Task | ModelResult:
-    """Return the task that runs a model; or the result of one that can't be run."""
+def _plan_task(request: SweepRequest, name: str) -> Task | ModelResult:
+    """Return the task that runs a model, or the result of a model that can't be run."""
     plugin, architecture = request.manager.find(name)
-    reference, whole = Reference(architecture, plugin), {"seed": request.seed, "dtype": request.dtype}
-    dims = reference.resolve(None, whole).sizes
-    own = {dim: size for dim, size in request.sizes.items() if dim in dims}
+    reference = Reference(architecture, plugin)
+    options = {"seed": request.seed, "dtype": request.dtype}
+    dims = reference.resolve(None, options).sizes
+    sizes = {dim: size for dim, size in request.sizes.items() if dim in dims}
     try:
-        spec = reference.resolve(None, {**whole, **own})
-    except UsageProblem as problem:  # one of its dims can't have such a size
+        spec = reference.resolve(None, {**options, **sizes})
+    except UsageProblem as problem:  # one of its dims doesn't allow that size
         return ModelResult(name=name, status="skipped", message=problem.message)
     task = Task(
-        spec=spec, device=request.device, checks=request.checks, full=request.full,
-        compiled=request.compiled, versions=versions_for(spec, request.manager),
-        time_limit=request.time_limit, memory_limit=request.memory_limit,
-    )  # fmt: skip
+        spec=spec,
+        device=request.device,
+        checks=request.checks,
+        full=request.full,
+        compiled=request.compiled,
+        versions=versions_for(spec, request.manager),
+        time_limit=request.time_limit,
+        memory_limit=request.memory_limit,
+    )
     if reason := reason_to_skip(spec):
         return ModelResult(name=name, status="skipped", message=reason, command=task.command)
     return task
 
 
-class _State:
-    """The results so far, and the tasks that have none."""
+class _Progress:
+    """The results so far, and the tasks that have none yet."""
 
     def __init__(self, request: SweepRequest, names: list[str], results: Results) -> None:
         self._request, self._names, self._results = request, names, results
         self.executor = request.executor
-        planned = {name: _plan(request, name) for name in names}
-        tasks = {name: each for name, each in planned.items() if isinstance(each, Task)}
-        before = results.finished(tasks.values())
-        self._resumed = len(before)
-        skipped = {name: each for name, each in planned.items() if isinstance(each, ModelResult)}
-        self._found = {**skipped, **before}
-        self.unfinished = {name: task for name, task in tasks.items() if name not in before}
+        planned = {name: _plan_task(request, name) for name in names}
+        tasks = {name: plan for name, plan in planned.items() if isinstance(plan, Task)}
+        skipped = {name: plan for name, plan in planned.items() if isinstance(plan, ModelResult)}
+        resumed = results.finished(tasks.values())
+        self._resumed = len(resumed)
+        self._finished = {**skipped, **resumed}
+        self.unfinished = {name: task for name, task in tasks.items() if name not in resumed}
 
-    def to_execute(self) -> ExecuteRequest:
-        """Return what the executor is to do."""
+    def make_request(self) -> ExecuteRequest:
+        """Return the request for the executor."""
         request = self._request
         return ExecuteRequest(
-            function=run_task, tasks=tuple(task.to_dict() for task in self.unfinished.values()),
-            jobs=request.jobs, time_limit=request.time_limit, memory_limit=request.memory_limit,
-        )  # fmt: skip
+            function=run_task,
+            tasks=tuple(task.to_dict() for task in self.unfinished.values()),
+            jobs=request.jobs,
+            time_limit=request.time_limit,
+            memory_limit=request.memory_limit,
+        )
 
-    def take(self, told: Plain, outcome: Plain | Exception) -> None:
-        """Take the outcome of a task; raises UsageProblem where no model can be run in this way."""
-        task = self.unfinished[told["spec"]["architecture"]]
+    def record(self, executed: Plain, outcome: Plain | Exception) -> None:
+        """Record the outcome of a task. Raises UsageProblem where no model can run in the requested way."""
+        task = self.unfinished[executed["spec"]["architecture"]]
         if isinstance(outcome, Exception):
-            self._lose(task, f"{type(outcome).__name__}: {first_line(outcome)}")
+            self._record_error(task, f"{type(outcome).__name__}: {first_line(outcome)}")
             return
         if "refused" in outcome:
             message, hint = outcome["refused"]
             raise UsageProblem(message, hint)
         result = ModelResult(name=task.name, command=task.command, **outcome)
         self._results.append(task, result)
-        self._keep(result)
+        self._finish(result)
 
-    def give_up_the_rest(self) -> None:
-        """Give a result to the tasks that the executor has said nothing of."""
+    def give_up_unfinished(self) -> None:
+        """Record an error for each task that the executor returned no outcome for."""
         for task in list(self.unfinished.values()):
-            self._lose(task, "it ended without a word of it")
+            self._record_error(task, "it ended without returning an outcome")
 
     def report(self) -> SweepReport:
-        """Return what is finished, worst first; of equals, in the order of the zoo."""
-        found = [self._found[name] for name in self._names if name in self._found]
-        found.sort(key=lambda result: STATUSES.index(result.status))
-        return SweepReport(self._request.device, tuple(found), len(self._names), self._resumed)
+        """Return what is finished, worst first; models with equal status in the order of the zoo."""
+        finished = [self._finished[name] for name in self._names if name in self._finished]
+        finished.sort(key=lambda result: STATUSES.index(result.status))
+        return SweepReport(self._request.device, tuple(finished), len(self._names), self._resumed)
 
-    def interrupted(self) -> SweepStopped:
-        """Return what Ctrl-C leaves."""
-        hint = (
-            "repeat the command to go on"
-            if self._request.results
-            else "keep what is finished: --results FILE"
-        )
-        done = f"interrupted; {len(self._found)} of {len(self._names)} done"
-        return SweepStopped(self.report(), done, hint)
+    def make_interruption(self) -> SweepStopped:
+        """Return the error for Ctrl-C, with what is finished."""
+        message = f"interrupted; {len(self._finished)} of {len(self._names)} done"
+        if self._request.results:
+            return SweepStopped(self.report(), message, "repeat the command to continue")
+        return SweepStopped(self.report(), message, "to keep finished results, add --results FILE")
 
-    def _lose(self, task: Task, message: str) -> None:
-        """Give a result that isn't kept, so that a rerun tries again."""
-        told = f"executor {self.executor}: {message}"
-        self._keep(ModelResult(name=task.name, status="error", message=told, command=task.command))
+    def _record_error(self, task: Task, message: str) -> None:
+        """Record a result that isn't written to the file, so that a rerun tries again."""
+        message = f"executor {self.executor}: {message}"
+        self._finish(ModelResult(name=task.name, status="error", message=message, command=task.command))
 
-    def _keep(self, result: ModelResult) -> None:
-        self._found[result.name] = result
+    def _finish(self, result: ModelResult) -> None:
+        self._finished[result.name] = result
         del self.unfinished[result.name]
         if self._request.finished:
-            self._request.finished(result, len(self._found), len(self._names))
+            self._request.finished(result, len(self._finished), len(self._names))

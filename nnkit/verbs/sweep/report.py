@@ -1,4 +1,4 @@
-"""What a sweep says. Torch-free."""
+"""The report of a sweep. Torch-free."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,18 +8,23 @@ from nnkit.errors import NnkitError
 from nnkit.verbs.smoke.report import CheckResult
 
 STATUSES = ("died", "out of memory", "timed out", "error", "failed", "warned", "passed", "skipped")
-"""What may become of a model, worst first."""
+"""The statuses of a model, worst first."""
 NOT_RUN = frozenset({"died", "out of memory", "timed out", "error"})
-"""Those of a model whose checks didn't come to their end."""
+"""The statuses of a model whose checks didn't finish."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelResult:
     """What became of one model.
 
-    status: one of STATUSES. message: what was found, or how far it came and what it said last.
-    seconds: from the start of its process to the end. peak_memory: in bytes, resident; 0 for one that never
-    ran. command: smoke-runs it alone. report: the SmokeReport as plain data, None where there is none.
+    Attributes:
+        name: of the architecture, `plugin/name`.
+        status: one of STATUSES.
+        message: what was found; or how far the run came, and the last line that it printed.
+        command: runs only this model.
+        seconds: from the start of its process to the end.
+        peak_memory: in bytes, resident; 0 for a model that never ran.
+        report: the SmokeReport as plain data, None where there is none.
     """
 
     name: str
@@ -33,7 +38,7 @@ class ModelResult:
     @property
     def checks(self) -> tuple[CheckResult, ...]:
         """The checklist; empty where there is no report."""
-        return tuple(CheckResult(**each) for each in (self.report or {}).get("checks", ()))
+        return tuple(CheckResult(**check) for check in (self.report or {}).get("checks", ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain data."""
@@ -42,9 +47,13 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class SweepReport:
-    """What became of the models, worst first; `planned` were to be run, fewer are here where it was stopped.
+    """What became of the models.
 
-    resumed: how many of them an earlier run has done. device: as typed.
+    Attributes:
+        device: as typed.
+        models: the results, worst first.
+        planned: how many models were to be run; a sweep that was stopped has fewer results.
+        resumed: how many results come from an earlier run.
 
     Example:
 
@@ -62,12 +71,12 @@ class SweepReport:
     @property
     def counts(self) -> dict[str, int]:
         """How many models have each status."""
-        found = [model.status for model in self.models]
-        return {status: found.count(status) for status in STATUSES}
+        statuses = [model.status for model in self.models]
+        return {status: statuses.count(status) for status in STATUSES}
 
     @property
     def passed(self) -> bool:
-        """Whether all that was planned ran, and no check failed."""
+        """Whether every planned model ran, and no check failed."""
         bad = sum(model.status in NOT_RUN or model.status == "failed" for model in self.models)
         return not bad and len(self.models) == self.planned
 
@@ -88,7 +97,7 @@ class SweepReport:
 
 
 class SweepStopped(NnkitError):
-    """A sweep ended early; `report` has what was finished."""
+    """A sweep ended early; `report` has the finished results."""
 
     def __init__(self, report: SweepReport, message: str, hint: str, exit_code: int = 1) -> None:
         super().__init__(message, hint)

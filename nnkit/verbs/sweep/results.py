@@ -1,6 +1,6 @@
-"""The results of a sweep on disk: a line of JSON for each finished model; a rerun goes on from there.
+"""The results of a sweep on disk: a line of JSON for each finished model. A rerun continues from them.
 
-A line says all that it depends on, so the files of several shards are joined by `cat`.
+Each line records everything its result depends on, so `cat` joins the files of several shards.
 """
 
 import fcntl
@@ -19,53 +19,56 @@ from nnkit.verbs.sweep.tasks import Task
 SCHEMA = "nnkit.smoke-sweep-model/1"
 BEGINNING = b'{"schema": "nnkit.smoke-sweep-model/'
 LIMITS = ("time_limit", "memory_limit")
+LIMITED = ("timed out", "out of memory")  # the statuses of a run that a limit ended
+ANY_STATUS = "any"
 
 
 class Results:
-    """The results that are there already, and where further ones go; without a file, nowhere."""
+    """The results that a file holds already, and where new ones go; without a file, they are not kept."""
 
     def __init__(self, descriptor: int | None, lines: list[dict[str, Any]]) -> None:
         self._descriptor, self._lines = descriptor, lines
 
     def finished(self, tasks: Iterable[Task]) -> dict[str, ModelResult]:
-        """Return the results of those of the tasks that are finished, by name.
+        """Return the results of the tasks that are already finished, by name.
 
-        What a model has failed on holds whatever the limits; what a limit has ended, only under the same.
+        A result is valid under any limits, unless a limit ended the run: then only under the same limits.
         """
-        known = {_key(line["task"], line["status"]): line for line in self._lines}
-        found = {}
+        lines = {_make_key(line["task"], line["status"]): line for line in self._lines}
+        finished = {}
         for task in tasks:
-            for status in ("any", "timed out", "out of memory"):
-                if line := known.get(_key(task.to_dict(), status)):
-                    result = {name: value for name, value in line.items() if name not in ("schema", "task")}
-                    found[task.name] = ModelResult(**result)
-        return found
+            for status in (ANY_STATUS, *LIMITED):
+                if line := lines.get(_make_key(task.to_dict(), status)):
+                    values = {name: value for name, value in line.items() if name not in ("schema", "task")}
+                    finished[task.name] = ModelResult(**values)
+        return finished
 
     def append(self, task: Task, result: ModelResult) -> None:
-        """Add a result; when this returns, it is on the disk. Raises NnkitError where that can't be."""
+        """Append a result and flush it to disk. Raises NnkitError where it can't be written."""
         if self._descriptor is None:
             return
         line = {"schema": SCHEMA, "task": task.to_dict(), **result.to_dict()}
         try:
-            # In one write, so that Ctrl-C comes before or after it.
+            # In one write, so that Ctrl-C can't cut the line in two.
             os.write(self._descriptor, json.dumps(line, ensure_ascii=False).encode() + b"\n")
             os.fsync(self._descriptor)
         except OSError as error:
             raise NnkitError(f"can't write the result of {task.name}: {error.strerror}") from error
 
 
-def _key(task: dict[str, Any], status: str) -> str:
-    """Return what must be the same for a result to hold."""
-    limited = status in ("timed out", "out of memory")
-    held = {name: value for name, value in task.items() if limited or name not in LIMITS}
-    return json.dumps([held, status if limited else "any"], sort_keys=True)
+def _make_key(task: dict[str, Any], status: str) -> str:
+    """Return what must be the same for a result to be valid for a task."""
+    if status in LIMITED:
+        return json.dumps([task, status], sort_keys=True)
+    without_limits = {name: value for name, value in task.items() if name not in LIMITS}
+    return json.dumps([without_limits, ANY_STATUS], sort_keys=True)
 
 
 @contextmanager
 def results_in(path: Path | None) -> Iterator[Results]:
-    """Give the results in a file, which is made where it isn't there.
+    """Open the results in a file, and create the file where it doesn't exist.
 
-    A line that a crash has cut short costs that one result. Raises UsageProblem for a file that holds
+    A line that a crash cut short loses only that result. Raises UsageProblem for a file that contains
     anything else, that another run is writing, or that can't be written.
     """
     if path is None:
@@ -74,7 +77,9 @@ def results_in(path: Path | None) -> Iterator[Results]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     except OSError as error:
-        raise UsageProblem(f"can't write {path}: {error.strerror}", "name another: --results FILE") from error
+        raise UsageProblem(
+            f"can't write {path}: {error.strerror}", "choose a different file: --results FILE"
+        ) from error
     try:
         _lock(descriptor, path)
         yield Results(descriptor, _read(descriptor, path))
@@ -87,31 +92,36 @@ def _lock(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UsageProblem(
-            f"another run is writing {path}", "wait for it, or give this one a file of its own"
+            f"another run is writing {path}", "wait for it to finish, or choose a different --results FILE"
         ) from error
 
 
 def _read(descriptor: int, path: Path) -> list[dict[str, Any]]:
-    """Return the results in a file, and see that what is appended begins a line of its own."""
+    """Return the results in a file, and make sure that the next one starts on a new line."""
     content = path.read_bytes()
     lines = content.split(b"\n")
-    results = [_results_of(line) for line in lines]
-    for number, line in enumerate(lines, 1):
-        if not results[number - 1] and not _is_torn(line, any(results)):
-            raise _foreign(path, number)
-    last = lines[-1]
-    if results[-1]:
+    results_by_line = [_parse_results(line) for line in lines]
+    is_results_file = any(results_by_line)
+    for number, (line, results) in enumerate(zip(lines, results_by_line, strict=True), 1):
+        if not results and not _is_torn(line, is_results_file):
+            raise UsageProblem(
+                f"line {number} of {path} is not a result of a sweep",
+                "choose a different file: --results FILE",
+            )
+    last_line = lines[-1]
+    if results_by_line[-1]:
         os.write(descriptor, b"\n")
-    elif last:
-        os.ftruncate(descriptor, len(content) - len(last))
-    return [result for found in results for result in found]
+    elif last_line:
+        os.ftruncate(descriptor, len(content) - len(last_line))
+    return [result for results in results_by_line for result in results]
 
 
-def _results_of(line: bytes) -> list[dict[str, Any]]:
-    """Return the whole results in a line: one, or more where a line that was cut short runs into the next."""
-    if _is_result(whole := _parse(line)):
-        return [whole]
-    parts = (_parse(BEGINNING + part) for part in line.split(BEGINNING)[1:])
+def _parse_results(line: bytes) -> list[dict[str, Any]]:
+    """Return the complete results in a line: one, or more where a torn line runs into the next one."""
+    content = _parse(line)
+    if _is_result(content):
+        return [content]
+    parts = [_parse(BEGINNING + part) for part in line.split(BEGINNING)[1:]]
     return [part for part in parts if _is_result(part)]
 
 
@@ -136,16 +146,9 @@ def _is_result(content: Any) -> bool:
 
 
 def _is_torn(line: bytes, among_results: bool) -> bool:
-    """Whether a line is empty or the rest of a result. Without a beginning, it is one among results."""
+    """Whether a line is empty or part of a result; without its beginning, only in a file of results."""
     line = line.strip(b"\0 \r\t")  # a crash of the machine may leave zeros
     if line[: len(BEGINNING)] == BEGINNING[: len(line)]:
         content = _parse(line)
         return not isinstance(content, dict) or content.get("schema") == SCHEMA
     return among_results and _parse(line) is None
-
-
-def _foreign(path: Path, number: int) -> UsageProblem:
-    return UsageProblem(
-        f"{path} holds something else than results of a sweep, at line {number}",
-        "name another: --results FILE",
-    )

@@ -1,4 +1,4 @@
-"""What a sweep runs: the models that patterns name, a shard of them, and a task for each."""
+"""What a sweep runs: the models that match the patterns, a shard of them, and a task for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,12 @@ from nnkit.models.references import names_a_file
 class Task:
     """A model, how it is smoke-run, and within which limits.
 
-    versions: of nnkit, of torch and of what declares the architecture, by distribution.
-    time_limit: in seconds. memory_limit: in bytes, None for none.
+    Attributes:
+        spec: the model.
+        device, checks, full, compiled: as for a single smoke-run.
+        versions: of nnkit, torch and the plugin, by distribution.
+        time_limit: in seconds.
+        memory_limit: in bytes; None for no limit.
     """
 
     spec: ModelSpec
@@ -38,17 +42,20 @@ class Task:
 
     @property
     def command(self) -> str:
-        """The command that smoke-runs the model alone."""
-        words = []
+        """The command that smoke-runs only this model."""
+        options = []
         if self.device != "cpu":
-            words += ["--device", self.device]
+            options += ["--device", self.device]
         for check in self.checks or ():
-            words += ["--check", check]
-        words += [flag for flag, given in (("--full", self.full), ("--compile", self.compiled)) if given]
-        return self.spec.command("smoke-run", *words)
+            options += ["--check", check]
+        if self.full:
+            options.append("--full")
+        if self.compiled:
+            options.append("--compile")
+        return self.spec.command("smoke-run", *options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the task as plain data, as the process gets it that runs it."""
+        """Return the task as plain data, the form in which it is sent to another process."""
         return {
             "spec": self.spec.to_dict(),
             "device": self.device,
@@ -62,57 +69,63 @@ class Task:
 
 
 def is_pattern(word: str) -> bool:
-    """Whether a word stands for the architectures that match it: `res*`, `vision/*`."""
-    return not {"*", "?", "["}.isdisjoint(word) and ":" not in word and not names_a_file(word)
+    """Whether a word is a pattern of architectures, such as `res*` or `vision/*`."""
+    has_wildcard = any(character in word for character in "*?[")
+    return has_wildcard and ":" not in word and not names_a_file(word)
 
 
 def select(patterns: Sequence[str], manager: PluginManager) -> list[str]:
-    """Return the qualified names of the architectures that patterns and names stand for; of all for none.
+    """Return the qualified names of the architectures that match; all of them where there are no patterns.
 
-    A pattern with a slash is held against `plugin/name`, any other against the name alone.
-    Raises UsageProblem for one that nothing matches.
+    A pattern with a slash is matched against `plugin/name`, any other against the name without the plugin.
+    Raises UsageProblem for a pattern that matches nothing.
     """
-    everything = manager.architectures()
-    found: set[str] = set()
+    every_name = list(manager.architectures())
+    selected: set[str] = set()
     for pattern in patterns or ("*",):
-        found.update(_matches(pattern, list(everything), manager))
-    return [name for name in everything if name in found]
+        selected.update(_match(pattern, every_name, manager))
+    return [name for name in every_name if name in selected]
 
 
-def _matches(pattern: str, names: Sequence[str], manager: PluginManager) -> list[str]:
+def _match(pattern: str, names: Sequence[str], manager: PluginManager) -> list[str]:
     if ":" in pattern or names_a_file(pattern):
         raise UsageProblem(
-            f"several models are named by architecture or pattern, not so: {pattern}",
-            f"smoke-run it alone: nnkit smoke-run {pattern}",
+            f"a run of several models takes architectures and patterns, not {pattern}",
+            f"run it on its own: nnkit smoke-run {pattern}",
         )
     if not is_pattern(pattern):
         plugin, architecture = manager.find(pattern)
         return [f"{plugin}/{architecture.name}"]
-    found = [name for name in names if fnmatchcase(name if "/" in pattern else _short(name), pattern)]
-    if not found:
-        plain = "".join(letter for letter in pattern if letter not in "*?[]")
-        near = did_you_mean(plain, {*names, *map(_short, names)})
-        raise UsageProblem(f"no architecture matches {pattern!r}", near or "see what there is: nnkit list")
-    return found
+    matches = [
+        name for name in names if fnmatchcase(name if "/" in pattern else _without_plugin(name), pattern)
+    ]
+    if not matches:
+        literal = "".join(character for character in pattern if character not in "*?[]")
+        suggestion = did_you_mean(literal, {*names, *map(_without_plugin, names)})
+        raise UsageProblem(
+            f"no architecture matches {pattern!r}", suggestion or "list the architectures: nnkit list"
+        )
+    return matches
 
 
-def _short(name: str) -> str:
-    return name.rpartition("/")[2]
+def _without_plugin(name: str) -> str:
+    _, _, short = name.rpartition("/")
+    return short
 
 
 def shard_of(names: Sequence[str], shard: tuple[int, int]) -> list[str]:
-    """Return part i of n, for (i, n) with i from 1: every n-th name, so that families are spread."""
+    """Return part i of n, for (i, n) with i from 1: every n-th name, which spreads each family."""
     part, parts = shard
     return list(names[part - 1 :: parts])
 
 
 def reason_to_skip(spec: ModelSpec) -> str:
-    """Say why a model can't be smoke-run here, or return an empty string."""
+    """Return why a model can't be smoke-run here, or an empty string."""
     architecture = spec.architecture
     if reason := architecture.unsupported.get("smoke-run"):
         return reason
-    if lacking := missing(architecture.requires):
-        return f"it needs the package {lacking}: {architecture.requires[lacking]}"
+    if package := missing(architecture.requires):
+        return f"it needs the package {package}: {architecture.requires[package]}"
     return ""
 
 

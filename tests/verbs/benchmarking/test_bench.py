@@ -221,8 +221,8 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "bench takes one model or two"),
-        (["gcn", "gcn", "gcn"], "bench takes one model or two"),
+        ([], "bench takes one or two models"),
+        (["gcn", "gcn", "gcn"], "bench takes one or two models"),
         (["gcn", "gcn", "--rounds", "9"], "9 rounds are too few"),
         (["gcn", "--rounds", "0"], "0 rounds are too few"),
         (["gcn", "--time-limit", "0"], "a time limit of 0 can't be"),

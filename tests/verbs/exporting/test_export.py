@@ -258,7 +258,7 @@ class Right(nn.Module):
             "output 'output' is the same for other inputs, which proves nothing",
         ),
         ("Zeros", "x: float32[batch, 4]", "is the same for other inputs"),
-        ("Rounded", "x: float32[batch, time=8]", "doesn't run at batch 1, time 3, which its dims allow"),
+        ("Rounded", "x: float32[batch, time=8]", "fails at batch 1, time 3, which its dims allow"),
         ("Unrolled", "x: float32[batch, time=5, 2]", "works with time 5 alone, though time is declared"),
         ("NotANumber", "x: float32[batch, 4]", "is not finite in the module itself"),
     ],

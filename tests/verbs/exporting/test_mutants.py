@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 import nnkit
-from nnkit.contract.hookspecs import ExportOptions
+from nnkit.contract.requests import ExportOptions
 from nnkit.errors import VerificationFailed
 from nnkit.models.references import look_up
 from nnkit.verbs.core_handlers import plugin_manager
@@ -99,7 +99,7 @@ def rolled_by_nodes(model, name):
         "torchvision.models:googlenet",
         "timm.models.resnet:resnet18",
         "torchvision.models:resnet18",
-        "torchvision.models:vit_b_16",
+        "timm.models.vision_transformer:vit_tiny_patch16_224",
     ],
 )
 def test_all_mutants_of_a_network_are_refused_and_the_network_passes(reference, tmp_path):

@@ -63,11 +63,11 @@ def test_other_names_of_inputs_and_outputs(tmp_path):
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        (ExportOptions(input_names=("x",)), "1 input names for 2 inputs"),
-        (ExportOptions(output_names=("a", "b")), "2 output names for 1 outputs"),
-        (ExportOptions(output_names=("x",)), "'x' would name two of the inputs and outputs"),
+        (ExportOptions(input_names=("x",)), "1 input name for 2 inputs"),
+        (ExportOptions(output_names=("a", "b")), "2 output names for 1 output"),
+        (ExportOptions(output_names=("x",)), "two of the inputs and outputs would be named 'x'"),
         (ExportOptions(output_names=("a b",)), "'a b' can't name an input or output"),
-        (ExportOptions(fixed=frozenset({"rows"})), "there is no dim 'rows' to fix"),
+        (ExportOptions(fixed=frozenset({"rows"})), "has no dim 'rows' to fix"),
         (ExportOptions(max_shard_size="1GB"), "--max-shard-size doesn't concern onnx"),
         (ExportOptions(optimize=True, external_data=True), "--optimize keeps the weights in the file"),
     ],
@@ -147,7 +147,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path, more):
 def test_an_interrupt_leaves_what_was_there(tmp_path):
     (tmp_path / "net.onnx").write_text("what was there")
     stop = "import nnkit.verbs.exporting.proof as p, os, signal; " \
-           "p.words = lambda run: os.kill(os.getpid(), signal.SIGINT); "  # fmt: skip
+           "p.describe_sizes = lambda run: os.kill(os.getpid(), signal.SIGINT); "  # fmt: skip
     done = python("-c", stop + EXPORT.format(more=[]), cwd=tmp_path)
     assert done.returncode == 1
     assert "Error: interrupted" in done.stderr

@@ -277,7 +277,7 @@ def test_an_input_that_no_output_feels_is_refused_and_one_that_is_never_read_is_
     assert report.proof.unread == ("unused",)
     (tmp_path / "net.pt2").unlink()
     error = refusal(tmp_path, "Unfelt", SERIES, "y: float32[batch, time, 8]", format="pt2")
-    assert error.message == "input 'y' changes no output, so what the file makes of it is not proven"
+    assert error.message == "input 'y' changes no output, so how the file uses it can't be proven"
 
 
 def test_given_inputs_whose_values_are_all_equal_are_varied(tmp_path):

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 import nnkit
 from nnkit.models.references import look_up
 from nnkit.verbs.core_handlers import plugin_manager
-from nnkit.verbs.smoke.states import hidden
+from nnkit.verbs.smoke.states import find_unregistered
 
 
 class Lazy(nn.Module):
@@ -83,6 +83,6 @@ def test_all_tensors_are_written_and_loaded_again(tmp_path, kind, shapes):
 
 def test_what_a_hook_of_torch_computes_does_not_hide():
     module = OldSpectral()
-    assert list(hidden(module)) == []
+    assert list(find_unregistered(module)) == []
     module.layer.other = torch.ones(2)
-    assert [name for name, _ in hidden(module)] == ["layer.other"]
+    assert [name for name, _ in find_unregistered(module)] == ["layer.other"]

@@ -220,7 +220,7 @@ def test_ctrl_c_leaves_nobody_behind(tmp_path):
         (["--nproc", "2", "--time-limit", "0"], "Invalid value for '--time-limit': 0.0 is not in the range x>0.", "--help"),
         (["--nproc", "2", "--device", "cuda"], "device 'cuda' is not on this machine", "cpu"),
         (["--nproc", "2", "--device", "tpu"], "device 'tpu' is no device", "cpu"),
-        (["--time-limit", "9"], "--time-limit is for many models", "--all"),
+        (["--time-limit", "9"], "--time-limit is for several models", "--all"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_is_refused(nnkit_command, words, message, hint):

@@ -90,7 +90,7 @@ def test_the_command_line(nnkit_command):
     assert "gathered at once" in told.out
     assert nnkit_command("summary", "gcn", "--fsdp", "0").code == 2
     both = nnkit_command("summary", "simple-cnn", "--fsdp", "4", "--batch", "max", "--memory", "1GB")
-    assert (both.code, both.err.splitlines()[0]) == (2, "Error: --fsdp tells of one size, not of the largest")
+    assert (both.code, both.err.splitlines()[0]) == (2, "Error: --fsdp estimates one size, not the largest")
 
 
 def test_on_cuda_every_storage_is_a_multiple_of_a_block(nnkit_command):

@@ -205,7 +205,7 @@ class BatchStatistics(Base):
         return F.batch_norm(super().forward(x), None, None, training=True)
 
 
-class CentredOverBatch(Base):
+class CenteredOverBatch(Base):
     CATCH = "batch-independence"
 
     def forward(self, x):
@@ -438,7 +438,7 @@ class ChangesItsInput(Base):
         return super().forward(x)
 
 
-class NormalisesInPlace(Base):
+class NormalizesInPlace(Base):
     CATCH = "inputs-unchanged"
 
     def forward(self, x):
@@ -496,7 +496,7 @@ class ShiftedMask(nn.Module):
         return scores.masked_fill(later, -torch.inf).softmax(-1) @ x
 
 
-class NormalisesOverTime(nn.Module):
+class NormalizesOverTime(nn.Module):
     INPUTS, CATCH, CAUSAL = SEQUENCE, "causality", "time"
 
     def __init__(self):

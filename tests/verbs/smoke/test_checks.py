@@ -96,13 +96,13 @@ class Raises(Faulty):
 
 
 FAULTS = {
-    UnusedParameter: ("gradients", "none reaches unused.bias, unused.weight, of 4 parameters"),
-    DetachedParameter: ("gradients", "none reaches linear.weight, of 2 parameters"),
+    UnusedParameter: ("gradients", "no gradient reaches unused.bias, unused.weight (of 4 parameters)"),
+    DetachedParameter: ("gradients", "no gradient reaches linear.weight (of 2 parameters)"),
     NoGradient: ("gradients", "no output depends on a parameter"),
-    MixesTheBatch: ("batch-independence", "sample 0 of output output differs alone"),
+    MixesTheBatch: ("batch-independence", "sample 0 of output output differs by"),
     HardCodedBatch: ("batch-independence", "RuntimeError: shape '[4, 3]' is invalid"),
     BatchStatistics: ("batch-independence", ""),
-    DropoutInEval: ("determinism", "output output differs from run to run"),
+    DropoutInEval: ("determinism", "output output differs between two runs"),
     NotANumber: ("finite", "output output has"),
     GradientNotANumber: ("finite", "the gradient of linear.weight has"),
     InPlaceBreaksBackward: ("gradients", "modified by an inplace operation"),
@@ -138,7 +138,7 @@ def test_a_fault_that_another_seed_does_not_show_is_a_warning():
     report = run(SeedDependent)
     found = {check.name: check for check in report.checks}
     assert found["finite"].status == "warned"
-    assert found["finite"].message.endswith("(not so with another seed)")
+    assert found["finite"].message.endswith("(not with a different seed)")
 
 
 def test_a_gate_that_starts_at_zero_is_no_fault():
@@ -146,7 +146,7 @@ def test_a_gate_that_starts_at_zero_is_no_fault():
     assert report.passed
     found = {check.name: check for check in report.checks}
     assert found["gradients"].message == (
-        "all 3 parameters, 2 of them once weights that start at zero have moved"
+        "all 3 parameters, 2 of them only after zero-initialized weights have moved"
     )
     assert found["updates"].status == "passed"
 
@@ -159,10 +159,10 @@ def test_a_declared_shape_that_is_not_kept_is_found():
     spec = nnkit.resolve("simple-cnn")
     wrong = replace(spec.architecture, outputs=[TensorSpec("logits", ("batch", 11))])
     report = nnkit.smoke_run(replace(spec, architecture=wrong), checks=["shapes"])
-    assert report.checks[0].message == "output logits is 4×10, declared 4×11, at batch=4"
+    assert report.checks[0].message == "output logits has shape 4×10, but 4×11 is declared (batch=4)"
     two = replace(spec.architecture, outputs=[TensorSpec("a", ("batch", 10)), TensorSpec("b", ("batch", 10))])
     report = nnkit.smoke_run(replace(spec, architecture=two), checks=["shapes"])
-    assert report.checks[0].message == "forward returns 1 tensors, declared are 2: a, b"
+    assert report.checks[0].message == "forward returns 1 tensor, but 2 are declared: a, b"
 
 
 class SeedDependent(Faulty):
@@ -256,7 +256,7 @@ def test_a_plugin_adds_a_check(plugins_from):
     from test_plugin_manager import plugin
 
     source = plugin().replace('("batch",)', '("batch", 1)') + (
-        "from nnkit.contract.hookspecs import Check\n"
+        "from nnkit.contract.requests import Check\n"
         "@hookimpl\n"
         "def nnkit_checks():\n"
         "    return [Check(name='small', summary='', run='plugin_under_test_net:small')]\n"
@@ -295,7 +295,7 @@ def test_results_for_a_ci_system(nnkit_command, tmp_path):
     suite = ElementTree.parse(tmp_path / "out.xml").getroot()
     assert (suite.tag, suite.get("failures")) == ("testsuite", "1")
     (failure,) = suite.iter("failure")
-    assert "differs alone" in failure.get("message")
+    assert "when run alone" in failure.get("message")
     assert int(suite.get("tests")) == len(list(suite.iter("testcase"))) == 24
     assert nnkit_command("smoke-run", *reference, "--junit", "no/out.xml").code == 2
 
@@ -343,7 +343,7 @@ def test_what_the_first_run_sets_for_good_is_a_warning():
     (check,) = run(Remembers, checks=["eval-state"]).checks
     assert (check.status, check.message) == (
         "warned",
-        "positions is set by the first run in eval mode, and stays",
+        "positions is set by the first run in eval mode, and then stays the same",
     )
 
 
@@ -372,4 +372,4 @@ def test_without_a_compiler_no_model_is_blamed(nnkit_command, monkeypatch):
     done = nnkit_command("smoke-run", "simple-cnn", "--compile", "--check", "shapes")
     assert done.code == 1
     assert done.err.startswith("Error: torch.compile doesn't work here: InvalidCxxCompiler")
-    assert "leave --compile out" in done.err
+    assert "leave out --compile" in done.err

@@ -30,40 +30,43 @@ INPUT = "x: float32[batch, 6]"
 
 # Where each fault shows, and what is said of it there.
 FAULTS = {
-    seeded.ZerosOnCpu: ("torch.zeros(len(x), 6)", "float32 4×6 on cpu beside a tensor on cuda"),
-    seeded.PlainTensor: ("@ self.scale", "float32 6×6 on cpu beside a tensor on cuda; it is scale, which"),
+    seeded.ZerosOnCpu: ("torch.zeros(len(x), 6)", "float32 4×6 on cpu used with a tensor on cuda"),
+    seeded.PlainTensor: ("@ self.scale", "float32 6×6 on cpu used with a tensor on cuda; it is scale, which"),
     seeded.ListOfLayers: ("layer(x)", "; it is layers[0].bias, which .to() doesn't move"),
-    seeded.MovedToCpu: (".cpu()", "float32 4×6 on cpu beside a tensor on cuda"),
-    seeded.ThroughNumpy: (".numpy()", "float32 4×6 leaves cuda for numpy, and its gradient ends there"),
-    seeded.RangeOnCpu: ("y * places", "int64 6 on cpu beside a tensor on cuda; made there at "),
-    misplaced.helper: ("y @ torch.eye(6)", "float32 6×6 on cpu beside a tensor on cuda"),
+    seeded.MovedToCpu: (".cpu()", "float32 4×6 on cpu used with a tensor on cuda"),
+    seeded.ThroughNumpy: (".numpy()", "float32 4×6 goes from cuda to numpy, and its gradient is lost"),
+    seeded.RangeOnCpu: ("y * places", "int64 6 on cpu used with a tensor on cuda; created there at "),
+    misplaced.helper: ("y @ torch.eye(6)", "float32 6×6 on cpu used with a tensor on cuda"),
     misplaced.ListOfConvolutions: ("self.layers[0]", "; it is layers[0].weight, which .to() doesn't move"),
     misplaced.ListOfBags: ("self.layers[0]", "; it is layers[0].weight, which .to() doesn't move"),
     misplaced.HiddenStateOnCpu: ("self.recurrent(", "Input and hidden tensors are not at the same device, "),
-    misplaced.InClosure: ("lambda y: y * scale", "; made before forward, and .to() doesn't move it"),
-    misplaced.OwnBackward: ("gradient * torch.full", "float32 6 on cpu beside a tensor on cuda"),
-    misplaced.NumpyOnDevice: (".numpy()", "float32 4×6 on cuda can't be turned into a numpy array"),
+    misplaced.InClosure: ("lambda y: y * scale", "; created before forward, and .to() doesn't move it"),
+    misplaced.OwnBackward: ("gradient * torch.full", "float32 6 on cpu used with a tensor on cuda"),
+    misplaced.NumpyOnDevice: (".numpy()", "float32 4×6 on cuda can't be converted to a numpy array"),
 }
 SHOWN_BY = {misplaced.helper: misplaced.MadeInHelper, misplaced.OwnBackward: misplaced.BackwardOnCpu}
 
 # What stays on the CPU without an error, and the line that put it there.
 SILENT = {
     misplaced.OutputMoved: ("output output is on cpu; moved there at ", ".cpu()"),
-    misplaced.OutputMade: ("output output is on cpu; made there at ", "torch.zeros(len(x), 6)"),
-    misplaced.BufferReplaced: ("state is on cpu; made there at ", "torch.ones(6)"),
+    misplaced.OutputMade: ("output output is on cpu; created there at ", "torch.zeros(len(x), 6)"),
+    misplaced.BufferReplaced: ("state is on cpu; created there at ", "torch.ones(6)"),
 }
 SOUND = (
     seeded.Base, misplaced.IndexedFromCpu, misplaced.NamesItself, misplaced.Autocast,
     misplaced.Expects, misplaced.TiedLazyNormed, misplaced.FrozenIndices,
 )  # fmt: skip
 BEYOND = {
-    misplaced.ValueBranch: ("a tensor's values are needed, which aren't simulated, at ", "y.sum() > 0"),
-    misplaced.CountsInNumpy: ("a tensor's values are needed, which aren't simulated, at ", ".numpy()"),
+    misplaced.ValueBranch: ("the model needs a tensor's values, which are not simulated, at ", "y.sum() > 0"),
+    misplaced.CountsInNumpy: ("the model needs a tensor's values, which are not simulated, at ", ".numpy()"),
     misplaced.SparseMatrix: (
-        "the simulation can't run it: it has no kernel of aten::empty.memory_format for ",
+        "the simulation can't run the model: no kernel for aten::empty.memory_format on ",
         "diagonal @",
     ),
-    misplaced.KnowsCpuAndCuda: ("the simulation can't run it: never heard of this device, at ", "raise"),
+    misplaced.KnowsCpuAndCuda: (
+        "the simulation can't run the model: never heard of this device, at ",
+        "raise",
+    ),
 }
 
 
@@ -114,7 +117,7 @@ def test_a_tensor_in_the_wrong_place_is_found_with_its_line(verdict, code):
 
 def test_it_tells_where_the_tensor_was_made(verdict):
     _, message = verdict(seeded.RangeOnCpu)
-    assert message.endswith("made there at " + line_of(seeded.RangeOnCpu, "torch.arange(6"))
+    assert message.endswith("created there at " + line_of(seeded.RangeOnCpu, "torch.arange(6"))
 
 
 @pytest.mark.parametrize("code", SILENT, ids=lambda code: code.__name__)
@@ -140,7 +143,7 @@ def test_what_only_the_simulation_cannot_run_is_skipped_with_the_reason(verdict,
 def test_a_model_that_does_not_run_at_all_fails(verdict):
     status, message = verdict(misplaced.FailsEverywhere)
     assert status == "failed"
-    assert message.startswith("it fails on the CPU, too: RuntimeError: mat1 and mat2 shapes")
+    assert message.startswith("the model fails on the CPU too: RuntimeError: mat1 and mat2 shapes")
     assert message.endswith(line_of(seeded.Base, "self.one(x)"))
 
 
@@ -155,7 +158,7 @@ def test_the_command_reports_apart_from_what_the_model_prints(capfd, monkeypatch
     assert (data["device"], data["passed"]) == ("xpu (simulated)", False)
     (check,) = data["checks"]
     assert check["name"] == "placement"
-    assert check["message"].endswith("torch.zeros(6): float32 6 on cpu beside a tensor on xpu")
+    assert check["message"].endswith("torch.zeros(6): float32 6 on cpu used with a tensor on xpu")
     assert check["repeat"].endswith("--simulate xpu --check placement")
     assert "said by the model\n" in err
     assert "said by a program\n" in err
@@ -165,8 +168,8 @@ def test_the_command_reports_apart_from_what_the_model_prints(capfd, monkeypatch
 @pytest.mark.parametrize(
     ("program", "ending"),
     [
-        ("import sys; sys.exit(0)", "with code 0"),
-        ("import sys; sys.exit(3)", "with code 3"),
+        ("import sys; sys.exit(0)", "with exit code 0"),
+        ("import sys; sys.exit(3)", "with exit code 3"),
         pytest.param(
             "import os; os.abort()", f"by signal {signal.SIGABRT.value}",
             marks=pytest.mark.skipif(os.name != "posix", reason="needs signals"),
@@ -177,16 +180,14 @@ def test_a_process_that_dies_is_one_clear_error(nnkit_command, monkeypatch, prog
     monkeypatch.setattr(simulation, "PROGRAM", program)
     done = nnkit_command("smoke-run", "simple-cnn", "--simulate", "cuda")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(
-        f"Error: the process of the simulation ended {ending}, without a result\nhint: "
-    )
+    assert done.err.startswith(f"Error: the simulation process ended {ending}, without a result\nhint: ")
 
 
 def test_one_that_does_not_end_is_one_clear_error(nnkit_command, monkeypatch):
     monkeypatch.setattr(simulation, "TIME_LIMIT", 0.01)
     done = nnkit_command("smoke-run", "simple-cnn", "--simulate", "cuda")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("Error: the simulation did not end within 0.01 seconds\nhint: ")
+    assert done.err.startswith("Error: the simulation did not finish within 0.01 seconds\nhint: ")
 
 
 @pytest.mark.parametrize(
@@ -196,10 +197,10 @@ def test_one_that_does_not_end_is_one_clear_error(nnkit_command, monkeypatch):
         (["--simulate", "cpu"], "can't simulate 'cpu'"),
         (["--simulate", "cuda:1"], "can't simulate 'cuda:1'"),
         (["--simulate", "cuda", "--device", "cpu"], "--device and --simulate don't go together"),
-        (["--simulate", "cuda", "--full"], "--full can't be simulated: there are no values"),
+        (["--simulate", "cuda", "--full"], "--full can't be simulated: a simulation has no values"),
         (
             ["--simulate", "cuda", "--check", "finite"],
-            "--check finite can't be simulated: there are no values",
+            "--check finite can't be simulated: a simulation has no values",
         ),
         (["--simulate"], "Option '--simulate' requires an argument."),
     ],
@@ -281,7 +282,7 @@ def test_a_model_that_ends_the_process_is_one_clear_error(nnkit_command, monkeyp
     monkeypatch.syspath_prepend(str(HERE))
     done = nnkit_command("smoke-run", "misplaced:Exits", "--input", INPUT, "--simulate", "cuda")
     assert (done.code, done.out) == (1, "")
-    assert done.err.startswith("Error: the process of the simulation ended with code 0, without a result\n")
+    assert done.err.startswith("Error: the simulation process ended with exit code 0, without a result\n")
 
 
 @pytest.mark.slow

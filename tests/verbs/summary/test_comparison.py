@@ -124,7 +124,7 @@ def test_csv_and_markdown_have_the_same_changes(nnkit_command):
 @pytest.mark.parametrize(
     ("args", "error", "hint"),
     [
-        (["resnet18"], "compare takes two models or more", "nnkit compare resnet18 resnet34"),
+        (["resnet18"], "compare takes two or more models", "nnkit compare resnet18 resnet34"),
         (["resnet18", "resnet1"], "unknown architecture 'resnet1'", "did you mean resnet1"),
         (["gcn", "gcn", "--left.hidden-chanels", "3"], "gcn has no option 'hidden_chanels'", "did you mean"),
         (["gcn", "gcn", "--middle.depth", "3"], "no such option --middle.depth", "--left. or --right."),

@@ -357,8 +357,8 @@ def test_a_size_that_is_none_is_an_error():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--batch", "max"], "--batch max needs to know of how much memory"),
-        (["--memory", "16GB"], "--memory needs to know of what size to find the largest"),
+        (["--batch", "max"], "--batch max needs --memory SIZE"),
+        (["--memory", "16GB"], "--memory needs a size to maximize"),
         (["--batch", "max", "--memory", "lots"], "can't read the size 'lots'"),
         (["--columns", "mac"], "there is no column 'mac'"),
         (["--optimizer", "adm"], "'adm'"),

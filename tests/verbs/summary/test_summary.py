@@ -290,7 +290,7 @@ def test_memory_does_not_grow_with_the_weights():
     )
     from conftest import ROOT, python
 
-    done = python("-c", code.format(tests=str(ROOT / "tests" / "summary")))
+    done = python("-c", code.format(tests=str(ROOT / "tests" / "verbs" / "summary")))
     weights, peak = map(int, done.stdout.split())
     assert weights > 80e9, done.stderr
     assert peak * 1024 < 2e9

@@ -75,15 +75,15 @@ def test_every_misfortune_is_told_and_the_others_are_unharmed(nnkit_command, see
     data = held(json.loads(done.out))
     told = {each["name"].removeprefix("seeds/"): (each["status"], each["message"]) for each in data["models"]}
     assert told == {
-        "aborts": ("died", "signal 6 (aborted) while running it once: about to abort"),
-        "hungry": ("out of memory", "it took more than 1 GB while running it once"),
-        "leaves": ("error", "exit code 3 while running it once"),
-        "silent-end": ("error", "exit code 0 while running it once"),
+        "aborts": ("died", "signal 6 (aborted) while running the model once: about to abort"),
+        "hungry": ("out of memory", "it took more than 1 GB while running the model once"),
+        "leaves": ("error", "exit code 3 while running the model once"),
+        "silent-end": ("error", "exit code 0 while running the model once"),
         "raises": (
             "error",
             "building seeds/raises failed: ValueError: no such layer (module at sweep_seeds.py:72)",
         ),
-        "fails": ("failed", f"{check}: sample 0 of output y differs alone by 8 of its spread"),
+        "fails": ("failed", f"{check}: sample 0 of output y differs by 8× its spread when run alone"),
         "sound": ("passed", "1 check"),
         "chatty": ("passed", "1 check"),
         "unready": ("skipped", "it needs the package not_there: pip install not-there"),
@@ -98,7 +98,7 @@ def test_every_misfortune_is_told_and_the_others_are_unharmed(nnkit_command, see
     assert done.code == 1
     assert done.err.splitlines()[-2:] == [
         "Error: 5 of 11 models could not be run, 1 of 11 models failed a check",
-        f"hint: repeat one alone: nnkit smoke-run seeds/aborts --batch 1 --check {check}",
+        f"hint: rerun one: nnkit smoke-run seeds/aborts --batch 1 --check {check}",
     ]
     assert sorted(line.partition("]")[0] for line in done.err.splitlines()[:-2]) == [
         f"[{number:2}/11" for number in range(4, 12)
@@ -190,7 +190,7 @@ def test_a_rerun_does_what_is_left(nnkit_command, seeds):
     done, called = run(nnkit_command, "s*", *to_file, executor="two-then-stop")
     assert called == ["sound", "silent-end", "slow", "closed"]
     assert (done.code, done.err.splitlines()[-2:]) == (
-        1, ["Error: interrupted; 2 of 3 done", "hint: repeat the command to go on"]
+        1, ["Error: interrupted; 2 of 3 done", "hint: repeat the command to continue"]
     )  # fmt: skip
     assert done.out.endswith("3 models on cpu: 2 passed; 1 not run\n")
     done, called = run(nnkit_command, "--all", *to_file)
@@ -244,8 +244,8 @@ def test_a_file_that_holds_anything_else_is_left_alone(nnkit_command, seeds, tex
     done, called = run(nnkit_command, "s*", "--results", "out.jsonl")
     assert (done.code, called, Path("out.jsonl").read_text()) == (2, [], text)
     assert done.err.splitlines() == [
-        "Error: out.jsonl holds something else than results of a sweep, at line 1",
-        "hint: name another: --results FILE",
+        "Error: line 1 of out.jsonl is not a result of a sweep",
+        "hint: choose a different file: --results FILE",
     ]
 
 
@@ -279,7 +279,10 @@ def test_an_executor_that_fails_or_loses_models(nnkit_command, seeds):
     assert done.code == 1
     assert done.out.count("executor loses: RuntimeError: node down") == 3
     assert (
-        run(nnkit_command, "s*", *to_file, executor="says-nothing")[0].out.count("ended without a word") == 3
+        run(nnkit_command, "s*", *to_file, executor="says-nothing")[0].out.count(
+            "it ended without returning an outcome"
+        )
+        == 3
     )
     assert Path("out.jsonl").read_text() == ""
     done, _ = run(nnkit_command, "s*", *to_file, executor="two-then-raise")
@@ -290,16 +293,16 @@ def test_an_executor_that_fails_or_loses_models(nnkit_command, seeds):
     done, _ = run(nnkit_command, "s*", executor="refuses")
     assert (done.code, done.out, done.err) == (2, "", "Error: no device\nhint: buy one\n")
     done, _ = run(nnkit_command, "s*", executor="two-then-stop")
-    assert done.err.splitlines()[-1] == "hint: keep what is finished: --results FILE"
+    assert done.err.splitlines()[-1] == "hint: to keep finished results, add --results FILE"
 
 
 ERRORS = {
     "no match": (["soundd*"], 2, "no architecture matches 'soundd*'", "did you mean sound?"),
     "no match of a plugin": (["vision/*"], 2, "no architecture matches 'vision/*'", "nnkit list"),
     "an unknown name": (["sound", "hungri"], 2, "unknown architecture 'hungri'", "did you mean hungry?"),
-    "a file": (["s*", "net.yaml"], 2, "by architecture or pattern, not so: net.yaml", "nnkit smoke-run net.yaml"),
-    "code": (["sound", "net.py:Net"], 2, "not so: net.py:Net", "smoke-run it alone"),
-    "all and a name": (["sound", "--all"], 2, "--all and sound can't both be", "leave one"),
+    "a file": (["s*", "net.yaml"], 2, "architectures and patterns, not net.yaml", "nnkit smoke-run net.yaml"),
+    "code": (["sound", "net.py:Net"], 2, "architectures and patterns, not net.py:Net", "run it on its own"),
+    "all and a name": (["sound", "--all"], 2, "--all and sound don't go together", "use one"),
     "an unknown size": (["--all", "--bach", "2"], 2, "no such option --bach", "did you mean --batch"),
     "a size that is none": (["--all", "--batch", "x"], 2, "'x' is not a valid integer", "see: "),
     "a shard": (["--all", "--shard", "4/3"], 2, "can't read --shard '4/3'", "--shard 1/3"),
@@ -308,17 +311,17 @@ ERRORS = {
     "memory": (["--all", "--memory-limit", "much"], 2, "can't read the size 'much'", "16GB"),
     "time": (["--all", "--time-limit", "0"], 2, "Invalid value for '--time-limit'", "see: "),
     "jobs": (["--all", "--jobs", "0"], 2, "Invalid value for '--jobs'", "see: "),
-    "a preset": (["--all", "--preset", "cora"], 2, "--preset is for one model", "name one alone"),
-    "weights": (["--all", "--weights", "w.pt"], 2, "--weights is for one model", "name one alone"),
-    "strictness": (["--all", "--no-strict"], 2, "--strict is for one model", "name one alone"),
-    "an input": (["--all", "--input", "x: float32[3]"], 2, "--input is for one model", "name one alone"),
+    "a preset": (["--all", "--preset", "cora"], 2, "--preset is for one model", "name only one model"),
+    "weights": (["--all", "--weights", "w.pt"], 2, "--weights is for one model", "name only one model"),
+    "strictness": (["--all", "--no-strict"], 2, "--strict is for one model", "name only one model"),
+    "an input": (["--all", "--input", "x: float32[3]"], 2, "--input is for one model", "name only one model"),
     "an executor": (["--all", "--executor", "instnt"], 2, "unknown executor 'instnt'", "did you mean instant?"),
-    "no such executor": (["--all", "--executor", "x"], 2, "unknown executor 'x'", "there are: local, instant"),
+    "no such executor": (["--all", "--executor", "x"], 2, "unknown executor 'x'", "available: local, instant"),
     "an executor's package": (["--all", "--executor", "far"], 3, "far needs the package not_there", "pip install x"),
     "a folder for JUnit": (["--all", "--junit", "no/out.xml"], 2, "folder no does not exist", "mkdir -p no"),
     "a folder": (["--all", "--results", "no/out.jsonl"], 2, "can't write no/out.jsonl: No such file", "--results"),
-    "jobs of one model": (["sound", "--jobs", "2"], 2, "--jobs is for many models", "--all"),
-    "results of one model": (["sound", "--results", "out.jsonl"], 2, "--results is for many models", "--all"),
+    "jobs of one model": (["sound", "--jobs", "2"], 2, "--jobs is for several models", "--all"),
+    "results of one model": (["sound", "--results", "out.jsonl"], 2, "--results is for several models", "--all"),
 }  # fmt: skip
 
 
@@ -350,7 +353,7 @@ def test_memory_can_only_be_limited_where_it_can_be_seen(nnkit_command, seeds, m
     monkeypatch.setattr("nnkit.verbs.sweep.handler.can_limit_memory", lambda: False)
     done = nnkit_command("smoke-run", "s*", "--memory-limit", "1GB")
     assert (done.code, done.err.splitlines()[0]) == (
-        2, "Error: --memory-limit needs Linux, which tells what a running process takes"
+        2, "Error: --memory-limit needs Linux, which shows how much memory a running process uses"
     )  # fmt: skip
 
 
@@ -393,7 +396,7 @@ def test_the_example_of_the_hook_runs():
     import textwrap
 
     import nnkit
-    from nnkit.contract.hookspecs import nnkit_executors
+    from nnkit.contract.hooks import nnkit_executors
 
     code = inspect.cleandoc(nnkit_executors.__doc__).partition("running.py\n")[2]
     code = textwrap.dedent(code.replace("ProcessPoolExecutor", "ThreadPoolExecutor"))
@@ -427,7 +430,7 @@ def test_an_executor_that_is_declared_wrongly_is_told(plugins_from):
 
 
 def test_out_of_memory_is_told_wherever_it_was_noticed():
-    from nnkit.verbs.sweep.running import judge
+    from nnkit.verbs.sweep.running import judge_checks
 
     words = {
         "cuda": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
@@ -435,13 +438,13 @@ def test_out_of_memory_is_told_wherever_it_was_noticed():
         "python": "MemoryError: MemoryError",
     }
     for message in words.values():
-        assert judge([{"name": "finite", "status": "failed", "message": message}]) == (
+        assert judge_checks([{"name": "finite", "status": "failed", "message": message}]) == (
             "out of memory", f"finite: {message}"
         )  # fmt: skip
     checks = [{"name": name, "status": status, "message": "so"} for name, status in
               [("a", "passed"), ("b", "warned"), ("c", "warned"), ("d", "skipped")]]  # fmt: skip
-    assert judge(checks) == ("warned", "b: so; and 1 more: c")
-    assert judge([checks[0], checks[3]]) == ("passed", "1 check, 1 skipped")
+    assert judge_checks(checks) == ("warned", "b: so; and 1 more: c")
+    assert judge_checks([checks[0], checks[3]]) == ("passed", "1 check, 1 skipped")
 
 
 def test_the_process_that_watches_is_free_of_torch(seeds, monkeypatch):
@@ -496,7 +499,7 @@ def test_what_is_finished_is_kept_and_what_runs_ends(seeds, tmp_path, how):
         assert out.endswith("3 models on cpu: 2 passed; 1 not run\n")
         assert err.splitlines()[-2:] == [
             "Error: interrupted; 2 of 3 done",
-            "hint: repeat the command to go on",
+            "hint: repeat the command to continue",
         ]
     else:
         assert first.returncode == -how

@@ -1,0 +1,63 @@
+"""An architecture's options, sizes and presets as lines of help: (what to type, what it means)."""
+
+import click
+
+from nnkit.contract.architecture import Architecture
+from nnkit.contract.config import Option, as_text, options_of
+
+
+def write_architecture(architecture: Architecture, formatter: click.HelpFormatter) -> None:
+    """Write the architecture's options, sizes and presets under headings of their own."""
+    sections = {
+        f"Options of {architecture.name}": option_lines(architecture),
+        f"Sizes of {architecture.name}": size_lines(architecture),
+        f"Presets of {architecture.name}": preset_lines(architecture),
+    }
+    for heading, lines in sections.items():
+        if lines:
+            with formatter.section(heading):
+                formatter.write_dl(lines)
+
+
+def option_lines(architecture: Architecture) -> list[tuple[str, str]]:
+    """Return a line for each config field."""
+    return [_option_line(option) for option in options_of(architecture.config)]
+
+
+def _option_line(option: Option) -> tuple[str, str]:
+    if option.is_flag:
+        typed = f"{option.flag} / --no-{option.flag[2:]}"
+        default = "yes" if option.default else "no"
+    else:
+        typed, default = f"{option.flag} {option.kind}", as_text(option.default)
+    return typed, f"{option.description}  [default: {default}]".lstrip()
+
+
+def size_lines(architecture: Architecture) -> list[tuple[str, str]]:
+    """Return a line for each dim, with the sizes that it can take."""
+    lines = []
+    for name, dim in architecture.dims.items():
+        bounds = [f">= {dim.least}"]
+        if dim.max is not None:
+            bounds.append(f"<= {dim.max}")
+        if dim.multiple_of > 1:
+            bounds.append(f"a multiple of {dim.multiple_of}")
+        kind = f"integer {' and '.join(bounds)}"
+        lines.append((f"{flag_of(name)} {kind}", f"{dim.description}  [default: {dim.default}]".lstrip()))
+    return lines
+
+
+def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:
+    """Return a line for each preset, with the values that it sets."""
+    lines = []
+    for name, preset in architecture.presets.items():
+        settings = {**preset.config, **preset.sizes}
+        values = [f"{flag_of(key)} {as_text(value)}" for key, value in settings.items()]
+        description = f"{preset.description}: " if preset.description else ""
+        lines.append((f"--preset {name}", description + " ".join(values)))
+    return lines
+
+
+def flag_of(name: str) -> str:
+    """Return a config field or dim as it is typed: `--num-classes`."""
+    return "--" + name.replace("_", "-")
