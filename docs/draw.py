@@ -20,9 +20,11 @@ from rich.padding import Padding
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-FOLDER = Path(__file__).parent / "pictures"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "pictures"
 COLUMNS = 100
-SMOKE_RUN = 'nnkit smoke-run net.py:Net --input "x: float32[batch, 9, 16]"'
+EXAMPLE = Path("examples", "forgot_batch_first.py")
+SMOKE_RUN = f'nnkit smoke-run {EXAMPLE.as_posix()}:Classifier --input "x: float32[batch, time=12, 32]"'
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ PICTURES: dict[str, tuple[Command, ...]] = {
     "terminal": (
         Command("nnkit summary simple-cnn --no-functional", keep="(?!buffers|not counted|counted in|note)"),
         Command("nnkit export gcn --onnx", keep="gcn|verified|sizes|weights|parameters"),
-        Command(SMOKE_RUN, keep=".{9}(finite|gradients|batch-|determinism|inputs-)"),
+        Command(SMOKE_RUN, keep=".{9}(shapes|gradients|updates|batch-|determinism)|Error"),
     ),
     "summary": (Command("nnkit summary resnet18 --depth 1 --batch 8"),),
     "export": (Command("nnkit export gcn --onnx"),),
@@ -102,7 +104,7 @@ def run(line: str) -> str:
     environment.pop("NO_COLOR", None)
     environment |= {"COLUMNS": str(COLUMNS), "PYTHONIOENCODING": "utf-8"}
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(FOLDER / "net.py", folder)
+        shutil.copytree(ROOT / EXAMPLE.parent, Path(folder, EXAMPLE.parent))
         done = subprocess.run(
             [sys.executable, "-m", "nnkit", "--color", "always", *shlex.split(line)[1:]],
             stdout=subprocess.PIPE,
@@ -134,7 +136,7 @@ def draw(screen: Text, identity: str, mode: str, label: str) -> str:
     """Return the screen as an SVG. `identity` sets its CSS apart from that of other pictures on a page."""
     console = Console(record=True, width=COLUMNS + 2, file=io.StringIO(), force_terminal=True)
     screen.no_wrap, screen.overflow = True, "ellipsis"
-    console.print(Padding(screen, (0, 1)), highlight=False)
+    console.print(Padding(screen, (0, 1, 1, 1)), highlight=False)
     background, foreground, *colors = (rgb(color) for color in COLORS[mode].split())
     theme = TerminalTheme(background, foreground, colors[:8], colors[8:])
     template = TEMPLATE.replace("LABEL", label.replace("&", "&amp;")).replace("BORDER", BORDERS[mode])

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import draw
 
-from nnkit import api
+from nnkit import api, schemas
 from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
 from nnkit.cli.info import tensor_line
 from nnkit.cli.main import cli
@@ -126,14 +126,14 @@ def schemas_page() -> str:
         "`nnkit/schemas/summary.json` describes `nnkit.summary/1`. Within a version, keys may be added; "
         "none is renamed or removed.",
     ]
-    for file in sorted((DOCS / "schemas").glob("*.json")):
-        schema = json.loads(file.read_text(encoding="utf-8"))
-        parts += [f"## {file.stem}", f"{schema['title']}: [{file.name}](schemas/{file.name})"]
+    for name in schemas.names():
+        schema = schemas.read(name)
+        parts += [f"## {name}", f"{schema['title']}: `nnkit/schemas/{name}.json`"]
         if "description" in schema:
             parts.append(schema["description"])
         parts.append(keys_table(schema))
-        for name, part in schema.get("$defs", {}).items():
-            parts += [f"### {file.stem}: {name}", part.get("description", ""), keys_table(part)]
+        for key, part in schema.get("$defs", {}).items():
+            parts += [f"### {name}: {key}", part.get("description", ""), keys_table(part)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -176,19 +176,24 @@ def slug(family: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in family.lower()).split())
 
 
+def family_heading(family: str) -> str:
+    """Return the heading of a family's page: `Point cloud` for `point cloud`."""
+    return family[0].upper() + family[1:]
+
+
 def families_page(families: Mapping[str, Mapping[str, Architecture]]) -> str:
     """Return the page that links the families."""
     lines = []
     for family, members in families.items():
         names = ", ".join(f"`{architecture.name}`" for architecture in members.values())
-        lines.append(f"- [{family}]({slug(family)}.md): {names}")
+        lines.append(f"- [{family_heading(family)}]({slug(family)}.md): {names}")
     about = "The base zoo, family by family: what its plugins declare, and what `summary` counts."
     return "\n\n".join(["# Architectures", about, "\n".join(lines)])
 
 
 def family_page(family: str, members: Mapping[str, Architecture]) -> str:
     """Return what `nnkit info` and `nnkit summary` print for the members of a family."""
-    parts = [f"# {family}", f"{family_table(members)}\n\n{ABOUT_FAMILIES}"]
+    parts = [f"# {family_heading(family)}", f"{family_table(members)}\n\n{ABOUT_FAMILIES}"]
     written: dict[str, str] = {}
     for name, architecture in members.items():
         parts += [f"## {architecture.name}", architecture.summary.removesuffix(".") + "."]
