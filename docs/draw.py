@@ -42,7 +42,7 @@ PICTURES: dict[str, tuple[Command, ...]] = {
         Command(SMOKE_RUN, keep=".{9}(shapes|gradients|updates|batch-|determinism)|Error"),
     ),
     "summary": (Command("nnkit summary resnet18 --depth 1 --batch 8"),),
-    "export": (Command("nnkit export gcn --onnx"),),
+    "export": (Command("nnkit export pointer-network --onnx"),),
     "smoke-run": (Command(SMOKE_RUN),),
 }
 
@@ -61,7 +61,8 @@ BORDERS = {"light": "#d0d7de", "dark": "#30363d"}
 
 # Rich's own template loads a font from a server. This one takes a font of the reader's system.
 TEMPLATE = """\
-<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">
+<svg xmlns="http://www.w3.org/2000/svg" role="img"
+viewBox="0 0 {width} {height}" width="{width}" height="{height}">
 <title>LABEL</title>
 <style>
 .{unique_id}-matrix {{
@@ -164,4 +165,4 @@ def without_measurements(svg: str) -> str:
     """
     svg = re.sub(r"<text[^>]*>[^<]*(further|proof&#160;took|\de-\d)[^<]*</text>", "", svg)
     svg = re.sub(r' (x|textLength)="[^"]*"', "", svg)
-    return re.sub(r"\d+(\.\d+)+|(&#160;){2,}", "#", svg)
+    return re.sub(r">[^<]+<", lambda text: re.sub(r"\d+(\.\d+)+|(&#160;){2,}", "#", text[0]), svg)

@@ -48,10 +48,11 @@ def test_a_picture_shows_what_the_command_prints(generate):
 
 
 def test_measurements_do_not_make_a_picture_stale(generate, tmp_path):
-    picture, slower, other = tmp_path / "a.svg", "took 3.0 s", "took 3 steps"
-    picture.write_text("took 1.25 s", encoding="utf-8")
-    assert generate.draw.is_fresh(picture, slower)
-    assert not generate.draw.is_fresh(picture, other)
+    picture = tmp_path / "a.svg"
+    picture.write_text('<text x="1.5" y="2.5">loss 1.25</text>', encoding="utf-8")
+    assert generate.draw.is_fresh(picture, '<text x="3.5" y="2.5">loss 10.5</text>')
+    assert not generate.draw.is_fresh(picture, '<text x="1.5" y="2.5">loss 125</text>')
+    assert not generate.draw.is_fresh(picture, '<text x="1.5" y="9.5">loss 1.25</text>')
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,11 @@ def test_the_site_builds_and_no_link_leads_nowhere(tmp_path):
     pytest.importorskip("material", reason="mkdocs-material is not installed: pip install -e '.[docs]'")
     done = python("-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site"), cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "architectures" / "vgg.html").is_file()
+    pages = {file.stem: file.read_text("utf-8") for file in (tmp_path / "site").glob("**/*.html")}
+    assert "<title>VGG - nnkit" in pages["vgg"]
+    assert '<span class="nnkit-option">--device</span>' in pages["commands"]
+    for name, page in pages.items():
+        assert not re.search(r'(?:src|rel="stylesheet" href)="https?:', page), f"{name} loads from elsewhere"
 
 
 def test_every_variable_is_on_its_page():

@@ -1,7 +1,8 @@
-"""Color the output in console blocks of the site as the terminal does. MkDocs calls `on_page_content`."""
+"""Finish the pages of the site. MkDocs calls `on_page_content` with the HTML of each page."""
 
 import re
 
+CELL = re.compile(r"<td.*?</td>", re.DOTALL)
 OUTPUT = re.compile(r'(?<=<span class="go">)[^<]+')
 COLORS = (
     ("passed", r"^passed\b"),
@@ -14,7 +15,11 @@ COLORS = (
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """Return a page with its lines of output colored."""
+    """Return a page with its lines of output colored, as a terminal does.
+
+    The backslash in the code of a table's cell goes: GitHub needs it before `|`, and MkDocs would show it.
+    """
+    html = CELL.sub(lambda cell: cell[0].replace(r"\|", "|"), html)
     return OUTPUT.sub(lambda line: color(line[0]), html)
 
 
