@@ -9,7 +9,10 @@ COLORS = (
     ("failed", r"^(failed|Error:)"),
     ("warned", r"^(warned|Warning:)"),
     ("skipped", r"^(skipped\b|hint:|…$)"),
-    ("heading", r"^(step +(type|shape|parameters|input)\b.*|output +spread .*|(Usage|Options|Commands):)"),
+    (
+        "heading",
+        r"^(step +(type|shape|parameters|input)\b.*|output +spread .*|(Usage|Examples|Commands|Options|[A-Z][a-z]+ options):)",
+    ),
     ("option", r"(?<![\w-])--?[a-z][\w-]*(?= |,|$)"),
 )
 
