@@ -9,10 +9,8 @@ COLORS = (
     ("failed", r"^(failed|Error:)"),
     ("warned", r"^(warned|Warning:)"),
     ("skipped", r"^(skipped\b|hint:|…$)"),
-    (
-        "heading",
-        r"^(step +(type|shape|parameters|input)\b.*|output +spread .*|(Usage|Examples|Commands|Options|[A-Z][a-z]+ options):)",
-    ),
+    ("heading", r"^(Usage|Examples|Commands|Options|[A-Z][a-z]+ options):"),
+    ("heading", r"^(step +(type|shape|parameters|input)\b|output +spread\b).*"),
     ("option", r"(?<![\w-])--?[a-z][\w-]*(?= |,|$)"),
 )
 
