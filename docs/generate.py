@@ -19,7 +19,7 @@ from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
 from nnkit.cli.info import tensor_line
 from nnkit.cli.main import cli
 from nnkit.contract.architecture import Architecture
-from nnkit.render import words
+from nnkit.contract.text import format_count
 from nnkit.render.table import Table, to_markdown
 from nnkit.verbs.core_handlers import plugin_manager
 
@@ -209,7 +209,7 @@ def family_table(members: Mapping[str, Architecture]) -> str:
     rows = []
     for name, architecture in members.items():
         totals = api.summarize(name).totals
-        counts = (words.count(totals.parameters), words.count(totals.macs))
+        counts = (format_count(totals.parameters), format_count(totals.macs))
         rows.append((f"`{name}`", architecture.summary, *counts))
     columns = ("architecture", "what it is", "parameters", "MACs")
     return to_markdown(Table(columns, rows, numbers=frozenset({"parameters", "MACs"})), escape=escape_cell)
