@@ -13,7 +13,6 @@ import msgspec
 from nnkit.contract.json_text import json_text
 from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, UsageProblem, damaged_file, first_line
-from nnkit.models.safetensors_header import read_header
 
 KEY = "nnkit"
 SUFFIXES = (".onnx", ".safetensors", ".pt2")
@@ -207,4 +206,6 @@ def _read_onnx(path: Path) -> str | None:
 
 
 def _read_safetensors(path: Path) -> str | None:
+    from nnkit.models.safetensors_header import read_header
+
     return read_header(path).metadata.get(KEY)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from nnkit.contract.text import format_shape, shorten
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models import metadata
 
@@ -41,7 +42,8 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
         result = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
         mismatches = [
-            f"{name} is {_shape(tensor)} in the file, {_shape(own[name])} in the model"
+            f"{name} is {format_shape(tensor.shape)} in the file, "
+            f"{format_shape(own[name].shape)} in the model"
             for name, tensor in state.items()
             if name in own and own[name].shape != tensor.shape
         ]
@@ -196,17 +198,8 @@ def _identity(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
 
 
 def _misfit(path: Path, faults: Mapping[str, list[str]]) -> UsageProblem:
-    told = "; ".join(f"{kind}: {_some(names)}" for kind, names in faults.items() if names)
+    problems = "; ".join(f"{problem}: {shorten(names, LISTED)}" for problem, names in faults.items() if names)
     return UsageProblem(
-        f"the weights in {path} don't fit: {told}",
+        f"the weights in {path} don't fit: {problems}",
         "give the options that they were made with; --no-strict loads the tensors that are in both",
     )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
-
-
-def _shape(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "1"

@@ -9,10 +9,10 @@ from typing import Any
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate, Candidate
 from nnkit.authoring.conformance.suite import Doubtful, Unmet
 from nnkit.contract.config import as_text, config_values, make_config, options_of
+from nnkit.contract.hooks import COLLECTING_HOOKS
 from nnkit.contract.spec import check_spec_data, make_spec
-from nnkit.host.plugin_manager import COLLECTING
+from nnkit.contract.text import plural
 from nnkit.models.references import Reference
-from nnkit.render.words import counted
 
 HEAVY = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime")
 BUDGET = 100  # modules that a plugin may import beyond nnkit's own; those of the base zoo import 3 to 10
@@ -54,7 +54,7 @@ def _imported_by(module: str) -> list[str]:
     """Return what a process of its own imports to load a plugin and to ask for all that it declares."""
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, module, *COLLECTING],
+        [sys.executable, "-c", PROBE, module, *COLLECTING_HOOKS],
         capture_output=True, text=True, timeout=SECONDS, check=False, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     if done.returncode:
@@ -76,7 +76,7 @@ def config(candidate: ArchitectureCandidate) -> str:
             raise Unmet(f"{option.flag} {as_text(value)}, typed, is read as {read!r}, not as {value!r}")
     for preset in (None, *architecture.presets):
         _check_round_trip(candidate, preset)
-    what = f"{counted(len(values), 'option')}, {counted(len(architecture.presets), 'preset')}"
+    what = f"{plural(len(values), 'option')}, {plural(len(architecture.presets), 'preset')}"
     return f"{what}, as JSON, as YAML and as typed"
 
 
@@ -114,5 +114,5 @@ def help_text(candidate: ArchitectureCandidate) -> str:
     text = candidate.help_of(Reference(architecture, candidate.plugin.name))
     if missing := [flag for flag in explained if flag not in text]:
         raise Unmet(f"the help text lacks {', '.join(missing)}")
-    presets = counted(len(architecture.presets), "preset")
-    return f"{counted(len(options), 'option')}, {counted(len(dims), 'dim')} and {presets} explained"
+    presets = plural(len(architecture.presets), "preset")
+    return f"{plural(len(options), 'option')}, {plural(len(dims), 'dim')} and {presets} explained"

@@ -8,7 +8,7 @@ are found (coverage.py) and proven by other means. How large a difference may be
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -99,6 +99,12 @@ class Prover:
         self._reference = Reference(module, plan)
         self._perturbed_references: dict[frozenset[str] | None, Reference | None] = {}
 
+    @cached_property
+    def _own_effects(self) -> Effects | None:
+        """The effect of each parameter in the module, which does the same whenever it runs."""
+        self._reference.check_repeatable()
+        return self._reference.effects([])
+
     def prove(self, candidate: Candidate) -> Proof:
         """Compare a file with the module at every run of the plan, and check that it could have failed.
 
@@ -106,8 +112,7 @@ class Prover:
         """
         start, reference = time.perf_counter(), self._reference
         equal = candidate.count_equal(reference.module)
-        reference.check_repeatable()
-        effects = reference.effects([])
+        effects = self._own_effects
 
         perturbed_pair: Pair | None = None
         perturbed_checks: list[Check] = []

@@ -426,8 +426,8 @@ def test_an_executor_that_is_declared_wrongly_is_told(plugins_from):
     assert [each.name for each in manager.executors()] == ["far"]
     assert [failure.message for failure in manager.failures] == [
         "executor 'My One': a name is lower-case words joined by hyphens",
-        "there is an executor 'local' already",
-        "there is an executor 'far' already",
+        "executor 'local': the name is already taken",
+        "executor 'far': the name is already taken",
     ]
 
 
