@@ -39,7 +39,7 @@ def explore(plan: Plan, compare: Compare) -> Reach | None:
     watch = _choose_watch(smallest, compare)
     last = _Cost.of(smallest, compare, watch())
     tried = {tuple(run.sizes.items()) for run in plan.runs}
-    coarse, fine = ladders(plan.dims, plan.runs[0].sizes, _find_image_dims(plan))
+    coarse, fine = ladders(plan.dims, plan.traced_run.sizes, _find_image_dims(plan))
     checks: list[Check] = []
     for share, stage in ((COARSE_SHARE, coarse), (1.0, fine)):
         last_of_ladder: dict[int, _Cost] = {}
