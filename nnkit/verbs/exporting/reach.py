@@ -48,6 +48,8 @@ def explore(plan: Plan, compare: Compare) -> Reach | None:
             assignment = tuple(step.sizes.items())
             if step.ladder in ended or assignment in tried:
                 continue
+            # A ladder ends where its next step would exceed the budget, judged by the last comparison on any
+            # ladder and by the last one on its own: attention grows faster with time than with batch.
             expected = last.at(step.elements)
             if step.ladder in last_of_ladder:
                 expected = expected.or_more(last_of_ladder[step.ladder].at(step.elements))
