@@ -225,7 +225,7 @@ def test_a_failed_verification_exits_with_4_and_says_how_to_repeat_it(nnkit_comm
 def test_a_missing_extra_exits_with_3_and_the_command_that_installs_it(
     nnkit_command, tmp_path, monkeypatch, fresh_plugins
 ):
-    from test_plugin_manager import plugin
+    from plugin_source import plugin
 
     folder = tmp_path / "site"
     info = folder / "needy-1.0.dist-info"

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from conftest import ROOT
-from test_plugin_manager import plugin
+from plugin_source import plugin
 
 from nnkit.errors import UsageProblem
 from nnkit.host.configuration import Configuration, configure, project_file, read_file, read_files, user_file

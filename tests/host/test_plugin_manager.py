@@ -4,32 +4,12 @@ from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import pytest
+from plugin_source import plugin
 
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
 from nnkit.host.configuration import configure, read_files
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.verbs.core_handlers import plugin_manager
-
-PLUGIN = """
-from dataclasses import dataclass
-from nnkit import Architecture, Dim, TensorSpec, hookimpl
-
-NNKIT_PLUGIN_API = "{api}"
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    {field}: int = 1
-
-@hookimpl
-def nnkit_architectures():
-    return [Architecture(name="{name}", summary="", build="math:sqrt", config=Config,
-                         inputs=[TensorSpec("x", ("batch",))], outputs=[], dims={{"batch": Dim(default=1)}})]
-"""
-
-
-def plugin(name="net", api="1.0", field="width"):
-    return PLUGIN.format(name=name, api=api, field=field)
-
 
 BROKEN = {
     "import": ("import not_there", "import: ModuleNotFoundError: No module named 'not_there'"),

@@ -250,7 +250,7 @@ class Right(nn.Module):
     [
         ("AloneIsDifferent", "x: float32[batch, 4]", "at batch 1 output 'output' differs by"),
         ("BakedIn", "x: float32[batch, 3, width=8]", "width"),
-        ("Random", "x: float32[batch, 4]", "is random: output 'output' of two runs of the module itself"),
+        ("Random", "x: float32[batch, 64]", "is random: output 'output' of two runs of the module itself"),
         ("PythonRandom", "x: float32[batch, 4]", "is random"),
         (
             "Unmoved",

@@ -253,7 +253,7 @@ def test_a_check_that_is_not_there_gets_the_nearest():
 
 
 def test_a_plugin_adds_a_check(plugins_from):
-    from test_plugin_manager import plugin
+    from plugin_source import plugin
 
     source = plugin().replace('("batch",)', '("batch", 1)') + (
         "from nnkit.contract.requests import Check\n"
