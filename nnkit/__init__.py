@@ -1,6 +1,6 @@
-"""nnkit: build, summarise, export and smoke-run neural-network architectures, found through plugins.
+"""nnkit: build, summarize, export and smoke-run neural-network architectures from plugins.
 
-Everything here is loaded when first used, so `import nnkit` costs nothing and imports no torch.
+Every name is imported when it is first used, so `import nnkit` is fast and imports no torch.
 """
 
 from typing import TYPE_CHECKING, Any

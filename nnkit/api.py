@@ -1,7 +1,7 @@
-"""The verbs for Python: resolve, call the handler, return the report.
+"""The verbs as Python functions: each resolves the model, calls the handler and returns its report.
 
-Each takes a reference (`"resnet18"`, `"net.yaml"`), a ModelSpec, or a `torch.nn.Module` with example
-inputs. Options are config fields, dims, `seed`, `dtype` and `weights`, by name.
+A target is a reference (`"resnet18"`, `"net.yaml"`), a ModelSpec, or a `torch.nn.Module` with example
+inputs. `options` are config fields, dims, `seed`, `dtype`, `weights` and `strict`, by name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 def resolve(
     reference: str, *, preset: str | None = None, manager: PluginManager | None = None, **options: Any
 ) -> ModelSpec:
-    """Return the spec that a reference and options stand for.
+    """Return the spec for a reference and options.
 
-    Raises UsageProblem for what can't be, with the nearest name.
+    Raises UsageProblem for an unknown name, with the closest one, and for an invalid value.
     """
     return look_up(reference, manager or plugin_manager()).resolve(preset, options)
 
@@ -61,7 +61,7 @@ def build(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "nn.Module":
-    """Return the module, in eval mode, on `device`; on `"meta"` it has shapes and no weights.
+    """Return the module in eval mode on `device`. On `"meta"` it has shapes but no weights.
 
         nnkit.build("resnet18", num_classes=10)
 
@@ -88,14 +88,20 @@ def summarize(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SummaryReport":
-    """Return what is in a model, step by step, and what it costs.
+    """Return the layers of a model, in the order they run, with their shapes and costs.
 
-    inputs: what a module takes: a tensor, a sequence of positional arguments of any kind, or a mapping
-    of keyword arguments; the module stays as it is. For anything else they are made.
-    optimizer: `sgd`, `adam` or `adamw`: tell also what a training step with it costs, and the memory of
-    it and of an inference, on `device` (`cpu`, `cuda`, …).
-    fsdp: tell also what each of so many ranks needs that have the model sharded between them, with
-    `adamw` unless another optimizer is given. No rank is started.
+    Args:
+        target: A reference, a spec, or a module, which is left unchanged.
+        inputs: For a module: a tensor, a sequence of positional arguments, or a mapping of keyword
+            arguments. For any other target, inputs are generated.
+        optimizer: `sgd`, `adam` or `adamw`: also report the cost of a training step, and the memory of
+            training and inference on `device`.
+        device: The device to estimate that memory for: `cpu`, `cuda`, …
+        fsdp: Also estimate what each rank needs when the model is sharded over this many, with `adamw`
+            unless `optimizer` is given. No rank is started.
+        preset: A preset of the architecture.
+        manager: The plugins, by default the installed ones.
+        options: Config fields, dims, `seed`, `dtype`, `weights`, `strict`.
 
     Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
@@ -118,12 +124,20 @@ def fit(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SummaryReport":
-    """Return the summary with the largest `dim` whose training step fits into `memory`.
+    """Return the summary at the largest `dim` whose training step fits into `memory`.
 
         nnkit.fit("resnet18", "16GB").fit.training
 
-    memory: bytes, or text like `16GB` (16·10⁹) or `16GiB`. Where no training step fits, the summary is
-    of the largest inference, else of the smallest size; `report.fit` has both sizes.
+    If no training step fits, the summary is of the largest inference that does, or else of the smallest
+    size. `report.fit` has both sizes.
+
+    Args:
+        target: A reference or a spec.
+        memory: Bytes, or text such as `16GB` (16·10⁹) or `16GiB`.
+        dim: The dim to enlarge.
+        optimizer: `sgd`, `adam` or `adamw`.
+        device: The device to estimate memory for.
+        preset, manager, options: As in `summarize`.
     """
     from nnkit.verbs.summary.fitting import fit_into, parse_size
 
@@ -141,25 +155,32 @@ def compare(
     device: str = "cpu",
     manager: PluginManager | None = None,
 ) -> "CompareReport":
-    """Return two or more models side by side and, for two, what differs layer by layer.
+    """Return two or more models side by side; for two, also the layers that differ.
 
         nnkit.compare("resnet18", nnkit.resolve("resnet18", num_classes=100)).changes
 
-    optimizer, device: compare the memory that they need as well, as in `summarize`.
+    Args:
+        targets: References or specs.
+        optimizer, device: Also compare the memory, as in `summarize`.
+        manager: The plugins, by default the installed ones.
     """
     from nnkit.verbs.summary.comparison import compare
 
     if len(targets) < 2:
         raise UsageProblem("compare takes two models or more", 'nnkit.compare("resnet18", "resnet34")')
     manager = manager or plugin_manager()
-    return compare([summarize(each, optimizer=optimizer, device=device, manager=manager) for each in targets])
+    return compare(
+        [summarize(target, optimizer=optimizer, device=device, manager=manager) for target in targets]
+    )
 
 
 @one_at_a_time
 def inspect_file(path: str | Path, *, stats: bool = False) -> "FileReport":
-    """Return what is in a model file of anybody's: ONNX, safetensors (its index too), or `.pt`.
+    """Return the contents of any model file: ONNX, safetensors (or its index), `.pt`.
 
-    stats: read the values too, and tell their smallest, largest, mean, spread and how many are NaN.
+    Args:
+        path: The file.
+        stats: Also read the values: minimum, maximum, mean, standard deviation, number of NaNs.
     """
     from nnkit.verbs.summary.files import inspect_file
 
@@ -202,23 +223,31 @@ def export(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "ExportReport":
-    """Write a model to `path` and prove that the file is right.
+    """Write a model to `path` and prove that the file matches.
 
         nnkit.export("gcn", "graph.onnx", how=nnkit.ExportOptions(static=True))
 
-    format: `onnx`, `safetensors`, `pt2` or a plugin's, by default what the suffix of `path` says.
-    force: replace a file that is there. verify: whether to prove it. device: where the model is built,
-    traced and run. how: names, fixed dims and what else a format knows; `opset` is short for one of them.
+    Args:
+        target: A reference, a spec, or a module.
+        path: The file to write.
+        inputs: Example inputs; a module needs them.
+        format: `onnx`, `safetensors`, `pt2` or a plugin's. By default, the suffix of `path` decides.
+        force: Whether an existing file is replaced.
+        verify: Whether the file is proven.
+        device: Where the model is built, traced and run.
+        how: Names, fixed dims and other options of the format.
+        opset: Short for `how=ExportOptions(opset=…)`.
+        progress: Called with a line that describes the current step.
+        preset, manager, options: As in `summarize`.
 
-    Raises VerificationFailed when the proof doesn't hold; then no file is left, and what was there
-    before still is.
+    Raises VerificationFailed if the proof fails; then no file is written, and an existing one is untouched.
     """
     manager, path = manager or plugin_manager(), Path(path)
     spec, module = _target(target, inputs, preset, manager, options)
     format = format or format_of(path, manager)
     suffix = suffix_of(format, manager)
     if format in formats_of(manager) and path.suffix != suffix:
-        # A file is known by its name wherever it is read again.
+        # Whatever reads the file later knows its format by the suffix.
         raise UsageProblem(f"a file of {format} ends in {suffix}", f"call it {path.stem}{suffix}")
     spec.require_support("export", format)
     how = how or ExportOptions()
@@ -244,15 +273,21 @@ def verify(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "VerifyReport":
-    """Prove again that a file is the model, wherever it came from.
+    """Prove that a file matches a model, whoever wrote it.
 
         nnkit.verify("gcn.onnx")
         nnkit.verify("theirs.onnx", against="resnet18", weights="theirs.safetensors")
 
-    against: the model that it should be; by default the one that a file of nnkit's names itself.
-    named: whether that says what its weights are, as it does where it is given; otherwise those that a
-    file was made from are taken from it, and held against their digest.
-    Raises VerificationFailed when the proof doesn't hold.
+    Args:
+        path: The file.
+        against: The model to compare with. By default, the one named in a file that nnkit wrote.
+        inputs: Example inputs; a module needs them.
+        named: Whether `against` also names the weights; by default, if it is given. Otherwise the weights
+            that the file was made from are read, and compared with their digest.
+        progress: Called with a line that describes the current step.
+        preset, manager, options: As in `summarize`.
+
+    Raises VerificationFailed if the proof fails.
     """
     from nnkit.verbs.exporting.verifying import VerifyRequest, verify
 
@@ -279,10 +314,11 @@ def export_all(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "ExportsReport":
-    """Write a model to `folder` in every format there is; one that fails doesn't keep the others from it.
+    """Write a model to `folder` in every format; one that fails doesn't stop the others.
 
-    Left out are those that the architecture declares that it can't serve, and those that need a package
-    that isn't installed. Of `how`, each format heeds what concerns it.
+    `failures` of the report has the error of each format that failed, that the architecture doesn't
+    support, or that needs a package. The arguments are those of `export`; each format reads the options
+    of `how` that concern it.
     """
     from nnkit.verbs.exporting.formats import heeded
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport
@@ -307,18 +343,18 @@ def export_all(
 
 def formats_of(manager: PluginManager) -> list[str]:
     """Return the names of all formats, core's first."""
-    return [*CORE_FORMATS, *(each.name for each in manager.exporters())]
+    return [*CORE_FORMATS, *(exporter.name for exporter in manager.exporters())]
 
 
 def format_of(path: Path, manager: PluginManager) -> str:
-    """Return the format whose suffix a path has."""
-    suffixes = {each.suffix: each.name for each in manager.exporters()}
+    """Return the format that the suffix of a path stands for."""
+    suffixes = {exporter.suffix: exporter.name for exporter in manager.exporters()}
     return suffixes.get(path.suffix, path.suffix.removeprefix("."))
 
 
 def suffix_of(format: str, manager: PluginManager) -> str:
     """Return the suffix of the files of a format."""
-    suffixes = {each.name: each.suffix for each in manager.exporters()}
+    suffixes = {exporter.name: exporter.suffix for exporter in manager.exporters()}
     return suffixes.get(format, f".{format}")
 
 
@@ -342,23 +378,31 @@ def smoke_run(
 ) -> "SmokeReport":
     """Run the checks on a model on `device` and return what each of them found.
 
-    simulate: `cuda`, `xpu` or `mps`: check the placement alone, on a fake one of these, in the place of
-    `device`; then `target` must be named, and is built in another process.
-    checks: the names of those to run alone. full: run those that take long, too. compiled: check what
-    torch.compile makes of the model. A module is checked on a copy, so it stays as it is.
-    processes, parallel: start so many ranks and prove instead that the model trains over them, by `ddp`
-    (which is the default), `fsdp` or `tp`, as it does in one process; `parallel` alone is for a process that
-    torchrun has started. time_limit: of the ranks, in seconds.
-
         nnkit.smoke_run("resnet18", processes=2, parallel="fsdp").passed
 
-    Raises UsageProblem for a device that isn't there or a check that isn't known, and NnkitError for a rank
-    that fails or hangs.
+    Args:
+        target: A reference, a spec, or a module, which is left unchanged: the checks run on a copy.
+        inputs: Example inputs; a module needs them.
+        device: `cpu`, `cuda`, `cuda:1`, `auto`, …
+        simulate: `cuda`, `xpu` or `mps`, instead of `device`: check only the placement, on a fake device
+            of that type. The model is built in another process, so `target` must be a reference or a spec.
+        checks: Names of the checks to run. By default, all but the slow ones.
+        full: Whether the slow checks run too.
+        compiled: Whether the checks run on the model as compiled by torch.compile.
+        processes: Start this many ranks, and check instead that training over them matches one process.
+        parallel: `ddp` (the default), `fsdp` or `tp`. Without `processes`, for a process that torchrun
+            started.
+        time_limit: For the ranks, in seconds.
+        progress: Called with the name of each check.
+        preset, manager, options: As in `summarize`.
+
+    Raises UsageProblem for an unavailable device or an unknown check, and NnkitError for a rank that fails
+    or hangs.
     """
     if simulate is not None:
         if device != "cpu":
-            raise UsageProblem("a device that is there isn't simulated", "give device or simulate")
-        device = f"{simulate} (simulated)"  # no handler that doesn't know simulations finds it
+            raise UsageProblem("device= and simulate= can't be combined", "use one of them")
+        device = f"{simulate} (simulated)"  # a handler that doesn't know simulations must not find it
     manager = manager or plugin_manager()
     spec, module = _target(target, inputs, preset, manager, options)
     spec.require_support("smoke-run")
@@ -392,18 +436,27 @@ def smoke_sweep(
     finished: "Callable[[ModelResult, int, int], None] | None" = None,
     manager: PluginManager | None = None,
 ) -> "SweepReport":
-    """Smoke-run many models, each in a process of its own, and return what became of them, worst first.
+    """Smoke-run many models, each in its own process, and return the results, worst first.
 
         nnkit.smoke_sweep("res*", "graph/*", results="zoo.jsonl", memory_limit="8GB").counts
 
-    patterns: names, or patterns of names; without any, all architectures. device, checks, full, compiled: as
-    in `smoke_run`. sizes: hold for those that have such a dim. results: the file that each result is added
-    to; what is in it already isn't run again. shard: (i, n), part i of n. time_limit: in seconds,
-    memory_limit: in bytes or like `8GB`, for each. jobs: how many at once. executor: `local` or a plugin's.
-    finished: called with each result, its number and how many are planned.
+    Args:
+        patterns: Names or patterns of names. By default, all architectures.
+        device, checks, full, compiled: As in `smoke_run`.
+        seed: The seed of every model.
+        dtype: The data type of every model.
+        sizes: Sizes for the models that have such a dim.
+        results: A file that each result is appended to; models already in it don't run again.
+        shard: (i, n): run only part i of n.
+        time_limit: For each model, in seconds.
+        memory_limit: For each model, in bytes or text such as `8GB`.
+        jobs: How many models run at once. By default, the executor decides.
+        executor: `local` or a plugin's.
+        finished: Called with each result, its number, and the number of models.
+        manager: The plugins, by default the installed ones.
 
-    Raises UsageProblem before anything runs, and SweepStopped, whose `report` has what was finished, on
-    Ctrl-C and where nothing more can be run.
+    Raises UsageProblem before anything runs. Raises SweepStopped, whose `report` has the finished results,
+    on Ctrl-C and if nothing more can run.
     """
     from nnkit.verbs.summary.fitting import parse_size
     from nnkit.verbs.sweep.handler import SweepRequest, sweep
@@ -435,27 +488,36 @@ def bench(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "BenchReport":
-    """Measure one model, or two in turns: latency, throughput and peak memory of forward and training step.
+    """Measure latency, throughput and peak memory of one model, or of two in turns.
 
         nnkit.bench("resnet18", "resnet34").ratios[0].verdict
 
-    inputs: what modules are run with. training: whether the training step is measured, with `optimizer`.
-    rounds: each model is measured twice in one, in each mode; by default as many as `time_limit`,
-    seconds for each model in each mode, allows. threads: of torch on the CPU. compiled: by torch.compile.
-    progress: called with what is being done and the share of all that is done.
-    preset, options: of all targets that are no modules.
+    Args:
+        targets: One or two references, specs or modules.
+        inputs: Example inputs for modules.
+        device: Where they run.
+        training: Whether a training step is measured too.
+        optimizer: The optimizer of that step.
+        rounds: Number of rounds; each measures every model twice in every mode. By default, as many as
+            `time_limit` allows.
+        time_limit: For each model in each mode, in seconds.
+        threads: CPU threads for torch.
+        compiled: Whether torch.compile compiles the models.
+        progress: Called with a line that describes the current step, and the finished share.
+        manager: The plugins, by default the installed ones.
+        preset, options: For all targets that aren't modules.
     """
     from nnkit.verbs.benchmarking.handler import BenchRequest, bench
 
     manager = manager or plugin_manager()
-    found = [_target(each, inputs, preset, manager, options) for each in targets]
+    models = [_target(target, inputs, preset, manager, options) for target in targets]
     request = BenchRequest(
-        specs=tuple(spec for spec, _ in found), host=manager, inputs=_tuple(inputs), device=device,
+        specs=tuple(spec for spec, _ in models), host=manager, inputs=_tuple(inputs), device=device,
         training=training, optimizer=optimizer, rounds=rounds, time_limit=time_limit, threads=threads,
         compiled=compiled, progress=progress or ignore_progress,
     )  # fmt: skip
     with ExitStack() as stack:
-        for spec, module in found:
+        for spec, module in models:
             stack.enter_context(neutral_torch(spec, module))
         return bench(request)
 
@@ -467,7 +529,7 @@ def _target(
     manager: PluginManager,
     options: dict[str, Any],
 ) -> "tuple[ModelSpec, nn.Module | None]":
-    """Return the spec of whatever the caller named, and the module where it is one already."""
+    """Return the spec of a target, and the module if the target is one."""
     if isinstance(target, str):
         return look_up(target, manager).resolve(preset, options), None
     if isinstance(target, ModelSpec):
@@ -483,7 +545,7 @@ def _target(
 
 
 def _arguments(inputs: "Inputs") -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Return what forward takes by position and by name."""
+    """Return the positional and the keyword arguments of forward."""
     if inputs is None:
         return (), {}
     if isinstance(inputs, Mapping):

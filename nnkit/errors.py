@@ -1,7 +1,6 @@
-"""What can go wrong, with the exit code that tells a script and the hint that tells a person.
+"""The errors of nnkit, each with an exit code for scripts and a hint for people.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 a needed plugin is broken or missing, 4 a verification did
-not hold.
+Exit codes: 0 done, 1 failed, 2 usage, 3 a needed plugin is broken or missing, 4 a verification failed.
 """
 
 from collections.abc import Iterable
@@ -9,7 +8,12 @@ from pathlib import Path
 
 
 class NnkitError(Exception):
-    """An operation failed; `message` says what, `hint` the way out."""
+    """An operation failed.
+
+    Attributes:
+        message: What failed, in one line.
+        hint: What the user can do about it.
+    """
 
     exit_code = 1
 
@@ -20,34 +24,34 @@ class NnkitError(Exception):
 
 
 class UsageProblem(NnkitError):
-    """The user asked for something that can't be: a name, an option, a size, a file."""
+    """The request is invalid: a name, an option, a size or a file."""
 
     exit_code = 2
 
 
 class NoEstimate(NnkitError):
-    """What a model needs can't be estimated; `message` is one sentence, which may be a note in a report."""
+    """The memory of a model can't be estimated; `message` is one sentence, so that a report can show it."""
 
 
 class PluginProblem(NnkitError):
-    """A plugin that is needed for the request is broken, missing or lacks an extra."""
+    """A plugin that the request needs is broken, missing, or lacks a package."""
 
     exit_code = 3
 
 
 class VerificationFailed(NnkitError):
-    """A proof did not hold: export parity or a smoke check."""
+    """A verification failed: the proof of an export, or a smoke check."""
 
     exit_code = 4
 
 
 def damaged_file(path: Path, error: object) -> NnkitError:
-    """Return the error for a file that can't be read, or isn't what was written."""
-    return NnkitError(f"{path} is damaged: {error}", "export it again, or fetch it again")
+    """Return the error for a file that can't be read or has changed since it was written."""
+    return NnkitError(f"{path} is damaged: {error}", "export or download it again")
 
 
 def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
-    """Return `did you mean a or b?` for the names nearest to `word`, or an empty string."""
+    """Return `did you mean a or b?` with the names closest to `word`, or an empty string."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, sorted(set(possibilities)), n=3, cutoff=0.6)
@@ -55,6 +59,6 @@ def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -42,7 +42,7 @@ def bounded(things: Iterable[T], what: str) -> list[T]:
     """Return the things as a list; raises ValueError where they are more than any declaration needs."""
     found = list(islice(things, MOST + 1))
     if len(found) > MOST:
-        raise ValueError(f"{what} gives more than {MOST:,} things, or never ends")
+        raise ValueError(f"{what} has more than {MOST:,} entries, or never ends")
     return found
 
 

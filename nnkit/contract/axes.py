@@ -39,7 +39,7 @@ def _parsed(expression: str) -> ast.expr:
     try:
         return ast.parse(expression, mode="eval").body
     except SyntaxError as error:
-        raise ValueError(f"{expression!r} is no arithmetic of names and integers") from error
+        raise ValueError(f"{expression!r} is not arithmetic of names and integers") from error
 
 
 def _value(node: ast.expr, sizes: Mapping[str, int]) -> int:
@@ -65,4 +65,4 @@ def _names(node: ast.expr) -> set[str]:
 
 
 def _unknown(node: ast.expr) -> ValueError:
-    return ValueError(f"{ast.unparse(node)!r} is no arithmetic of names and integers by + - * //")
+    return ValueError(f"{ast.unparse(node)!r} is not arithmetic of names and integers by + - * //")

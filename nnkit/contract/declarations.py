@@ -64,5 +64,5 @@ def declaration_problem(architecture: Architecture) -> str:
     if problem := shape_problem(architecture):
         return problem
     if strange := set(architecture.handlers) - set(VERBS):
-        return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"
+        return f"handlers has an unknown verb {strange.pop()!r}; the verbs are {', '.join(VERBS)}"
     return ""

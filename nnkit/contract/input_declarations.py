@@ -19,8 +19,8 @@ INPUT = re.compile(
 )
 AXIS = re.compile(r"(?P<name>[A-Za-z]\w*)(=(?P<size>\d+))?(?P<bounds>(\s+(min|max|multiple_of)=\d+)*)")
 BOUND = re.compile(r"(min|max|multiple_of)=(\d+)")
-HINT = 'write it so: --input "x: float32[batch, 3, 224, 224]"'
-BOUNDS_HINT = 'write it so: --input "ids: int64[batch, time] < 100", or "lengths: int64[batch] in 1..time"'
+HINT = 'for example: --input "x: float32[batch, 3, 224, 224]"'
+BOUNDS_HINT = 'for example: --input "ids: int64[batch, time] < 100", or "lengths: int64[batch] in 1..time"'
 
 
 def parse_inputs(texts: Sequence[str]) -> tuple[tuple[TensorSpec, ...], dict[str, Dim]]:

@@ -17,7 +17,7 @@ def load(reference: str) -> Callable[..., Any]:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and missing.partition(".")[0] != module.partition(".")[0]:
             package = missing.partition(".")[0].replace("_", "-")
-            hint = f"install the package that has it, mostly: pip install {package}"
+            hint = f"install the package that provides it, probably: pip install {package}"
         else:
             hint = "see where: repeat with -v; see the plugins: nnkit plugins"
         kind = "" if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: "

@@ -110,7 +110,8 @@ class ModelSpec:
         )
         return PluginProblem(
             message,
-            f"plugin {self.plugin} declares {inputs}, on which its own forward fails: tell its author",
+            f"plugin {self.plugin} declares {inputs}, on which its own forward fails; "
+            "report it to its author",
         )
 
     def require_support(self, *names: str) -> None:
@@ -136,7 +137,7 @@ class ModelSpec:
             raise UsageProblem(f"the shape of {tensor.name!r}: {error}", "correct the declaration") from error
         except KeyError as error:
             raise UsageProblem(
-                f"the shape of {tensor.name!r} names {error.args[0]!r}, which is no dim of {self.name}",
+                f"the shape of {tensor.name!r} names {error.args[0]!r}, which is not a dim of {self.name}",
                 "declare it in dims, or as an integer field of the config",
             ) from error
 
@@ -205,7 +206,7 @@ def _sizes(
     sizes = {name: _size(name, wanted.get(name, dim.default)) for name, dim in dims.items()}
     for name, size in sizes.items():
         if problem := dims[name].problem_with(size):
-            hint = f"give another: --{name} {dims[name].default}"
+            hint = f"for example: --{name} {dims[name].default}"
             raise UsageProblem(f"size --{name} of {architecture.name} {problem}", hint)
     return sizes
 
@@ -216,7 +217,7 @@ def _dims_in_use(architecture: Architecture, config: Any) -> dict[str, Dim]:
     except Exception as error:  # inputs may be a function of the plugin's
         raise PluginProblem(
             f"{architecture.name} can't declare its inputs: {type(error).__name__}: {first_line(error)}",
-            "give other options, or tell the plugin's author",
+            "give other options, or report it to the plugin's author",
         ) from error
 
 
@@ -290,11 +291,11 @@ def check_spec_data(data: Any, origin: str) -> dict[str, Any]:
             raise UsageProblem(f"{origin}: {key} can't be {brief(data[key])}", hint)
     for key in ("config", "sizes"):
         if wrong := [name for name in data.get(key, ()) if not isinstance(name, str)]:
-            raise UsageProblem(f"{origin}: {key} has the name {brief(wrong[0])}, which is no text", hint)
+            raise UsageProblem(f"{origin}: {key} has a key that is not text: {brief(wrong[0])}", hint)
     name = data["architecture"]
     if ":" in name or name.endswith((".py", ".yaml")):
         raise UsageProblem(
-            f"{origin} names code ({name}); a file can name registered architectures alone",
-            "type the reference on the command line instead: code is run only from there",
+            f"{origin} names code ({name}); a file can name only registered architectures",
+            "type the reference on the command line instead; code runs only from there",
         )
     return data

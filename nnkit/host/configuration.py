@@ -17,7 +17,7 @@ from typing import Any, Literal
 from nnkit.errors import UsageProblem, did_you_mean
 
 COLORS = ("auto", "always", "never")
-WAY_OUT = "correct it; what counts is in: nnkit config"
+WAY_OUT = "correct it; see the settings in effect: nnkit config"
 
 Kind = Literal["flag", "environment", "project", "user", "default"]
 
@@ -235,7 +235,7 @@ def _value(name: str, given: Any) -> Any:
             raise _Wrong(name, f"{name} takes one of {', '.join(COLORS)}, got {given!r}")
         return given
     if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
-        hint = f'write it so: {name} = ["vision"]'
+        hint = f'for example: {name} = ["vision"]'
         raise _Wrong(name, f"{name} takes a list of plugins, got {given!r}", hint)
     return tuple(given)
 

@@ -125,7 +125,7 @@ class PluginLoader:
             return
         for name in _unknown_hooks(module):
             hint = did_you_mean(name, [*hooks.HOOK_OF_VERB.values(), *hooks.COLLECTING_HOOKS])
-            problem = f"there is no hook {name}; {hint or 'it is never called'}"
+            problem = f"unknown hook {name}; {hint or 'it is never called'}"
             self._fail(plugin, "registration", problem, harmless=True)
         guarded = self._guard_hooks(plugin, module)
         if self._attempt(plugin, "registration", lambda: self._register(plugin, guarded)) is _Outcome.FAILED:
@@ -201,7 +201,7 @@ class PluginLoader:
             return []
         for thing in things:
             if not isinstance(thing, kind):
-                self._fail(plugin, hook, f"returned {brief(thing)}, which is no {kind.__name__}")
+                self._fail(plugin, hook, f"returned {brief(thing)}; expected {kind.__name__}")
         return [thing for thing in things if isinstance(thing, kind)]
 
     def _accepts(

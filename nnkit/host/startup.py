@@ -74,7 +74,7 @@ def _measure(plugin: Plugin) -> Start:
     except subprocess.TimeoutExpired:
         return _unknown(plugin, f"takes more than {PATIENCE} seconds")
     if done.returncode != 0 or not done.stdout:
-        return _unknown(plugin, f"the process ends with {done.returncode}")
+        return _unknown(plugin, f"the process exited with {done.returncode}")
     seconds, modules, error = json.loads(done.stdout.splitlines()[-1])
     heavy = tuple(name for name in HEAVY if name in modules)
     return Start(plugin.name, plugin.distribution, seconds, len(modules), heavy, error)

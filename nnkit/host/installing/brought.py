@@ -40,7 +40,7 @@ def raise_problems(brought: Sequence[Brought]) -> None:
 def _brought(requirement: str, found: Mapping[str, Any]) -> Brought:
     distribution = find_distribution(requirement)
     if distribution is None:
-        return Brought(requirement, (), f"{requirement} is not among what is installed", "see: nnkit plugins")
+        return Brought(requirement, (), f"{requirement} is not installed", "see: nnkit plugins")
     name = distribution.name
 
     def own(key: str) -> list[dict[str, Any]]:
@@ -48,15 +48,15 @@ def _brought(requirement: str, found: Mapping[str, Any]) -> Brought:
 
     plugins, commands = own("plugins"), own("commands")
     if not plugins and not commands:
-        problem = f"{name} {distribution.version} is installed, and is no plugin of nnkit"
-        return Brought(name, (), problem, f"where it isn't needed: {Place.here().uninstall(name)}")
+        problem = f"{name} {distribution.version} is installed but is not an nnkit plugin"
+        return Brought(name, (), problem, f"if you don't need it: {Place.here().uninstall(name)}")
     failures = [
         f"plugin {each['name']} of {name} fails at {failure['stage']}: {failure['message']}"
         for each in plugins
         for failure in each["failures"]
     ]
     lines = [
-        f"{each['name']}: {_gives(each) or 'hooks alone'}"
+        f"{each['name']}: {_gives(each) or 'only hooks'}"
         for each in plugins
         if _gives(each) or not each["failures"]
     ]
@@ -80,7 +80,7 @@ def _seen_by_a_fresh_process() -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NnkitError(
-            f"nnkit itself doesn't start any more: {last_words(done.stderr)}", "see: nnkit plugins -v"
+            f"nnkit itself no longer starts: {last_words(done.stderr)}", "see: nnkit plugins -v"
         ) from Said(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -40,7 +40,7 @@ class Step:
         hint: what else may be the way out.
         """
         if self.reason:
-            raise NnkitError(self.reason, f"type: {self}")
+            raise NnkitError(self.reason, f"run: {self}")
         done = subprocess.run(
             self.command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
         )
@@ -48,7 +48,7 @@ class Step:
         if done.returncode:
             said = done.stdout + done.stderr
             message = f"{_called(self.command)} failed: {last_words(said)}"
-            raise NnkitError(message, hint or "see all that it said: repeat with -v") from Said(said)
+            raise NnkitError(message, hint or "see its full output: repeat with -v") from Said(said)
 
 
 class Said(Exception):
@@ -116,13 +116,13 @@ class Place:
                 own = ["--editable", words] if option == "--with-editable" else [words]
             elif normalized(each["name"]) != normalized(without):
                 kept += [option, words]
-        reason = "uv tool made this environment, and would replace it under the running nnkit"
+        reason = "uv tool created this environment and would replace it while nnkit runs"
         return Step(("uv", "tool", "install", *own, *kept, *options), reason)
 
     def _pipx(self, verb: str, words: Sequence[str]) -> Step:
         command = ("pipx", verb, self.prefix.name, *words)
         return Step(
-            command, "" if self.which("pipx") else "pipx made this environment, and isn't on the path"
+            command, "" if self.which("pipx") else "pipx created this environment, but isn't on the path"
         )
 
     def _pip(self, verb: str, words: Sequence[str]) -> Step:
@@ -130,7 +130,7 @@ class Place:
         quiet = ("--no-input", "--disable-pip-version-check")
         pip = (sys.executable, "-m", "pip", verb)
         if self.managed:
-            reason = "this Python is managed by the system; better, give nnkit an environment of its own"
+            reason = "this Python is managed by the system; better install nnkit in its own environment"
             return Step((*pip, "--break-system-packages", *words), reason)
         if self.has_pip:
             return Step((*pip, *quiet, *yes, *words))
@@ -178,4 +178,4 @@ def last_words(said: str) -> str:
     """Return the line that says why: the last that is marked as an error, or the last of all."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.match(line)]
-    return re.sub(r"^(error|fatal): ", "", (errors or lines or ["it said nothing"])[-1], flags=re.IGNORECASE)
+    return re.sub(r"^(error|fatal): ", "", (errors or lines or ["no output"])[-1], flags=re.IGNORECASE)

@@ -27,7 +27,7 @@ def prefixed(what: Sequence[str]) -> str:
     """Return a hint where a name was typed without the prefix that plugins have, else an empty string."""
     bare = [text for text in what if NAME.fullmatch(text) and not normalized(text).startswith(f"{NNKIT}-")]
     words = " ".join(f"{NNKIT}-{text}" for text in bare)
-    return f"names are asked for as typed; did you mean {words}?" if bare else ""
+    return f"names are used as typed; did you mean {words}?" if bare else ""
 
 
 def _wanted(text: str, editable: bool) -> str:
@@ -40,16 +40,16 @@ def _wanted(text: str, editable: bool) -> str:
     if not is_path and not (editable and path.is_dir()):
         if editable:
             raise UsageProblem(
-                f"there is no folder {text}", "-e takes the folder of a plugin: -e ./nnkit-mine"
+                f"folder {text} does not exist", "-e takes the folder of a plugin: -e ./nnkit-mine"
             )
         if normalized(_name_in(text)) == NNKIT:
             raise UsageProblem(
-                "nnkit is installed already", "upgrade it with its own tool: pip install -U nnkit"
+                "nnkit is already installed", "upgrade it with its own tool: pip install -U nnkit"
             )
         return text
     path = path.expanduser()
     if not path.exists():
-        raise UsageProblem(f"there is no {text}", "check the path")
+        raise UsageProblem(f"{text} does not exist", "check the path")
     if path.is_dir() and not any((path / name).is_file() for name in ("pyproject.toml", "setup.py")):
         raise UsageProblem(f"{text} holds no pyproject.toml", "name the folder of the plugin's project")
     return str(path.resolve())
@@ -80,14 +80,11 @@ def removable(name: str) -> str:
         return offering.pop()
     if offering:
         raise UsageProblem(
-            f"plugin {name} is in more than one distribution", f"say which: {', '.join(sorted(offering))}"
+            f"plugin {name} is in more than one distribution", f"name one: {', '.join(sorted(offering))}"
         )
     if (distribution := find_distribution(name)) is not None:
-        raise UsageProblem(f"{distribution.name} is no plugin of nnkit", "with its own tool: pip uninstall")
-    hint = (
-        did_you_mean(wanted, installed)
-        or f"there are: {', '.join(installed) or 'none beside those of nnkit'}"
-    )
+        raise UsageProblem(f"{distribution.name} is not an nnkit plugin", "with its own tool: pip uninstall")
+    hint = did_you_mean(wanted, installed) or f"installed: {', '.join(installed) or 'only those of nnkit'}"
     raise UsageProblem(f"no plugin {name} is installed", hint)
 
 
