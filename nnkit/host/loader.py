@@ -70,7 +70,7 @@ class PluginLoader:
         owners: dict[str, set[str]] = {}
         for candidate in installed:
             owners.setdefault(candidate.point.name, set()).add(candidate.distribution)
-        for candidate in sorted(installed, key=lambda each: (each.distribution, each.point.name)):
+        for candidate in sorted(installed, key=_distribution_and_name):
             point = candidate.point
             # If two distributions use one name, neither gets it: each is called by its distribution.
             is_unique = len(owners[point.name]) == 1
@@ -243,6 +243,10 @@ class PluginLoader:
 
     def _record(self, failure: Failure) -> None:
         self.registry.log.record(failure)
+
+
+def _distribution_and_name(installed: Installed) -> tuple[str, str]:
+    return installed.distribution, installed.point.name
 
 
 def _unknown_hooks(module: ModuleType) -> list[str]:
