@@ -320,7 +320,7 @@ def export_all(
     support, or that needs a package. The arguments are those of `export`; each format reads the options
     of `how` that concern it.
     """
-    from nnkit.verbs.exporting.formats import heeded
+    from nnkit.verbs.exporting.formats import relevant_options
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport
 
     manager, how = manager or plugin_manager(), how or ExportOptions()
@@ -333,7 +333,7 @@ def export_all(
             reports.append(
                 export(
                     spec, path, format=format, force=force, verify=verify, device=device,
-                    how=heeded(how, format), progress=progress, manager=manager,
+                    how=relevant_options(how, format), progress=progress, manager=manager,
                 )
             )  # fmt: skip
         except NnkitError as error:

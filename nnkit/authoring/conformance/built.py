@@ -11,10 +11,10 @@ from nnkit import api
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate
 from nnkit.authoring.conformance.suite import Doubtful, NotApplicable, Unmet
 from nnkit.contract.requests import SmokeRequest
+from nnkit.contract.text import format_bytes, format_percent, format_shape, format_sizes, plural
 from nnkit.errors import NnkitError, first_line
 from nnkit.models.building import build_module, check_built_without_weights
 from nnkit.models.tensors import registered
-from nnkit.render import words
 from nnkit.verbs.exporting.sizes import other_sizes
 from nnkit.verbs.smoke.handler import smoke_run as run_checks
 from nnkit.verbs.smoke.report import CheckResult
@@ -46,7 +46,7 @@ def shapes(candidate: ArchitectureCandidate) -> str:
         # Values may decide what it does; and with values at hand, an error says more.
         where = "on the CPU"
         _check_shapes(candidate, CPU, tried)
-    counts = [f"{name} at {words.counted(len({sizes[name] for sizes in tried}), 'size')}" for name in dims]
+    counts = [f"{name} at {plural(len({sizes[name] for sizes in tried}), 'size')}" for name in dims]
     return f"{', '.join(counts) or 'no dims'}, {where}"
 
 
@@ -60,7 +60,7 @@ def _check_shapes(
     subject = Subject(candidate.small, candidate.host, device)
     module = subject.fresh()
     for sizes in tried:
-        at = words.sizes(sizes)
+        at = format_sizes(sizes)
         try:
             outputs = subject.evaluate(module, subject.inputs(sizes=sizes))
         except Failed as fault:
@@ -72,7 +72,7 @@ def _check_shapes(
         for declared, tensor in outputs:
             wanted = subject.spec.shape(declared, sizes)
             if tuple(tensor.shape) != wanted:
-                found = f"{words.shape(tensor.shape)}, declared {words.shape(wanted)}"
+                found = f"{format_shape(tensor.shape)}, declared {format_shape(wanted)}"
                 raise Unmet(f"output {declared.name} is {found}, at {at}")
 
 
@@ -128,7 +128,7 @@ def safetensors(candidate: ArchitectureCandidate) -> str:
         expected, found = (registered(build_module(each, host)) for each in (spec, read))
     if other := [name for name, each in expected.items() if not torch.equal(each, found[name])]:
         raise Unmet(f"{other[0]} is another in the model that is built from the file")
-    return f"{len(expected)} tensors equal, {words.size(report.bytes)}"
+    return f"{len(expected)} tensors equal, {format_bytes(report.bytes)}"
 
 
 def onnx(candidate: ArchitectureCandidate) -> str:
@@ -137,7 +137,7 @@ def onnx(candidate: ArchitectureCandidate) -> str:
     if proof is None:
         raise Unmet("no proof was made of the file")
     share = proof.coverage.share if proof.coverage else None
-    told = "" if share is None else f", {words.percent(share)} of the parameters proven"
+    told = "" if share is None else f", {format_percent(share)} of the parameters proven"
     return f"{len(proof.assignments)} assignments of sizes in {proof.runner}{told}"
 
 

@@ -11,8 +11,8 @@ from nnkit.authoring.conformance.suite import Doubtful, Unmet
 from nnkit.contract.config import as_text, config_values, make_config, options_of
 from nnkit.contract.hooks import COLLECTING_HOOKS
 from nnkit.contract.spec import check_spec_data, make_spec
+from nnkit.contract.text import plural
 from nnkit.models.references import Reference
-from nnkit.render.words import counted
 
 HEAVY = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime")
 BUDGET = 100  # modules that a plugin may import beyond nnkit's own; those of the base zoo import 3 to 10
@@ -76,7 +76,7 @@ def config(candidate: ArchitectureCandidate) -> str:
             raise Unmet(f"{option.flag} {as_text(value)}, typed, is read as {read!r}, not as {value!r}")
     for preset in (None, *architecture.presets):
         _check_round_trip(candidate, preset)
-    what = f"{counted(len(values), 'option')}, {counted(len(architecture.presets), 'preset')}"
+    what = f"{plural(len(values), 'option')}, {plural(len(architecture.presets), 'preset')}"
     return f"{what}, as JSON, as YAML and as typed"
 
 
@@ -114,5 +114,5 @@ def help_text(candidate: ArchitectureCandidate) -> str:
     text = candidate.help_of(Reference(architecture, candidate.plugin.name))
     if missing := [flag for flag in explained if flag not in text]:
         raise Unmet(f"the help text lacks {', '.join(missing)}")
-    presets = counted(len(architecture.presets), "preset")
-    return f"{counted(len(options), 'option')}, {counted(len(dims), 'dim')} and {presets} explained"
+    presets = plural(len(architecture.presets), "preset")
+    return f"{plural(len(options), 'option')}, {plural(len(dims), 'dim')} and {presets} explained"

@@ -8,6 +8,7 @@ from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.contract.text import plural
 from nnkit.host.configuration import configuration
 from nnkit.host.plugin_manager import PluginManager, plugin_commands
 from nnkit.host.plugins import Failure, Plugin
@@ -179,4 +180,4 @@ def _contributions(plugin: Plugin) -> list[str]:
     others += [f"executor {executor.name}" for executor in plugin.executors]
     if others and not count:
         return others
-    return [f"{count} architecture{'' if count == 1 else 's'}", *others]
+    return [plural(count, "architecture"), *others]

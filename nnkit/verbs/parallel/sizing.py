@@ -18,9 +18,10 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from nnkit.errors import UsageProblem
 from nnkit.verbs.parallel.strategies import called_with, shard
-from nnkit.verbs.summary.memory import CUDA_BLOCK, MEASURED, Twin, doubts_of, real, without_values
+from nnkit.verbs.summary.memory import CUDA_BLOCK, MEASURED, copy_to_cpu, find_doubts, try_fakes_first
 from nnkit.verbs.summary.report import Sharded
 from nnkit.verbs.summary.storages import LiveStorages
+from nnkit.verbs.summary.twin import Twin
 
 
 class ShardedStorages(LiveStorages):  # type: ignore[no-untyped-call]
@@ -91,25 +92,25 @@ def estimate_sharded(
         live = ShardedStorages(CUDA_BLOCK, temporaries=False) if on_cuda else ShardedStorages()
         with FakeTensorMode(allow_non_fake_inputs=True), live:
             twin = Twin(module, args, dict(kwargs), _fake, optimizer, foreach=on_cuda)
-            return _of_rank(twin, mesh, live, device, "; ".join(doubts_of(module, simulated=on_cuda)))
+            return _of_rank(twin, mesh, live, device, "; ".join(find_doubts(module, simulated=on_cuda)))
 
     def for_real(reason: str) -> Sharded:
         with ShardedStorages() as live:
-            twin = Twin(module, args, dict(kwargs), real, optimizer, foreach=False)
+            twin = Twin(module, args, dict(kwargs), copy_to_cpu, optimizer, foreach=False)
             return _of_rank(twin, mesh, live, "cpu", MEASURED + reason)
 
     with _world_of(ranks) as mesh:
-        return without_values(module, args, kwargs, optimizer, on_fakes, for_real)
+        return try_fakes_first(module, args, kwargs, optimizer, on_fakes, for_real)
 
 
 def _of_rank(twin: Twin, mesh: DeviceMesh, live: ShardedStorages, device: str, note: str) -> Sharded:
     """Shard a twin, train it, and return what that needed of this rank."""
     blocks = shard(twin.module, mesh, called_with(twin.module, *twin.args, **twin.kwargs))
     with live.watching_resizes():
-        twin.needs(live, None, device, note)  # the first step makes what all others use again
+        twin.measure(live, None, device, note)  # the first step makes what all others use again
         twin.module.reshard()  # type: ignore[operator]
         live.gathered = 0
-        memory = twin.needs(live, None, device, note)
+        memory = twin.measure(live, None, device, note)
     return Sharded(mesh.size(), tuple(blocks), live.gathered, memory)
 
 

@@ -75,7 +75,7 @@ def test_a_model_that_does_not_train_is_an_error():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"fsdp": 0}, "one rank or more, got 0"), ({"fsdp": 2, "optimizer": "lion"}, "no optimiser lion")],
+    [({"fsdp": 0}, "one rank or more, got 0"), ({"fsdp": 2, "optimizer": "lion"}, "unknown optimizer lion")],
 )
 def test_what_can_not_be_is_refused(options, message):
     with pytest.raises(UsageProblem, match=message):
