@@ -1,4 +1,4 @@
-"""nnkit: build, summarize, export and smoke-run neural-network architectures from plugins.
+"""nnkit: build, summarize, export and smoke-test neural-network architectures, found through plugins.
 
 Every name is imported when it is first used, so `import nnkit` is fast and imports no torch.
 """

@@ -1,7 +1,8 @@
-"""The verbs as Python functions: each resolves the model, calls the handler and returns its report.
+"""The verbs for Python: each resolves its target, calls the handler and returns the report.
 
 A target is a reference (`"resnet18"`, `"net.yaml"`), a ModelSpec, or a `torch.nn.Module` with example
-inputs. `options` are config fields, dims, `seed`, `dtype`, `weights` and `strict`, by name.
+inputs. `options` are config fields, dims, `seed`, `dtype`, `weights` and `strict`. `preset` names a preset.
+`manager` holds the plugins to use, by default all that are installed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 def resolve(
     reference: str, *, preset: str | None = None, manager: PluginManager | None = None, **options: Any
 ) -> ModelSpec:
-    """Return the spec for a reference and options.
+    """Return the spec of a reference with these options.
 
-    Raises UsageProblem for an unknown name, with the closest one, and for an invalid value.
+    Raises UsageProblem for an unknown name, with the nearest one, and for a value that isn't allowed.
     """
     return look_up(reference, manager or plugin_manager()).resolve(preset, options)
 
@@ -61,7 +62,7 @@ def build(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "nn.Module":
-    """Return the module in eval mode on `device`. On `"meta"` it has shapes but no weights.
+    """Return the module, in eval mode, on `device`; on `"meta"` it has shapes but no weights.
 
         nnkit.build("resnet18", num_classes=10)
 
@@ -88,20 +89,15 @@ def summarize(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SummaryReport":
-    """Return the layers of a model, in the order they run, with their shapes and costs.
+    """Return the layers, shapes, parameters, multiply-adds and memory of a model.
 
     Args:
-        target: A reference, a spec, or a module, which is left unchanged.
-        inputs: For a module: a tensor, a sequence of positional arguments, or a mapping of keyword
-            arguments. For any other target, inputs are generated.
-        optimizer: `sgd`, `adam` or `adamw`: also report the cost of a training step, and the memory of
-            training and inference on `device`.
-        device: The device to estimate that memory for: `cpu`, `cuda`, …
-        fsdp: Also estimate what each rank needs when the model is sharded over this many, with `adamw`
+        inputs: arguments for a module, which is left unchanged: a tensor, a sequence of positional arguments,
+            or a mapping of keyword arguments. For a reference or a spec they are made.
+        optimizer: `sgd`, `adam` or `adamw`; also estimate the memory of an inference and of a training step.
+        device: the device to estimate memory for (`cpu`, `cuda`, …).
+        fsdp: also estimate the memory per rank when the model is sharded over this many ranks, with `adamw`
             unless `optimizer` is given. No rank is started.
-        preset: A preset of the architecture.
-        manager: The plugins, by default the installed ones.
-        options: Config fields, dims, `seed`, `dtype`, `weights`, `strict`.
 
     Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
@@ -128,16 +124,11 @@ def fit(
 
         nnkit.fit("resnet18", "16GB").fit.training
 
-    If no training step fits, the summary is of the largest inference that does, or else of the smallest
-    size. `report.fit` has both sizes.
-
     Args:
-        target: A reference or a spec.
-        memory: Bytes, or text such as `16GB` (16·10⁹) or `16GiB`.
-        dim: The dim to enlarge.
-        optimizer: `sgd`, `adam` or `adamw`.
-        device: The device to estimate memory for.
-        preset, manager, options: As in `summarize`.
+        memory: bytes, or text such as `16GB` (16·10⁹) or `16GiB`.
+
+    If no training step fits, the summary is of the largest inference that does, else of the smallest size;
+    `report.fit` has both sizes.
     """
     from nnkit.verbs.summary.fitting import fit_into, parse_size
 
@@ -155,19 +146,17 @@ def compare(
     device: str = "cpu",
     manager: PluginManager | None = None,
 ) -> "CompareReport":
-    """Return two or more models side by side; for two, also the layers that differ.
+    """Compare two or more models side by side, and two of them layer by layer.
 
         nnkit.compare("resnet18", nnkit.resolve("resnet18", num_classes=100)).changes
 
     Args:
-        targets: References or specs.
-        optimizer, device: Also compare the memory, as in `summarize`.
-        manager: The plugins, by default the installed ones.
+        optimizer: also compare the memory for training with it, on `device`; as in `summarize`.
     """
     from nnkit.verbs.summary.comparison import compare
 
     if len(targets) < 2:
-        raise UsageProblem("compare takes two models or more", 'nnkit.compare("resnet18", "resnet34")')
+        raise UsageProblem("compare takes two or more models", 'nnkit.compare("resnet18", "resnet34")')
     manager = manager or plugin_manager()
     return compare(
         [summarize(target, optimizer=optimizer, device=device, manager=manager) for target in targets]
@@ -176,11 +165,10 @@ def compare(
 
 @one_at_a_time
 def inspect_file(path: str | Path, *, stats: bool = False) -> "FileReport":
-    """Return the contents of any model file: ONNX, safetensors (or its index), `.pt`.
+    """Return the contents of any model file: ONNX, safetensors (or its index), or `.pt`.
 
     Args:
-        path: The file.
-        stats: Also read the values: minimum, maximum, mean, standard deviation, number of NaNs.
+        stats: also read the values: minimum, maximum, mean, standard deviation, and how many are NaN.
     """
     from nnkit.verbs.summary.files import inspect_file
 
@@ -201,9 +189,14 @@ def _summary_request(
     spec, module = _target(target, given, preset, manager, options)
     spec.require_support("summary")
     return SummaryRequest(
-        spec=spec, host=manager, module=module, inputs=args, keywords=keywords, optimizer=optimizer,
+        spec=spec,
+        host=manager,
+        module=module,
+        inputs=args,
+        keywords=keywords,
+        optimizer=optimizer,
         device=device,
-    )  # fmt: skip
+    )
 
 
 @one_at_a_time
@@ -223,39 +216,43 @@ def export(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "ExportReport":
-    """Write a model to `path` and prove that the file matches.
+    """Write a model to `path` and prove that the file matches the model.
 
         nnkit.export("gcn", "graph.onnx", how=nnkit.ExportOptions(static=True))
 
     Args:
-        target: A reference, a spec, or a module.
-        path: The file to write.
-        inputs: Example inputs; a module needs them.
-        format: `onnx`, `safetensors`, `pt2` or a plugin's. By default, the suffix of `path` decides.
-        force: Whether an existing file is replaced.
-        verify: Whether the file is proven.
-        device: Where the model is built, traced and run.
-        how: Names, fixed dims and other options of the format.
-        opset: Short for `how=ExportOptions(opset=…)`.
-        progress: Called with a line that describes the current step.
-        preset, manager, options: As in `summarize`.
+        inputs: example inputs for a module.
+        format: `onnx`, `safetensors`, `pt2` or a plugin's; by default the one of the suffix of `path`.
+        force: replace an existing file.
+        verify: prove the file before it is put in place.
+        device: where the model is built, traced and run.
+        how: names, fixed dims and other options of the format.
+        opset: short for `how=ExportOptions(opset=…)`.
+        progress: called with a line about each step.
 
-    Raises VerificationFailed if the proof fails; then no file is written, and an existing one is untouched.
+    Raises VerificationFailed if the proof fails. Then no file is left, and an existing one is untouched.
     """
     manager, path = manager or plugin_manager(), Path(path)
     spec, module = _target(target, inputs, preset, manager, options)
     format = format or format_of(path, manager)
     suffix = suffix_of(format, manager)
     if format in formats_of(manager) and path.suffix != suffix:
-        # Whatever reads the file later knows its format by the suffix.
+        # The suffix is how every reader recognizes the format.
         raise UsageProblem(f"a file of {format} ends in {suffix}", f"call it {path.stem}{suffix}")
     spec.require_support("export", format)
     how = how or ExportOptions()
     request = ExportRequest(
-        spec=spec, host=manager, path=path, format=format, inputs=_tuple(inputs), force=force, verify=verify,
-        device=device, options=how if opset is None else replace(how, opset=opset),
+        spec=spec,
+        host=manager,
+        path=path,
+        format=format,
+        inputs=_tuple(inputs),
+        force=force,
+        verify=verify,
+        device=device,
+        options=how if opset is None else replace(how, opset=opset),
         progress=progress or ignore_progress,
-    )  # fmt: skip
+    )
     with neutral_torch(spec, module):
         report: ExportReport = manager.hook.nnkit_export(request=request)
     return report
@@ -273,19 +270,17 @@ def verify(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "VerifyReport":
-    """Prove that a file matches a model, whoever wrote it.
+    """Prove that a file matches a model: again for a file that nnkit wrote, or for anyone's.
 
         nnkit.verify("gcn.onnx")
         nnkit.verify("theirs.onnx", against="resnet18", weights="theirs.safetensors")
 
     Args:
-        path: The file.
-        against: The model to compare with. By default, the one named in a file that nnkit wrote.
-        inputs: Example inputs; a module needs them.
-        named: Whether `against` also names the weights; by default, if it is given. Otherwise the weights
-            that the file was made from are read, and compared with their digest.
-        progress: Called with a line that describes the current step.
-        preset, manager, options: As in `summarize`.
+        against: the model to compare with; by default the one that nnkit named in the file.
+        inputs: example inputs for a module.
+        named: take the weights from `against`, the default if it or `weights` is given. Otherwise take them
+            from the file, and compare them with the digest that nnkit wrote.
+        progress: called with a line about each step.
 
     Raises VerificationFailed if the proof fails.
     """
@@ -314,11 +309,10 @@ def export_all(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "ExportsReport":
-    """Write a model to `folder` in every format; one that fails doesn't stop the others.
+    """Write a model to `folder` in every available format, and go on when one fails.
 
-    `failures` of the report has the error of each format that failed, that the architecture doesn't
-    support, or that needs a package. The arguments are those of `export`; each format reads the options
-    of `how` that concern it.
+    Formats that the architecture declares as unsupported, or that need a package that isn't installed, are
+    failures in the report. Each format uses the options of `how` that apply to it.
     """
     from nnkit.verbs.exporting.formats import relevant_options
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport
@@ -332,10 +326,17 @@ def export_all(
         try:
             reports.append(
                 export(
-                    spec, path, format=format, force=force, verify=verify, device=device,
-                    how=relevant_options(how, format), progress=progress, manager=manager,
+                    spec,
+                    path,
+                    format=format,
+                    force=force,
+                    verify=verify,
+                    device=device,
+                    how=relevant_options(how, format),
+                    progress=progress,
+                    manager=manager,
                 )
-            )  # fmt: skip
+            )
         except NnkitError as error:
             failures[format] = error
     return ExportsReport(spec, tuple(reports), failures)
@@ -347,7 +348,7 @@ def formats_of(manager: PluginManager) -> list[str]:
 
 
 def format_of(path: Path, manager: PluginManager) -> str:
-    """Return the format that the suffix of a path stands for."""
+    """Return the format whose suffix a path has."""
     suffixes = {exporter.suffix: exporter.name for exporter in manager.exporters()}
     return suffixes.get(path.suffix, path.suffix.removeprefix("."))
 
@@ -376,42 +377,47 @@ def smoke_run(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SmokeReport":
-    """Run the checks on a model on `device` and return what each of them found.
+    """Run the checks on a model on `device` and return the result of each.
 
         nnkit.smoke_run("resnet18", processes=2, parallel="fsdp").passed
 
     Args:
-        target: A reference, a spec, or a module, which is left unchanged: the checks run on a copy.
-        inputs: Example inputs; a module needs them.
-        device: `cpu`, `cuda`, `cuda:1`, `auto`, …
-        simulate: `cuda`, `xpu` or `mps`, instead of `device`: check only the placement, on a fake device
-            of that type. The model is built in another process, so `target` must be a reference or a spec.
-        checks: Names of the checks to run. By default, all but the slow ones.
-        full: Whether the slow checks run too.
-        compiled: Whether the checks run on the model as compiled by torch.compile.
-        processes: Start this many ranks, and check instead that training over them matches one process.
-        parallel: `ddp` (the default), `fsdp` or `tp`. Without `processes`, for a process that torchrun
-            started.
-        time_limit: For the ranks, in seconds.
-        progress: Called with the name of each check.
-        preset, manager, options: As in `summarize`.
+        inputs: example inputs for a module. A copy of the module is checked, so it is left unchanged.
+        simulate: `cuda`, `xpu` or `mps`; instead of using `device`, check only the placement on a fake one.
+            The target is then built in a different process, so it can't be a module.
+        checks: the names of the only checks to run.
+        full: also run the slow checks.
+        compiled: check the model compiled with torch.compile.
+        processes: instead, check that training over this many ranks matches training in one process.
+        parallel: how to train over ranks: `ddp` (the default), `fsdp` or `tp`. Without `processes`, join as a
+            rank that torchrun started.
+        time_limit: seconds that the ranks may take.
+        progress: called with a line about each step.
 
-    Raises UsageProblem for an unavailable device or an unknown check, and NnkitError for a rank that fails
-    or hangs.
+    Raises UsageProblem for an unavailable device or an unknown check, and NnkitError for a rank that fails or
+    hangs.
     """
     if simulate is not None:
         if device != "cpu":
-            raise UsageProblem("device= and simulate= can't be combined", "use one of them")
-        device = f"{simulate} (simulated)"  # a handler that doesn't know simulations must not find it
+            raise UsageProblem("device= and simulate= don't go together", "use one of them")
+        device = f"{simulate} (simulated)"  # a handler that doesn't know simulations finds no such device
     manager = manager or plugin_manager()
     spec, module = _target(target, inputs, preset, manager, options)
     spec.require_support("smoke-run")
     request = SmokeRequest(
-        spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
-        checks=None if checks is None else tuple(checks), full=full, compiled=compiled,
-        parallel=parallel if processes is None else parallel or "ddp", processes=processes,
-        time_limit=time_limit, progress=progress or ignore_progress,
-    )  # fmt: skip
+        spec=spec,
+        host=manager,
+        device=device,
+        simulate=simulate,
+        inputs=_tuple(inputs),
+        checks=None if checks is None else tuple(checks),
+        full=full,
+        compiled=compiled,
+        parallel=parallel if processes is None else parallel or "ddp",
+        processes=processes,
+        time_limit=time_limit,
+        progress=progress or ignore_progress,
+    )
     with neutral_torch(spec, module):
         report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report
@@ -436,39 +442,46 @@ def smoke_sweep(
     finished: "Callable[[ModelResult, int, int], None] | None" = None,
     manager: PluginManager | None = None,
 ) -> "SweepReport":
-    """Smoke-run many models, each in its own process, and return the results, worst first.
+    """Smoke-run several models, each in its own process, and return the results, worst first.
 
         nnkit.smoke_sweep("res*", "graph/*", results="zoo.jsonl", memory_limit="8GB").counts
 
     Args:
-        patterns: Names or patterns of names. By default, all architectures.
-        device, checks, full, compiled: As in `smoke_run`.
-        seed: The seed of every model.
-        dtype: The data type of every model.
-        sizes: Sizes for the models that have such a dim.
-        results: A file that each result is appended to; models already in it don't run again.
-        shard: (i, n): run only part i of n.
-        time_limit: For each model, in seconds.
-        memory_limit: For each model, in bytes or text such as `8GB`.
-        jobs: How many models run at once. By default, the executor decides.
-        executor: `local` or a plugin's.
-        finished: Called with each result, its number, and the number of models.
-        manager: The plugins, by default the installed ones.
+        patterns: names, or patterns of names; by default all architectures.
+        device, checks, full, compiled: as in `smoke_run`.
+        sizes: sizes by dim, each used for the models that have that dim.
+        results: a file to append each result to; models with a result in it are skipped.
+        shard: (i, n) to run only part i of n.
+        time_limit: seconds that a model may take.
+        memory_limit: bytes that a model may use, or text such as `8GB`.
+        jobs: how many models run at once.
+        executor: `local`, or the executor of a plugin.
+        finished: called with each result, its number, and how many are planned.
 
-    Raises UsageProblem before anything runs. Raises SweepStopped, whose `report` has the finished results,
-    on Ctrl-C and if nothing more can run.
+    Raises UsageProblem before anything runs. Raises SweepStopped, whose `report` has the finished models, on
+    Ctrl-C and when no more models can run.
     """
     from nnkit.verbs.summary.fitting import parse_size
     from nnkit.verbs.sweep.handler import SweepRequest, sweep
 
     request = SweepRequest(
-        manager=manager or plugin_manager(), patterns=patterns, device=device,
-        checks=None if checks is None else tuple(checks), full=full, compiled=compiled, seed=seed,
-        dtype=dtype, sizes=sizes or {}, results=None if results is None else Path(results), shard=shard,
+        manager=manager or plugin_manager(),
+        patterns=patterns,
+        device=device,
+        checks=None if checks is None else tuple(checks),
+        full=full,
+        compiled=compiled,
+        seed=seed,
+        dtype=dtype,
+        sizes=sizes or {},
+        results=None if results is None else Path(results),
+        shard=shard,
         time_limit=time_limit,
         memory_limit=parse_size(memory_limit) if isinstance(memory_limit, str) else memory_limit,
-        jobs=jobs, executor=executor, finished=finished,
-    )  # fmt: skip
+        jobs=jobs,
+        executor=executor,
+        finished=finished,
+    )
     return sweep(request)
 
 
@@ -493,31 +506,35 @@ def bench(
         nnkit.bench("resnet18", "resnet34").ratios[0].verdict
 
     Args:
-        targets: One or two references, specs or modules.
-        inputs: Example inputs for modules.
-        device: Where they run.
-        training: Whether a training step is measured too.
-        optimizer: The optimizer of that step.
-        rounds: Number of rounds; each measures every model twice in every mode. By default, as many as
-            `time_limit` allows.
-        time_limit: For each model in each mode, in seconds.
+        inputs: example inputs for modules.
+        training: also measure a training step with `optimizer`.
+        rounds: how many rounds to run, each with two samples per model and mode. By default as many as fit
+            into `time_limit`.
+        time_limit: seconds for each model in each mode.
         threads: CPU threads for torch.
-        compiled: Whether torch.compile compiles the models.
-        progress: Called with a line that describes the current step, and the finished share.
-        manager: The plugins, by default the installed ones.
-        preset, options: For all targets that aren't modules.
+        compiled: compile the models with torch.compile.
+        progress: called with a line about each step, and the share of the work that is done.
+        preset, options: used for every target that isn't a module.
     """
     from nnkit.verbs.benchmarking.handler import BenchRequest, bench
 
     manager = manager or plugin_manager()
-    models = [_target(target, inputs, preset, manager, options) for target in targets]
+    resolved = [_target(target, inputs, preset, manager, options) for target in targets]
     request = BenchRequest(
-        specs=tuple(spec for spec, _ in models), host=manager, inputs=_tuple(inputs), device=device,
-        training=training, optimizer=optimizer, rounds=rounds, time_limit=time_limit, threads=threads,
-        compiled=compiled, progress=progress or ignore_progress,
-    )  # fmt: skip
+        specs=tuple(spec for spec, _ in resolved),
+        host=manager,
+        inputs=_tuple(inputs),
+        device=device,
+        training=training,
+        optimizer=optimizer,
+        rounds=rounds,
+        time_limit=time_limit,
+        threads=threads,
+        compiled=compiled,
+        progress=progress or ignore_progress,
+    )
     with ExitStack() as stack:
-        for spec, module in models:
+        for spec, module in resolved:
             stack.enter_context(neutral_torch(spec, module))
         return bench(request)
 
@@ -529,7 +546,7 @@ def _target(
     manager: PluginManager,
     options: dict[str, Any],
 ) -> "tuple[ModelSpec, nn.Module | None]":
-    """Return the spec of a target, and the module if the target is one."""
+    """Return the spec of a target, and the target itself if it is a module."""
     if isinstance(target, str):
         return look_up(target, manager).resolve(preset, options), None
     if isinstance(target, ModelSpec):

@@ -8,12 +8,7 @@ from pathlib import Path
 
 
 class NnkitError(Exception):
-    """An operation failed.
-
-    Attributes:
-        message: What failed, in one line.
-        hint: What the user can do about it.
-    """
+    """An operation failed: `message` is what went wrong, `hint` is how to fix it."""
 
     exit_code = 1
 
@@ -24,17 +19,17 @@ class NnkitError(Exception):
 
 
 class UsageProblem(NnkitError):
-    """The request is invalid: a name, an option, a size or a file."""
+    """The user asked for something that isn't possible: an unknown name, option, size or file."""
 
     exit_code = 2
 
 
 class NoEstimate(NnkitError):
-    """The memory of a model can't be estimated; `message` is one sentence, so that a report can show it."""
+    """The memory of a model can't be estimated; `message` is one sentence that fits as a note in a report."""
 
 
 class PluginProblem(NnkitError):
-    """A plugin that the request needs is broken, missing, or lacks a package."""
+    """A plugin that the request needs is broken, missing, or lacks an extra."""
 
     exit_code = 3
 
@@ -46,8 +41,8 @@ class VerificationFailed(NnkitError):
 
 
 def damaged_file(path: Path, error: object) -> NnkitError:
-    """Return the error for a file that can't be read or has changed since it was written."""
-    return NnkitError(f"{path} is damaged: {error}", "export or download it again")
+    """Return the error for a file that can't be read, or that changed after it was written."""
+    return NnkitError(f"{path} is damaged: {error}", "export it again, or fetch it again")
 
 
 def did_you_mean(word: str, possibilities: Iterable[str]) -> str:

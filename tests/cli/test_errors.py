@@ -35,7 +35,7 @@ CASES = {
     ),
     "unknown preset": (["summary", "resnet18", "--preset", "imagnet"], 2, "has no preset 'imagnet'", "imagenet"),
     "no architecture": (["summary"], 2, "Missing argument 'ARCH'", "see: nnkit summary --help"),
-    "no format": (["export", "simple-cnn"], 2, "which format?", "--onnx"),
+    "no format": (["export", "simple-cnn"], 2, "no format was given", "--onnx"),
     "no folder": (
         ["export", "simple-cnn", "--onnx", "-o", "not/there.onnx"], 2, "folder not does not exist", "mkdir -p not",
     ),
