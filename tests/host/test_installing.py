@@ -138,9 +138,9 @@ def test_a_requirement_says_where_it_came_from(origin, line):
     ("args", "message"),
     [
         (["install"], "no plugin was named"),
-        (["install", "./none"], "there is no ./none"),
-        (["install", "no/such"], "there is no no/such"),
-        (["install", "none-1.0-py3-none-any.whl"], "there is no none-1.0-py3-none-any.whl"),
+        (["install", "./none"], "./none does not exist"),
+        (["install", "no/such"], "no/such does not exist"),
+        (["install", "none-1.0-py3-none-any.whl"], "none-1.0-py3-none-any.whl does not exist"),
         (["install", "."], ". holds no pyproject.toml"),
         (["install", "-e", "nnkit-mine"], "folder nnkit-mine does not exist"),
         (["install", "nnkit[hub]"], "nnkit is already installed"),
