@@ -19,7 +19,7 @@ def load(reference: str) -> Callable[..., Any]:
             package = missing.partition(".")[0].replace("_", "-")
             hint = f"install the package that provides it, probably: pip install {package}"
         else:
-            hint = "see where: repeat with -v; see the plugins: nnkit plugins"
+            hint = "see the full error with -v; see the plugins: nnkit plugins"
         prefix = "" if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: "
         raise PluginProblem(f"can't load {reference}: {prefix}{error}", hint) from error
     return loaded
