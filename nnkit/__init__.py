@@ -1,6 +1,6 @@
 """nnkit: build, summarize, export and smoke-test neural-network architectures, found through plugins.
 
-Everything here is loaded when first used, so `import nnkit` costs nothing and imports no torch.
+Every name is imported when it is first used, so `import nnkit` is fast and imports no torch.
 """
 
 from typing import TYPE_CHECKING, Any

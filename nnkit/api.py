@@ -120,7 +120,7 @@ def fit(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SummaryReport":
-    """Return the summary with the largest `dim` whose training step fits into `memory`.
+    """Return the summary at the largest `dim` whose training step fits into `memory`.
 
         nnkit.fit("resnet18", "16GB").fit.training
 

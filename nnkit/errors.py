@@ -1,7 +1,6 @@
 """The errors of nnkit, each with an exit code for scripts and a hint for people.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 a needed plugin is broken or missing, 4 a verification did
-not hold.
+Exit codes: 0 done, 1 failed, 2 usage, 3 a needed plugin is broken or missing, 4 a verification failed.
 """
 
 from collections.abc import Iterable
@@ -36,7 +35,7 @@ class PluginProblem(NnkitError):
 
 
 class VerificationFailed(NnkitError):
-    """A proof did not hold: export parity or a smoke check."""
+    """A verification failed: the proof of an export, or a smoke check."""
 
     exit_code = 4
 
@@ -47,7 +46,7 @@ def damaged_file(path: Path, error: object) -> NnkitError:
 
 
 def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
-    """Return `did you mean a or b?` for the names nearest to `word`, or an empty string."""
+    """Return `did you mean a or b?` with the names closest to `word`, or an empty string."""
     from difflib import get_close_matches
 
     near = get_close_matches(word, sorted(set(possibilities)), n=3, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""The conformance suite for pytest: an author of a plugin subclasses `ArchitectureSuite`.
+"""The conformance suite for pytest: the author of a plugin subclasses `ArchitectureSuite`.
 
     from nnkit.testing import ArchitectureSuite
 
@@ -6,11 +6,11 @@
     class TestMine(ArchitectureSuite):
         plugin = "mine"
 
-Each test runs for each architecture that the plugin declares. What an architecture can't serve, it
-declares with a reason, `unsupported={"onnx": "…"}`: that is tried all the same, and fails where it holds.
+Each test runs for each architecture that the plugin declares. An architecture declares what it doesn't
+support, with a reason: `unsupported={"onnx": "…"}`. That check runs too, and fails if it passes after all.
 The same checks without pytest: `nnkit plugins check mine`.
 
-It needs the extra `nnkit[testing]`. Importing it imports neither torch nor pytest.
+It needs the extra `nnkit[testing]`. Importing this module imports neither torch nor pytest.
 """
 
 import functools
@@ -29,6 +29,7 @@ from nnkit.authoring.conformance.suite import (
     meet,
 )
 from nnkit.cli.help import summary_help
+from nnkit.contract.architecture import QualifiedName
 from nnkit.errors import NnkitError
 from nnkit.verbs.core_handlers import plugin_manager
 
@@ -39,15 +40,17 @@ __all__ = ["ArchitectureSuite", "ConformanceWarning"]
 
 
 class ConformanceWarning(UserWarning):
-    """A check of the suite holds, and something may still be wrong."""
+    """A check of the suite passes, but something may still be wrong."""
 
 
 class ArchitectureSuite:
     """The suite, once for each architecture of a plugin.
 
-    plugin: the name of its entry point, as `nnkit plugins` shows it. architectures: those to check, all
-    where it is empty. suite_version: checks that came with a later version of the suite are left out, so
-    that an upgrade of nnkit breaks no test; the newest by default.
+    Attributes:
+        plugin: The name of its entry point, as `nnkit plugins` shows it.
+        architectures: The architectures to check. Empty: all.
+        suite_version: Checks from later versions of the suite are left out, so that an upgrade of nnkit
+            breaks no test. By default, the newest.
 
         from nnkit.testing import ArchitectureSuite
 
@@ -73,10 +76,10 @@ class ArchitectureSuite:
         if not cls.plugin:
             raise pytest.Collector.CollectError(f'{cls.__name__} names no plugin: plugin = "yours"')
         try:
-            found = candidates(plugin_manager(), summary_help, cls.plugin, cls.architectures)
+            chosen = candidates(plugin_manager(), summary_help, cls.plugin, cls.architectures)
         except NnkitError as error:
             raise pytest.Collector.CollectError(f"{cls.__name__}: {error.message}\n{error.hint}") from error
-        names = [each.name.rpartition("/")[2] for each in found[1:]]
+        names = [QualifiedName.parse(candidate.name).name for candidate in chosen[1:]]
         if not names:
             raise pytest.Collector.CollectError(
                 f"{cls.__name__}: plugin {cls.plugin} has no architecture that can be used\nnnkit plugins -v"
@@ -84,54 +87,54 @@ class ArchitectureSuite:
         return names
 
     def test_import(self) -> None:
-        """The plugin loads without a fault, and its module imports neither torch nor much else."""
-        self._hold("import")
+        """The plugin loads without a failure, and its module imports neither torch nor many others."""
+        self._check("import")
 
     def test_config(self, architecture: str) -> None:
-        """Every choice survives as JSON, as YAML and as typed; defaults and presets are valid."""
-        self._hold("config", architecture)
+        """Every option survives JSON, YAML and the command line; defaults and presets are valid."""
+        self._check("config", architecture)
 
     def test_help(self, architecture: str) -> None:
         """`nnkit summary ARCH --help` explains every option and dim."""
-        self._hold("help", architecture)
+        self._check("help", architecture)
 
     def test_meta(self, architecture: str) -> None:
-        """It is built on the meta device: without memory for its weights."""
-        self._hold("meta", architecture)
+        """It builds on the meta device, without memory for its weights."""
+        self._check("meta", architecture)
 
     def test_shapes(self, architecture: str) -> None:
         """Outputs have the declared shapes, at two sizes of every dim."""
-        self._hold("shapes", architecture)
+        self._check("shapes", architecture)
 
     def test_determinism(self, architecture: str) -> None:
-        """A seed decides: the same weights each time, others for another, and the same outputs twice."""
-        self._hold("determinism", architecture)
+        """A seed fixes the weights, another seed changes them, and outputs repeat."""
+        self._check("determinism", architecture)
 
     def test_gradients(self, architecture: str) -> None:
         """The gradient of the outputs reaches every trainable parameter."""
-        self._hold("gradients", architecture)
+        self._check("gradients", architecture)
 
     def test_safetensors(self, architecture: str) -> None:
         """The file holds every tensor, bit for bit, and nnkit builds the model from it."""
-        self._hold("safetensors", architecture)
+        self._check("safetensors", architecture)
 
     def test_onnx(self, architecture: str) -> None:
         """The ONNX file is proven in ONNX Runtime, at several sizes."""
-        self._hold("onnx", architecture)
+        self._check("onnx", architecture)
 
     def test_smoke_run(self, architecture: str) -> None:
-        """Every check of smoke-run holds."""
-        self._hold("smoke-run", architecture)
+        """Every check of smoke-run passes."""
+        self._check("smoke-run", architecture)
 
     def test_schemas(self, architecture: str) -> None:
-        """The reports of summary, export and smoke-run are what their JSON schemas say."""
-        self._hold("schemas", architecture)
+        """The reports of summary, export and smoke-run match their JSON schemas."""
+        self._check("schemas", architecture)
 
     def test_unsupported(self, architecture: str) -> None:
-        """Whatever else is declared that it can't serve, it can't."""
-        self._hold("unsupported", architecture)
+        """Whatever else is declared unsupported really is."""
+        self._check("unsupported", architecture)
 
-    def _hold(self, name: str, architecture: str = "") -> None:
+    def _check(self, name: str, architecture: str = "") -> None:
         import pytest
 
         checks = {check.name: check for check in (*PLUGIN_CHECKS, *ARCHITECTURE_CHECKS)}
@@ -147,6 +150,6 @@ class ArchitectureSuite:
 
 @functools.cache
 def _candidate(plugin: str, architecture: str) -> Candidate:
-    """Return what to check, the same for each test: it keeps the reports that it has made."""
-    found = candidates(plugin_manager(), summary_help, plugin, [architecture] if architecture else [])
-    return found[-1] if architecture else found[0]
+    """Return the candidate, the same one for each test, because it keeps its reports."""
+    chosen = candidates(plugin_manager(), summary_help, plugin, [architecture] if architecture else [])
+    return chosen[-1] if architecture else chosen[0]

@@ -19,7 +19,7 @@ def test_what_dies_and_what_never_ends_is_told(tmp_path, monkeypatch):
     found = {each.plugin: each for each in startup.measure([plugins["dying"], plugins["loud"]])}
     monkeypatch.setattr(startup, "PATIENCE", 1)
     (found["endless"],) = startup.measure([plugins["endless"]])
-    assert (found["dying"].seconds, found["dying"].error) == (None, "the process ends with 7")
+    assert (found["dying"].seconds, found["dying"].error) == (None, "the process exited with 7")
     assert (found["endless"].seconds, found["endless"].error) == (None, "takes more than 1 seconds")
     assert (found["loud"].modules, found["loud"].error) == (1, None)
     assert found["dying"].slow

@@ -1,4 +1,4 @@
-"""What a plugin declares about an architecture: data alone, so this module never imports torch.
+"""What a plugin declares about an architecture. Only data, so this module never imports torch.
 
 The inputs are declared once, with named dims. That one declaration drives the summary, the random
 inputs of the smoke-run, the dynamic axes of the ONNX file and the check at other sizes.
@@ -33,25 +33,29 @@ class QualifiedName(NamedTuple):
 
 
 MOST = 10_000
-"""How many things a declaration may have of a kind: an endless generator is found out by it."""
+"""The most entries that any part of a declaration may have, so that an endless generator is found."""
 
 T = TypeVar("T")
 
 
-def bounded(things: Iterable[T], what: str) -> list[T]:
-    """Return the things as a list; raises ValueError where they are more than any declaration needs."""
-    found = list(islice(things, MOST + 1))
-    if len(found) > MOST:
-        raise ValueError(f"{what} gives more than {MOST:,} things, or never ends")
-    return found
+def bounded(entries: Iterable[T], what: str) -> list[T]:
+    """Return the entries as a list; raises ValueError if there are more than any declaration needs."""
+    bounded_entries = list(islice(entries, MOST + 1))
+    if len(bounded_entries) > MOST:
+        raise ValueError(f"{what} has more than {MOST:,} entries, or never ends")
+    return bounded_entries
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dim:
     """A named dimension of an input and the sizes it may take.
 
-    `default` is the size used when the user names none. Sizes are integers from `min` to `max`
-    (no limit when None), in steps of `multiple_of`. description: what it counts, for the help text.
+    Attributes:
+        default: The size if the user gives none.
+        min: The smallest size.
+        max: The largest size. None: no limit.
+        multiple_of: Every size is a multiple of this.
+        description: What the dim counts, for the help text.
 
     Example:
 
@@ -73,11 +77,11 @@ class Dim:
 
     @property
     def least(self) -> int:
-        """The smallest size that is allowed."""
+        """The smallest allowed size."""
         return -(-self.min // self.multiple_of) * self.multiple_of
 
     def problem_with(self, size: int) -> str:
-        """Say why `size` is not allowed (`must be at least 1, got 0`), or return an empty string."""
+        """Return why `size` is not allowed (`must be at least 1, got 0`), or an empty string."""
         if size < self.min:
             return f"must be at least {self.min}, got {size}"
         if self.max is not None and size > self.max:
@@ -91,20 +95,21 @@ class Dim:
 class TensorSpec:
     """One input or output tensor.
 
-    name: the parameter of `forward` that takes it, or what the output is called.
-    shape: per axis an int, the name of a dim, or the name of an integer config field. An axis of an output
-        may be arithmetic of them, with `+ - * //` and parentheses: `(time + 1) // 2`.
-    dtype: a torch dtype by name; `float` follows the dtype of the model.
-    sample: how random values are drawn:
-        `normal` (standard normal), `uniform` (between 0 and 1), `zeros`, `index` (integers from 0 to below
-        the size of `index_of`), `lengths` (integers from `least` to the size of `index_of`, one of them
-        equal to it), `mask` (bool, both values in every row, False in a row of one), `keep` (likewise, True
-        in a row of one), `adjacency` (a symmetric 0/1 matrix with a zero diagonal, last two axes), or
-        `module:function`, called as `function(shape, sizes, dtype, generator) -> Tensor` on the CPU, with
-        the sizes of all dims and config integers by name.
-    index_of: for integers, the dim (or config field, or number) that they index or count.
-    least: the smallest of `lengths`.
-    description: what it holds, for `nnkit info`.
+    Attributes:
+        name: The parameter of `forward` that takes it, or the name of the output.
+        shape: One entry per axis: an int, the name of a dim, or the name of an integer config field. An axis
+            of an output may be arithmetic of these, with `+ - * //` and parentheses: `(time + 1) // 2`.
+        dtype: A torch dtype by name; `float` follows the dtype of the model.
+        sample: How random values are drawn: `normal` (standard normal), `uniform` (between 0 and 1),
+            `zeros`, `index` (integers from 0 to below the size of `index_of`), `lengths` (integers from
+            `least` to the size of `index_of`, one of them equal to it), `mask` (bool, both values in every
+            row, False in a row of one), `keep` (the same, but True in a row of one), `adjacency` (a
+            symmetric 0/1 matrix with a zero diagonal, in the last two axes), or `module:function`, called
+            as `function(shape, sizes, dtype, generator) -> Tensor` on the CPU, with the sizes of all dims
+            and integer config fields by name.
+        index_of: For integers, the dim (or config field, or number) that they index or count.
+        description: What it holds, for `nnkit info`.
+        least: The smallest of `lengths`.
 
     Example:
 
@@ -127,9 +132,12 @@ TensorsOf: TypeAlias = Tensors | Callable[[Any], Tensors]
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Named values for config fields and dims (`--preset cora`): `config` and `sizes`.
+    """Named values for config fields and dims: `--preset cora`.
 
-    description: what they are for.
+    Attributes:
+        config: Values of config fields.
+        sizes: Sizes of dims.
+        description: What the preset is for.
 
     Example:
 
@@ -144,26 +152,28 @@ class Preset:
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A network that nnkit can build, summarise, export and smoke-run.
+    """A network that nnkit can build, summarize, export and smoke-run.
 
-    name: lower-case words joined by hyphens, unique within its plugin.
-    summary: one line, for `nnkit list`.
-    build: `module:callable`, called as `callable(config)`; returns the `torch.nn.Module`.
-    config: a frozen, keyword-only dataclass; each field has a default and is an option.
-    inputs: the tensors that `forward` takes, in order; or a function of the config that returns them.
-    outputs: what `forward` returns, likewise.
-    dims: every dim that a shape may name. Those that no input uses under the chosen config
-        (`edges` when the graph comes as a dense matrix) are left aside.
-    presets: named values for config and dims.
-    family: the heading in `nnkit list`.
-    paper: author, year and address. equation: plain text. notes: where it departs from what a
-        reader may expect, a sentence each.
-    handlers: `module:function` for a verb that this architecture serves itself.
-    unsupported: why a verb, an export format, or a check of smoke-run or of the conformance suite can't
-        serve it: `{"onnx": "…"}`.
-    causal: the dim along which no output sees an input that comes later, where there is one.
-    requires: packages that must be installed, each with the command that installs it.
-    typed: the words that name it on a command line, where no plugin declares it.
+    Attributes:
+        name: Lower-case words joined by hyphens, unique within its plugin.
+        summary: One line, for `nnkit list`.
+        build: `module:callable`, called as `callable(config)`; returns the `torch.nn.Module`.
+        config: A frozen, keyword-only dataclass; each field has a default and becomes an option.
+        inputs: The tensors that `forward` takes, in order; or a function of the config that returns them.
+        outputs: The tensors that `forward` returns, in the same form.
+        dims: Every dim that a shape may name. Dims that no input uses under the chosen config (`edges` if
+            the graph is a dense matrix) are ignored.
+        presets: Named values for config and dims.
+        family: The heading in `nnkit list`.
+        paper: Author, year and address.
+        equation: Plain text.
+        notes: Where it departs from what a reader may expect, one sentence each.
+        handlers: `module:function` for each verb that the architecture serves itself.
+        unsupported: Why it doesn't support a verb, an export format, a check of smoke-run, or a check of the
+            conformance suite: `{"onnx": "…"}`.
+        causal: The dim along which no output depends on later inputs, if there is one.
+        requires: Packages that must be installed, each with the command that installs it.
+        typed: The words for it on a command line, if no plugin declares it.
 
     Example:
 

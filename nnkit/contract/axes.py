@@ -13,56 +13,56 @@ OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
 
 
 def size_of(axis: int | str, sizes: Mapping[str, int]) -> int:
-    """Return the size of an axis: its number, or what its expression is with the names' `sizes`.
+    """Return the size of an axis: a number, or its expression evaluated with `sizes`.
 
     An expression holds integers, names, `+ - * //` and parentheses. Raises KeyError for a name without a
-    size, ValueError for what is no such expression or divides by zero.
+    size, and ValueError for any other expression or a division by zero.
     """
     if isinstance(axis, int):
         return axis
     if axis.isidentifier():
         return sizes[axis]
     try:
-        return _value(_parsed(axis), sizes)
+        return _evaluate(_parse(axis), sizes)
     except ZeroDivisionError as error:
         raise ValueError(f"{axis!r} divides by zero") from error
 
 
 def names_in(axis: int | str) -> set[str]:
-    """Return the names that the size of an axis follows; raises ValueError for what is no expression."""
+    """Return the names that the size of an axis depends on; raises ValueError for an invalid expression."""
     if isinstance(axis, int):
         return set()
-    return {axis} if axis.isidentifier() else _names(_parsed(axis))
+    return {axis} if axis.isidentifier() else _collect_names(_parse(axis))
 
 
-def _parsed(expression: str) -> ast.expr:
+def _parse(expression: str) -> ast.expr:
     try:
         return ast.parse(expression, mode="eval").body
     except SyntaxError as error:
-        raise ValueError(f"{expression!r} is no arithmetic of names and integers") from error
+        raise ValueError(f"{expression!r} is not arithmetic of names and integers") from error
 
 
-def _value(node: ast.expr, sizes: Mapping[str, int]) -> int:
+def _evaluate(node: ast.expr, sizes: Mapping[str, int]) -> int:
     match node:
         case ast.Constant(value=int(number)):
             return number
         case ast.Name(id=name):
             return sizes[name]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-            return OPERATORS[type(op)](_value(left, sizes), _value(right, sizes))
-    raise _unknown(node)
+            return OPERATORS[type(op)](_evaluate(left, sizes), _evaluate(right, sizes))
+    raise _invalid(node)
 
 
-def _names(node: ast.expr) -> set[str]:
+def _collect_names(node: ast.expr) -> set[str]:
     match node:
         case ast.Constant(value=int()):
             return set()
         case ast.Name(id=name):
             return {name}
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-            return _names(left) | _names(right)
-    raise _unknown(node)
+            return _collect_names(left) | _collect_names(right)
+    raise _invalid(node)
 
 
-def _unknown(node: ast.expr) -> ValueError:
-    return ValueError(f"{ast.unparse(node)!r} is no arithmetic of names and integers by + - * //")
+def _invalid(node: ast.expr) -> ValueError:
+    return ValueError(f"{ast.unparse(node)!r} is not arithmetic of names and integers by + - * //")

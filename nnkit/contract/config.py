@@ -1,4 +1,4 @@
-"""Options typed by a user -> a config, and back. Torch-free.
+"""The options of an architecture: typed by a user -> a config, and back. Torch-free.
 
 A config is a frozen, keyword-only dataclass whose fields carry their bounds and description:
 `Annotated[int, Meta(ge=1, description="…")]`. msgspec validates and converts.
@@ -23,12 +23,21 @@ RESERVED = frozenset(
     "simulate spec static stats strict threads time_limit training unfold verbose verify version "
     "weights".split()
 )
-"""Names of core options, present and planned; a config field or dim with such a name would hide one."""
+"""Names of core options, present and planned. A config field or dim of that name would hide one."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One field of a config as a user sees it."""
+    """One field of a config as a user sees it.
+
+    Attributes:
+        name: The name of the field.
+        kind: The values it takes, as the help text shows them: `integer >= 1`, `tanh|relu`, `flag`.
+        default: Its default value.
+        description: What it does.
+        choices: The possible values, if they are few.
+        optional: Whether it may be None.
+    """
 
     name: str
     kind: str
@@ -39,7 +48,7 @@ class Option:
 
     @property
     def is_flag(self) -> bool:
-        """Whether the field is a plain yes or no."""
+        """Whether the field is a yes or no."""
         return self.kind == "flag"
 
     @property
@@ -51,7 +60,7 @@ class Option:
 def options_of(config_type: type) -> tuple[Option, ...]:
     """Return the options of a config type, in the order of its fields.
 
-    Raises TypeError when it isn't a dataclass whose fields all have defaults.
+    Raises TypeError if it isn't a dataclass whose fields all have defaults.
     """
     if not is_dataclass(config_type):
         raise TypeError(f"config {config_type.__name__} is not a dataclass")
@@ -71,14 +80,14 @@ def _option(field: inspect.Field, config_type: type) -> Option:
         kind = kind.type
     choices = kind.values if isinstance(kind, inspect.LiteralType) else ()
     optional = isinstance(kind, inspect.UnionType) and kind.includes_none
-    return Option(field.name, _words_for(kind), default, description, tuple(map(str, choices)), optional)
+    return Option(field.name, _describe_type(kind), default, description, tuple(map(str, choices)), optional)
 
 
-def _words_for(kind: inspect.Type) -> str:
-    """Describe a type in the words of a help text: `integer >= 1`, `tanh|relu`."""
+def _describe_type(kind: inspect.Type) -> str:
+    """Return a type as the help text shows it: `integer >= 1`, `tanh|relu`."""
     match kind:
         case inspect.Metadata():
-            return _words_for(kind.type)
+            return _describe_type(kind.type)
         case inspect.BoolType():
             return "flag"
         case inspect.IntType() | inspect.FloatType():
@@ -89,9 +98,9 @@ def _words_for(kind: inspect.Type) -> str:
         case inspect.LiteralType():
             return "|".join(map(str, kind.values))
         case inspect.VarTupleType():
-            return f"{_words_for(kind.item_type)},…"
+            return f"{_describe_type(kind.item_type)},…"
         case inspect.UnionType():
-            return " or ".join(_words_for(each) for each in kind.types)
+            return " or ".join(_describe_type(member) for member in kind.types)
         case inspect.NoneType():
             return "none"
         case inspect.StrType():
@@ -100,10 +109,10 @@ def _words_for(kind: inspect.Type) -> str:
 
 
 def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
-    """Return a config with `values` in place of the defaults, each validated and converted.
+    """Return a config with `values` instead of the defaults, each validated and converted.
 
-    Values may be text, as typed on a command line: `"16"`, `"16,32"`, `"none"`. Raises UsageProblem
-    for an unknown name (with the nearest one) and for a value of the wrong type or out of range.
+    Values may be text, as typed on a command line: `"16"`, `"16,32"`, `"none"`. Raises UsageProblem for an
+    unknown name, with the closest one, and for a value of the wrong type or out of range.
     """
     known = {option.name: option for option in options_of(config_type)}
     converted = {}
@@ -116,18 +125,20 @@ def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
         converted[name] = _convert(config_type, known[name], value)
     try:
         return config_type(**converted)
-    except ValueError as error:  # two options that each are right but don't go together
+    except ValueError as error:  # options that are valid, but not together
         raise UsageProblem(str(error), "see the options' descriptions: nnkit info ARCH") from error
 
 
 def _convert(config_type: type, option: Option, value: Any) -> Any:
-    given, loose = value, isinstance(value, str)
-    if loose and option.optional and value.lower() == "none":
+    given, is_text = value, isinstance(value, str)
+    if is_text and option.optional and value.lower() == "none":
         value = None
-    elif loose and option.kind.endswith(",…"):
+    elif is_text and option.kind.endswith(",…"):
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
-        converted = getattr(msgspec.convert({option.name: value}, config_type, strict=not loose), option.name)
+        converted = getattr(
+            msgspec.convert({option.name: value}, config_type, strict=not is_text), option.name
+        )
         if isinstance(converted, int) and abs(converted) >= 2**63:
             raise ValueError("torch has integers of 64 bits")
         return converted
@@ -140,7 +151,7 @@ def _convert(config_type: type, option: Option, value: Any) -> Any:
 
 
 def typed_words(config: Any) -> list[str]:
-    """Return the words of a command line that give a config its values, where they aren't the defaults."""
+    """Return the words of a command line for the values of a config that aren't the defaults."""
     words = []
     for option in options_of(type(config)):
         value = getattr(config, option.name)
@@ -154,22 +165,22 @@ def typed_words(config: Any) -> list[str]:
 
 
 def as_text(value: Any) -> str:
-    """Return the value of an option as it is typed: `16`, `16,32`, `none`."""
+    """Return the value of an option as a user types it: `16`, `16,32`, `none`."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return "none" if value is None else str(value)
 
 
 def config_values(config: Any) -> dict[str, Any]:
-    """Return the values of a config as plain data: numbers, text, lists, None; equal when read from JSON."""
+    """Return the values of a config as plain data, which JSON preserves: numbers, text, lists, None."""
     values: dict[str, Any] = _plain(msgspec.to_builtins(config))
     return values
 
 
 def _plain(value: Any) -> Any:
-    """Return lists in the place of tuples, and text for infinities and NaN: JSON has none of them."""
+    """Replace tuples by lists, and infinities and NaN by text: JSON has none of them."""
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # which is read as the number again
+        return str(value)  # msgspec converts it back to the number
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

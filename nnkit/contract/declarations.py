@@ -1,4 +1,4 @@
-"""What a plugin and its architectures must be to be taken in: what is wrong with one. Torch-free."""
+"""Finds what is wrong with a plugin's API version, or with a declaration. Torch-free."""
 
 from nnkit.contract.architecture import NAME, VERBS, Architecture, Tensors, bounded
 from nnkit.contract.axes import names_in
@@ -7,24 +7,26 @@ from nnkit.contract.hooks import PLUGIN_API
 
 
 def api_problem(version: object) -> tuple[str, str]:
-    """Say why a plugin written for API `version` can't be used, and whether it is nnkit that is behind."""
-    has = PLUGIN_API
-    core = tuple(int(part) for part in has.split("."))
+    """Return why a plugin for API `version` can't be used, and the distribution to upgrade.
+
+    The distribution is `nnkit` if nnkit is too old, and empty otherwise.
+    """
+    core = tuple(int(part) for part in PLUGIN_API.split("."))
     if version is None:
-        return f'it states no API version; add NNKIT_PLUGIN_API = "{has}" to its module', ""
+        return f'it states no API version; add NNKIT_PLUGIN_API = "{PLUGIN_API}" to its module', ""
     try:
         major, minor = (int(part) for part in str(version).split("."))
     except ValueError:
-        return f"NNKIT_PLUGIN_API is {version!r}, not a version like {has!r}", ""
+        return f"NNKIT_PLUGIN_API is {version!r}, not a version like {PLUGIN_API!r}", ""
     if (major, minor) > core:
-        return f"it needs plugin API {version}, this nnkit has {has}; upgrade nnkit", "nnkit"
+        return f"it needs plugin API {version}, this nnkit has {PLUGIN_API}; upgrade nnkit", "nnkit"
     if major < core[0]:
-        return f"it is for plugin API {version}, this nnkit has {has}; upgrade the plugin", ""
+        return f"it is for plugin API {version}, this nnkit has {PLUGIN_API}; upgrade the plugin", ""
     return "", ""
 
 
 def _axis_problem(architecture: Architecture, fields: list[str]) -> str:
-    """Say which axis nothing gives a size to; of shapes that depend on the config, nothing is known."""
+    """Return which axis has no size. Shapes that depend on the config aren't checked."""
     known = {*fields, *bounded(architecture.dims, "dims")}
     for tensors, may_compute in ((architecture.inputs, False), (architecture.outputs, True)):
         for axis in () if callable(tensors) else _axes_of(tensors):
@@ -40,16 +42,18 @@ def _axis_problem(architecture: Architecture, fields: list[str]) -> str:
 
 
 def _axes_of(tensors: Tensors) -> list[int | str]:
-    return [axis for each in bounded(tensors, "a list of tensors") for axis in bounded(each.shape, "a shape")]
+    return [
+        axis for tensor in bounded(tensors, "a list of tensors") for axis in bounded(tensor.shape, "a shape")
+    ]
 
 
 def shape_problem(architecture: Architecture) -> str:
-    """Say what is wrong with the names in the shapes of a declaration, or return an empty string."""
+    """Return what is wrong with the names in the shapes of a declaration, or an empty string."""
     return _axis_problem(architecture, [option.name for option in options_of(architecture.config)])
 
 
 def declaration_problem(architecture: Architecture) -> str:
-    """Say what is wrong with a declaration, or return an empty string."""
+    """Return what is wrong with a declaration, or an empty string."""
     if not NAME.fullmatch(architecture.name):
         return "a name is lower-case words joined by hyphens"
     try:
@@ -63,6 +67,6 @@ def declaration_problem(architecture: Architecture) -> str:
         return f"{both.pop()!r} is both a config field and a dim"
     if problem := shape_problem(architecture):
         return problem
-    if strange := set(architecture.handlers) - set(VERBS):
-        return f"{strange.pop()!r} is no verb; the verbs are {', '.join(VERBS)}"
+    if unknown_verbs := set(architecture.handlers) - set(VERBS):
+        return f"handlers has an unknown verb {unknown_verbs.pop()!r}; the verbs are {', '.join(VERBS)}"
     return ""

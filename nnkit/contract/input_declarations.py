@@ -19,17 +19,17 @@ INPUT = re.compile(
 )
 AXIS = re.compile(r"(?P<name>[A-Za-z]\w*)(=(?P<size>\d+))?(?P<bounds>(\s+(min|max|multiple_of)=\d+)*)")
 BOUND = re.compile(r"(min|max|multiple_of)=(\d+)")
-HINT = 'write it so: --input "x: float32[batch, 3, 224, 224]"'
-BOUNDS_HINT = 'write it so: --input "ids: int64[batch, time] < 100", or "lengths: int64[batch] in 1..time"'
+HINT = 'for example: --input "x: float32[batch, 3, 224, 224]"'
+BOUNDS_HINT = 'for example: --input "ids: int64[batch, time] < 100", or "lengths: int64[batch] in 1..time"'
 
 
 def parse_inputs(texts: Sequence[str]) -> tuple[tuple[TensorSpec, ...], dict[str, Dim]]:
     """Read declarations like `x: float32[batch, 3, time=32]` into tensor specs and dims.
 
     A dim may state its default size and which sizes it takes: `height=64 min=32 multiple_of=32`.
-    Integers may state what they are below, a number or a dim (`tokens: int64[batch, time] < 32000`), or
-    the smallest and the largest (`lengths: int64[batch] in 1..time`), which the first of them then is.
-    Raises UsageProblem for what can't be read.
+    Integers may state an upper bound, a number or a dim (`tokens: int64[batch, time] < 32000`), or a range
+    (`lengths: int64[batch] in 1..time`); then one of them is the largest.
+    Raises UsageProblem for invalid declarations.
     """
     specs: dict[str, TensorSpec] = {}
     dims: dict[str, Dim] = {}
@@ -51,7 +51,7 @@ def sized_axes(texts: Sequence[str]) -> set[str]:
 
 
 def _axis(axis: str, text: str, dims: dict[str, Dim]) -> int | str:
-    """Return an axis as it stands in a shape; the dim that it names is added to `dims`."""
+    """Return an axis as a shape has it; the dim that it names is added to `dims`."""
     if axis.isdecimal():
         return _integer(axis, text)
     named = AXIS.fullmatch(axis)
@@ -66,7 +66,7 @@ def _axis(axis: str, text: str, dims: dict[str, Dim]) -> int | str:
 
 
 def _dim(name: str, size: str | None, bounds: str, text: str) -> Dim:
-    """Return a dim as it is declared; by default a batch of 1, or a multiple of what it must be near 8."""
+    """Return a declared dim. Its default is the smallest valid size: from 1 for `batch`, else from 8."""
     given = {key: _integer(value, text) for key, value in BOUND.findall(bounds)}
     step, least = given.get("multiple_of", 1), given.get("min", 1)
     usual = 1 if name == "batch" else 8
@@ -92,7 +92,7 @@ def _tensor(match: re.Match[str], shape: tuple[int | str, ...], text: str) -> Te
 def _sampling_of(dtype: str) -> str:
     if dtype.startswith(("float", "bfloat", "complex")):
         return "normal"
-    # Nothing is known of what integers index, and 0 is the one index that every table has.
+    # What the integers index is unknown, and 0 is the one index that every table has.
     return "mask" if dtype == "bool" else "zeros"
 
 

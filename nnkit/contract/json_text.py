@@ -1,4 +1,4 @@
-"""Plain data -> JSON that any reader takes. Torch-free."""
+"""Plain data -> JSON that any parser accepts. Torch-free."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def json_text(data: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
-    """Return data as JSON. A number that JSON doesn't have (NaN, an infinity) is null."""
+    """Return data as JSON; NaN and infinities, which JSON doesn't have, become null."""
     separators = (",", ":") if indent is None else None
     return json.dumps(
         _finite(data), indent=indent, separators=separators, ensure_ascii=ascii_only, allow_nan=False

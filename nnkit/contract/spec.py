@@ -1,4 +1,4 @@
-"""ModelSpec: the one thing that every command works on, and its form as data and YAML. Torch-free."""
+"""ModelSpec, which every command works on, and its form as plain data and YAML. Torch-free."""
 
 import shlex
 from collections.abc import Mapping
@@ -18,26 +18,29 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "architecture": (str,), "config": (dict,), "sizes": (dict,), "seed": (int,), "dtype": (str,),
     "weights": (str, type(None)), "strict": (bool,),
 }  # fmt: skip
-"""What the value of each key may be, exactly: a bool is no seed."""
+"""The exact types of each key's value: a bool is not a seed."""
 
 LARGEST = 2**63 - 1
-"""The largest size, seed or number of an option: torch has integers of 64 bits."""
+"""The largest size, seed or integer option: torch's integers have 64 bits."""
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-AS_BUILT = "as built"  # no dtype was asked for: each weight keeps the one that it was made with
+AS_BUILT = "as built"  # no dtype was given: each weight keeps its own
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     """An architecture with every choice made: two equal specs give the same model, bit for bit.
 
-    plugin: the plugin that declared the architecture; empty for a module of the user's own.
-    config: an instance of the architecture's config type.
-    sizes: the size of every dim that the inputs use.
-    seed: of the weights and of random inputs. dtype: of the weights, by name; "as built" leaves
-    each of them the one that it was made with.
-    weights: path of the file that the weights come from, None for random ones. strict: they must be
-    exactly those of the model; else those that are in both are taken.
+    Attributes:
+        architecture: The architecture.
+        plugin: The plugin that declared it; empty for a module of the user's own.
+        config: An instance of the architecture's config type.
+        sizes: The size of every dim that the inputs use.
+        seed: The seed of the weights and of random inputs.
+        dtype: The dtype of the weights, by name. `as built`: each weight keeps its own.
+        weights: Path of the file that the weights come from. None: random ones.
+        strict: Whether that file must have exactly the model's tensors. If not, only those in both are
+            loaded.
 
     Example:
 
@@ -76,7 +79,7 @@ class ModelSpec:
 
     @property
     def typed(self) -> tuple[str, ...]:
-        """The words that stand for it on a command line, complete; none for a module that Python gave."""
+        """The words for it on a command line, complete; empty for a module passed from Python."""
         reference = (self.name,) if self.plugin else self.architecture.typed
         if not reference:
             return ()
@@ -99,9 +102,9 @@ class ModelSpec:
         return self.name if self.plugin else next(iter(self.architecture.typed), self.name)
 
     def forward_problem(self, message: str, hint: str) -> NnkitError:
-        """Return the error for a forward that fails on the inputs that are declared.
+        """Return the error for a forward that fails on the declared inputs.
 
-        Where nobody chose an option or a size, it is the declaration that is at fault: a PluginProblem.
+        It is a PluginProblem if the user chose nothing, because then the declaration itself is at fault.
         """
         if not self.plugin:
             typed = f", as typed: {shlex.join(self.typed)}" if self.typed else ""
@@ -111,21 +114,24 @@ class ModelSpec:
                 message, f"{hint}; and see whether it runs as declared: nnkit summary {self.name}"
             )
         inputs = ", ".join(
-            f"{each.name}: {each.dtype}[{', '.join(map(str, each.shape))}]" for each in self.inputs
+            f"{tensor.name}: {tensor.dtype}[{', '.join(map(str, tensor.shape))}]" for tensor in self.inputs
         )
         return PluginProblem(
             message,
-            f"plugin {self.plugin} declares {inputs}, on which its own forward fails: tell its author",
+            f"plugin {self.plugin} declares {inputs}, on which its own forward fails; "
+            "report it to its author",
         )
 
     def require_support(self, *names: str) -> None:
         """Raise PluginProblem if one of `names` (`export`, `onnx`) is declared unsupported."""
         for name in names:
             if reason := self.architecture.unsupported.get(name):
-                raise PluginProblem(f"{self.name} has no {name}: {reason}", f"see nnkit info {self.name}")
+                raise PluginProblem(
+                    f"{self.name} doesn't support {name}: {reason}", f"see nnkit info {self.name}"
+                )
 
     def command(self, verb: str, *more: str) -> str:
-        """Return the command line that does a verb with it, and `more` words; see `typed`."""
+        """Return the command line that runs a verb on it, with `more` words; see `typed`."""
         return shlex.join(["nnkit", verb, *self.typed, *more])
 
     def with_sizes(self, sizes: Mapping[str, int]) -> "ModelSpec":
@@ -141,12 +147,12 @@ class ModelSpec:
             raise UsageProblem(f"the shape of {tensor.name!r}: {error}", "correct the declaration") from error
         except KeyError as error:
             raise UsageProblem(
-                f"the shape of {tensor.name!r} names {error.args[0]!r}, which is no dim of {self.name}",
+                f"the shape of {tensor.name!r} names {error.args[0]!r}, which is not a dim of {self.name}",
                 "declare it in dims, or as an integer field of the config",
             ) from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the spec as plain data, complete: nothing is left to defaults."""
+        """Return the spec as plain data, complete: nothing depends on defaults."""
         return {
             "nnkit": FORMAT,
             "architecture": self.name,
@@ -159,7 +165,7 @@ class ModelSpec:
         }
 
     def to_yaml(self) -> str:
-        """Return the spec as YAML, which `nnkit` reads wherever it takes a reference."""
+        """Return the spec as YAML, which every command accepts as a reference."""
         import yaml
 
         return yaml.safe_dump(self.to_dict(), sort_keys=False)
@@ -176,29 +182,29 @@ def make_spec(
     """Make every choice: the architecture's defaults, then `base`, then the preset, then the options.
 
     base: a spec as plain data, as read from a file. options: config fields, dims, `seed`, `dtype`,
-    `weights` and `strict`, by name. Raises UsageProblem for what can't be.
+    `weights` and `strict`, by name. Raises UsageProblem for an invalid choice.
     """
     base, options = base or {}, dict(options or {})
-    chosen = _preset(architecture, preset)
-    whole = {key: options.pop(key, base.get(key)) for key in ("seed", "dtype", "weights", "strict")}
-    config_part, sizes_part = _split(architecture, options)
-    config = make_config(architecture.config, {**base.get("config", {}), **chosen.config, **config_part})
-    sizes = _sizes(architecture, config, {**base.get("sizes", {}), **chosen.sizes}, sizes_part)
-    dtype = whole["dtype"] or AS_BUILT
+    named = _find_preset(architecture, preset)
+    settings = {key: options.pop(key, base.get(key)) for key in ("seed", "dtype", "weights", "strict")}
+    config_options, size_options = _split(architecture, options)
+    config = make_config(architecture.config, {**base.get("config", {}), **named.config, **config_options})
+    sizes = _choose_sizes(architecture, config, {**base.get("sizes", {}), **named.sizes}, size_options)
+    dtype = settings["dtype"] or AS_BUILT
     if dtype not in (AS_BUILT, *DTYPES):
         hint = did_you_mean(str(dtype), DTYPES) or f"one of: {', '.join(DTYPES)}"
         raise UsageProblem(f"unknown dtype {dtype!r}", hint)
-    strict = whole["strict"] is not False
-    seed = whole["seed"] or 0
+    strict = settings["strict"] is not False
+    seed = settings["seed"] or 0
     if abs(seed) > LARGEST:
         raise UsageProblem(f"--seed can't be {brief(seed)}", f"give one up to {LARGEST:,}")
-    return ModelSpec(architecture, plugin, config, sizes, seed, dtype, whole["weights"], strict)
+    return ModelSpec(architecture, plugin, config, sizes, seed, dtype, settings["weights"], strict)
 
 
-def _sizes(
+def _choose_sizes(
     architecture: Architecture, config: Any, given: Mapping[str, Any], typed: Mapping[str, Any]
 ) -> dict[str, int]:
-    """Return a size for every dim in use; `given` may name idle dims, what the user `typed` may not."""
+    """Return a size for every dim in use; `given` may name unused dims, but `typed`, by the user, may not."""
     dims = _dims_in_use(architecture, config)
     for name in typed:
         if name not in dims:
@@ -207,10 +213,10 @@ def _sizes(
                 f"the dims in use are: {', '.join(dims) or 'none'}",
             )
     wanted = {**given, **typed}
-    sizes = {name: _size(name, wanted.get(name, dim.default)) for name, dim in dims.items()}
+    sizes = {name: _to_size(name, wanted.get(name, dim.default)) for name, dim in dims.items()}
     for name, size in sizes.items():
         if problem := dims[name].problem_with(size):
-            hint = f"give another: --{name} {dims[name].default}"
+            hint = f"for example: --{name} {dims[name].default}"
             raise UsageProblem(f"size --{name} of {architecture.name} {problem}", hint)
     return sizes
 
@@ -218,15 +224,15 @@ def _sizes(
 def _dims_in_use(architecture: Architecture, config: Any) -> dict[str, Dim]:
     try:
         return architecture.dims_for(config)
-    except Exception as error:  # inputs may be a function of the plugin's
+    except Exception as error:  # inputs may be a function of the plugin
         raise PluginProblem(
             f"{architecture.name} can't declare its inputs: {type(error).__name__}: {first_line(error)}",
-            "give other options, or tell the plugin's author",
+            "give other options, or report it to the plugin's author",
         ) from error
 
 
 def _split(architecture: Architecture, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sort options into those of the config and those that are sizes of dims."""
+    """Split options into config fields and sizes of dims."""
     fields = {option.name for option in options_of(architecture.config)}
     unknown = [name for name in options if name not in fields and name not in architecture.dims]
     if unknown:
@@ -239,7 +245,7 @@ def _split(architecture: Architecture, options: Mapping[str, Any]) -> tuple[dict
     return config, {name: value for name, value in options.items() if name not in fields}
 
 
-def _preset(architecture: Architecture, name: str | None) -> Preset:
+def _find_preset(architecture: Architecture, name: str | None) -> Preset:
     if name is None:
         return Preset()
     if name not in architecture.presets:
@@ -251,7 +257,7 @@ def _preset(architecture: Architecture, name: str | None) -> Preset:
     return architecture.presets[name]
 
 
-def _size(name: str, value: Any) -> int:
+def _to_size(name: str, value: Any) -> int:
     if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) <= len(str(LARGEST)):
         value = int(value)
     if type(value) is int and abs(value) <= LARGEST:
@@ -260,9 +266,9 @@ def _size(name: str, value: Any) -> int:
 
 
 def read_spec_file(path: Path) -> dict[str, Any]:
-    """Read the YAML form of a spec: checked data, no architecture looked up and no code run.
+    """Read and check the YAML form of a spec. No architecture is looked up and no code runs.
 
-    Raises UsageProblem for what can't be read, isn't a mapping, or has an unknown key.
+    Raises UsageProblem for a file that can't be read, isn't a mapping, or has an unknown key.
     """
     from nnkit.contract.yaml_text import read_yaml
 
@@ -277,7 +283,7 @@ def read_spec_file(path: Path) -> dict[str, Any]:
 
 
 def check_spec_data(data: Any, origin: str) -> dict[str, Any]:
-    """Check the shape of a spec that came from outside; `origin` names it in errors."""
+    """Check and return a spec from outside; `origin` names it in errors."""
     hint = "write one with: nnkit build ARCH --spec > spec.yaml"
     if not isinstance(data, dict) or "architecture" not in data:
         raise UsageProblem(f"{origin} is not a ModelSpec: it names no architecture", hint)
@@ -294,12 +300,12 @@ def check_spec_data(data: Any, origin: str) -> dict[str, Any]:
         if key in data and type(data[key]) not in kinds:
             raise UsageProblem(f"{origin}: {key} can't be {brief(data[key])}", hint)
     for key in ("config", "sizes"):
-        if wrong := [name for name in data.get(key, ()) if not isinstance(name, str)]:
-            raise UsageProblem(f"{origin}: {key} has the name {brief(wrong[0])}, which is no text", hint)
+        if not_text := [name for name in data.get(key, ()) if not isinstance(name, str)]:
+            raise UsageProblem(f"{origin}: {key} has a key that is not text: {brief(not_text[0])}", hint)
     name = data["architecture"]
     if ":" in name or name.endswith((".py", ".yaml")):
         raise UsageProblem(
-            f"{origin} names code ({name}); a file can name registered architectures alone",
-            "type the reference on the command line instead: code is run only from there",
+            f"{origin} names code ({name}); a file can name only registered architectures",
+            "type the reference on the command line instead; code runs only from there",
         )
     return data

@@ -1,7 +1,7 @@
-"""Text from files, plugins and models, made safe to show: what would steer a terminal is escaped. Torch-free.
+"""Makes text from files, plugins and models safe to show: control characters are escaped. Torch-free.
 
 A control character can move the cursor or set the clipboard, a newline can forge a line of nnkit's own,
-and a bidirectional mark can reorder what is read. Each is shown as its escape: `\\x1b`, `\\n`, `\\u202e`.
+and a bidirectional mark can reorder the text. Each is shown as its escape: `\\x1b`, `\\n`, `\\u202e`.
 """
 
 import reprlib
@@ -14,7 +14,7 @@ LONGEST_VALUE = 200  # characters of a value in it
 
 
 def visible(text: str) -> str:
-    """Return the text as one line in which every character can be seen."""
+    """Return the text as one line in which every character is visible."""
     if text.isprintable():
         return text
     import unicodedata  # which hardly any text needs
@@ -31,7 +31,7 @@ def visible_lines(text: str) -> str:
 
 
 def message_line(text: str) -> str:
-    """Return a message as one visible line, its middle left out where nobody would read all of it."""
+    """Return a message as one visible line; the middle of a very long one is left out."""
     if len(text) > LONGEST:
         half = LONGEST // 2
         text = f"{text[:half]} … {text[-half:]}"
@@ -39,7 +39,7 @@ def message_line(text: str) -> str:
 
 
 def brief(value: object) -> str:
-    """Return the repr of a value from outside, cut where it is long or deeply nested."""
+    """Return the repr of a value from outside, shortened if it is long or deeply nested."""
     shortener = reprlib.Repr()
     shortener.maxlevel = 3
     shortener.maxstring = shortener.maxother = shortener.maxlong = 80

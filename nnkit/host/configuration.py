@@ -1,6 +1,6 @@
-"""What a user and a project have settled: which plugins load, which of two has a name, colours. Torch-free.
+"""The settings of a user and a project: plugins to load, plugins to prefer, colors. Torch-free.
 
-Each setting is taken from the first that has it: a flag, a variable of the environment, the project's
+Each setting is taken from the first place that has it: a flag, a variable of the environment, the project's
 file, the user's file, nnkit's own default. The project's file is `nnkit.toml` in the working folder or
 above it, or else the table `[tool.nnkit]` of the nearest `pyproject.toml`.
 """
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from nnkit.errors import UsageProblem, did_you_mean
 
 COLORS = ("auto", "always", "never")
-WAY_OUT = "correct it; what counts is in: nnkit config"
+WAY_OUT = "correct it; see the settings in effect: nnkit config"
 
 Kind = Literal["flag", "environment", "project", "user", "default"]
 
@@ -32,12 +32,16 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """The settings; in a file each has the name of its field, with hyphens.
+    """The settings. In a file, each has the name of its field, with hyphens.
 
-    plugins: the only ones to load, by name or distribution; None: all. disable_plugins: those to leave
-    out. prefer: of plugins that declare one name, the first in this list has it. color: of stdout.
-    sources: where those came from that aren't defaults. files: those that were read. problems: of files
-    that can't be, of which nothing counts.
+    Attributes:
+        plugins: The only plugins to load, by name or distribution. None: all.
+        disable_plugins: Plugins to leave out.
+        prefer: If several plugins declare a name, the first of them in this list has it.
+        color: Whether stdout is colored: `auto`, `always` or `never`.
+        sources: Where each setting came from, except defaults.
+        files: The files that were read.
+        problems: The errors of invalid files, which are ignored as a whole.
     """
 
     plugins: tuple[str, ...] | None = None
@@ -49,7 +53,7 @@ class Configuration:
     problems: tuple[UsageProblem, ...] = ()
 
     def loads(self, *names: str) -> bool:
-        """Whether a plugin that goes by any of `names` is to be loaded."""
+        """Whether a plugin with any of these names is to be loaded."""
         allowed = self.plugins is None or not set(names).isdisjoint(self.plugins)
         return allowed and set(names).isdisjoint(self.disable_plugins)
 
@@ -58,13 +62,13 @@ class Configuration:
         return self.sources.get(name, Source("default"))
 
     def checked(self) -> "Configuration":
-        """Return the configuration; raises the UsageProblem of a file that can't be read."""
+        """Return the configuration; raises the UsageProblem of an invalid file."""
         for problem in self.problems:
             raise problem
         return self
 
     def with_flag(self, name: str, value: str | None, flag: str) -> "Configuration":
-        """Return the configuration under a flag of the command line; None: it wasn't given."""
+        """Return the configuration with a flag of the command line; None: the flag wasn't given."""
         if value is None:
             return self
         changed: dict[str, Any] = {name: value, "sources": {**self.sources, name: Source("flag", flag)}}
@@ -82,7 +86,7 @@ SETTINGS = tuple(VARIABLES)
 
 @dataclass(frozen=True)
 class Layer:
-    """The settings that one place makes."""
+    """The settings from one place."""
 
     source: Source
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -90,12 +94,12 @@ class Layer:
 
 
 def configuration() -> Configuration:
-    """Return the settings that hold in this process; a file that is broken is among its problems."""
+    """Return the settings of this process; its problems include an invalid file."""
     return configure(os.environ, _installed_files())
 
 
 def configure(environment: Mapping[str, str], files: Sequence[Layer] = ()) -> Configuration:
-    """Return the settings of the environment and of files, the strongest first."""
+    """Return the settings of the environment and of `files`, the strongest first."""
     layers = [*_variables(environment), *files]
     values: dict[str, Any] = {}
     sources: dict[str, Source] = {}
@@ -124,39 +128,42 @@ def _variables(environment: Mapping[str, str]) -> Iterator[Layer]:
 def _installed_files() -> tuple[Layer, ...]:
     try:
         folder = Path.cwd()
-    except FileNotFoundError:  # somebody has removed it
+    except FileNotFoundError:  # it was removed
         return tuple(read_files(None, user_file()))
     return tuple(read_files(folder, user_file()))
 
 
 def read_files(folder: Path | None, user: Path) -> Iterator[Layer]:
-    """Yield what the project's file, sought from `folder` upwards, and the user's file settle."""
+    """Yield the settings of the project's file, searched from `folder` upwards, and of the user's file."""
     project = project_file(folder) if folder else None
     if project is not None:
         yield read_file(project, "project")
-    if _is_there(user):
+    if _exists(user):
         yield read_file(user, "user")
 
 
 def user_file() -> Path:
-    """Return where the user's own file is sought: `~/.config/nnkit/config.toml`, or its like here."""
+    """Return the path of the user's file: `~/.config/nnkit/config.toml`, or this system's equivalent."""
     from click import get_app_dir
 
     return Path(get_app_dir("nnkit"), "config.toml")
 
 
 def project_file(folder: Path) -> Path | None:
-    """Return the project's file, sought up to the root of the repository or the user's home."""
+    """Return the project's file, searched up to the root of the repository or the user's home."""
     folders = list(_upwards(folder))
-    for each in folders:
-        if _is_there(each / "nnkit.toml"):
-            return each / "nnkit.toml"
-    nearest = next((each for each in folders if _is_there(each / "pyproject.toml")), None)
-    return nearest / "pyproject.toml" if nearest and _has_table(nearest / "pyproject.toml") else None
+    for ancestor in folders:
+        if _exists(ancestor / "nnkit.toml"):
+            return ancestor / "nnkit.toml"
+    for ancestor in folders:
+        project = ancestor / "pyproject.toml"
+        if _exists(project):
+            return project if _has_table(project) else None
+    return None
 
 
 def _has_table(path: Path) -> bool:
-    """Whether a project settles anything: if not, it needs no parser, and its faults are not ours."""
+    """Whether a project has settings. If not, it isn't parsed, and its errors aren't reported."""
     try:
         return re.search(rb"""tool\s*\.\s*["']?nnkit""", path.read_bytes()) is not None
     except OSError:
@@ -164,19 +171,19 @@ def _has_table(path: Path) -> bool:
 
 
 def _upwards(folder: Path) -> Iterator[Path]:
-    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - which raises where nobody has one
-    for each in (folder, *folder.parents):
-        yield each
-        if _is_there(each / ".git") or each == home:
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises if there is none
+    for ancestor in (folder, *folder.parents):
+        yield ancestor
+        if _exists(ancestor / ".git") or ancestor == home:
             return
 
 
-def _is_there(path: Path) -> bool:
-    return os.path.exists(path)  # noqa: PTH110 - Path's own raises in a folder that can't be looked into
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises in an unreadable folder
 
 
 def read_file(path: Path, kind: Kind) -> Layer:
-    """Return what a file settles; one that is broken settles nothing and has a problem."""
+    """Return the settings of a file; an invalid one has none, but a problem."""
     source = Source(kind, str(path))
     try:
         text = path.read_text(encoding="utf-8")
@@ -184,17 +191,17 @@ def read_file(path: Path, kind: Kind) -> Layer:
         if path.name == "pyproject.toml":
             table = _table(_table(table, "tool"), "nnkit")
         return Layer(source, {_field(name): _value(name, given) for name, given in table.items()})
-    except _Wrong as wrong:
-        problem = UsageProblem(f"{path}{_line(text, wrong.key)}: {wrong}", wrong.hint or WAY_OUT)
-    except ValueError as error:  # neither TOML nor, it may be, text
+    except _InvalidSetting as invalid:
+        problem = UsageProblem(f"{path}{_line(text, invalid.key)}: {invalid}", invalid.hint or WAY_OUT)
+    except ValueError as error:  # invalid TOML, or not even text
         problem = UsageProblem(f"{path} is not readable TOML: {error}", WAY_OUT)
     except OSError as error:
         problem = UsageProblem(f"{path} can't be read: {error.strerror}", WAY_OUT)
     return Layer(source, problem=problem)
 
 
-class _Wrong(Exception):
-    """A setting that can't be."""
+class _InvalidSetting(Exception):
+    """A setting with an unknown name or an invalid value."""
 
     def __init__(self, key: str, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -212,16 +219,16 @@ def _toml(text: str) -> dict[str, Any]:
 
 
 def _table(parent: Mapping[str, Any], key: str) -> dict[str, Any]:
-    found = parent.get(key, {})
-    if not isinstance(found, dict):
-        raise _Wrong(key, f"{key} takes a table, got {found!r}")
-    return found
+    table = parent.get(key, {})
+    if not isinstance(table, dict):
+        raise _InvalidSetting(key, f"{key} takes a table, got {table!r}")
+    return table
 
 
 def _field(name: str) -> str:
-    names = [each.replace("_", "-") for each in SETTINGS]
+    names = [setting.replace("_", "-") for setting in SETTINGS]
     if name not in names:
-        raise _Wrong(
+        raise _InvalidSetting(
             name,
             f"unknown setting {name!r}",
             did_you_mean(name, names) or f"the settings are: {', '.join(names)}",
@@ -232,16 +239,16 @@ def _field(name: str) -> str:
 def _value(name: str, given: Any) -> Any:
     if name == "color":
         if given not in COLORS:
-            raise _Wrong(name, f"{name} takes one of {', '.join(COLORS)}, got {given!r}")
+            raise _InvalidSetting(name, f"{name} takes one of {', '.join(COLORS)}, got {given!r}")
         return given
-    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
-        hint = f'write it so: {name} = ["vision"]'
-        raise _Wrong(name, f"{name} takes a list of plugins, got {given!r}", hint)
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        hint = f'for example: {name} = ["vision"]'
+        raise _InvalidSetting(name, f"{name} takes a list of plugins, got {given!r}", hint)
     return tuple(given)
 
 
 def _line(text: str, key: str) -> str:
-    """Return where a key stands, as `:3`, for what TOML's own reader doesn't tell."""
+    """Return the line of a key, such as `:3`, because the TOML parser doesn't report it."""
     for number, line in enumerate(text.splitlines(), start=1):
         if re.match(rf"""\s*(tool\.)?(nnkit\.)?["']?{re.escape(key)}["']?\s*=""", line):
             return f":{number}"

@@ -1,6 +1,6 @@
 """The entry points of the installed distributions, each read under its own guard. Torch-free.
 
-One distribution with damaged metadata harms nobody else: it is reported, and the others are read.
+A distribution with damaged metadata is reported, and the others are read.
 """
 
 import functools
@@ -13,7 +13,7 @@ from nnkit.errors import first_line
 
 @dataclass(frozen=True)
 class Installed:
-    """An entry point, with the name and the version of the distribution that it is from."""
+    """An entry point, with the name and the version of its distribution."""
 
     point: EntryPoint
     distribution: str
@@ -22,7 +22,7 @@ class Installed:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A distribution that can't be read: the folder of its metadata, the plugin where known, and why."""
+    """A distribution that can't be read: the folder of its metadata, its plugin if known, and the reason."""
 
     folder: str
     plugin: str
@@ -30,24 +30,24 @@ class Damaged:
 
     @property
     def hint(self) -> str:
-        """The way out."""
+        """What the user can do about it."""
         return f"reinstall it, or delete {self.folder}"
 
 
 def installed_points(group: str, name: str = "") -> tuple[list[Installed], list[Damaged]]:
-    """Return the entry points of a group, of one `name` where it is given, and what can't be read."""
+    """Return the entry points of a group, only those of `name` if it is given, and what can't be read."""
     damaged: list[Damaged] = []
     points: Iterable[EntryPoint]
     try:
         points = entry_points(group=group)
-    except Exception:  # one damaged file fails them all: find out which
-        points, damaged = _one_by_one()
+    except Exception:  # one damaged file fails all of them: find out which
+        points, damaged = _read_one_by_one()
     wanted = [point for point in points if point.group == group and name in ("", point.name)]
-    found, nameless = with_distributions(wanted)
-    return found, [*damaged, *nameless]
+    installed, nameless = with_distributions(wanted)
+    return installed, [*damaged, *nameless]
 
 
-def _one_by_one() -> tuple[list[EntryPoint], list[Damaged]]:
+def _read_one_by_one() -> tuple[list[EntryPoint], list[Damaged]]:
     """Return the entry points of every distribution that can be read, and those that can't."""
     points: list[EntryPoint] = []
     damaged = []
@@ -60,7 +60,7 @@ def _one_by_one() -> tuple[list[EntryPoint], list[Damaged]]:
             continue
         try:
             name = distribution.name
-        except Exception:  # shown where it has a point of the group
+        except Exception:  # reported later if it has an entry point of the group
             name = None
         if name is None or name not in names:  # the first on the path hides the others
             points += own
@@ -70,7 +70,7 @@ def _one_by_one() -> tuple[list[EntryPoint], list[Damaged]]:
 
 def with_distributions(points: Iterable[EntryPoint]) -> tuple[list[Installed], list[Damaged]]:
     """Return entry points with their distributions, and those whose distribution can't be read."""
-    found, damaged = [], []
+    installed, damaged = [], []
     identity = functools.cache(_identity)
     for point in points:
         try:
@@ -78,8 +78,8 @@ def with_distributions(points: Iterable[EntryPoint]) -> tuple[list[Installed], l
         except Exception as error:
             damaged.append(Damaged(_folder(point.dist), point.name, f"METADATA: {first_line(error)}"))
         else:
-            found.append(Installed(point, name, version))
-    return found, damaged
+            installed.append(Installed(point, name, version))
+    return installed, damaged
 
 
 def _identity(distribution: Distribution | None) -> tuple[str, str]:

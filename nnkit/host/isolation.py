@@ -1,7 +1,7 @@
-"""Runs what belongs to a plugin so that what it prints or replaces reaches nobody else. Torch-free.
+"""Runs the code of a plugin so that what it prints or replaces affects nothing else. Torch-free.
 
-It keeps an honest author's slip from harming others. Code that means to do harm, or that ends the
-process from within (`os._exit`, a crash in a compiled library), it can't hold.
+This protects from honest mistakes. It can't stop malicious code, or code that ends the process (`os._exit`,
+a crash in a compiled library).
 """
 
 import functools
@@ -18,17 +18,19 @@ HEAVY = (
     "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "transformers", "timm", "torchvision",
     "torch_geometric", "tensorflow", "jax", "scipy", "pandas", "matplotlib", "sklearn",
 )  # fmt: skip
-"""Modules that take long to import, for which a plugin's models are to wait until they are built."""
+"""Modules that take long to import; a plugin imports them only when it builds a model."""
 
 
 class Guard:
-    """A context in which nothing reaches stdout, and what is replaced of what nnkit relies on is put back.
+    """A context in which nothing reaches stdout, and whatever nnkit relies on is restored at the end.
 
-    That is: the standard streams, the working folder, and the functions and classes of the builtins, of
-    click, pluggy, nnkit and those modules of the standard library that are imported by then.
+    Restored are the standard streams, the working folder, and the functions and classes of the builtins, of
+    click, pluggy, nnkit, and of the modules of the standard library that are imported by then.
 
-    shared: what is put back, from `shared_members`; it is looked up once for all plugins.
-    printed: what was kept from stdout. replaced: the names of what was put back.
+    Attributes:
+        shared: What to restore, from `shared_members`; collected once for all plugins.
+        printed: The text that was kept from stdout.
+        replaced: The names of what was restored.
     """
 
     def __init__(self, shared: "SharedMembers") -> None:
@@ -46,7 +48,7 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        replaced = list(_put_back({**self.shared, sys: {**self.shared[sys], **self._streams}}))
+        replaced = list(_restore({**self.shared, sys: {**self.shared[sys], **self._streams}}))
         if _working_folder() != self._folder and self._folder is not None:
             os.chdir(self._folder)
             replaced.append("the working folder")
@@ -58,7 +60,7 @@ class Guard:
 def guarded_hook(
     impl: Callable[..., Any], failed: Callable[[Any, BaseException], None]
 ) -> Callable[..., Any]:
-    """Return a hookimpl that gives None where `impl` fails, once `failed` has taken request and error."""
+    """Return a hookimpl that calls `failed` with request and error if `impl` fails, and returns None."""
 
     @functools.wraps(impl)
     def guarded(request: Any) -> Any:
@@ -74,7 +76,7 @@ def guarded_hook(
 
 
 def guarded_wrapper(impl: Callable[..., Any], failed: Callable[[BaseException], None]) -> Callable[..., Any]:
-    """Return a wrapper that leaves things as they are where `impl` fails, and tells `failed` of it."""
+    """Return a wrapper that calls `failed` with the error if `impl` fails, and keeps the inner result."""
 
     @functools.wraps(impl)
     def guarded(request: Any) -> Generator[None, Any, Any]:
@@ -109,7 +111,7 @@ def guarded_wrapper(impl: Callable[..., Any], failed: Callable[[BaseException], 
 
 
 SHARED = frozenset({"click", "pluggy", "nnkit"})
-"""Packages of which every module is shared by all plugins, as is the standard library."""
+"""Packages that all plugins share, as they share the standard library."""
 
 STREAMS = ("stdin", "stdout", "stderr")
 
@@ -119,54 +121,54 @@ SharedMembers: TypeAlias = Mapping[Any, Mapping[str, Any]]
 
 def shared_members() -> SharedMembers:
     """Return the functions and classes that every command relies on, by the module or class that has them."""
-    return {place: _members(place) for place in _shared_places()}
+    return {owner: _members(owner) for owner in _shared_owners()}
 
 
-def _shared_places() -> list[Any]:
-    """Return the modules that every command relies on and that anybody could change, and their classes."""
-    places: list[Any] = []
+def _shared_owners() -> list[Any]:
+    """Return the modules that every command relies on and that a plugin could change, and their classes."""
+    owners: list[Any] = []
     for name, module in list(sys.modules.items()):
         package = name.partition(".")[0]
         if not isinstance(module, ModuleType) or package not in (SHARED | sys.stdlib_module_names):
             continue
-        places.append(module)
+        owners.append(module)
         if package in SHARED or package in ("json", "pathlib"):
-            places += [each for each in vars(module).values() if _is_class_of(each, name)]
-    return places
+            owners += [value for value in vars(module).values() if _is_class_of(value, name)]
+    return owners
 
 
 def _is_class_of(value: object, module: str) -> bool:
     return isinstance(value, type) and value.__module__ == module
 
 
-def _members(place: Any) -> dict[str, Any]:
+def _members(owner: Any) -> dict[str, Any]:
     """Return the functions and classes of a module, or all of a class."""
-    is_class = isinstance(place, type)
-    return {name: member for name, member in vars(place).items() if is_class or callable(member)}
+    is_class = isinstance(owner, type)
+    return {name: member for name, member in vars(owner).items() if is_class or callable(member)}
 
 
-def _put_back(before: SharedMembers) -> Iterator[str]:
-    """Set what was replaced to what it was, and yield the name of each."""
-    for place, members in before.items():
-        now = vars(place)
+def _restore(before: SharedMembers) -> Iterator[str]:
+    """Restore what was replaced, and yield its names."""
+    for owner, members in before.items():
+        now = vars(owner)
         for name, member in members.items():
             if now.get(name, _MISSING) is not member:
-                setattr(place, name, member)
-                yield f"{_name_of(place)}.{name}"
+                setattr(owner, name, member)
+                yield f"{_name_of(owner)}.{name}"
 
 
-def _name_of(place: Any) -> str:
-    """Return `json` for a module; for a class `click.Command`, wherever in its package it is defined."""
-    if isinstance(place, type):
-        return f"{place.__module__.partition('.')[0]}.{place.__qualname__}"
-    return str(place.__name__)
+def _name_of(owner: Any) -> str:
+    """Return `json` for a module, and `click.Command` for a class, wherever in its package it is defined."""
+    if isinstance(owner, type):
+        return f"{owner.__module__.partition('.')[0]}.{owner.__qualname__}"
+    return str(owner.__name__)
 
 
 _MISSING = object()
 
 
 def _working_folder() -> str | None:
-    """Return the working folder; None where somebody has removed it."""
+    """Return the working folder; None if it was removed."""
     try:
         return os.getcwd()  # noqa: PTH109 - Path.cwd takes longer, and this runs for each plugin
     except OSError:
@@ -174,5 +176,5 @@ def _working_folder() -> str | None:
 
 
 def heavy_modules() -> frozenset[str]:
-    """Return those heavy modules that are imported by now."""
+    """Return the heavy modules that are imported by now."""
     return frozenset(HEAVY) & sys.modules.keys()

@@ -70,7 +70,7 @@ class PluginLoader:
         owners: dict[str, set[str]] = {}
         for candidate in installed:
             owners.setdefault(candidate.point.name, set()).add(candidate.distribution)
-        for candidate in sorted(installed, key=lambda each: (each.distribution, each.point.name)):
+        for candidate in sorted(installed, key=_distribution_and_name):
             point = candidate.point
             # If two distributions use one name, neither gets it: each is called by its distribution.
             is_unique = len(owners[point.name]) == 1
@@ -125,7 +125,7 @@ class PluginLoader:
             return
         for name in _unknown_hooks(module):
             hint = did_you_mean(name, [*hooks.HOOK_OF_VERB.values(), *hooks.COLLECTING_HOOKS])
-            problem = f"there is no hook {name}; {hint or 'it is never called'}"
+            problem = f"unknown hook {name}; {hint or 'it is never called'}"
             self._fail(plugin, "registration", problem, harmless=True)
         guarded = self._guard_hooks(plugin, module)
         if self._attempt(plugin, "registration", lambda: self._register(plugin, guarded)) is _Outcome.FAILED:
@@ -201,7 +201,7 @@ class PluginLoader:
             return []
         for thing in things:
             if not isinstance(thing, kind):
-                self._fail(plugin, hook, f"returned {brief(thing)}, which is no {kind.__name__}")
+                self._fail(plugin, hook, f"returned {brief(thing)}; expected {kind.__name__}")
         return [thing for thing in things if isinstance(thing, kind)]
 
     def _accepts(
@@ -243,6 +243,10 @@ class PluginLoader:
 
     def _record(self, failure: Failure) -> None:
         self.registry.log.record(failure)
+
+
+def _distribution_and_name(installed: Installed) -> tuple[str, str]:
+    return installed.distribution, installed.point.name
 
 
 def _unknown_hooks(module: ModuleType) -> list[str]:

@@ -128,7 +128,7 @@ class PluginRegistry:
             first, *_ = choices = sorted(matches)
             raise UsageProblem(
                 f"{name!r} is declared by more than one plugin",
-                f"say which: {' or '.join(map(str, choices))}; "
+                f"type {' or '.join(map(str, choices))}; "
                 f'or prefer one in nnkit.toml: prefer = ["{first.plugin}"]',
             )
         return match.plugin, declared[match]
@@ -156,7 +156,7 @@ class PluginRegistry:
         if plugin in self.plugins and not self.plugins[plugin].enabled:
             return PluginProblem(f"plugin {plugin} is switched off", self._why_off())
         possibilities = {*(qualified.name for qualified in declared), *map(str, declared)}
-        hint = did_you_mean(name, possibilities) or "see what there is: nnkit list"
+        hint = did_you_mean(name, possibilities) or "see them all: nnkit list"
         if self.failures:
             hint += f" ({len(self.failures)} plugin failure(s): nnkit plugins)"
         return UsageProblem(f"unknown architecture {name!r}", hint)

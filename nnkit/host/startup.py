@@ -1,10 +1,11 @@
-"""What each plugin costs every start of nnkit: how long its import takes, and what comes with it. Torch-free.
+"""Measures what each plugin adds to the start of nnkit: the time and the modules of its import. Torch-free.
 
-Each is imported in a process of its own: of two that import torch, the second would find it there
-already, and one that never ends stops nobody else.
+Each plugin is imported in its own process: if two import torch, the second would find it imported, and an
+import that never ends doesn't stop the others.
 """
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from nnkit.host.isolation import HEAVY
 from nnkit.host.plugins import Plugin
 
 PATIENCE = 60  # seconds that an import may take
-SLOW = 0.5  # seconds from which an import is told as slow
+SLOW = 0.5  # seconds from which an import counts as slow
 
 _SCRIPT = """
 import json, sys, time
@@ -32,10 +33,15 @@ print(json.dumps([took, sorted(sys.modules.keys() - before), error]), file=out)
 
 @dataclass(frozen=True)
 class Start:
-    """What importing a plugin takes: seconds, modules, and the heavy ones among them.
+    """What importing a plugin takes.
 
-    seconds is None where it takes longer than anybody waits or the process died; then `error` says so.
-    error: what the import raises, where it does.
+    Attributes:
+        plugin: Its name.
+        distribution: The distribution that it comes from.
+        seconds: How long the import takes. None: too long, or the process died, as `error` says.
+        modules: How many modules it imports.
+        heavy: The heavy modules among them.
+        error: What went wrong, if anything did.
     """
 
     plugin: str
@@ -47,18 +53,20 @@ class Start:
 
     @property
     def slow(self) -> bool:
-        """Whether every command waits for it longer than a user likes to."""
+        """Whether the import delays every command noticeably."""
         return self.seconds is None or self.seconds >= SLOW
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as plain data."""
+        """Return the measurement as plain data."""
         return asdict(self)
 
 
 def measure(plugins: Iterable[Plugin]) -> list[Start]:
-    """Return what importing each of `plugins` takes, slowest first, one after the other."""
-    found = [_measure(plugin) for plugin in plugins]
-    return sorted(found, key=lambda each: -1e9 if each.seconds is None else -each.seconds)
+    """Import each of `plugins`, one after the other, and return what that takes, slowest first."""
+    starts = [_measure(plugin) for plugin in plugins]
+    return sorted(
+        starts, key=lambda start: math.inf if start.seconds is None else start.seconds, reverse=True
+    )
 
 
 def _measure(plugin: Plugin) -> Start:
@@ -74,7 +82,7 @@ def _measure(plugin: Plugin) -> Start:
     except subprocess.TimeoutExpired:
         return _unknown(plugin, f"takes more than {PATIENCE} seconds")
     if done.returncode != 0 or not done.stdout:
-        return _unknown(plugin, f"the process ends with {done.returncode}")
+        return _unknown(plugin, f"the process exited with {done.returncode}")
     seconds, modules, error = json.loads(done.stdout.splitlines()[-1])
     heavy = tuple(name for name in HEAVY if name in modules)
     return Start(plugin.name, plugin.distribution, seconds, len(modules), heavy, error)

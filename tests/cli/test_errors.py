@@ -128,7 +128,7 @@ def test_a_damaged_file_says_so(nnkit_command):
         Path("bad.safetensors").write_bytes(content)
         done = nnkit_command("summary", "bad.safetensors")
         assert done.err.startswith("Error: bad.safetensors is damaged: ")
-        assert done.err.splitlines()[1] == "hint: export it again, or fetch it again"
+        assert done.err.splitlines()[1] == "hint: export or download it again"
         assert (done.code, done.out) == (1, "")
     Path("bad.onnx").write_bytes(b"\xff" * 64)
     assert nnkit_command("summary", "bad.onnx").err.startswith("Error: bad.onnx is damaged: ")

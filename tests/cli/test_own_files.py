@@ -77,7 +77,7 @@ def test_a_file_that_ends_the_process_is_one_error(nnkit_command):
         error, hint = done.err.splitlines()[-2:]
         assert error.startswith("Error: ")
         assert reason in error
-        assert hint == "hint: see where: repeat with -v"
+        assert hint == "hint: see the full error with -v"
         assert (done.code, done.out) == (1, "")
 
 
@@ -157,7 +157,7 @@ def test_an_axis_follows_the_option_of_its_name_unless_it_has_a_size(nnkit_comma
 
 
 YAMLS = {
-    "config: {1: 2}": "config has the name 1, which is no text",
+    "config: {1: 2}": "config has a key that is not text: 1",
     "seed: 2001-99-99": "month must be in 1..12",
     "seed: true": "seed can't be True",
     f"seed: {10**30}": "--seed can't be",

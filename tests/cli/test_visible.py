@@ -106,7 +106,7 @@ def test_a_header_that_can_not_be_true_is_an_error(nnkit_command, case):
     error, hint = done.err.splitlines()
     assert error.startswith("Error: m.safetensors is damaged: ")
     assert message in error
-    assert hint == "hint: export it again, or fetch it again"
+    assert hint == "hint: export or download it again"
     assert (done.code, done.out) == (1, "")
 
 

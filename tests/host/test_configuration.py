@@ -209,7 +209,7 @@ def test_a_broken_file_stops_what_needs_it_and_nothing_else(project, nnkit_in):
         assert error.startswith(
             f"Error: {project / 'nnkit.toml'} is not readable TOML: Invalid value (at line 1"
         )
-        assert hint == "hint: correct it; what counts is in: nnkit config"
+        assert hint == "hint: correct it; see the settings in effect: nnkit config"
         assert (done.returncode, done.stdout) == (2, "")
     for args in (["--help"], ["--version"]):
         assert nnkit_in(*args).stderr == ""

@@ -77,13 +77,13 @@ def test_uv_tool_is_told_everything_again_by_the_user(tmp_path):
     with pytest.raises(NnkitError) as raised:
         here.install(["nnkit-mine"]).run()
     assert "would replace it" in raised.value.message
-    assert raised.value.hint == f"type: {kept} {others} --with nnkit-mine"
+    assert raised.value.hint == f"run: {kept} {others} --with nnkit-mine"
 
 
 def test_a_python_of_the_system_is_left_alone(tmp_path):
     with pytest.raises(NnkitError, match="managed by the system") as raised:
         place(tmp_path, managed=True).install(["nnkit-mine"]).run()
-    assert raised.value.hint == f"type: {PIP} install --break-system-packages nnkit-mine"
+    assert raised.value.hint == f"run: {PIP} install --break-system-packages nnkit-mine"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_python_of_the_system_is_left_alone(tmp_path):
         ("Looking\nERROR: Could not find a version\nERROR: No matching distribution found for x\n", "No matching distribution found for x"),
         ("  ModuleNotFoundError: No module named 'y'\nerror: metadata-generation-failed\nhint: see above\n", "ModuleNotFoundError: No module named 'y'"),
         ("something else\nends here\n\n", "ends here"),
-        ("", "it said nothing"),
+        ("", "no output"),
     ],
 )  # fmt: skip
 def test_the_line_that_says_why(said, last):
@@ -138,14 +138,14 @@ def test_a_requirement_says_where_it_came_from(origin, line):
     ("args", "message"),
     [
         (["install"], "no plugin was named"),
-        (["install", "./none"], "there is no ./none"),
-        (["install", "no/such"], "there is no no/such"),
-        (["install", "none-1.0-py3-none-any.whl"], "there is no none-1.0-py3-none-any.whl"),
+        (["install", "./none"], "./none does not exist"),
+        (["install", "no/such"], "no/such does not exist"),
+        (["install", "none-1.0-py3-none-any.whl"], "none-1.0-py3-none-any.whl does not exist"),
         (["install", "."], ". holds no pyproject.toml"),
-        (["install", "-e", "nnkit-mine"], "there is no folder nnkit-mine"),
-        (["install", "nnkit[hub]"], "nnkit is installed already"),
+        (["install", "-e", "nnkit-mine"], "folder nnkit-mine does not exist"),
+        (["install", "nnkit[hub]"], "nnkit is already installed"),
         (["uninstall", "nnkit", "-y"], "nnkit doesn't remove itself"),
-        (["uninstall", "torch", "-y"], "torch is no plugin of nnkit"),
+        (["uninstall", "torch", "-y"], "torch is not an nnkit plugin"),
         (["uninstall", "nonsense", "-y"], "no plugin nonsense is installed"),
         (["freeze", "--restore", "none.txt"], "can't read none.txt: No such file or directory"),
         (["freeze", "--dry-run"], "--dry-run needs --restore FILE"),
@@ -264,17 +264,17 @@ def test_what_is_no_plugin_or_a_broken_one_is_told_and_can_be_removed(environmen
     assert plugins("uninstall", "broken", "-y").returncode == 0
 
     done = plugins("install", "nnkit-hooks")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "hooks: hooks alone\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hooks: only hooks\n", "")
 
     done = plugins("install", "stranger")
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith("Error: stranger 1.0 is installed, and is no plugin of nnkit\n")
+    assert done.stderr.startswith("Error: stranger 1.0 is installed but is not an nnkit plugin\n")
 
     done = plugins("install", "nowhere")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         "Error: pip failed: No matching distribution found for nowhere",
-        "hint: names are asked for as typed; did you mean nnkit-nowhere?",
+        "hint: names are used as typed; did you mean nnkit-nowhere?",
     ]
     assert "Could not find a version" in plugins("install", "nowhere", "-v").stderr
 

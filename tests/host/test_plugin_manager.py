@@ -21,7 +21,7 @@ BROKEN = {
     "odd": (plugin(api="one"), "NNKIT_PLUGIN_API is 'one', not a version like '1.0'"),
     "misspelt": (
         plugin() + "\n@hookimpl\ndef nnkit_summarise(request):\n    return None\n",
-        "registration: there is no hook nnkit_summarise; did you mean nnkit_summarize",
+        "registration: unknown hook nnkit_summarise; did you mean nnkit_summarize",
     ),
     "argument": (plugin() + "\n@hookimpl\ndef nnkit_build(request, colour):\n    pass\n", "registration: "),
     "raising": (
@@ -30,7 +30,7 @@ BROKEN = {
     ),
     "kind": (
         plugin().replace("    return [Arch", "    return [7, Arch"),
-        "returned 7, which is no Architecture",
+        "returned 7; expected Architecture",
     ),
     "name": (plugin(name="My Net"), "a name is lower-case words joined by hyphens"),
     "slash": (plugin(name="my/net"), "a name is lower-case words joined by hyphens"),
@@ -71,7 +71,7 @@ def test_a_short_name_that_two_plugins_claim_lists_both(plugins_from):
     with pytest.raises(UsageProblem) as raised:
         manager.find("net")
     say, _, prefer = raised.value.hint.partition("; ")
-    assert say == "say which: one/net or other/net"
+    assert say == "type one/net or other/net"
     assert prefer == 'or prefer one in nnkit.toml: prefer = ["one"]'
     assert manager.find("other/net")[0] == "other"
 

@@ -83,7 +83,7 @@ BAD = {
     "unversioned": Bad(_with("NNKIT_PLUGIN_API", "OTHER"), ("API check", "it states no API version")),
     "misspelt": Bad(
         SOUND + HOOK.format(name="nnkit_sumarize", arguments="request", body="return None"),
-        ("registration", "there is no hook nnkit_sumarize; did you mean nnkit_summarize"), works=True,
+        ("registration", "unknown hook nnkit_sumarize; did you mean nnkit_summarize"), works=True,
     ),
     "arguing": Bad(
         SOUND + HOOK.format(name="nnkit_build", arguments="request, colour", body="return None"),
@@ -95,7 +95,7 @@ BAD = {
     ),
     "raising": Bad(_with(NET, "raise RuntimeError('no')"), ("nnkit_architectures", "RuntimeError: no")),
     "leaving": Bad(_with(NET, "raise SystemExit('bye')"), ("nnkit_architectures", "SystemExit: bye")),
-    "mistyped": Bad(_with(NET, "return [7, net()]"), ("nnkit_architectures", "returned 7, which is no Architecture"), works=True),
+    "mistyped": Bad(_with(NET, "return [7, net()]"), ("nnkit_architectures", "returned 7; expected Architecture"), works=True),
     "nothing": Bad(_with(NET, "return None"), ("nnkit_architectures", "TypeError: 'NoneType' object is not iterable")),
     "nameless": Bad(_with(NET, "return [net(name=None), net()]"), ("registration", "TypeError"), works=True),
     "double": Bad(
@@ -135,11 +135,11 @@ BAD = {
         "import os\nos.chdir('/')\n" + SOUND, ("loading", "it replaces the working folder, which was put back"), works=True,
     ),
     "endless": Bad(
-        _with(NET, "return iter(net, None)"), ("nnkit_architectures", "gives more than 10,000 things, or never ends"),
+        _with(NET, "return iter(net, None)"), ("nnkit_architectures", "has more than 10,000 entries, or never ends"),
     ),
     "boundless": Bad(
         _with('("batch", "width")', '__import__("itertools").repeat("batch")'),
-        ("registration", "a shape gives more than 10,000 things, or never ends"),
+        ("registration", "a shape has more than 10,000 entries, or never ends"),
     ),
     "halved": Bad(_with('"a net"', '"half a pair: \\ud800"'), works=True),
     # What is wrong with these shows only when they are used.

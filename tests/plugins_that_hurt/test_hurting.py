@@ -168,7 +168,7 @@ IN_USE = {
     "moduleless": ["gave int, not a torch.nn.Module", "plugin moduleless (nnkit-moduleless)"],
     "mismatched": ["shapes cannot be multiplied", "plugin mismatched declares x: float[batch, 7], on which its own forward fails"],
     "incomplete": ["can't load hurt_incomplete_model:Net: No module named 'not_there'", "pip install not-there"],
-    "brokenmodel": ["can't load hurt_brokenmodel_model:Net: SyntaxError", "see where: repeat with -v"],
+    "brokenmodel": ["can't load hurt_brokenmodel_model:Net: SyntaxError", "see the full error with -v"],
     "requiring": ["requiring-net needs the package not_there", "install it: pip install not-there"],
 }  # fmt: skip
 

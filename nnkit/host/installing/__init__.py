@@ -1,1 +1,1 @@
-"""Installs and removes plugins, and tells what each brings."""
+"""Installs and removes plugins, and reports what each adds."""

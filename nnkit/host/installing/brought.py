@@ -1,4 +1,4 @@
-"""What an installed distribution gives nnkit, as a fresh process finds it. Torch-free."""
+"""What an installed distribution adds to nnkit, as a new process finds it. Torch-free."""
 
 import json
 import subprocess
@@ -15,9 +15,13 @@ from nnkit.host.installing.tools import Place, Said, last_words
 
 @dataclass(frozen=True)
 class Brought:
-    """What an installed distribution gives nnkit.
+    """What an installed distribution adds to nnkit.
 
-    lines: one for each plugin and command. problem: why it can't be used, and the way out; else empty.
+    Attributes:
+        distribution: Its name.
+        lines: One line for each plugin and command.
+        problem: Why it can't be used; empty if it can.
+        hint: What the user can do about the problem.
     """
 
     distribution: str
@@ -27,46 +31,46 @@ class Brought:
 
 
 def check_installed(requirements: Sequence[str]) -> list[Brought]:
-    """Return what the distributions of these requirements give nnkit, as a fresh process finds it."""
-    found = _seen_by_a_fresh_process()
-    return [_brought(requirement, found) for requirement in requirements]
+    """Return what the distributions of these requirements add to nnkit, as a new process finds it."""
+    listing = _list_in_new_process()
+    return [_describe(requirement, listing) for requirement in requirements]
 
 
 def raise_problems(brought: Sequence[Brought]) -> None:
-    """Raise PluginProblem where a distribution gives nothing or its plugin fails; all stay installed."""
-    if problems := [each for each in brought if each.problem]:
-        raise PluginProblem("; ".join(each.problem for each in problems), problems[0].hint)
+    """Raise PluginProblem if a distribution adds nothing or its plugin fails; all stay installed."""
+    if unusable := [distribution for distribution in brought if distribution.problem]:
+        raise PluginProblem("; ".join(distribution.problem for distribution in unusable), unusable[0].hint)
 
 
-def _brought(requirement: str, found: Mapping[str, Any]) -> Brought:
+def _describe(requirement: str, listing: Mapping[str, Any]) -> Brought:
     distribution = find_distribution(requirement)
     if distribution is None:
-        return Brought(requirement, (), f"{requirement} is not among what is installed", "see: nnkit plugins")
+        return Brought(requirement, (), f"{requirement} is not installed", "see: nnkit plugins")
     name = distribution.name
 
     def own(key: str) -> list[dict[str, Any]]:
-        return [each for each in found[key] if normalized(each["distribution"]) == normalized(name)]
+        return [entry for entry in listing[key] if normalized(entry["distribution"]) == normalized(name)]
 
     plugins, commands = own("plugins"), own("commands")
     if not plugins and not commands:
-        problem = f"{name} {distribution.version} is installed, and is no plugin of nnkit"
-        return Brought(name, (), problem, f"where it isn't needed: {Place.here().uninstall(name)}")
+        problem = f"{name} {distribution.version} is installed but is not an nnkit plugin"
+        return Brought(name, (), problem, f"if you don't need it: {Place.here().uninstall(name)}")
     failures = [
-        f"plugin {each['name']} of {name} fails at {failure['stage']}: {failure['message']}"
-        for each in plugins
-        for failure in each["failures"]
+        f"plugin {plugin['name']} of {name} fails at {failure['stage']}: {failure['message']}"
+        for plugin in plugins
+        for failure in plugin["failures"]
     ]
     lines = [
-        f"{each['name']}: {_gives(each) or 'hooks alone'}"
-        for each in plugins
-        if _gives(each) or not each["failures"]
+        f"{plugin['name']}: {_contents_of(plugin) or 'only hooks'}"
+        for plugin in plugins
+        if _contents_of(plugin) or not plugin["failures"]
     ]
-    lines += [f"command {each['name']}" for each in commands]
+    lines += [f"command {command['name']}" for command in commands]
     hint = f"see it in full: nnkit plugins -v; remove it: nnkit plugins uninstall {name}"
     return Brought(name, tuple(lines), "; ".join(failures), hint)
 
 
-def _gives(plugin: Mapping[str, Any]) -> str:
+def _contents_of(plugin: Mapping[str, Any]) -> str:
     if not plugin["enabled"]:
         return "switched off, see NNKIT_PLUGINS and NNKIT_DISABLE_PLUGINS"
     count = len(plugin["architectures"])
@@ -76,12 +80,12 @@ def _gives(plugin: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _seen_by_a_fresh_process() -> dict[str, Any]:
+def _list_in_new_process() -> dict[str, Any]:
     command = [sys.executable, "-m", "nnkit", "plugins", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NnkitError(
-            f"nnkit itself doesn't start any more: {last_words(done.stderr)}", "see: nnkit plugins -v"
+            f"nnkit itself no longer starts: {last_words(done.stderr)}", "see: nnkit plugins -v"
         ) from Said(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    listing: dict[str, Any] = json.loads(done.stdout)
+    return listing

@@ -1,6 +1,6 @@
-"""The installed distributions that add to nnkit: which they are, and how each is asked for again. Torch-free.
+"""The installed distributions that add to nnkit, and the requirement that installs each again. Torch-free.
 
-Their metadata alone is read, so that one whose plugin is broken is known all the same.
+Only their metadata is read, so a distribution with a broken plugin is found too.
 """
 
 import json
@@ -27,28 +27,28 @@ def adds_to_nnkit(distribution: metadata.Distribution) -> bool:
 
 
 def plugin_distributions() -> dict[str, metadata.Distribution]:
-    """Return the distributions that add to nnkit by their normalized names, nnkit itself left out."""
-    found = {
-        normalized(each.name): each
-        for each in _installed()
-        if normalized(each.name) != NNKIT and adds_to_nnkit(each)
+    """Return the distributions that add to nnkit by their normalized names, without nnkit itself."""
+    distributions = {
+        normalized(distribution.name): distribution
+        for distribution in _installed()
+        if normalized(distribution.name) != NNKIT and adds_to_nnkit(distribution)
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(distributions.items()))
 
 
 def find_distribution(requirement: str) -> metadata.Distribution | None:
     """Return what is installed for a requirement: `mine`, `mine[x]>=1`, `mine @ URL`, a URL or a path."""
     name = NAME.match(requirement)
-    place = requirement.rpartition(" @ ")[2].strip()
-    for each in _installed():
-        if _came_from(each, place):
-            return each
+    location = requirement.rpartition(" @ ")[2].strip()
+    for distribution in _installed():
+        if _came_from(distribution, location):
+            return distribution
     is_name = name and (" @ " in requirement or not re.search(r"[/\\:]", requirement))
     return _by_name(name[0]) if name and is_name else None
 
 
 def requirement_of(distribution: metadata.Distribution) -> str:
-    """Return the line of a requirements file that installs the same again, from where it came."""
+    """Return the line of a requirements file that installs the same again, from the same origin."""
     name, origin = distribution.name, _origin(distribution)
     if not origin:
         return f"{name}=={distribution.version}"
@@ -69,7 +69,7 @@ def _installed() -> Iterable[metadata.Distribution]:
 
 
 def _is_readable(distribution: metadata.Distribution) -> bool:
-    """Whether the metadata of a distribution are whole; half removed, it may have no name."""
+    """Whether the metadata of a distribution is complete; one that is half removed may have no name."""
     try:
         return bool(
             distribution.metadata["Name"]
@@ -88,17 +88,17 @@ def _by_name(name: str) -> metadata.Distribution | None:
 
 
 def _origin(distribution: metadata.Distribution) -> dict[str, Any]:
-    """Return what the installer wrote of where it came from; nothing where that was an index."""
+    """Return where a distribution came from, as its installer recorded it; empty for an index."""
     origin: dict[str, Any] = json.loads(distribution.read_text("direct_url.json") or "{}")
     return origin
 
 
-def _came_from(distribution: metadata.Distribution, place: str) -> bool:
+def _came_from(distribution: metadata.Distribution, location: str) -> bool:
     url = _origin(distribution).get("url", "")
-    # A requirement may stand around it: git+URL@commit#subdirectory=…
+    # A requirement may surround the URL: git+URL@commit#subdirectory=…
     around = rf"{re.escape(url)}(?=$|[@#])"
-    return bool(url) and (url == _file_url(place) or re.search(around, place) is not None)
+    return bool(url) and (url == _file_url(location) or re.search(around, location) is not None)
 
 
-def _file_url(place: str) -> str:
-    return "" if "://" in place else Path(place).resolve().as_uri()
+def _file_url(location: str) -> str:
+    return "" if "://" in location else Path(location).resolve().as_uri()

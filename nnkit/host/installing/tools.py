@@ -1,7 +1,7 @@
-"""Which command changes the environment that nnkit runs in: that of the tool which made it. Torch-free.
+"""Chooses the command that changes nnkit's environment: that of the tool that created it. Torch-free.
 
-Where that tool would replace the environment under the running nnkit, or isn't here, nothing is run:
-the user gets the exact command.
+If that tool would replace the environment while nnkit runs, or isn't available, nothing runs: the user gets
+the exact command.
 """
 
 import importlib
@@ -21,12 +21,17 @@ from nnkit.errors import NnkitError
 from nnkit.host.installing.distributions import NAME, NNKIT, normalized, plugin_distributions
 
 Kind = Literal["name", "editable", "file"]
-"""What is to be installed: a requirement or path, a folder that stays where it is, a file of requirements."""
+"""What to install: a requirement or path, a folder in editable mode, a file of requirements."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command that changes the environment. reason: why the user has to run it; empty where nnkit can."""
+    """A command that changes the environment.
+
+    Attributes:
+        command: Its words.
+        reason: Why the user has to run it; empty if nnkit can.
+    """
 
     command: tuple[str, ...]
     reason: str = ""
@@ -35,32 +40,35 @@ class Step:
         return shlex.join(self.command)
 
     def run(self, hint: str = "") -> None:
-        """Run it; raises NnkitError with the last line of what it said, and the whole as the cause.
+        """Run it; raises NnkitError with the last line of its output, and all of the output as the cause.
 
-        hint: what else may be the way out.
+        hint: what the user can do, if it isn't to look at that output.
         """
         if self.reason:
-            raise NnkitError(self.reason, f"type: {self}")
+            raise NnkitError(self.reason, f"run: {self}")
         done = subprocess.run(
             self.command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
         )
         importlib.invalidate_caches()
         if done.returncode:
-            said = done.stdout + done.stderr
-            message = f"{_called(self.command)} failed: {last_words(said)}"
-            raise NnkitError(message, hint or "see all that it said: repeat with -v") from Said(said)
+            output = done.stdout + done.stderr
+            message = f"{_called(self.command)} failed: {last_words(output)}"
+            raise NnkitError(message, hint or "see its full output: repeat with -v") from Said(output)
 
 
 class Said(Exception):
-    """The whole of what a tool printed, for a traceback to show."""
+    """All that a tool printed, for a traceback to show."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """The environment that nnkit runs in, as far as installing goes.
+    """The environment that nnkit runs in, as an installer sees it.
 
-    prefix: its folder. managed: whether it is the system's own, marked as externally managed.
-    has_pip: whether pip is in it. which: finds a program on the path, as shutil.which.
+    Attributes:
+        prefix: Its folder.
+        managed: Whether the system manages it (PEP 668).
+        has_pip: Whether it has pip.
+        which: Finds a program on the path, as shutil.which does.
     """
 
     prefix: Path
@@ -89,7 +97,7 @@ class Place:
             flag = {"name": (), "editable": ("--editable",), "file": ("-r",)}[kind]
             return self._pipx("inject", [*flag, *what])
         flag = {"name": (), "editable": ("-e",), "file": ("-r",)}[kind]
-        return self._pip("install", [word for each in what for word in (*flag, each)])
+        return self._pip("install", [word for requirement in what for word in (*flag, requirement)])
 
     def uninstall(self, name: str) -> Step:
         """Return the command that removes a distribution."""
@@ -108,21 +116,21 @@ class Place:
         return (self.prefix / "pipx_metadata.json").is_file()
 
     def _uv_tool(self, options: Sequence[str], without: str = "") -> Step:
-        """Return the command that makes the environment anew: uv forgets what it isn't told again."""
+        """Return the command that recreates the environment; it repeats every option, or uv drops it."""
         own, kept = [NNKIT], []
-        for each in _receipt(self.prefix / "uv-receipt.toml"):
-            option, words = _asked_for(each)
-            if normalized(each["name"]) == NNKIT:
+        for requirement in _receipt(self.prefix / "uv-receipt.toml"):
+            option, words = _asked_for(requirement)
+            if normalized(requirement["name"]) == NNKIT:
                 own = ["--editable", words] if option == "--with-editable" else [words]
-            elif normalized(each["name"]) != normalized(without):
+            elif normalized(requirement["name"]) != normalized(without):
                 kept += [option, words]
-        reason = "uv tool made this environment, and would replace it under the running nnkit"
+        reason = "uv tool created this environment and would replace it while nnkit runs"
         return Step(("uv", "tool", "install", *own, *kept, *options), reason)
 
     def _pipx(self, verb: str, words: Sequence[str]) -> Step:
         command = ("pipx", verb, self.prefix.name, *words)
         return Step(
-            command, "" if self.which("pipx") else "pipx made this environment, and isn't on the path"
+            command, "" if self.which("pipx") else "pipx created this environment, but isn't on the path"
         )
 
     def _pip(self, verb: str, words: Sequence[str]) -> Step:
@@ -130,7 +138,7 @@ class Place:
         quiet = ("--no-input", "--disable-pip-version-check")
         pip = (sys.executable, "-m", "pip", verb)
         if self.managed:
-            reason = "this Python is managed by the system; better, give nnkit an environment of its own"
+            reason = "this Python is managed by the system; better install nnkit in its own environment"
             return Step((*pip, "--break-system-packages", *words), reason)
         if self.has_pip:
             return Step((*pip, *quiet, *yes, *words))
@@ -145,7 +153,7 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
 
 
 def _receipt(file: Path) -> list[dict[str, Any]]:
-    """Return what `uv tool` was told to put in the environment."""
+    """Return the requirements that `uv tool` installed the environment from."""
     if sys.version_info >= (3, 11):
         import tomllib
 
@@ -157,9 +165,9 @@ def _asked_for(requirement: Mapping[str, Any]) -> tuple[str, str]:
     """Return the option and its value that ask `uv tool` for a requirement of its receipt again."""
     if "editable" in requirement:
         return "--with-editable", requirement["editable"]
-    for place in ("directory", "path", "url"):
-        if place in requirement:
-            return "--with", requirement[place]
+    for location in ("directory", "path", "url"):
+        if location in requirement:
+            return "--with", requirement[location]
     name = requirement["name"]
     if "git" in requirement:
         return "--with", f"{name} @ git+{requirement['git']}"
@@ -174,8 +182,8 @@ def _called(command: tuple[str, ...]) -> str:
 ERROR = re.compile(r"(error: |fatal: )(?=.* )|(\w+\.)*\w+(Error|Exception): ", re.IGNORECASE)
 
 
-def last_words(said: str) -> str:
-    """Return the line that says why: the last that is marked as an error, or the last of all."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def last_words(output: str) -> str:
+    """Return the line with the reason: the last one marked as an error, or else the last."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.match(line)]
-    return re.sub(r"^(error|fatal): ", "", (errors or lines or ["it said nothing"])[-1], flags=re.IGNORECASE)
+    return re.sub(r"^(error|fatal): ", "", (errors or lines or ["no output"])[-1], flags=re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What the user names to install or to remove, held against what there is. Torch-free."""
+"""Checks what the user asks to install or remove. Torch-free."""
 
 import os
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from nnkit.host.plugin_manager import GROUP
 def want(what: Sequence[str], editable: bool) -> list[str]:
     """Return what the user named, as a tool takes it: a folder or file here by its full path.
 
-    Raises UsageProblem for a path that isn't there, a folder that is no project, and nnkit itself.
+    Raises UsageProblem for a missing path, a folder that isn't a project, and nnkit itself.
     """
     return [_wanted(text, editable) for text in what]
 
 
 def prefixed(what: Sequence[str]) -> str:
-    """Return a hint where a name was typed without the prefix that plugins have, else an empty string."""
+    """Return a hint if a name was typed without the prefix of plugins, or an empty string."""
     bare = [text for text in what if NAME.fullmatch(text) and not normalized(text).startswith(f"{NNKIT}-")]
     words = " ".join(f"{NNKIT}-{text}" for text in bare)
-    return f"names are asked for as typed; did you mean {words}?" if bare else ""
+    return f"names are used as typed; did you mean {words}?" if bare else ""
 
 
 def _wanted(text: str, editable: bool) -> str:
@@ -40,30 +40,30 @@ def _wanted(text: str, editable: bool) -> str:
     if not is_path and not (editable and path.is_dir()):
         if editable:
             raise UsageProblem(
-                f"there is no folder {text}", "-e takes the folder of a plugin: -e ./nnkit-mine"
+                f"folder {text} does not exist", "-e takes the folder of a plugin: -e ./nnkit-mine"
             )
         if normalized(_name_in(text)) == NNKIT:
             raise UsageProblem(
-                "nnkit is installed already", "upgrade it with its own tool: pip install -U nnkit"
+                "nnkit is already installed", "upgrade it with its own tool: pip install -U nnkit"
             )
         return text
     path = path.expanduser()
     if not path.exists():
-        raise UsageProblem(f"there is no {text}", "check the path")
+        raise UsageProblem(f"{text} does not exist", "check the path")
     if path.is_dir() and not any((path / name).is_file() for name in ("pyproject.toml", "setup.py")):
         raise UsageProblem(f"{text} holds no pyproject.toml", "name the folder of the plugin's project")
     return str(path.resolve())
 
 
 def _name_in(requirement: str) -> str:
-    found = NAME.match(requirement)
-    return found[0] if found else requirement
+    match = NAME.match(requirement)
+    return match[0] if match else requirement
 
 
 def removable(name: str) -> str:
-    """Return the distribution that `name`, of a distribution or of a plugin in it, stands for.
+    """Return the distribution to remove for `name`, of a distribution or of a plugin in it.
 
-    Raises UsageProblem for nnkit itself, and for what is not there or is no plugin.
+    Raises UsageProblem for nnkit itself, and for anything that isn't installed or isn't a plugin.
     """
     installed = plugin_distributions()
     wanted = normalized(name)
@@ -72,22 +72,19 @@ def removable(name: str) -> str:
     if wanted in installed:
         return installed[wanted].name
     offering = {
-        each.name
-        for each in installed.values()
-        if name in {point.name for point in each.entry_points if point.group == GROUP}
+        distribution.name
+        for distribution in installed.values()
+        if name in {point.name for point in distribution.entry_points if point.group == GROUP}
     }
     if len(offering) == 1:
         return offering.pop()
     if offering:
         raise UsageProblem(
-            f"plugin {name} is in more than one distribution", f"say which: {', '.join(sorted(offering))}"
+            f"plugin {name} is in more than one distribution", f"name one: {', '.join(sorted(offering))}"
         )
     if (distribution := find_distribution(name)) is not None:
-        raise UsageProblem(f"{distribution.name} is no plugin of nnkit", "with its own tool: pip uninstall")
-    hint = (
-        did_you_mean(wanted, installed)
-        or f"there are: {', '.join(installed) or 'none beside those of nnkit'}"
-    )
+        raise UsageProblem(f"{distribution.name} is not an nnkit plugin", "with its own tool: pip uninstall")
+    hint = did_you_mean(wanted, installed) or f"installed: {', '.join(installed) or 'only those of nnkit'}"
     raise UsageProblem(f"no plugin {name} is installed", hint)
 
 

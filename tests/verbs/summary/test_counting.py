@@ -215,5 +215,5 @@ def test_a_plugin_counts_an_operator_of_its_own(scan, plugins_from, device):
 def test_what_is_no_formula_is_a_failure_of_its_plugin_alone(plugins_from):
     bad = PLUGIN.partition("return")[0] + "return [3]\n"
     manager = plugins_from(bad=bad, good=PLUGIN)
-    assert [failure.message for failure in manager.failures] == ["returned 3, which is no OperatorFormula"]
+    assert [failure.message for failure in manager.failures] == ["returned 3; expected OperatorFormula"]
     assert len(manager.formulas()) == 1
