@@ -26,7 +26,8 @@ DOCS = Path(__file__).parent
 FIRST_PARTY = ("graph", "pointcloud", "pointer", "recurrent", "vision")
 WIDTH = 100  # of the help texts
 ABOUT_FAMILIES = (
-    "Counted at the default options and sizes. What a member shares with the one before it is listed only there."
+    "Counted at the default options and sizes. "
+    "What a member shares with the one before it is listed only there."
 )
 MADE = "<!-- written by docs/generate.py: change what it is written from, then run it -->\n\n"
 
