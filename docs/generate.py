@@ -18,7 +18,7 @@ from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
 from nnkit.cli.info import tensor_line
 from nnkit.cli.main import cli
 from nnkit.contract.architecture import Architecture
-from nnkit.render import words
+from nnkit.contract.text import format_count
 from nnkit.render.table import Table, to_markdown
 from nnkit.verbs.core_handlers import plugin_manager
 
@@ -173,7 +173,7 @@ def family_page(family: str, members: Mapping[str, Architecture]) -> str:
     rows = []
     for full, each in members.items():
         totals = api.summarize(full).totals
-        rows.append((f"`{full}`", each.summary, words.count(totals.parameters), words.count(totals.macs)))
+        rows.append((f"`{full}`", each.summary, format_count(totals.parameters), format_count(totals.macs)))
     numbers = frozenset({"parameters", "MACs"})
     table = to_markdown(
         Table(("architecture", "what it is", "parameters", "MACs"), rows, numbers), escape=_cell

@@ -64,7 +64,7 @@ def complete_executor(
 
 def complete_columns(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the columns of a summary; after a comma, those not chosen yet."""
-    from nnkit.render.summary import COLUMNS
+    from nnkit.render.summary_columns import COLUMNS
 
     before, comma, last = incomplete.rpartition(",")
     chosen = before.split(",")

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from nnkit.render import words
+from nnkit.contract.text import format_bytes, format_count, format_percent, format_sizes, plural
+from nnkit.render.dtypes import describe_dtypes
 from nnkit.render.table import Table, paragraph, to_plain, to_terminal
 from nnkit.verbs.benchmarking.report import TITLES, BenchModel, BenchReport, Measurement, Probe, Ratio
 
@@ -22,9 +23,9 @@ def _title(report: BenchReport) -> str:
     title = [
         f"{' and '.join(report.labels)} on {where.device}",
         where.device_name,
-        f"{where.threads} thread{'s'[: where.threads > 1]}",
-        *dict.fromkeys(words.sizes(model.spec.sizes) for model in report.models),
-        *filter(None, dict.fromkeys(words.dtypes(model.spec, model.dtypes) for model in report.models)),
+        plural(where.threads, "thread"),
+        *dict.fromkeys(format_sizes(model.spec.sizes) for model in report.models),
+        *filter(None, dict.fromkeys(describe_dtypes(model.spec, model.dtypes) for model in report.models)),
         *(["compiled"] if report.compiled else []),
     ]
     return " · ".join(title)
@@ -63,7 +64,7 @@ def _figures(model: BenchModel, measured: Measurement) -> dict[str, str]:
         "minimum": _time(latency.minimum),
         "measured": f"{len(samples.nanoseconds):,} times{loops}",
         "throughput": f"{_three_digits(measured.throughput)} {unit}/s",
-        "FLOPs": UNKNOWN if measured.flops is None else words.count(measured.flops),
+        "FLOPs": UNKNOWN if measured.flops is None else format_count(measured.flops),
         "of peak FLOP/s": _share(measured.mfu),
         "of peak bytes/s": _share(measured.mbu),
         "peak memory": _size(measured.peak),
@@ -85,11 +86,11 @@ def _three_digits(number: float) -> str:
 
 
 def _share(share: float | None) -> str:
-    return UNKNOWN if share is None else words.percent(share)
+    return UNKNOWN if share is None else format_percent(share)
 
 
 def _size(size: int | None) -> str:
-    return UNKNOWN if size is None else words.size(size)
+    return UNKNOWN if size is None else format_bytes(size)
 
 
 def _notes(report: BenchReport) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from nnkit.render import words
+from nnkit.contract.text import format_bytes, format_count, format_shape, format_shapes, plural
 from nnkit.render.table import Table, to_csv, to_markdown, to_plain, to_terminal
 from nnkit.verbs.summary.comparison import Change, CompareReport, Layer, Side
 
@@ -59,7 +59,7 @@ def _side_by_side(report: CompareReport) -> Table:
     rows: list[tuple[str, ...]] = []
     for label in figures[0]:
         numbers = [each.get(label, 0) for each in figures]
-        cells = [words.size(n) if label in BYTES else words.count(n) for n in numbers]
+        cells = [format_bytes(n) if label in BYTES else format_count(n) for n in numbers]
         difference = (_difference(numbers[0], numbers[1], label in BYTES),) if len(numbers) == 2 else ()
         rows.append((label, *cells, *difference))
     columns = ("", *names, *(("difference",) if len(names) == 2 else ()))
@@ -84,7 +84,7 @@ def _figures(side: Side) -> dict[str, int]:
 def _difference(left: int, right: int, is_bytes: bool) -> str:
     if left == right:
         return "="
-    amount = words.size(abs(right - left)) if is_bytes else words.count(abs(right - left))
+    amount = format_bytes(abs(right - left)) if is_bytes else format_count(abs(right - left))
     share = f" ({right / left - 1:+.1%})" if left else ""
     return f"{'+' if right > left else '-'}{amount}{share}"
 
@@ -98,9 +98,9 @@ def _layer(layer: Layer | None) -> str:
     """Return `Linear 512 → 1000`."""
     if layer is None:
         return ""
-    kernel = f" {words.shape(layer.kernel)}" if layer.kernel else ""
+    kernel = f" {format_shape(layer.kernel)}" if layer.kernel else ""
     dtypes = "" if set(layer.dtypes) <= {"float32", "int64"} else f" {', '.join(layer.dtypes)}"
-    shapes = f"{words.shapes(layer.input_shapes)} → {words.shapes(layer.output_shapes)}"
+    shapes = f"{format_shapes(layer.input_shapes)} → {format_shapes(layer.output_shapes)}"
     return f"{layer.type}{kernel} {shapes}{dtypes}"
 
 
@@ -112,5 +112,5 @@ def _verdict(report: CompareReport) -> str:
     kinds = [each.kind for each in report.changes]
     counts = [f"{kinds.count(kind)} {kind}" for kind in SIGNS if kind in kinds]
     if report.options:
-        counts.append(f"{len(report.options)} option{'s'[: len(report.options) > 1]}")
+        counts.append(plural(len(report.options), "option"))
     return f"not equal: {', '.join(counts)}"

@@ -1,7 +1,7 @@
 """Diagnosis -> text."""
 
 from nnkit import __version__
-from nnkit.render import words
+from nnkit.contract.text import format_bytes
 from nnkit.verbs.diagnosis import Device, Diagnosis
 
 
@@ -32,5 +32,5 @@ def _package(diagnosis: Diagnosis, name: str) -> str:
 def _device(device: Device) -> str:
     if device.memory is None:
         return device.name
-    free = "" if device.free is None else f", {words.size(device.free)} free"
-    return f"{device.name}, {words.size(device.memory)}{free}"
+    free = "" if device.free is None else f", {format_bytes(device.free)} free"
+    return f"{device.name}, {format_bytes(device.memory)}{free}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from nnkit.render import words
+from nnkit.contract.text import format_bytes, format_percent, format_sizes, plural, shorten
 from nnkit.render.table import Table, to_plain
 from nnkit.verbs.exporting.report import (
     Coverage,
@@ -13,14 +13,12 @@ from nnkit.verbs.exporting.report import (
     VerifyReport,
 )
 
-NAMED = 3
-
 
 def as_text(report: ExportReport) -> str:
     """Return the file and what proves it."""
     opset = f", opset {report.opset}" if report.opset else ""
-    title = f"{report.file}  {words.size(report.bytes)}, {report.format}{opset}"
-    others = [f"{name}  {words.size(size)}" for name, size in report.files.items() if len(report.files) > 1]
+    title = f"{report.file}  {format_bytes(report.bytes)}, {report.format}{opset}"
+    others = [f"{name}  {format_bytes(size)}" for name, size in report.files.items() if len(report.files) > 1]
     return "\n".join([title, *(f"  {line}" for line in others), *_proof(report)])
 
 
@@ -38,7 +36,7 @@ def _proof(report: ExportReport) -> Iterator[str]:
         against = "equal to the model" if isinstance(report, VerifyReport) else "read back"
         yield f"verified: {against}, {len(proof.checks)} tensors equal bit for bit"
     else:
-        times = _times(len(proof.assignments), "assignment")
+        times = plural(len(proof.assignments), "assignment")
         yield f"verified against the module in {proof.runner} at {times} of sizes:"
         yield ""
         yield to_plain(_table(proof))
@@ -56,20 +54,20 @@ def _cells(output: OutputProof) -> tuple[str, ...]:
     place = ",".join(map(str, output.where))
     return (
         output.output, f"{output.scale:.2g}", f"{output.max_abs_diff:.2g}", f"{output.tolerance:.2g}",
-        words.sizes(output.sizes), f"[{place}]" if place else "",
+        format_sizes(output.sizes), f"[{place}]" if place else "",
     )  # fmt: skip
 
 
 def _weights(proof: Proof) -> Iterator[str]:
-    yield f"sizes       {'; '.join(words.sizes(each) for each in proof.assignments)}"
+    yield f"sizes       {'; '.join(format_sizes(each) for each in proof.assignments)}"
     if proof.reach:
-        limits = f"{proof.reach.seconds:g} s and {words.size(proof.reach.bytes)}"
-        more = words.counted(len(proof.reach.assignments), "larger assignment")
-        yield f"further     {more}, up to {words.sizes(proof.reach.largest)}, as many as {limits} allow"
+        limits = f"{proof.reach.seconds:g} s and {format_bytes(proof.reach.bytes)}"
+        more = plural(len(proof.reach.assignments), "larger assignment")
+        yield f"further     {more}, up to {format_sizes(proof.reach.largest)}, as many as {limits} allow"
     for sentence in proof.assumed:
         yield f"assumed     {sentence}"
     if proof.unread:
-        yield f"unread      {_some(proof.unread)}: forward doesn't read it, nor does the file"
+        yield f"unread      {shorten(proof.unread)}: forward doesn't read it, nor does the file"
     if proof.equal:
         equal, of = proof.equal
         yield f"weights     {equal} of {of} tensors in the file are the module's, bit for bit"
@@ -81,21 +79,12 @@ def _weights(proof: Proof) -> Iterator[str]:
 def _coverage(coverage: Coverage) -> str:
     if coverage.own is None or coverage.share is None:
         return f"{coverage.parameters:,}; no output has a gradient that would tell which of them it feels"
-    told = f"{words.percent(coverage.share)} of {coverage.parameters:,} proven"
+    told = f"{format_percent(coverage.share)} of {coverage.parameters:,} proven"
     if coverage.proven != coverage.own:
         own = coverage.own / coverage.parameters if coverage.parameters else 1.0
-        told += f", {words.percent(own)} by the model's own weights, the others by perturbed ones"
+        told += f", {format_percent(own)} by the model's own weights, the others by perturbed ones"
     if coverage.unproven:
-        told += f"; not proven: {_some(coverage.unproven)}"
+        told += f"; not proven: {shorten(coverage.unproven)}"
     if coverage.unused:
-        told += f"; never read: {_some(coverage.unused)}"
+        told += f"; never read: {shorten(coverage.unused)}"
     return told
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
-def _times(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"

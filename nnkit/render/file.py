@@ -1,114 +1,107 @@
 """FileReport -> text, CSV, Markdown, LaTeX, HTML."""
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 
-from nnkit.contract.visible import visible
+from nnkit.contract.text import format_bytes, format_count, format_shape
 from nnkit.models import metadata
-from nnkit.render import stamp, words
-from nnkit.render.table import (
-    Table,
-    markdown,
-    paragraph,
-    to_csv,
-    to_html,
-    to_latex,
-    to_markdown,
-    to_plain,
-    to_terminal,
-)
-from nnkit.verbs.summary.file_report import FileReport, FileTensor, Port
+from nnkit.render import stamp
+from nnkit.render.document import Document
+from nnkit.render.table import Table, to_csv
+from nnkit.verbs.summary.file_report import FileReport, FileTensor, Graph, Port
 
 STATS = ("min", "max", "mean", "std", "NaN", "infinite")
 
 
 def as_text(report: FileReport, terminal: bool = False, color: bool = False) -> str:
     """Return what the file is, its tensors, and the totals."""
-    table = _table(report)
-    drawn = to_terminal(table, color) if terminal else to_plain(table)
-    lines = [paragraph(label, text, terminal) for label, text in _about(report)]
-    return "\n".join([visible(_title(report)), "", drawn, "", *lines])
+    return _document(report).as_text(terminal, color)
 
 
 def as_markdown(report: FileReport) -> str:
     """Return the same in Markdown."""
-    lines = [f"- {label}: {markdown(text)}" for label, text in _about(report)]
-    return "\n".join([f"**{markdown(_title(report))}**", "", to_markdown(_table(report)), "", *lines])
+    return _document(report).as_markdown()
 
 
 def as_latex(report: FileReport) -> str:
     """Return the same as a LaTeX `table`."""
-    return to_latex(_table(report), [_title(report), *(f"{name}: {text}" for name, text in _about(report))])
+    return _document(report).as_latex()
 
 
 def as_html(report: FileReport) -> str:
     """Return the same as HTML."""
-    return to_html(_table(report), _title(report), list(_about(report)))
+    return _document(report).as_html()
 
 
 def as_csv(report: FileReport) -> str:
     """Return the tensors as CSV, with plain numbers."""
     columns = ("name", "dtype", "shape", "elements", "bytes", "file", *STATS)
-    rows = [
-        (
-            each.name, each.dtype, words.shape(each.shape), str(each.elements), str(each.bytes), each.file,
-            *_stats(each, "r"),
-        )
-        for each in report.tensors
-    ]  # fmt: skip
-    return to_csv(Table(columns, rows))
+    return to_csv(Table(columns, [_csv_row(tensor) for tensor in report.tensors]))
+
+
+def _csv_row(tensor: FileTensor) -> tuple[str, ...]:
+    sizes = format_shape(tensor.shape), str(tensor.elements), str(tensor.bytes)
+    return (tensor.name, tensor.dtype, *sizes, tensor.file, *_stats(tensor, repr))
+
+
+def _document(report: FileReport) -> Document:
+    return Document(_title(report), _table(report), list(_about(report)))
 
 
 def _title(report: FileReport) -> str:
     opset = report.graph.opsets.get("ai.onnx") if report.graph else None
-    return f"{report.file} · {report.format}{f' opset {opset}' if opset else ''} · {words.size(report.bytes)}"
+    format = f"{report.format} opset {opset}" if opset else report.format
+    return f"{report.file} · {format} · {format_bytes(report.bytes)}"
 
 
 def _table(report: FileReport) -> Table:
-    with_stats = any(each.stats for each in report.tensors)
+    with_stats = any(tensor.stats for tensor in report.tensors)
     columns = ("tensor", "dtype", "shape", "elements", "bytes", *(STATS if with_stats else ()))
-    rows = [
-        (
-            each.name, each.dtype, words.shape(each.shape), words.count(each.elements),
-            words.count(each.bytes), *(_stats(each, ".4g") if with_stats else ()),
-        )
-        for each in report.tensors
-    ]  # fmt: skip
+    rows = [_table_row(tensor, with_stats) for tensor in report.tensors]
     return Table(columns, rows, frozenset({"elements", "bytes", *STATS}))
 
 
-def _stats(tensor: FileTensor, form: str) -> tuple[str, ...]:
+def _table_row(tensor: FileTensor, with_stats: bool) -> tuple[str, ...]:
+    sizes = format_shape(tensor.shape), format_count(tensor.elements), format_count(tensor.bytes)
+    return (tensor.name, tensor.dtype, *sizes, *(_stats(tensor, "{:.4g}".format) if with_stats else ()))
+
+
+def _stats(tensor: FileTensor, format: Callable[[float], str]) -> tuple[str, ...]:
     stats = tensor.stats
     if stats is None:
         return ("",) * len(STATS)
     numbers = (stats.min, stats.max, stats.mean, stats.std)
-    told = ("" if each is None else repr(each) if form == "r" else f"{each:{form}}" for each in numbers)
-    return (*told, str(stats.nans), str(stats.infinities))
+    texts = ("" if number is None else format(number) for number in numbers)
+    return (*texts, str(stats.nans), str(stats.infinities))
 
 
 def _about(report: FileReport) -> Iterator[tuple[str, str]]:
-    kinds = dict.fromkeys(each.dtype for each in report.tensors)
-    by_dtype = [
-        f"{sum(each.elements for each in report.tensors if each.dtype == kind):,} {kind}" for kind in kinds
-    ]
+    elements: Counter[str] = Counter()
+    for tensor in report.tensors:
+        elements[tensor.dtype] += tensor.elements
+    by_dtype = ", ".join(f"{number:,} {dtype}" for dtype, number in elements.items())
     yield "tensors", f"{len(report.tensors):,}"
-    yield "elements", f"{report.elements:,} ({words.size(report.tensor_bytes)}): {', '.join(by_dtype)}"
+    yield "elements", f"{report.elements:,} ({format_bytes(report.tensor_bytes)}): {by_dtype}"
     if report.graph:
-        graph = report.graph
-        yield "inputs", ", ".join(map(_port, graph.inputs))
-        yield "outputs", ", ".join(map(_port, graph.outputs))
-        yield "operators", ", ".join(f"{name} ×{times}" for name, times in graph.operators.items())
-        opsets = ", ".join(f"{domain} {version}" for domain, version in graph.opsets.items())
-        yield "opset", f"{opsets}; IR {graph.ir_version}"
-        if graph.producer:
-            yield "producer", graph.producer
+        yield from _about_graph(report.graph)
     for name, size in report.files.items():
-        yield "file", f"{name} ({words.size(size)})"
+        yield "file", f"{name} ({format_bytes(size)})"
     for name, text in report.metadata.items():
         if name == metadata.KEY:
             yield from stamp.lines(json.loads(text))
         else:
             yield "metadata", f"{name}: {text}"
+
+
+def _about_graph(graph: Graph) -> Iterator[tuple[str, str]]:
+    yield "inputs", ", ".join(map(_port, graph.inputs))
+    yield "outputs", ", ".join(map(_port, graph.outputs))
+    yield "operators", ", ".join(f"{name} ×{times}" for name, times in graph.operators.items())
+    opsets = ", ".join(f"{domain} {version}" for domain, version in graph.opsets.items())
+    yield "opset", f"{opsets}; IR {graph.ir_version}"
+    if graph.producer:
+        yield "producer", graph.producer
 
 
 def _port(port: Port) -> str:

@@ -1,7 +1,12 @@
-"""Rows -> the rows that a reader needs: blocks and steps that repeat are told once, and how often.
+"""Rows -> the rows that a reader needs: blocks and steps that repeat are shown once, with a count.
 
-A row stands alone or for several alike. Two stretches are alike when their calls have the same types,
-values, multiply-adds and parameters, and the same names beneath; which one of a list it is, doesn't matter.
+Two stretches are alike if their calls have the same types, values, multiply-adds and parameters, and the same
+names beneath; their index in a list doesn't matter. Example, with `b` a block that has rows beneath it:
+
+    rows                            folded
+    b.0, b.1, b.2                   b.0 … ×3          a block, from the second on
+    cell, cell, cell                cell ×3           calls of one module, from the third on
+    cell, add, cell, add, cell, add cell, add, and "the 2 steps above, 3 times in all"
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -13,11 +18,11 @@ LONGEST_LOOP = 32  # calls in the body of a loop
 
 
 @dataclass(frozen=True)
-class Told:
-    """A row as it is told.
+class FoldedRow:
+    """A row that may be shown for several.
 
-    times: how many stand here, the first of which is `row`. is_one: whether they all are calls of one.
-    steps: where it isn't 0, no row is told, but that the `steps` calls above come `times` times in all.
+    times: the number of rows it is shown for, the first of which is `row`. is_one: whether they are all
+    calls of one module. steps: if it isn't 0, the line says that the `steps` calls above come `times` times.
     """
 
     row: Row
@@ -30,25 +35,25 @@ class Told:
 class _Node:
     row: Row
     children: list["_Node"] = field(default_factory=list)
-    kind: int = 0  # equal for nodes that are alike
+    likeness: int = 0  # equal for nodes that are alike
 
 
-def unfolded(rows: Sequence[Row]) -> list[Told]:
+def keep_all(rows: Sequence[Row]) -> list[FoldedRow]:
     """Return every row as it is."""
-    return [Told(row) for row in rows]
+    return [FoldedRow(row) for row in rows]
 
 
-def folded(rows: Sequence[Row]) -> list[Told]:
-    """Return the rows with what repeats told once.
+def fold(rows: Sequence[Row]) -> list[FoldedRow]:
+    """Return the rows with repetitions shown once.
 
-    A block (a call with others beneath) is folded from the second on; single calls, and stretches of
-    several, from the third on, for two calls of one module are worth seeing.
+    A block (a call with rows beneath) is folded from the second on; single calls, and stretches of several,
+    from the third on, because two calls of one module are worth seeing.
     """
-    kinds: dict[Hashable, int] = {}
+    seen: dict[Hashable, int] = {}
     roots = _tree(rows)
     for root in roots:
-        _classify(root, kinds)
-    return list(_tell(roots))
+        _classify(root, seen)
+    return list(_fold(roots))
 
 
 def _tree(rows: Sequence[Row]) -> list[_Node]:
@@ -63,33 +68,33 @@ def _tree(rows: Sequence[Row]) -> list[_Node]:
     return roots
 
 
-def _classify(node: _Node, kinds: dict[Hashable, int]) -> None:
+def _classify(node: _Node, seen: dict[Hashable, int]) -> None:
     for child in node.children:
-        _classify(child, kinds)
+        _classify(child, seen)
     row, prefix = node.row, node.row.path
-    beneath = tuple((child.kind, child.row.path.removeprefix(prefix)) for child in node.children)
+    beneath = tuple((child.likeness, child.row.path.removeprefix(prefix)) for child in node.children)
     look = (row.kind, row.type, str(row.inputs), str(row.outputs), row.macs, row.kernel, beneath)
-    node.kind = kinds.setdefault(look, len(kinds))
+    node.likeness = seen.setdefault(look, len(seen))
 
 
-def _tell(nodes: list[_Node]) -> Iterator[Told]:
-    place = 0
-    while place < len(nodes):
-        period, times = _repetition(nodes, place)
-        first = nodes[place]
+def _fold(nodes: list[_Node]) -> Iterator[FoldedRow]:
+    start = 0
+    while start < len(nodes):
+        period, times = _repetition(nodes, start)
+        first = nodes[start]
         if period == 1:
-            yield Told(first.row, times, first.row.path == nodes[place + times - 1].row.path)
-            yield from _tell(first.children)
+            yield FoldedRow(first.row, times, first.row.path == nodes[start + times - 1].row.path)
+            yield from _fold(first.children)
         else:
-            for node in nodes[place : place + period]:
-                yield Told(node.row)
-                yield from _tell(node.children)
-            yield Told(first.row, times, steps=period)
-        place += period * times
+            for node in nodes[start : start + period]:
+                yield FoldedRow(node.row)
+                yield from _fold(node.children)
+            yield FoldedRow(first.row, times, steps=period)
+        start += period * times
 
 
 def _repetition(nodes: list[_Node], start: int) -> tuple[int, int]:
-    """Return how many nodes from `start` on repeat, and how often; (1, 1) where none do."""
+    """Return how many nodes from `start` on repeat, and how often; (1, 1) if none do."""
     for period in range(1, LONGEST_LOOP + 1):
         times = 1
         while _alike(nodes, start, start + times * period, period):
@@ -99,15 +104,16 @@ def _repetition(nodes: list[_Node], start: int) -> tuple[int, int]:
     return 1, 1
 
 
-def _alike(nodes: list[_Node], one: int, other: int, count: int) -> bool:
+def _alike(nodes: list[_Node], start: int, other: int, count: int) -> bool:
+    """Whether the `count` nodes from `start` on are like those from `other` on."""
     if other + count > len(nodes):
         return False
-    pairs = zip(nodes[one : one + count], nodes[other : other + count], strict=True)
+    pairs = zip(nodes[start : start + count], nodes[other : other + count], strict=True)
     return all(_same(a, b) for a, b in pairs)
 
 
 def _same(a: _Node, b: _Node) -> bool:
-    """Whether `b` tells nothing new after `a`: another of its kind with as many parameters, or itself."""
-    if a.kind != b.kind or (a.row.kind == "function" and a.row.path != b.row.path):
+    """Whether `b` adds nothing after `a`: it is alike and has as many parameters, or is the same module."""
+    if a.likeness != b.likeness or (a.row.kind == "function" and a.row.path != b.row.path):
         return False
     return a.row.parameters == b.row.parameters or (b.row.repeated and a.row.path == b.row.path)

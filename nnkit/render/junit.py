@@ -25,7 +25,7 @@ def sweep_as_junit(report: SweepReport) -> str:
 
 
 def _add_run(suite: ElementTree.Element, model: ModelResult) -> None:
-    """Add a case that stands for the run of the model as a whole."""
+    """Add a case for the run of the model as a whole."""
     kind, count = ("skipped", "skipped") if model.status == "skipped" else ("error", "errors")
     suite.set("tests", "1")
     suite.set(count, "1")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import click
 
-from nnkit.render import words
+from nnkit.contract.text import format_sizes
+from nnkit.render.dtypes import describe_dtypes
 from nnkit.verbs.smoke.report import CheckResult, SmokeReport
 
 COLORS = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "bright_black"}
@@ -13,8 +14,8 @@ COLORS = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "br
 def as_text(report: SmokeReport, color: bool = False) -> str:
     """Return the checklist, a line each, and below what failed the command that runs it alone."""
     how = "compiled" if report.compiled else ""
-    sizes = words.sizes(report.spec.sizes)
-    dtypes = words.dtypes(report.spec, report.dtypes)
+    sizes = format_sizes(report.spec.sizes)
+    dtypes = describe_dtypes(report.spec, report.dtypes)
     title = " · ".join(filter(None, (f"{report.spec.name} on {report.device}", how, sizes, dtypes)))
     return "\n".join([title, "", *checklist(report.checks, color)])
 

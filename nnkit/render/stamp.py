@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nnkit.render import words
+from nnkit.contract.text import format_percent, format_sizes
 
 
 def lines(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -26,7 +26,7 @@ def _proof(told: Mapping[str, Any] | None) -> str:
     if not told["outputs"]:
         return f"read back when it was written, {told['equal'][0]} tensors equal bit for bit"
     worst = max((each["max_abs_diff"] / (each["scale"] or 1) for each in told["outputs"]), default=0.0)
-    where = "; ".join(words.sizes(each) for each in told["sizes"])
+    where = "; ".join(format_sizes(each) for each in told["sizes"])
     share = (told["coverage"] or {}).get("share")
-    parameters = "" if share is None else f", {words.percent(share)} of the parameters"
+    parameters = "" if share is None else f", {format_percent(share)} of the parameters"
     return f"in {told['runner']} at {where}: differences up to {worst:.1g} of the spread{parameters}"

@@ -2,7 +2,7 @@
 
 import click
 
-from nnkit.render import words
+from nnkit.contract.text import format_bytes, plural
 from nnkit.render.table import Table, to_plain, to_terminal
 from nnkit.verbs.sweep.report import STATUSES, ModelResult, SweepReport
 
@@ -31,7 +31,7 @@ def as_text(report: SweepReport, terminal: bool = False, color: bool = False) ->
 
 def _cells(model: ModelResult) -> tuple[str, ...]:
     ran = model.seconds > 0
-    seconds, peak = (f"{model.seconds:.1f}", words.size(model.peak_memory)) if ran else ("", "")
+    seconds, peak = (f"{model.seconds:.1f}", format_bytes(model.peak_memory)) if ran else ("", "")
     return model.status, model.name, seconds, peak, " ".join(model.message.split())
 
 
@@ -42,7 +42,7 @@ def _colored(line: str) -> str:
 
 def _totals(report: SweepReport) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in report.counts.items() if count)
-    models = f"{report.planned} model{'' if report.planned == 1 else 's'} on {report.device}"
+    models = f"{plural(report.planned, 'model')} on {report.device}"
     missing = report.planned - len(report.models)
     more = [f"{missing} not run"] if missing else []
     if report.resumed:

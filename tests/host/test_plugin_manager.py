@@ -184,7 +184,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(plugins_fr
     [
         ("math:sqrt", "building bad/net failed: TypeError"),
         ("not.there:Net", "can't load not.there:Net"),
-        ("builtins:repr", "building bad/net gave str, not a torch.nn.Module"),
+        ("builtins:repr", "building bad/net returned str, not a torch.nn.Module"),
     ],
 )
 def test_a_build_that_fails_is_a_plugin_problem(plugins_from, build, message):

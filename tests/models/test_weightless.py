@@ -124,4 +124,4 @@ class LooksAtAProduct(nn.Module):
 
 def test_values_that_come_from_a_weight_are_computed():
     report = nnkit.summarize(spec_of("LooksAtAProduct"))
-    assert (report.totals.macs, report.reason) == (128, "without data it can't run: it looks at values")
+    assert (report.totals.macs, report.reason) == (128, "it can't run without data: forward looks at values")

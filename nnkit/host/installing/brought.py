@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nnkit.contract.text import plural
 from nnkit.errors import NnkitError, PluginProblem
 from nnkit.host.installing.distributions import find_distribution, normalized
 from nnkit.host.installing.tools import Place, Said, last_words
@@ -69,7 +70,7 @@ def _gives(plugin: Mapping[str, Any]) -> str:
     if not plugin["enabled"]:
         return "switched off, see NNKIT_PLUGINS and NNKIT_DISABLE_PLUGINS"
     count = len(plugin["architectures"])
-    parts = [f"{count} architecture{'' if count == 1 else 's'}"] if count else []
+    parts = [plural(count, "architecture")] if count else []
     for kind in ("format", "executor"):
         parts += [f"{kind} {name}" for name in plugin[f"{kind}s"]]
     return ", ".join(parts)

@@ -14,10 +14,10 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def environment(device: torch.device) -> Environment:
-    """Return what a reader must know to judge the numbers."""
+    """Return what a reader needs to know to judge the numbers."""
     return Environment(
         device=str(device),
-        device_name=_name_of(device),
+        device_name=_device_name(device),
         threads=torch.get_num_threads(),
         processors=os.cpu_count() or 1,
         host=platform.node(),
@@ -31,16 +31,16 @@ def environment(device: torch.device) -> Environment:
     )
 
 
-def _name_of(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     if device.type == "cpu":
-        return _name_of_cpu()
+        return _cpu_name()
     backend = getattr(torch, device.type)
     name = getattr(backend, "get_device_name", None)  # mps has none
     return str(name(device)) if name else device.type
 
 
-def _name_of_cpu() -> str:
-    """Return what the system calls the processor; Linux tells platform.processor() next to nothing."""
+def _cpu_name() -> str:
+    """Return the system's name for the processor; on Linux platform.processor() is next to useless."""
     lines = CPU_INFO.read_text(encoding="utf-8").splitlines() if CPU_INFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

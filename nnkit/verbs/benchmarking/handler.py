@@ -35,26 +35,26 @@ from nnkit.verbs.benchmarking.report import (
     labels_of,
 )
 from nnkit.verbs.benchmarking.statistics import BLOCKS, latency_of, paired_ratio
-from nnkit.verbs.benchmarking.workloads import Untrainable, Workload, forward, training_step
+from nnkit.verbs.benchmarking.workloads import Workload, forward, training_step
 from nnkit.verbs.summary.report import SummaryReport
 from nnkit.verbs.summary.storages import storage_bytes
+from nnkit.verbs.training import Untrainable
 
-FEWEST = {1: 5, 2: BLOCKS}  # rounds by the number of models, whatever the time limit
-ASKED = {1: 1, 2: 10}  # rounds that may be asked for; with fewer than BLOCKS a false alarm is likelier
-MOST = 5000  # rounds: more say nothing new, and every sample is kept
-DRIFT = 1.2  # between the probes, above which something else was at work
-UNSTEADY = 2.0  # times the shortest that a median may be
+FEWEST_ROUNDS = {1: 5, 2: BLOCKS}  # by the number of models, whatever the time limit
+FEWEST_REQUESTED = {1: 1, 2: 10}  # by --rounds; with fewer than BLOCKS a false alarm is likelier
+MOST_ROUNDS = 5000  # more add nothing, and every sample is kept
+DRIFT = 1.2  # ratio of the probes, above which the machine was busy with something else
+UNSTEADY = 2.0  # ratio of the median to the shortest sample, above which a warning appears
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
     """Measure one model, or two in turns.
 
-    inputs: what they are run with, in the place of random ones. training: a training step, too, with
-    `optimizer`. rounds: how often each model is measured twice, in each mode; None: as often as
-    `time_limit`, seconds for each model in each mode, allows. threads: of torch on the CPU, None for its
-    own choice. compiled: by torch.compile. progress: called with what is being done, and the share of all
-    that is done.
+    inputs: used instead of random ones. training: also measure a training step, with `optimizer`.
+    rounds: how often each model is measured twice, in each mode; None for as often as `time_limit`, the
+    seconds for each model in each mode, allows. threads: CPU threads for torch, None for torch's default.
+    compiled: with torch.compile. progress: called with the current step and the share that is done.
     """
 
     specs: tuple[ModelSpec, ...]
@@ -72,9 +72,9 @@ class BenchRequest:
 
 @dataclass
 class _Subject:
-    """A model that was built, on the device, with its inputs; its summary, where there is one; its runs.
+    """A model on the device with its inputs, its summary if there is one, and its samples by mode.
 
-    untrained: why it has no training step, if it has none.
+    untrained: why it has no training step, "" if it has one.
     """
 
     spec: ModelSpec
@@ -88,31 +88,29 @@ class _Subject:
 def bench(request: BenchRequest) -> BenchReport:
     """Measure, and return the numbers.
 
-    Raises UsageProblem for what can't be asked, NnkitError for a model that doesn't run.
+    Raises UsageProblem for an invalid request, NnkitError for a model that doesn't run.
     """
     _check(request)
     device = find_device(request.device)
-    with _threads(request.threads), random_states_kept({device}):
-        return _measured(request, device)
+    with _using_threads(request.threads), random_states_kept({device}):
+        return _measure_all(request, device)
 
 
 def _check(request: BenchRequest) -> None:
     if not 1 <= len(request.specs) <= 2:
-        raise UsageProblem("bench takes one model or two", "nnkit bench resnet18 resnet34")
+        raise UsageProblem("bench takes one model or two", "for example: nnkit bench resnet18 resnet34")
     if request.optimizer not in OPTIMIZERS:
-        raise UsageProblem(
-            f"there is no optimiser {request.optimizer}", f"choose one of {', '.join(OPTIMIZERS)}"
-        )
-    fewest = ASKED[len(request.specs)]
+        raise UsageProblem(f"unknown optimizer {request.optimizer}", f"choose one of {', '.join(OPTIMIZERS)}")
+    fewest = FEWEST_REQUESTED[len(request.specs)]
     if request.rounds is not None and request.rounds < fewest:
         raise UsageProblem(f"{request.rounds} rounds are too few", f"give {fewest} or more")
-    for name, value in (("time limit", request.time_limit), ("number of threads", request.threads)):
-        if value is not None and not value > 0:  # nor is NaN
-            raise UsageProblem(f"a {name} of {value:g} can't be", "give more than 0")
+    for option, value in (("--time-limit", request.time_limit), ("--threads", request.threads)):
+        if value is not None and not value > 0:  # which NaN isn't either
+            raise UsageProblem(f"{option} must be greater than 0, got {value:g}", "give more than 0")
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def _using_threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -121,19 +119,19 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _measured(request: BenchRequest, device: torch.device) -> BenchReport:
+def _measure_all(request: BenchRequest, device: torch.device) -> BenchReport:
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     modes: tuple[Mode, ...] = ("forward", "training") if request.training else ("forward",)
     request.progress("building", 0.0)
-    subjects = [_subject(request, spec, device) for spec in request.specs]
+    subjects = [_build_subject(request, spec, device) for spec in request.specs]
     dtypes = [main_dtype(subject.module) for subject in subjects]
     before = probe(device, dtypes)
-    for place, mode in enumerate(modes):
-        _time(request, subjects, mode, device, place / len(modes), 1 / len(modes))
+    for index, mode in enumerate(modes):
+        _measure_mode(request, subjects, mode, device, index / len(modes), 1 / len(modes))
     after = probe(device, dtypes)
     peak = best(before, after)
     return BenchReport(
-        models=tuple(_model(each, peak) for each in subjects),
+        models=tuple(_describe_model(subject, peak) for subject in subjects),
         ratios=tuple(_ratios(subjects)),
         before=before,
         after=after,
@@ -145,41 +143,45 @@ def _measured(request: BenchRequest, device: torch.device) -> BenchReport:
     )
 
 
-def _subject(request: BenchRequest, spec: ModelSpec, device: torch.device) -> _Subject:
+def _build_subject(request: BenchRequest, spec: ModelSpec, device: torch.device) -> _Subject:
     module = build_module(spec, request.host, device)
     if request.inputs is None:
         inputs = sample_inputs(spec, device=str(device))
     else:
-        inputs = tuple(each.to(device) for each in request.inputs)
-    return _Subject(spec, module, inputs, _summary(request, spec, module, inputs, device))
+        inputs = tuple(tensor.to(device) for tensor in request.inputs)
+    return _Subject(spec, module, inputs, _summarize(request, spec, module, inputs, device))
 
 
-def _summary(
+def _summarize(
     request: BenchRequest, spec: ModelSpec, module: nn.Module, inputs: Inputs, device: torch.device
 ) -> SummaryReport | None:
-    """Return what nnkit counts of a model, or as much of it as can be told."""
+    """Return the summary of a model, without a training step if that fails, or None if both fail."""
     for optimizer in (request.optimizer, None):
-        asked = SummaryRequest(
-            spec=spec, host=request.host, module=module, inputs=inputs, optimizer=optimizer,
+        summary_request = SummaryRequest(
+            spec=spec,
+            host=request.host,
+            module=module,
+            inputs=inputs,
+            optimizer=optimizer,
             device=str(device),
-        )  # fmt: skip
+        )
         try:
-            report: SummaryReport = request.host.hook.nnkit_summarize(request=asked)
-        except NnkitError:  # a model that doesn't run at all says so again when it is timed
+            report: SummaryReport = request.host.hook.nnkit_summarize(request=summary_request)
+        except NnkitError:  # a model that doesn't run at all raises again when it is timed
             continue
         return report
     return None
 
 
-def _time(
+def _measure_mode(
     request: BenchRequest,
     subjects: Sequence[_Subject],
     mode: Mode,
     device: torch.device,
     done: float,
-    part: float,
+    share_of_mode: float,
 ) -> None:
-    """Take samples of all that have this mode, in turns, and then the peak memory of each."""
+    """Take samples of all models that have this mode, in turns, and then the peak memory of each."""
     request.progress(f"warming up: {mode}", done)
     ready = []
     for subject in subjects:
@@ -193,7 +195,7 @@ def _time(
         [workload for _, workload in ready],
         waiting_for(device),
         _limit(request, len(ready)),
-        lambda share: request.progress(f"measuring: {mode}", done + part * share),
+        lambda share: request.progress(f"measuring: {mode}", done + share_of_mode * share),
     )
     for (subject, workload), taken in zip(ready, samples, strict=True):
         subject.runs[mode] = taken, peak_memory(workload, device)
@@ -202,11 +204,11 @@ def _time(
 def _limit(request: BenchRequest, models: int) -> Limit:
     if request.rounds is not None:
         return Limit(math.inf, request.rounds, request.rounds)
-    return Limit(request.time_limit * models, FEWEST[models], MOST)
+    return Limit(request.time_limit * models, FEWEST_ROUNDS[models], MOST_ROUNDS)
 
 
 def _workload(request: BenchRequest, subject: _Subject, mode: Mode) -> Workload:
-    """Return what is timed, after it has run once."""
+    """Return what will be timed, after it has run once."""
     module, compiled = subject.module, request.compiled
     args, keywords = bind(module, subject.spec.input_names, subject.inputs)
     try:
@@ -218,19 +220,19 @@ def _workload(request: BenchRequest, subject: _Subject, mode: Mode) -> Workload:
     except Untrainable:
         raise
     except Exception as error:
-        what = f"{'compiling, or ' if request.compiled else ''}a {TITLES[mode]} of {subject.spec.name}"
+        step = f"{'compiling, or ' if request.compiled else ''}a {TITLES[mode]} of {subject.spec.name}"
         raise NnkitError(
-            f"{what} failed: {type(error).__name__}: {first_line(error)}",
-            "leave out --compile" if request.compiled else "look at the sizes, the dtype and the device",
+            f"{step} failed: {type(error).__name__}: {first_line(error)}",
+            "leave out --compile" if request.compiled else "check the sizes, the dtype and the device",
         ) from error
     return workload
 
 
-def _model(subject: _Subject, peak: Probe) -> BenchModel:
+def _describe_model(subject: _Subject, peak: Probe) -> BenchModel:
     return BenchModel(
         spec=subject.spec,
         dtypes=count_dtypes(subject.module.parameters()),
-        parameters=sum(each.numel() for each in subject.module.parameters()),
+        parameters=sum(parameter.numel() for parameter in subject.module.parameters()),
         macs=subject.summary.totals.macs if subject.summary else None,
         batch=subject.spec.sizes.get("batch"),
         measurements=tuple(_measurement(subject, mode, peak) for mode in subject.runs),
@@ -258,7 +260,7 @@ def _measurement(subject: _Subject, mode: Mode, peak: Probe) -> Measurement:
 
 
 def _expected(summary: SummaryReport | None, mode: Mode) -> tuple[int | None, int | None]:
-    """Return what a summary says of the FLOPs and of the peak memory of a run."""
+    """Return the FLOPs and the peak memory that a summary expects of a run."""
     if summary is None:
         return None, None
     totals, memory = summary.totals, summary.memory
@@ -268,7 +270,7 @@ def _expected(summary: SummaryReport | None, mode: Mode) -> tuple[int | None, in
 
 
 def _ratios(subjects: Sequence[_Subject]) -> Iterator[Ratio]:
-    """Yield, for two models, the ratio in each mode that both of them have."""
+    """Yield, for two models, the ratio in each mode that both have."""
     if len(subjects) != 2:
         return
     left, right = (subject.runs for subject in subjects)
@@ -280,20 +282,20 @@ def _ratios(subjects: Sequence[_Subject]) -> Iterator[Ratio]:
 def _warnings(subjects: Sequence[_Subject], before: Probe, after: Probe) -> Iterator[str]:
     """Yield what makes the numbers less than certain."""
     rates = {
-        f"{name} products": (each, after.flops_per_second[name])
-        for name, each in before.flops_per_second.items()
+        f"{dtype} products": (rate, after.flops_per_second[dtype])
+        for dtype, rate in before.flops_per_second.items()
     }
     rates["copies"] = before.bytes_per_second, after.bytes_per_second
-    for what, pair in rates.items():
-        if max(pair) > DRIFT * min(pair):
-            one, other = (each / 1e9 for each in pair)
-            yield f"the machine was busy: {what} ran at {one:.1f} G/s before and {other:.1f} G/s after"
+    for work, (first, last) in rates.items():
+        if max(first, last) > DRIFT * min(first, last):
+            speeds = f"{first / 1e9:.1f} G/s before and {last / 1e9:.1f} G/s after"
+            yield f"the machine was busy: {work} ran at {speeds}"
     labels = labels_of([subject.spec for subject in subjects])
     for label, subject in zip(labels, subjects, strict=True):
         for mode, (samples, _) in subject.runs.items():
-            times = median(samples.times) / min(samples.times)
-            if times > UNSTEADY:
+            ratio = median(samples.times) / min(samples.times)
+            if ratio > UNSTEADY:
                 yield (
-                    f"the median {TITLES[mode]} of {label} took {times:.1f} times the shortest: "
-                    "close what else runs, or try fewer threads"
+                    f"the median {TITLES[mode]} of {label} took {ratio:.1f} times the shortest: "
+                    "close other programs, or try fewer threads"
                 )

@@ -1,4 +1,4 @@
-"""Taking samples: warm-up, as many runs to a sample as the clock needs, and the models in turns."""
+"""Takes samples: warm-up, as many runs per sample as the clock needs, and the models in turns."""
 
 import math
 import random
@@ -13,17 +13,17 @@ import torch
 from nnkit.verbs.benchmarking.report import Samples
 from nnkit.verbs.benchmarking.workloads import Workload
 
-WARM_UP = 0.5  # seconds, or so many runs:
+WARM_UP = 0.5  # seconds, and at least FIRST_RUNS
 FIRST_RUNS = 3
 MOST_RUNS = 10_000
-CLOCK_SHARE = 0.01  # of a sample, that reading the clock may take
+CLOCK_SHARE = 0.01  # share of a sample that reading the clock may take
 
 Wait = Callable[[], Any]
-"""Blocks until the device has done all that it was given."""
+"""Blocks until the device has finished all its work."""
 
 
 def waiting_for(device: torch.device) -> Wait:
-    """Return what waits for a device; the CPU is never behind."""
+    """Return a function that waits for a device; the CPU is never behind."""
     if device.type == "cpu":
         return lambda: None
     return lambda: torch.accelerator.synchronize(device)
@@ -31,14 +31,14 @@ def waiting_for(device: torch.device) -> Wait:
 
 @dataclass(frozen=True)
 class Limit:
-    """When enough is measured: after so many seconds, but between the fewest and the most rounds."""
+    """When to stop: after `seconds`, but between the fewest and the most rounds."""
 
     seconds: float
     fewest: int
     most: int
 
     def share(self, seconds: float, rounds: int) -> float:
-        """Return how much is done; 1 or more is all."""
+        """Return the share that is done; at 1 or more all is."""
         return max(min(seconds / self.seconds, rounds / self.fewest), rounds / self.most)
 
 
@@ -52,8 +52,8 @@ class Series:
     nanoseconds: list[int] = field(default_factory=list)
     cpu_nanoseconds: list[int] = field(default_factory=list)
 
-    def take(self, place: int, wait: Wait) -> None:
-        """Take a sample, the one at this place of all."""
+    def take(self, index: int, wait: Wait) -> None:
+        """Take a sample, the one at this index among those of all models."""
         run = self.workload.run
         wait()
         cpu, start = time.process_time_ns(), time.perf_counter_ns()
@@ -61,13 +61,13 @@ class Series:
             run()
         wait()
         end, cpu_end = time.perf_counter_ns(), time.process_time_ns()
-        self.order.append(place)
+        self.order.append(index)
         self.nanoseconds.append(end - start)
         self.cpu_nanoseconds.append(cpu_end - cpu)
 
     @property
     def samples(self) -> Samples:
-        """The samples, to keep."""
+        """The samples taken so far."""
         return Samples(self.loops, tuple(self.order), tuple(self.nanoseconds), tuple(self.cpu_nanoseconds))
 
 
@@ -77,25 +77,25 @@ def measure(
     limit: Limit,
     progress: Callable[[float], None],
 ) -> list[Samples]:
-    """Return samples of each workload, which take turns, there and back: A B B A, or by chance B A A B.
+    """Return samples of each workload. They take turns, there and back: A B B A, or at random B A A B.
 
-    So a drift of the machine meets them alike, and what comes again and again at one pace meets neither
-    more than the other. progress: called before each round with the share that is done.
+    So a drift of the machine affects all of them alike, and what disturbs it periodically affects none more
+    than the others. progress: called before each round with the share that is done.
     """
-    series = [Series(each, _warm_up(each, wait)) for each in workloads]
+    series = [Series(workload, _warm_up(workload, wait)) for workload in workloads]
     turns = [*series, *reversed(series)], [*reversed(series), *series]
     chance = random.Random(0)
     start, done = time.perf_counter(), 0
     while (share := limit.share(time.perf_counter() - start, done)) < 1:
         progress(share)
-        for place, each in enumerate(chance.choice(turns), 2 * done * len(series)):
-            each.take(place, wait)
+        for index, turn in enumerate(chance.choice(turns), 2 * done * len(series)):
+            turn.take(index, wait)
         done += 1
-    return [each.samples for each in series]
+    return [measured.samples for measured in series]
 
 
 def _warm_up(workload: Workload, wait: Wait) -> int:
-    """Run until caches and allocators are as they stay; return how many runs make a sample."""
+    """Run until caches and allocators have settled; return how many runs make a sample."""
     clock = min(_timed(lambda: None, wait) for _ in range(100))
     times: list[int] = []
     while len(times) < FIRST_RUNS or (sum(times) < WARM_UP * 1e9 and len(times) < MOST_RUNS):

@@ -1,4 +1,4 @@
-"""Peak memory, in a run of its own: on the CPU from the events of torch's allocator."""
+"""Peak memory, in a separate run; on the CPU from the events of torch's allocator."""
 
 import gc
 import os
@@ -13,29 +13,27 @@ from nnkit.verbs.summary.storages import storage_bytes
 
 
 def peak_memory(workload: Workload, device: torch.device) -> int | None:
-    """Return the most bytes alive at once in a run, with the tensors that are there before it.
+    """Return the most bytes alive at once in a run, including the tensors alive before it.
 
-    What a library takes without asking torch (oneDNN's scratch, a workspace of cuBLAS) isn't in it.
-    None for a device whose allocator doesn't count.
+    It lacks what libraries allocate without torch (oneDNN's scratch, a workspace of cuBLAS). None for a
+    device whose allocator doesn't count.
     """
-    more = peak_on_cpu(workload.run) if device.type == "cpu" else _peak_on(device, workload.run)
-    return None if more is None else storage_bytes(workload.resident()) + more
+    added = peak_on_cpu(workload.run) if device.type == "cpu" else _peak_on(device, workload.run)
+    return None if added is None else storage_bytes(workload.resident()) + added
 
 
 def peak_on_cpu(run: Callable[[], object]) -> int:
     """Return the most bytes that the CPU allocator gave out at once in a run beyond those at its start."""
     gc.collect()
-    # Read when the profiler is first used; below this level it tells stderr when it starts and stops.
+    # Read when the profiler is first used; below this level it writes to stderr when it starts and stops.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         run()
-    now = peak = 0
-    events = watched.profiler.kineto_results.events()
-    for event in sorted(
-        (each for each in events if each.name() == "[memory]"), key=lambda each: each.start_ns()
-    ):
-        now += event.nbytes()
-        peak = max(peak, now)
+    alive = peak = 0
+    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
     return peak
 
 

@@ -9,19 +9,20 @@ from torch import Tensor, nn
 from nnkit.models.running import needs_gradients
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import tensors_in
-
-KINDS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-
-
-class Untrainable(Exception):
-    """There is no training step of this model at this size; the message says why."""
+from nnkit.verbs.training import (
+    NO_DIFFERENTIABLE_OUTPUT,
+    NO_TRAINABLE_PARAMETER,
+    OPTIMIZER_CLASSES,
+    Untrainable,
+    explaining_batch_norm,
+)
 
 
 @dataclass(frozen=True)
 class Workload:
     """Something to run over and over.
 
-    run: does so once, without waiting for the device. resident: returns the tensors there between runs.
+    run: runs it once, without waiting for the device. resident: returns the tensors alive between runs.
     """
 
     run: Callable[[], object]
@@ -44,21 +45,21 @@ def forward(module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor], com
 def training_step(
     module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor], compiled: bool, optimizer: str
 ) -> Workload:
-    """Return a forward, a backward of a random projection of the outputs, and a step of the optimiser.
+    """Return a forward, a backward of a random projection of the outputs, and a step of the optimizer.
 
-    The learning rate is 0: all the arithmetic is done, and the last step trains the model of the first.
+    The learning rate is 0: all the arithmetic is done, and the last step trains the same model as the first.
     Raises Untrainable.
     """
-    trainable = [each for each in module.parameters() if each.requires_grad]
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not trainable:
-        raise Untrainable("none of its parameters is trainable")
+        raise Untrainable(NO_TRAINABLE_PARAMETER)
     module.train()
     call = torch.compile(module) if compiled else module
-    stepper = KINDS[optimizer](trainable, lr=0.0)
+    stepper = OPTIMIZER_CLASSES[optimizer](trainable, lr=0.0)
     projection = _projection(module, args, keywords)
 
     def run() -> None:
-        outputs = [each for each in tensors_in(call(*args, **keywords)) if each.requires_grad]
+        outputs = _differentiable(call(*args, **keywords))
         torch.autograd.backward(outputs, projection)
         stepper.step()
         stepper.zero_grad(set_to_none=True)
@@ -72,13 +73,13 @@ def training_step(
 
 def _projection(module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor]) -> list[Tensor]:
     """Return the gradient of a random weighted mean of each output that can be differentiated."""
-    try:
-        outputs = [each for each in tensors_in(module(*args, **keywords)) if each.requires_grad]
-    except ValueError as problem:
-        if "more than 1 value per channel" not in str(problem):
-            raise
-        raise Untrainable("batch norm needs more than one value per channel") from problem
+    with explaining_batch_norm():
+        outputs = _differentiable(module(*args, **keywords))
     if not outputs:
-        raise Untrainable("nothing that it returns can be differentiated")
+        raise Untrainable(NO_DIFFERENTIABLE_OUTPUT)
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(each.shape, generator=generator).to(each) / each.numel() for each in outputs]
+    return [torch.randn(output.shape, generator=generator).to(output) / output.numel() for output in outputs]
+
+
+def _differentiable(outputs: object) -> list[Tensor]:
+    return [output for output in tensors_in(outputs) if output.requires_grad]

@@ -1,4 +1,4 @@
-"""What sees every call of a function and of an operator while a model runs."""
+"""Torch modes that see every call of a function and of an operator while a model runs."""
 
 import functools
 import sys
@@ -12,39 +12,42 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnkit.models.tensors import storages_of, tensors_in
+from nnkit.verbs.summary.arguments import named_arguments
 from nnkit.verbs.summary.counting import product_shape, values_read
 
 if TYPE_CHECKING:
     from nnkit.verbs.summary.tracing import Watcher
 
-# What hands the values of a tensor to Python without calling an operator.
-READERS = frozenset("tolist numpy __array__".split())
+# Functions that hand the values of a tensor to Python without calling an operator.
+VALUE_READERS = frozenset({"tolist", "numpy", "__array__"})
 
-# Operators whose results have the shape of what they are given, and nothing of its values.
-SHAPES_ONLY = frozenset(
-    "empty_like zeros_like ones_like full_like rand_like randn_like randint_like "
-    "new_empty new_empty_strided new_zeros new_ones new_full".split()
+# Operators whose results depend on the shape of their argument, but not on its values.
+SHAPE_READERS = frozenset(
+    """
+    empty_like zeros_like ones_like full_like rand_like randn_like randint_like
+    new_empty new_empty_strided new_zeros new_ones new_full
+    """.split()
 )
 
 
 class NeedsValues(Exception):
-    """What the model does depends on the values of tensors, and there are none."""
+    """The model depends on the values of tensors that have none."""
 
 
 class Unknowns:
-    """The storages that hold no values: of weights that are not initialised, of products that are not
-    computed, and of all that is made from those."""
+    """The storages that hold no values: uninitialized weights, products that were not computed, and
+    everything made from those."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self.storages = {storage for each in tensors for storage in storages_of(each)}
+        self.storages = {storage for tensor in tensors for storage in storages_of(tensor)}
 
     def among(self, tensors: Iterable[Tensor]) -> bool:
         """Whether one of the tensors has no values."""
-        return any(not self.storages.isdisjoint(storages_of(each)) for each in tensors)
+        return any(not self.storages.isdisjoint(storages_of(tensor)) for tensor in tensors)
 
     def note(self, results: Iterable[Tensor], unknown: bool) -> None:
-        """Take note of what an operator gave: storages come and go, so of known values as well."""
-        storages = {storage for each in results for storage in storages_of(each)}
+        """Record whether results have values; known ones too, for storages are reused at the same address."""
+        storages = {storage for tensor in results for storage in storages_of(tensor)}
         if unknown:
             self.storages |= storages
         else:
@@ -59,7 +62,7 @@ class Functions(TorchFunctionMode):
         self.watcher, self.unknowns = watcher, unknowns
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.__name__ in READERS:
+        if func.__name__ in VALUE_READERS:
             with torch._C.DisableTorchFunction():
                 self._read(list(tensors_in(args)))
         return self.watcher.call_function(func, args, kwargs or {})
@@ -73,7 +76,8 @@ class Functions(TorchFunctionMode):
 class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Hands the calls of operators to a watcher.
 
-    unknowns: None where all tensors have values; else dense products are not computed.
+    unknowns: the storages without values, None if all tensors have values. With it, dense products are not
+    computed.
     """
 
     supports_higher_order_operators = True
@@ -90,12 +94,12 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if isinstance(func, HigherOrderOperator):
             return self._call_higher_order(func, args, kwargs)
-        if func.namespace == "prim":  # a fake tensor is asked for its device
+        if func.namespace == "prim":  # a question about the device of a fake tensor
             return func(*args, **kwargs)
         tensors = list(tensors_in((args, kwargs)))
         wrapped = _has_own_dispatch(types)
         if wrapped and not (self.watcher.has_formula(func) and not any(x.is_nested for x in tensors)):
-            return NotImplemented  # what the subclass makes of it comes back here
+            return NotImplemented  # the operators that the subclass calls come here next
         if not func.is_view:
             self.watcher.note_read(tensors)
         if func._schema.is_mutable:
@@ -107,7 +111,7 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _call(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor], wrapped: bool) -> Any:
-        """Return the result of an operator, or memory of its shape where nobody needs the values."""
+        """Return the result of an operator, or memory of its shape if the values aren't needed."""
         if self.unknowns is None:
             return func(*args, **kwargs)
         if self.unknowns.among(values_read(func, args, tensors)):
@@ -115,7 +119,7 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shape = None if wrapped else product_shape(func, args)
         result = func(*args, **kwargs) if shape is None else args[0].new_empty(shape)
         unknown = shape is not None or (
-            func._overloadpacket.__name__ not in SHAPES_ONLY and self.unknowns.among(tensors)
+            func._overloadpacket.__name__ not in SHAPE_READERS and self.unknowns.among(tensors)
         )
         self.unknowns.note(tensors_in(result), unknown)
         if unknown and func._schema.is_mutable:
@@ -123,13 +127,15 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _in_parts(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
-        """Return the result of an operator made of others, each of which is seen; else NotImplemented.
+        """Return the result of a composite operator, run so that its parts are seen; else NotImplemented.
 
-        In inference mode, and on tensors made in it, such operators come here whole, and so do those
-        within them.
+        Outside inference mode torch splits these operators before they come here. In it, and on tensors
+        made in it, they come in one piece, and so do the composite operators within them.
         """
-        whole = self.in_parts or torch.is_inference_mode_enabled() or any(x.is_inference() for x in tensors)
-        if not whole or not _is_made_of_others(func) or any(x.is_nested for x in tensors):
+        in_one_piece = torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in tensors)
+        if not (in_one_piece or self.in_parts) or not _is_composite(func):
+            return NotImplemented
+        if any(tensor.is_nested for tensor in tensors):
             return NotImplemented
         outer, self.in_parts = self.in_parts, True
         try:
@@ -139,7 +145,7 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.in_parts = outer
 
     def _call_higher_order(self, operator: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
-        """Return the result of an operator that is given functions, within which the operators are seen."""
+        """Return the result of an operator that takes functions; the operators in those are seen too."""
         tensors = list(tensors_in((args, kwargs)))
         self.watcher.note_read(tensors)
         if self.watcher.has_formula(operator):
@@ -149,40 +155,40 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.watcher.count(operator, args, kwargs, result)
             return result
         if self.unknowns:
-            raise NeedsValues  # it may choose by them which function it calls
-        return operator(*(self._seen(each) for each in args), **kwargs)
+            raise NeedsValues  # they may decide which function it calls
+        return operator(*map(self._watch, args), **kwargs)
 
-    def _seen(self, argument: Any) -> Any:
-        """Return an argument; of a function one in which this mode is on again."""
+    def _watch(self, argument: Any) -> Any:
+        """Return an argument as it is, or a function wrapped so that this mode is on again within it."""
         if isinstance(argument, Tensor) or not callable(argument):
             return argument
-        # A graph that a compiler made of a function is no module of the model's.
-        call = argument.forward if isinstance(argument, nn.Module) else argument
+        # A graph that a compiler made from a function is not one of the model's modules.
+        function = argument.forward if isinstance(argument, nn.Module) else argument
 
-        def call_seen(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             with self:
-                return call(*args, **kwargs)
+                return function(*args, **kwargs)
 
-        return call_seen
+        return call
 
 
 def _has_own_dispatch(types: Any) -> bool:
-    """Whether there is a subclass of Tensor among the types that sees to operators itself."""
+    """Whether the types include a subclass of Tensor, other than fake ones, that handles operators itself."""
     fakes = sys.modules.get("torch._subclasses.fake_tensor")
-    own = (each for each in types if each.__torch_dispatch__ is not Tensor.__torch_dispatch__)
-    return any(fakes is None or not issubclass(each, fakes.FakeTensor) for each in own)
+    own = (subclass for subclass in types if subclass.__torch_dispatch__ is not Tensor.__torch_dispatch__)
+    return any(fakes is None or not issubclass(subclass, fakes.FakeTensor) for subclass in own)
 
 
 @functools.cache
-def _is_made_of_others(operator: Any) -> bool:
+def _is_composite(operator: Any) -> bool:
     return bool(operator._can_decompose())
 
 
 def _written(operator: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """Return the tensors that a call of an operator writes to."""
-    values = dict(zip((each.name for each in operator._schema.arguments), args, strict=False)) | kwargs
-    written = [values.get(each.name) for each in operator._schema.arguments if _is_written(each)]
-    return list(tensors_in(written))
+    values = named_arguments(operator, args) | kwargs
+    arguments = operator._schema.arguments
+    return list(tensors_in([values[argument.name] for argument in arguments if _is_written(argument)]))
 
 
 def _is_written(argument: Any) -> bool:

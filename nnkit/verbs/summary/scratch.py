@@ -30,9 +30,9 @@ WITHOUT_KERNELS = ("c10d", "_c10d_functional", "fsdp", "profiler", "prim")
 
 @dataclass(frozen=True)
 class Doubt:
-    """What is in doubt, in words, and by how many bytes, given the arguments of a call."""
+    """A kernel whose rule may be off, and by how many bytes, given the arguments of a call."""
 
-    words: str
+    kernel: str
     size: Callable[[Any], int]
 
 
@@ -59,7 +59,7 @@ def _rule_for(operator: Any) -> Formula | None:
 @cache
 def doubts_of(operator: Any) -> tuple[Doubt, ...]:
     """Return in which ways the rule for an operator may be off."""
-    return tuple(Doubt(words, size) for words, size in DOUBTS.get(short_name(operator), {}).items())
+    return tuple(Doubt(kernel, size) for kernel, size in DOUBTS.get(short_name(operator), {}).items())
 
 
 def short_name(operator: Any) -> str:

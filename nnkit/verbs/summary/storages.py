@@ -1,4 +1,17 @@
-"""The storages alive while a model runs: how many bytes they are, and what operators take beside them."""
+"""The storages alive while a model runs, and the memory that operators need besides.
+
+Who holds a storage? It matters where autograd adds up two gradients of one tensor:
+
+    y = x * a + x * b        # backward makes g1 for the first use of x, g2 for the second, and adds them
+
+Without a dispatch mode the sum is written over g1, if nobody else holds g1. Under a mode autograd never works
+in place: it makes a third tensor while g1 is still alive. Counted as it happens, the peak would be one that a
+user's run never has. So `LiveStorages` takes g1 off the count where plain torch would have written over it.
+
+The test is the number of references to g1's storage. Two always exist: the tensor that the mode is given, and
+the storage's Python object, which torch keeps for as long as the storage lives. A third means that somebody
+else holds it (the model's author, a hook, a saved tensor), and then torch wouldn't write over it either.
+"""
 
 import math
 import weakref
@@ -17,6 +30,7 @@ from nnkit.verbs.summary.kernels import STAND_INS
 from nnkit.verbs.summary.scratch import doubts_of, scratch, short_name
 
 EXACTNESS = 0.02  # of a peak: what may be off by more is reported
+OWN_REFERENCES = 2  # to a storage: the tensor that a mode is given, and the storage's Python object
 
 aten = torch.ops.aten
 
@@ -24,9 +38,9 @@ aten = torch.ops.aten
 class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages made while it is entered, and of those that it is shown.
 
-    live: the bytes alive now. peak: the most there were since the start, or since `reset_peak`, with what
-    operators take within a call where `temporaries` count. unknown: operators of which nobody knows that.
-    block: storages count as multiples of that many bytes.
+    live: the bytes alive now. peak: the most bytes since the start, or since `reset_peak`; with `temporaries`
+    it includes what operators need within a call. unknown: operators for which that isn't known.
+    block: storages count as multiples of this many bytes.
     """
 
     supports_higher_order_operators = True
@@ -35,7 +49,7 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self.unknown: set[str] = set()
-        self._doubtful: dict[str, int] = {}  # the peak if a kernel is off by all that it may be, by its words
+        self._worst_peaks: dict[str, int] = {}  # by kernel: the peak if its rule is off by the most it can be
         self.block, self.temporaries = block, temporaries
         self._sizes: dict[int, int] = {}
         self._watches: dict[int, weakref.ref[UntypedStorage]] = {}
@@ -45,13 +59,13 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False  # True would import torch._dynamo for a compiler that never runs here
 
     def reset_peak(self) -> None:
-        """Begin the peak anew, at what is alive."""
+        """Restart the peak from what is alive now."""
         self.peak = self.live
-        self._doubtful = {}
+        self._worst_peaks = {}
 
     def add(self, tensor: Tensor) -> None:
-        """Count the storage of `tensor` from now on, at the size that it has now."""
-        for part in _strided_parts(tensor):
+        """Count the storage of `tensor` from now on, at its present size."""
+        for part in _dense_parts(tensor):
             storage = part.untyped_storage()
             key = id(storage)  # torch keeps the Python object of a storage as long as the storage lives
             if key not in self._sizes:
@@ -60,22 +74,22 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def size_of(self, tensor: Tensor) -> int:
         """Return the bytes that the storage of `tensor` counts for."""
-        return sum(self._sizes.get(id(part.untyped_storage()), 0) for part in _strided_parts(tensor))
+        return sum(self._sizes.get(id(part.untyped_storage()), 0) for part in _dense_parts(tensor))
 
     def resized(self, storage: UntypedStorage) -> None:
-        """Count a storage at the size that it has now, where it is counted."""
+        """Count a storage at its present size, if it is counted at all."""
         if id(storage) in self._sizes:
             self._resize(id(storage), self._rounded(storage))
             self.note_peak()
 
-    def note_peak(self, more: int = 0) -> None:
-        """Take note that there are so many bytes more than the storages take, for the moment."""
-        self.peak = max(self.peak, self.live + more)
+    def note_peak(self, temporary: int = 0) -> None:
+        """Update the peak, with `temporary` bytes in use beside the storages for the moment."""
+        self.peak = max(self.peak, self.live + temporary)
 
-    def off_by(self) -> dict[str, int]:
-        """Return by how many bytes the peak may be off, by what kernels that is, where it matters."""
+    def inexact(self) -> dict[str, int]:
+        """Return by how many bytes the peak may be off, by kernel, if that is more than EXACTNESS."""
         limit = (1 + EXACTNESS) * self.peak
-        return {words: most - self.peak for words, most in self._doubtful.items() if most > limit}
+        return {kernel: worst - self.peak for kernel, worst in self._worst_peaks.items() if worst > limit}
 
     def _rounded(self, storage: UntypedStorage) -> int:
         return math.ceil(storage.nbytes() / self.block) * self.block
@@ -92,7 +106,7 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         stand_in = STAND_INS.get(func) if args and isinstance(args[0], FakeTensor) else None
         result = stand_in(args) if stand_in else func(*args, **kwargs)
-        if _is_in_place(func, args):
+        if _would_reuse_first(func, args):
             self._resize(id(args[0].untyped_storage()), 0)
         for tensor in tensors_in(result):
             self.add(tensor)
@@ -106,17 +120,18 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def _note_scratch(self, func: Any, args: Any, result: Any) -> None:
-        taken = scratch(func, args, result)
-        if taken is None:
+        temporary = scratch(func, args, result)
+        if temporary is None:
             self.unknown.add(short_name(func))
-        self.note_peak(taken or 0)
+            temporary = 0
+        self.note_peak(temporary)
         for doubt in doubts_of(func):
             if size := doubt.size(args):
-                most = self.live + (taken or 0) + size
-                self._doubtful[doubt.words] = max(self._doubtful.get(doubt.words, 0), most)
+                worst = self.live + temporary + size
+                self._worst_peaks[doubt.kernel] = max(self._worst_peaks.get(doubt.kernel, 0), worst)
 
 
-def _strided_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+def _dense_parts(tensor: Tensor) -> tuple[Tensor, ...]:
     """Return the tensors that hold the memory of `tensor`: itself, unless it is sparse."""
     tensor = getattr(tensor, "_local_tensor", tensor)  # a DTensor has this rank's shard and nothing else
     match tensor.layout:
@@ -142,28 +157,30 @@ ACCUMULATING = (
 )
 
 
-def _is_in_place(func: Any, args: Any) -> bool:
-    """Whether autograd does this in place, but not while a dispatch mode is on.
+def _would_reuse_first(func: Any, args: Any) -> bool:
+    """Whether plain torch would write the result over the first operand; see the top of this file.
 
-    So it adds up two gradients of one tensor, and writes a gradient into zeros that it has just made. Under
-    a mode the first operand, which nobody else holds, outlives the result.
+    Autograd does so when it adds up gradients, and when it writes a gradient into zeros that it just made.
     """
-    if torch._C._current_autograd_node() is None or torch.is_grad_enabled():
+    in_backward = torch._C._current_autograd_node() is not None and not torch.is_grad_enabled()
+    if not in_backward or not _accumulates(func, args):
         return False
-    if func is aten.add.Tensor:
-        added = isinstance(args[1], Tensor) and args[0].shape == args[1].shape
-    else:
-        added = func in ACCUMULATING
-    return (
-        added
-        and args[0].layout == torch.strided
-        # the tensor, and the Python object of the storage
-        and torch._C._storage_Use_Count(args[0].untyped_storage()._cdata) == 2
-    )
+    first: Tensor = args[0]
+    if first.layout != torch.strided:
+        return False
+    return bool(torch._C._storage_Use_Count(first.untyped_storage()._cdata) == OWN_REFERENCES)
+
+
+def _accumulates(func: Any, args: Any) -> bool:
+    if func is not aten.add.Tensor:
+        return func in ACCUMULATING
+    first, second = args[:2]
+    return isinstance(second, Tensor) and first.shape == second.shape
 
 
 def parts_of(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
-    return (part for each in tensors for part in _strided_parts(each))
+    """Yield the dense tensors that hold the memory of `tensors`."""
+    return (part for tensor in tensors for part in _dense_parts(tensor))
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:

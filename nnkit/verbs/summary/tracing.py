@@ -1,4 +1,4 @@
-"""One run of a model, watched: the calls of its modules and functions in order, with their costs."""
+"""Runs a model once and records the calls of its modules and functions in order, with their costs."""
 
 import dataclasses
 import sys
@@ -12,20 +12,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nnkit.contract.text import truncate
 from nnkit.models.members import named_buffers, named_modules, named_parameters
 from nnkit.models.process import random_states_kept
 from nnkit.models.tensors import storages_of
 from nnkit.models.user_lines import at_line
-from nnkit.verbs.summary.counting import has_formula, is_mover, macs_of
+from nnkit.verbs.summary.counting import count_macs, has_formula, moves_data
 from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.keeping import Snapshot
 from nnkit.verbs.summary.modes import Functions, NeedsValues, Operators, Unknowns
 from nnkit.verbs.summary.report import Failure, Shape, TensorInfo, Value, tensors_of
 
 # Functions that return a tensor but are no step of a computation.
-ASIDES = frozenset("__get__ __set__ detach requires_grad_ new_zeros new_ones new_empty new_full".split())
+NOT_STEPS = frozenset(
+    {"__get__", "__set__", "detach", "requires_grad_", "new_zeros", "new_ones", "new_empty", "new_full"}
+)
 
-LONGEST_WORDS = 40  # of an argument that is no tensor
+LONGEST_ARGUMENT = 40  # characters of an argument that is not a tensor
 
 
 class BudgetExceeded(Exception):
@@ -36,9 +39,10 @@ class BudgetExceeded(Exception):
 class Call:
     """A call under way or done: of a module, or of a function in a module's own forward.
 
-    macs and backward are its own, without those of the calls beneath: the multiply-adds of its forward and,
-    where somebody watches one, of the backward pass through it. saved and peak are the bytes that its
-    forward keeps for a backward pass and has alive at most, where somebody watches memory.
+    macs, backward: the multiply-adds of its own forward and, if a training step is watched, of the backward
+    pass through it, without those of the calls beneath. saved: the bytes that its own forward keeps for
+    backward. peak: the most bytes alive during its forward, with the calls beneath. Both are 0 unless memory
+    is watched.
     """
 
     path: str
@@ -55,21 +59,21 @@ class Call:
 
     @property
     def hides_functions(self) -> bool:
-        """Whether the functions in its forward are torch's own business, not the model's."""
+        """Whether the functions in its forward are torch's own, not steps that the model's author wrote."""
         return self.module is not None and type(self.module).__module__.startswith("torch.nn.")
 
-    def total(self, what: Literal["macs", "backward", "saved"]) -> int:
+    def total(self, cost: Literal["macs", "backward", "saved"]) -> int:
         """Return its multiply-adds or bytes and those of everything beneath."""
-        own: int = getattr(self, what)
-        return own + sum(child.total(what) for child in self.children)
+        own: int = getattr(self, cost)
+        return own + sum(child.total(cost) for child in self.children)
 
 
 @dataclass
 class Trace:
     """What a run showed.
 
-    root: the outermost call. uncounted: the operators without a formula, with how often. read: the
-    storages that operators took values from. failure, error: set where forward failed.
+    root: the outermost call. uncounted: the operators without a formula, with how often each ran.
+    read: the storages that operators took values from. failure, error: set if forward failed.
     """
 
     root: Call
@@ -88,22 +92,23 @@ def trace(
     budget: int | None = None,
     values: bool = True,
 ) -> Trace:
-    """Run `module` in eval mode and return its calls, up to where it fails if it does.
+    """Run `module` in eval mode and return its calls, up to the failing one if forward fails.
 
-    It runs without gradients, or with them where it fails so: it may differentiate in its own forward.
-    Afterwards it, its inputs and the random state are what they were. formulas: multiply-adds of operators
-    that torch doesn't know, by qualified name. Where nobody needs the `values`, for the weights have none,
-    products give memory of the right shape.
+    It runs without gradients first. If that fails it runs with them, for forward may itself differentiate.
+    Afterwards the module, its inputs and the random state are as they were.
+
+    formulas: multiply-adds of operators that torch doesn't know, by qualified name. values: False if the
+    weights hold no values; then products are not computed but return memory of the right shape.
 
     Raises BudgetExceeded when the run passes `budget` multiply-adds, NeedsValues when the model looks at
-    values that there are not.
+    values that don't exist.
     """
     kwargs = kwargs or {}
-    seen = _run(module, args, kwargs, Watcher(formulas or {}, budget), values, gradients=False)
-    if seen.failure is None:
-        return seen
-    again = _run(module, args, kwargs, Watcher(formulas or {}, budget), values, gradients=True)
-    return again if again.failure is None else seen
+    traced = _run(module, args, kwargs, Watcher(formulas or {}, budget), values, gradients=False)
+    if traced.failure is None:
+        return traced
+    with_gradients = _run(module, args, kwargs, Watcher(formulas or {}, budget), values, gradients=True)
+    return with_gradients if with_gradients.failure is None else traced
 
 
 def _run(
@@ -116,7 +121,7 @@ def _run(
 ) -> Trace:
     unknowns = None if values else Unknowns(named_parameters(module).values())
     with ExitStack() as stack:
-        snapshot = stack.enter_context(_as_it_was(module, (args, kwargs)))
+        snapshot = stack.enter_context(_restored_afterwards(module, (args, kwargs)))
         stack.enter_context(torch.inference_mode(False))  # in it, products come whole, not as operators
         stack.enter_context(torch.set_grad_enabled(gradients))
         stack.enter_context(without_attention_fast_path())
@@ -152,18 +157,18 @@ class Watcher:
     def result(self, error: Exception | None = None) -> Trace:
         """Return what was seen; `error` is what forward failed with."""
         root = self.top.children[0]
-        seen = Trace(root, self.uncounted, self.read, error=error)
+        traced = Trace(root, self.uncounted, self.read, error=error)
         if error is not None:
             _, call = self.failed or (error, root)
-            words = f"{type(error).__name__}: {error}".strip() + at_line(error)
-            seen.failure = Failure(call.path, call.type, words, call.inputs)
-        return seen
+            message = f"{type(error).__name__}: {error}".strip() + at_line(error)
+            traced.failure = Failure(call.path, call.type, message, call.inputs)
+        return traced
 
     @contextmanager
     def watching(self, unknowns: Unknowns | None = None, snapshot: Snapshot | None = None) -> Iterator[None]:
         """See every call of a module, of a function and of an operator.
 
-        unknowns: the tensors without values, None where all have some. snapshot: is told what is written to.
+        unknowns: the tensors without values, None if all have values. snapshot: notified of every write.
         """
         called, here = nn.Module.__call__, threading.get_ident()
         self.snapshot = snapshot
@@ -183,7 +188,7 @@ class Watcher:
 
     @contextmanager
     def under_way(self, call: Call) -> Iterator[None]:
-        """Have `call` on top of the stack; remember the innermost one that an error comes from."""
+        """Put `call` on top of the stack; remember the innermost one that an error comes from."""
         self.stack.append(call)
         try:
             yield
@@ -197,66 +202,61 @@ class Watcher:
     def call_module(self, called: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Note the call of a module and make it."""
         if self.current is self.top:
-            self.names = {id(each): name for name, each in named_modules(module).items()}
+            self.names = {id(submodule): name for name, submodule in named_modules(module).items()}
         path = self.names.get(id(module), f"{self.current.path}.(unregistered)".lstrip("."))
-        call = Call(path, "module", type(module).__name__, module, described(args, kwargs))
+        call = Call(path, "module", type(module).__name__, module, describe(args, kwargs))
         self.current.children.append(call)
         with self.under_way(call):
             result = called(module, *args, **kwargs)
-        call.type = type(module).__name__  # a lazy module has become another
-        call.outputs = described((result,))
+        call.type = type(module).__name__  # a lazy module has changed its class
+        call.outputs = describe((result,))
         return result
 
     def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Make the call of a function; note it where it is a step of a module's own forward."""
         parent = self.current
-        if parent.kind == "function" or parent.hides_functions or func.__name__ in ASIDES:
+        if parent.kind == "function" or parent.hides_functions or func.__name__ in NOT_STEPS:
             return func(*args, **kwargs)
         name = func.__name__.strip("_")
-        in_place = func.__name__.startswith("__i") or (
-            func.__name__.endswith("_") and name == func.__name__[:-1]
-        )
-        call = Call(f"{parent.path}.{name}".lstrip("."), "function", name, inputs=described(args, kwargs))
+        call = Call(f"{parent.path}.{name}".lstrip("."), "function", name, inputs=describe(args, kwargs))
         try:
             with self.under_way(call):
                 result = func(*args, **kwargs)
         except Exception:
             parent.children.append(call)
             raise
-        call.outputs = described((result,))
-        unchanged = not in_place and any(result is each for each in args)
-        takes, gives = (next(tensors_of(each), None) for each in (call.inputs, call.outputs))
-        if call.macs or (takes and gives and not unchanged):
+        call.outputs = describe((result,))
+        if call.macs or _is_step(func, call, args, result):
             parent.children.append(call)
         else:
             self.leave_out(call, parent)
         return result
 
     def leave_out(self, call: Call, parent: Call) -> None:
-        """Have no row for the call of a function; what it costs is its parent's."""
+        """Give the call of a function no row of its own; its cost goes to its parent."""
         parent.saved += call.saved
 
     def note_read(self, tensors: Iterable[Tensor]) -> None:
         """Take note of tensors whose values are read."""
-        for each in tensors:
-            self.read |= storages_of(each)
+        for tensor in tensors:
+            self.read |= storages_of(tensor)
 
     def before_write(self, tensors: Iterable[Tensor]) -> None:
         """Take note of tensors that are about to be written to."""
         if self.snapshot is not None:
-            for each in tensors:
-                self.snapshot.before_write(each)
+            for tensor in tensors:
+                self.snapshot.before_write(tensor)
 
     def has_formula(self, operator: Any) -> bool:
-        """Whether it is known what an operator costs."""
+        """Whether the cost of an operator is known."""
         return has_formula(operator, self.formulas)
 
     def count(self, operator: Any, args: Any, kwargs: Any, result: Any) -> None:
-        """Note what an operator costs, or that there is no formula for it."""
-        macs = macs_of(operator, args, kwargs, result, self.formulas)
+        """Note the cost of an operator, or that no formula for it exists."""
+        macs = count_macs(operator, args, kwargs, result, self.formulas)
         if macs is not None:
             self.spend(macs)
-        elif not is_mover(operator):
+        elif not moves_data(operator):
             self.uncounted[str(operator._overloadpacket)] += 1
 
     def spend(self, macs: int) -> None:
@@ -268,12 +268,13 @@ class Watcher:
 
 
 @contextmanager
-def _as_it_was(module: nn.Module, inputs: Any) -> Iterator[Snapshot]:
+def _restored_afterwards(module: nn.Module, inputs: Any) -> Iterator[Snapshot]:
     """Put the module into eval mode; afterwards it, its inputs and the random states are as before."""
     snapshot = Snapshot(module, inputs)
-    devices = {each.device for named in (named_parameters, named_buffers) for each in named(module).values()}
-    for each in snapshot.modes:
-        each.training = False  # train(False) may be the model's own, and do more, such as merge weights
+    tensors = (*named_parameters(module).values(), *named_buffers(module).values())
+    devices = {tensor.device for tensor in tensors}
+    for submodule in snapshot.modes:
+        submodule.training = False  # train(False) may be the model's own, and do more, such as merge weights
     try:
         with random_states_kept(devices):
             yield snapshot
@@ -282,7 +283,7 @@ def _as_it_was(module: nn.Module, inputs: Any) -> Iterator[Snapshot]:
 
 
 def uncompiled() -> AbstractContextManager[object]:
-    """Return what has compiled functions run as they are written, where there may be any."""
+    """Return a context in which compiled functions run as they are written, if there may be any."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
@@ -297,24 +298,40 @@ def without_attention_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-def described(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> tuple[Value, ...]:
-    """Return what a call takes or gives, in the words of a report."""
-    values = tuple(_describe(each) for each in args)
-    return (*values, {name: _describe(each) for name, each in kwargs.items()}) if kwargs else values
+def _is_step(func: Callable[..., Any], call: Call, args: Any, result: Any) -> bool:
+    """Whether a call makes a tensor from a tensor, and doesn't just return one of its arguments."""
+    takes_tensor = next(tensors_of(call.inputs), None) is not None
+    gives_tensor = next(tensors_of(call.outputs), None) is not None
+    returns_argument = any(result is argument for argument in args)
+    return takes_tensor and gives_tensor and (is_in_place(func) or not returns_argument)
+
+
+def is_in_place(func: Callable[..., Any]) -> bool:
+    """Whether a function writes to its first argument by its name: `relu_`, `__iadd__`, not `__add__`."""
+    name = func.__name__
+    if name.startswith("__"):
+        return name.startswith("__i")
+    return name.endswith("_") and not name.startswith("_")
+
+
+def describe(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> tuple[Value, ...]:
+    """Return what a call takes or gives as a report shows it; keyword arguments are one dict at the end."""
+    values = tuple(_describe(value) for value in args)
+    return (*values, {name: _describe(value) for name, value in kwargs.items()}) if kwargs else values
 
 
 def _describe(value: Any) -> Value:
     if isinstance(value, Tensor):
         return TensorInfo(_shape(value), str(value.dtype).removeprefix("torch."), str(value.device))
     if isinstance(value, Mapping):
-        return {str(name): _describe(each) for name, each in value.items()}
+        return {str(name): _describe(element) for name, element in value.items()}
     if isinstance(value, (list, tuple)):
-        return tuple(_describe(each) for each in value)
+        return tuple(_describe(element) for element in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _describe(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: _describe(getattr(value, name)) for name in names}
     if value is None or isinstance(value, (str, bool, int, float, complex)):
-        words = repr(value)
-        return words if len(words) <= LONGEST_WORDS else f"{words[: LONGEST_WORDS - 1]}…"
+        return truncate(repr(value), LONGEST_ARGUMENT)
     return type(value).__name__
 
 

@@ -185,9 +185,9 @@ def test_modules_of_ones_own_and_why_one_is_not_trained():
     report = nnkit.bench(nn.Linear(3, 2), nn.Flatten(), inputs=[torch.ones(5, 3)], rounds=10)
     assert report.labels == ("linear", "flatten")
     assert [len(model.measurements) for model in report.models] == [2, 1]
-    assert report.models[1].untrained == "none of its parameters is trainable"
+    assert report.models[1].untrained == "no parameter is trainable"
     assert [each.mode for each in report.ratios] == ["forward"]
-    assert "not trained  flatten: none of its parameters is trainable" in as_text(report)
+    assert "not trained  flatten: no parameter is trainable" in as_text(report)
 
 
 def test_it_leaves_the_process_as_it_was():
@@ -212,7 +212,7 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
         "the machine was busy: float32 products ran at 3.0 G/s before and 2.0 G/s after"
     )
     assert re.fullmatch(
-        r"the median forward of linear took [\d.]+ times the shortest: close what else runs, or try fewer threads",
+        r"the median forward of linear took [\d.]+ times the shortest: close other programs, or try fewer threads",
         report.warnings[1],
     )
     assert f"warning      {report.warnings[0]}" in as_text(report)
@@ -225,13 +225,13 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
         (["gcn", "gcn", "gcn"], "bench takes one or two models"),
         (["gcn", "gcn", "--rounds", "9"], "9 rounds are too few"),
         (["gcn", "--rounds", "0"], "0 rounds are too few"),
-        (["gcn", "--time-limit", "0"], "a time limit of 0 can't be"),
-        (["gcn", "--time-limit", "nan"], "a time limit of nan can't be"),
-        (["gcn", "--threads", "-1"], "a number of threads of -1 can't be"),
+        (["gcn", "--time-limit", "0"], "--time-limit must be greater than 0, got 0"),
+        (["gcn", "--time-limit", "nan"], "--time-limit must be greater than 0, got nan"),
+        (["gcn", "--threads", "-1"], "--threads must be greater than 0, got -1"),
         (["gcn", "--optimizer", "lion"], "'lion' is not one of"),
         (["gcn", "--format", "xml"], "'xml' is not one of"),
-        (["gcn", "--device", "gpu"], "device 'gpu' is no device"),
-        (["gcn", "--left.hidden", "3"], "--left. and --right. are for two models"),
+        (["gcn", "--device", "gpu"], "'gpu' is not a device"),
+        (["gcn", "--left.hidden", "3"], "--left. and --right. need exactly two models"),
         (["gcn", "--hiden", "3"], "gcn has no option 'hiden'"),
         (["gcn", "--seed", "x"], "--seed takes an integer, got 'x'"),
         (["gnc"], "gnc"),
@@ -246,8 +246,8 @@ def test_what_can_not_be_asked_is_one_clear_error(nnkit_command, args, message):
     assert hint.startswith("hint: ")
 
 
-def test_python_is_told_of_an_unknown_optimiser_too():
-    with pytest.raises(UsageProblem, match="there is no optimiser lion"):
+def test_python_gets_the_error_for_an_unknown_optimizer_too():
+    with pytest.raises(UsageProblem, match="unknown optimizer lion"):
         nnkit.bench("gcn", optimizer="lion")
 
 

@@ -12,7 +12,8 @@ from nnkit.verbs.benchmarking.measuring import Limit, measure
 from nnkit.verbs.benchmarking.memory import peak_memory, peak_on_cpu
 from nnkit.verbs.benchmarking.peak import best, probe
 from nnkit.verbs.benchmarking.report import Probe
-from nnkit.verbs.benchmarking.workloads import Untrainable, Workload, forward, training_step
+from nnkit.verbs.benchmarking.workloads import Workload, forward, training_step
+from nnkit.verbs.training import Untrainable
 
 CPU = torch.device("cpu")
 
@@ -121,9 +122,9 @@ class Largest(nn.Module):
 @pytest.mark.parametrize(
     ("module", "reason"),
     [
-        (nn.ReLU(), "none of its parameters is trainable"),
+        (nn.ReLU(), "no parameter is trainable"),
         (nn.BatchNorm1d(3), "batch norm needs more than one value per channel"),
-        (Largest(), "nothing that it returns can be differentiated"),
+        (Largest(), "no output can be differentiated"),
     ],
 )
 def test_what_has_no_training_step_says_why(module, reason):

@@ -43,7 +43,7 @@ def test_the_process_is_left_as_it_was(tmp_path):
     assert not dist.is_initialized()
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        with pytest.raises(UsageProblem, match="in a world already"):
+        with pytest.raises(UsageProblem, match="a process group is already initialized"):
             nnkit.summarize(module, [x], fsdp=8)
     finally:
         dist.destroy_process_group()
@@ -75,7 +75,7 @@ def test_a_model_that_does_not_train_is_an_error():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"fsdp": 0}, "one rank or more, got 0"), ({"fsdp": 2, "optimizer": "lion"}, "no optimiser lion")],
+    [({"fsdp": 0}, "one rank or more, got 0"), ({"fsdp": 2, "optimizer": "lion"}, "unknown optimizer lion")],
 )
 def test_what_can_not_be_is_refused(options, message):
     with pytest.raises(UsageProblem, match=message):

@@ -120,7 +120,7 @@ def test_an_operator_that_nobody_measured_is_named():
             return doubled(super().forward(x))
 
     memory = estimate_memory(Doubling(4, 4), (torch.randn(2, 4),), {}, "sgd")
-    assert memory.note == "left out is what these operators work with: probe::doubled"
+    assert memory.note == "the working memory of these operators is unknown and left out: probe::doubled"
 
 
 class Forces(nn.Module):
@@ -145,7 +145,7 @@ def test_a_model_that_differentiates_in_its_forward_is_run_with_gradients():
 
 def test_a_model_whose_forward_frees_its_graph_is_not_trained_but_run():
     memory = estimate_memory(Forces(False), (torch.randn(5, 3),), {}, "sgd")
-    assert memory.note == "not trained: its forward differentiates, and frees what backward needs"
+    assert memory.note == "not trained: forward itself differentiates, and frees what backward needs"
     assert memory.inference_peak > memory.training_peak == 0
 
 
@@ -177,7 +177,7 @@ def test_what_is_saved_is_what_torch_hands_to_its_hooks(make):
     assert output.requires_grad
 
 
-def test_static_parts_are_those_of_the_optimiser():
+def test_static_parts_are_those_of_the_optimizer():
     weights = sum(each.nbytes for each in nnkit.build("resnet18").parameters())
     parts = {name: nnkit.summarize("resnet18", optimizer=name).memory for name in ("sgd", "adam", "adamw")}
     assert {each.gradients for each in parts.values()} == {weights}
@@ -230,7 +230,7 @@ def test_what_can_not_run_without_values_is_measured_and_says_so():
 def test_what_can_not_be_trained_says_so():
     frozen = nn.Linear(4, 4).requires_grad_(False)
     memory = nnkit.summarize(frozen, [torch.randn(3, 4)], optimizer="sgd").memory
-    assert (memory.training_peak, memory.note) == (0, "not trained: none of its parameters is trainable")
+    assert (memory.training_peak, memory.note) == (0, "not trained: no parameter is trainable")
     assert memory.inference_peak > 0
     norm = nnkit.summarize(nn.BatchNorm1d(4), [torch.randn(1, 4)], optimizer="sgd").memory
     assert "more than one value per channel" in norm.note

@@ -214,7 +214,7 @@ def test_a_model_that_looks_at_values_is_run_on_values():
     report = nnkit.summarize(spec)
     assert [row.path for row in report.rows if row.kind == "module"] == ["", "linear", "large"]
     assert (report.method, report.totals.macs) == ("run", 5 * 4 + 5 * 4 * 3)
-    assert report.reason.startswith("without data it can't run")
+    assert report.reason.startswith("it can't run without data")
 
 
 class Failing(nn.Module):
@@ -252,7 +252,7 @@ def test_what_meta_can_not_run_runs_for_real_and_the_report_says_so(tmp_path):
     architecture = architecture_of_code(f"{__name__}:ByValue", ["x: float32[batch, 4]"])
     report = nnkit.summarize(Reference(architecture, "").resolve())
     assert report.method == "run"
-    assert report.reason.startswith("without data it can't run: RuntimeError: Tensor.item()")
+    assert report.reason.startswith("it can't run without data: RuntimeError: Tensor.item()")
     assert report.totals.parameters == 1_600_000_020
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import nnkit
 from nnkit.errors import UsageProblem
 from nnkit.render import summary as render
-from nnkit.render.folding import folded
+from nnkit.render.folding import fold
 
 
 class Block(nn.Module):
@@ -51,7 +51,7 @@ def test_blocks_that_are_alike_and_steps_of_a_loop_are_told_once(loop):
     assert "cell ×20" in text
     assert "the 2 steps above, 5 times in all" in text
     assert "blocks.1" not in text
-    told = sum((each.times if not each.steps else 0) for each in folded(loop.rows) if each.row.path == "cell")
+    told = sum((each.times if not each.steps else 0) for each in fold(loop.rows) if each.row.path == "cell")
     assert told == 20
 
 
@@ -64,7 +64,7 @@ def test_a_loop_says_how_often_whatever_the_columns(loop):
 )
 def test_where_a_module_ran_is_told(device, words):
     report = nnkit.summarize(nn.Linear(4, 4, device=device), [torch.zeros(2, 4, device=device)])
-    assert f"counted in   {words} (a module that was built already)" in render.as_text(report)
+    assert f"counted in   {words} (the module was already built)" in render.as_text(report)
 
 
 def test_unfolded_each_of_them_has_its_row(loop):

@@ -346,7 +346,9 @@ def test_a_size_that_none_of_them_has(nnkit_command):
 def test_a_device_and_a_check_that_are_not_there_are_told_once(nnkit_command, seeds):
     done = nnkit_command("smoke-run", "s*", "--device", "cuda:99")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("Error: device 'cuda:99' is not on this machine\nhint: this machine has: ")
+    assert done.err.startswith(
+        "Error: device 'cuda:99' is not available on this machine\nhint: this machine has: "
+    )
 
 
 def test_memory_can_only_be_limited_where_it_can_be_seen(nnkit_command, seeds, monkeypatch):

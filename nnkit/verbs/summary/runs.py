@@ -1,0 +1,190 @@
+"""The run that the counts of a summary come from, from the cheapest kind to the dearest.
+
+1. A module given from Python runs where it is (`count_given_module`).
+2. A small model runs on the CPU on memory that holds no values (`count_small_model`).
+3. A larger one runs on meta tensors, which have no memory at all (`count_on_meta`).
+4. A model whose forward looks at values runs on its weights and on random inputs (`count_with_values`).
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, is_lazy
+
+from nnkit.contract.loading import load
+from nnkit.contract.requests import Host, SummaryRequest
+from nnkit.errors import first_line
+from nnkit.models.building import build_module, build_without_weights
+from nnkit.models.members import is_unshaped, named_buffers, named_parameters
+from nnkit.models.running import bind
+from nnkit.models.sampling import sample_inputs
+from nnkit.models.user_modules import parameter_names
+from nnkit.verbs.summary.formulas import Formula
+from nnkit.verbs.summary.modes import NeedsValues
+from nnkit.verbs.summary.report import SummaryReport, Totals
+from nnkit.verbs.summary.rows import make_rows, make_totals
+from nnkit.verbs.summary.tracing import BudgetExceeded, Trace, describe, trace
+
+# A small model runs for real on the CPU: on meta tensors the first convolution imports sympy and
+# the first batch norm torch._dynamo, which takes ten times as long as running ResNet-18 once.
+SMALL_WEIGHTS = 2 * 2**30  # bytes of address space, most of which nothing ever touches
+SMALL_INPUTS = 32 * 2**20  # bytes
+SMALL_RUN = 20 * 10**9  # multiply-adds, a measure of the other work too
+
+ON_META = 0  # bytes of weights up to which a model is built on the CPU: none
+ON_CPU = 2**63  # the same: all
+
+
+def count(request: SummaryRequest) -> SummaryReport:
+    """Return the rows and totals, from the cheapest run that works."""
+    if request.module is not None:
+        return count_given_module(request, request.module)
+    try:
+        report = count_small_model(request)
+    except BudgetExceeded:
+        return count_on_meta(request)
+    except NeedsValues:
+        return count_with_values(request, "it can't run without data: forward looks at values")
+    # What fails on weights without values may fail for the lack of them.
+    return report if report.failure is None else count_with_values(request, "")
+
+
+def count_given_module(request: SummaryRequest, module: nn.Module) -> SummaryReport:
+    """Run a module given from Python, on the inputs given with it."""
+    module = copy_if_lazy(module)
+    traced = _trace(request, module, request.inputs or ())
+    method: Literal["meta", "run"] = "meta" if _is_on_meta(module) else "run"
+    return _report(request, module, traced, method, "the module was already built")
+
+
+def count_small_model(request: SummaryRequest) -> SummaryReport:
+    """Run a small model for real, on weights that hold no values.
+
+    Raises BudgetExceeded for a large one, NeedsValues for one that looks at values.
+    """
+    spec = request.spec
+    module = build_without_weights(spec, request.host, SMALL_WEIGHTS)
+    inputs = sample_inputs(spec, device="meta")
+    if _is_on_meta(module) or sum(tensor.nbytes for tensor in inputs) > SMALL_INPUTS:
+        raise BudgetExceeded
+    traced = _trace(request, module, sample_inputs(spec, full=True), budget=SMALL_RUN, values=False)
+    return _report(request, module, traced, "run", "")
+
+
+def count_on_meta(request: SummaryRequest) -> SummaryReport:
+    """Run a model of any size without weights or data; if that fails, run it for real."""
+    spec = request.spec
+    module = build_without_weights(spec, request.host, ON_META)
+    traced = _trace(request, module, sample_inputs(spec, device="meta"))
+    if traced.failure is None:
+        return _report(request, module, traced, "meta", "")
+    reason = f"it can't run without data: {first_line(traced.failure.error)}"
+    try:
+        module = build_without_weights(spec, request.host, ON_CPU)
+        traced = _trace(request, module, sample_inputs(spec), values=False)
+    except NeedsValues:
+        return count_with_values(request, reason)
+    if traced.failure is not None:
+        return count_with_values(request, reason)
+    return _report(request, module, traced, "run", reason)
+
+
+def count_with_values(request: SummaryRequest, reason: str) -> SummaryReport:
+    """Run a model on the values of its weights and inputs; `reason` says why that is needed."""
+    module = build_with_values(request)
+    traced = _trace(request, module, sample_inputs(request.spec, full=True))
+    return _report(request, module, traced, "run", reason)
+
+
+def build_with_values(request: SummaryRequest) -> nn.Module:
+    """Return the module with its weights or, if those are large, with memory that nothing has touched."""
+    module = build_without_weights(request.spec, request.host, SMALL_WEIGHTS)
+    if _is_on_meta(module):
+        return build_without_weights(request.spec, request.host, ON_CPU)
+    return build_module(request.spec, request.host)
+
+
+def copy_if_lazy(module: nn.Module) -> nn.Module:
+    """Return the user's module, or a copy if it has lazy parameters, to which a run gives shapes."""
+    if not is_unshaped(module):
+        return module
+    lazy = [buffer for buffer in named_buffers(module).values() if is_lazy(buffer)]  # torch can't copy these
+    copies = {id(buffer): UninitializedBuffer(device=buffer.device) for buffer in lazy}  # type: ignore[call-arg]
+    return copy.deepcopy(module, copies)
+
+
+def bind_inputs(
+    request: SummaryRequest, module: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return what forward takes by position and by name; inputs given from Python are bound already."""
+    if request.module is not None:
+        return inputs, request.keywords
+    return bind(module, request.spec.input_names, inputs)
+
+
+def formulas_of_plugins(host: Host) -> Mapping[str, Formula]:
+    """Return the formulas of plugins by the qualified name of their operator."""
+    return {formula.operator: _PluginFormula(formula.macs) for formula in host.formulas()}
+
+
+class _PluginFormula:
+    """A plugin's formula, imported when its operator first runs."""
+
+    def __init__(self, reference: str) -> None:
+        self.reference = reference
+        self.formula: Callable[..., Any] | None = None
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int | None:
+        self.formula = self.formula or load(self.reference)
+        macs: int | None = self.formula(args, kwargs, result)
+        return macs
+
+
+def _is_on_meta(module: nn.Module) -> bool:
+    return any(parameter.is_meta for parameter in named_parameters(module).values())
+
+
+def _trace(
+    request: SummaryRequest,
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    budget: int | None = None,
+    values: bool = True,
+) -> Trace:
+    args, keywords = bind_inputs(request, module, inputs)
+    formulas = formulas_of_plugins(request.host)
+    traced = trace(module, args, keywords, formulas=formulas, budget=budget, values=values)
+    positional = dict(zip(_argument_names(request, module, len(inputs)), inputs, strict=True))
+    traced.root.inputs = describe((), {**positional, **request.keywords})
+    return traced
+
+
+def _argument_names(request: SummaryRequest, module: nn.Module, number: int) -> list[str]:
+    """Return the names of forward's positional arguments."""
+    if request.module is None:
+        return [tensor.name for tensor in request.spec.inputs]
+    return parameter_names(module.forward, number)
+
+
+def _report(
+    request: SummaryRequest, module: nn.Module, traced: Trace, method: Literal["meta", "run"], reason: str
+) -> SummaryReport:
+    totals = make_totals(module, traced)
+    return SummaryReport(
+        request.spec,
+        method,
+        reason,
+        tuple(make_rows(module, traced.root)),
+        totals,
+        failure=traced.failure,
+        warnings=tuple(_warn_of_missing_products(totals)),
+    )
+
+
+def _warn_of_missing_products(totals: Totals) -> Iterator[str]:
+    if totals.missed:
+        names = ", ".join(f"{name} ×{totals.uncounted[name]}" for name in totals.missed)
+        which = "more" if totals.macs else "an unknown number of"
+        yield f"the model does {which} multiply-adds: nnkit has no formula for {names}"
