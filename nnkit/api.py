@@ -284,7 +284,7 @@ def export_all(
     Left out are those that the architecture declares that it can't serve, and those that need a package
     that isn't installed. Of `how`, each format heeds what concerns it.
     """
-    from nnkit.verbs.exporting.formats import heeded
+    from nnkit.verbs.exporting.formats import relevant_options
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport
 
     manager, how = manager or plugin_manager(), how or ExportOptions()
@@ -297,7 +297,7 @@ def export_all(
             reports.append(
                 export(
                     spec, path, format=format, force=force, verify=verify, device=device,
-                    how=heeded(how, format), progress=progress, manager=manager,
+                    how=relevant_options(how, format), progress=progress, manager=manager,
                 )
             )  # fmt: skip
         except NnkitError as error:

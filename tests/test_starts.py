@@ -3,7 +3,7 @@
 import os
 
 from nnkit.host import startup
-from nnkit.host.plugin_manager import Plugin
+from nnkit.host.plugins import Plugin
 
 
 def test_what_dies_and_what_never_ends_is_told(tmp_path, monkeypatch):

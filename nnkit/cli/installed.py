@@ -1,7 +1,8 @@
 """The plugins, as commands use them: their failures and what they print go to stderr."""
 
 from nnkit.cli.settings import Settings
-from nnkit.host.plugin_manager import Failure, PluginManager
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.host.plugins import Failure
 from nnkit.verbs.core_handlers import plugin_manager
 
 
@@ -14,7 +15,7 @@ def installed_plugins(settings: Settings) -> PluginManager:
             settings.explain(failure.traceback)
 
     manager = plugin_manager()
-    manager.tell_failures(report_failure)
+    manager.report_failures_to(report_failure)
     manager.divert_prints()
     for deprecation in manager.deprecations:
         settings.note(f"warning: {deprecation}")

@@ -8,12 +8,29 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 Verb: TypeAlias = Literal["build", "summary", "export", "smoke-run"]
 VERBS: tuple[Verb, ...] = ("build", "summary", "export", "smoke-run")
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+class QualifiedName(NamedTuple):
+    """The name of an architecture with its plugin, which is never ambiguous; `plugin` may be empty."""
+
+    plugin: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> "QualifiedName":
+        """Return `vision/resnet18` in its parts; a short name has no plugin."""
+        plugin, slash, name = text.partition("/")
+        return cls(plugin, name) if slash else cls("", text)
+
+    def __str__(self) -> str:
+        return f"{self.plugin}/{self.name}" if self.plugin else self.name
+
 
 MOST = 10_000
 """How many things a declaration may have of a kind: an endless generator is found out by it."""

@@ -227,3 +227,11 @@ def nnkit_smoke_run(request: SmokeRequest) -> "SmokeReport | None":
                 return None
             raise NnkitError("this network is made for the CPU", "leave --device out")
     """
+
+
+COLLECTING_HOOKS = tuple(
+    name
+    for name, value in list(globals().items())
+    if hasattr(value, "nnkit_spec") and not value.nnkit_spec["firstresult"]
+)
+"""The hooks that are called once, when plugins are loaded: those that aren't `firstresult`."""

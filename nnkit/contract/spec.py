@@ -93,6 +93,11 @@ class ModelSpec:
             words += ["--weights", self.weights]
         return (*words, *(() if self.strict else ("--no-strict",)))
 
+    @property
+    def reference(self) -> str:
+        """What the user typed for it without its options, or its name for a module that Python gave."""
+        return self.name if self.plugin else next(iter(self.architecture.typed), self.name)
+
     def forward_problem(self, message: str, hint: str) -> NnkitError:
         """Return the error for a forward that fails on the inputs that are declared.
 

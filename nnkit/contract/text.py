@@ -8,7 +8,7 @@ BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def plural(count: int, noun: str) -> str:
     """Return `1 step`, `2 steps`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_count(number: int) -> str:

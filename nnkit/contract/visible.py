@@ -5,7 +5,6 @@ and a bidirectional mark can reorder what is read. Each is shown as its escape: 
 """
 
 import reprlib
-import unicodedata
 
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of control and format characters, surrogates, line and paragraph separators."""
@@ -18,6 +17,8 @@ def visible(text: str) -> str:
     """Return the text as one line in which every character can be seen."""
     if text.isprintable():
         return text
+    import unicodedata  # which hardly any text needs
+
     return "".join(
         letter.encode("unicode_escape").decode() if unicodedata.category(letter) in HIDDEN else letter
         for letter in text

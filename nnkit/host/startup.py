@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from nnkit.host.isolation import HEAVY
-from nnkit.host.plugin_manager import Plugin
+from nnkit.host.plugins import Plugin
 
 PATIENCE = 60  # seconds that an import may take
 SLOW = 0.5  # seconds from which an import is told as slow

@@ -25,9 +25,8 @@ from nnkit.models.weightless import allocate, parameter_bytes, parameters_on_met
 def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu") -> nn.Module:
     """Return the module of `spec` with its weights, in eval mode, on `device`.
 
-    Weights are drawn on the CPU, in the dtype that the model gives them, so a seed gives the same ones on
-    every device. The
-    process's own random state is left as it was.
+    Weights are drawn on the CPU, in the dtype that the model gives them, so a seed gives the same weights on
+    every device. The random state of the process is unchanged.
     """
     if torch.device(device).type == "meta":
         return build_without_weights(spec, host, limit=0)
@@ -44,28 +43,28 @@ def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu"
 
 
 def build_to_load(spec: ModelSpec, host: Host) -> nn.Module:
-    """Return a module whose parameters a file will fill: not initialised, where that can be."""
+    """Return a module to load weights into, not initialized if its constructor allows that."""
     if spec.strict:
-        with suppress(NnkitError):  # of a constructor that reads its weights
+        with suppress(NnkitError):  # the constructor reads its weights
             module = build_without_weights(spec, host, limit=2**63)
-            if not any(each.is_meta for each in _tensors_beside_parameters(module)):
+            if not any(tensor.is_meta for tensor in _tensors_other_than_parameters(module)):
                 return module
     return convert(_construct(spec, host), spec.dtype)
 
 
-def _tensors_beside_parameters(module: nn.Module) -> Iterator[Tensor]:
+def _tensors_other_than_parameters(module: nn.Module) -> Iterator[Tensor]:
     """Yield buffers and attributes, which a constructor may compute from the parameters."""
     yield from module.buffers()
-    for part in module.modules():
-        yield from (each for each in vars(part).values() if isinstance(each, Tensor))
+    for submodule in module.modules():
+        yield from (value for value in vars(submodule).values() if isinstance(value, Tensor))
 
 
 @dataclass(frozen=True)
 class BuildReport:
     """A module that was built on a `device`: its `tree` as torch prints it, and its totals.
 
-    parameters, trainable, buffers: elements; tied tensors count once. parameter_bytes: their memory.
-    dtypes: how many elements of the parameters have which dtype.
+    parameters, trainable, buffers: numbers of elements; tied tensors count once. parameter_bytes: the memory
+    of the parameters. dtypes: the number of parameter elements of each dtype.
 
     Example:
 
@@ -91,16 +90,16 @@ class BuildReport:
 
 
 def describe(module: nn.Module, spec: ModelSpec) -> BuildReport:
-    """Return what was built from `spec`."""
+    """Return the report of a module that was built from `spec`."""
     parameters, buffers = list(named_parameters(module).values()), list(named_buffers(module).values())
     return BuildReport(
         spec=spec,
         device=str(next(iter([*parameters, *buffers]), torch.empty(0)).device),
         tree=str(module),
-        parameters=sum(elements_of(each) for each in parameters),
-        trainable=sum(elements_of(each) for each in parameters if each.requires_grad),
-        parameter_bytes=sum(bytes_of(each) for each in parameters),
-        buffers=sum(elements_of(each) for each in buffers),
+        parameters=sum(elements_of(parameter) for parameter in parameters),
+        trainable=sum(elements_of(parameter) for parameter in parameters if parameter.requires_grad),
+        parameter_bytes=sum(bytes_of(parameter) for parameter in parameters),
+        buffers=sum(elements_of(buffer) for buffer in buffers),
         dtypes=count_dtypes(parameters),
     )
 
@@ -108,9 +107,9 @@ def describe(module: nn.Module, spec: ModelSpec) -> BuildReport:
 def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
     """Return the module of `spec` with weights that hold no values, in eval mode.
 
-    Up to `limit` bytes they are uninitialised memory on the CPU, which can run; beyond it, or with a
-    limit of 0, all of the module is on the meta device. Either way no weight is ever written, so
-    memory stays small.
+    Up to `limit` bytes they are uninitialized memory on the CPU, so the module can run. Beyond that, or with
+    a limit of 0, the whole module is on the meta device. Either way no weight is ever written, so memory
+    stays small.
     """
     module = _construct_without_weights(spec, host, limit)
     if limit == 0 or parameter_bytes(module) > limit:
@@ -122,14 +121,15 @@ def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
 
 
 def _construct_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
-    """Return the module with parameters on meta, or, where its constructor needs values, with all on meta.
+    """Return the module with its parameters on meta.
 
-    Where neither can be, or the module isn't larger than `limit`, such a one has its weights.
+    If the constructor needs their values, the whole module is on meta. If that fails too, or the module is
+    not larger than `limit`, it has its weights.
     """
     try:
         return _construct_on_meta(spec, host, everything=False)
     except NnkitError as error:
-        if error.__cause__ is None:  # not the constructor's
+        if error.__cause__ is None:  # the constructor did not raise it
             raise
     try:
         module = _construct_on_meta(spec, host, everything=True)
@@ -174,17 +174,21 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
         except NnkitError:
             raise
         except (Exception, SystemExit) as error:
-            what = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
-            message = f"building {spec.typed[0] if spec.typed else spec.name} failed: {what}"
+            problem = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
+            message = f"building {spec.reference} failed: {problem}"
             if not spec.plugin:
-                raise NnkitError(message, "see where: repeat with -v") from error
-            hint = f"see where: repeat with -v; upgrade {host.owner(spec.plugin)}, or tell its author"
+                raise NnkitError(message, "see the full error with -v") from error
+            hint = f"see the full error with -v; {_ways_out(host.owner(spec.plugin))}"
             raise PluginProblem(message, hint) from error
     if not isinstance(module, nn.Module):
         raise PluginProblem(
-            f"building {spec.name} gave {type(module).__name__}, not a torch.nn.Module",
-            f"upgrade {host.owner(spec.plugin)}, or tell its author" if spec.plugin else "return one",
+            f"building {spec.reference} returned {type(module).__name__}, not a torch.nn.Module",
+            _ways_out(host.owner(spec.plugin)) if spec.plugin else "return a module",
         )
     if spec.architecture.typed:
         check_names(module, spec.input_names, spec.architecture.typed[0])
     return module
+
+
+def _ways_out(distribution: str) -> str:
+    return f"upgrade {distribution}, or report it to its author"

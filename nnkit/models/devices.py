@@ -1,6 +1,6 @@
-"""The device that the user names -> one that is there, or a clear error. Never another one.
+"""The device that the user names -> that device, or a clear error; never a different device.
 
-Torch-free until one is looked for.
+Torch-free until a device is looked up.
 """
 
 from typing import TYPE_CHECKING
@@ -17,34 +17,34 @@ def available_devices() -> list[str]:
     """Return the devices of this machine, best first: `["cuda:0", "cuda:1", "cpu"]`."""
     import torch
 
-    found = []
-    for kind in ACCELERATORS:
-        backend = getattr(torch, kind, None)
+    devices = []
+    for accelerator in ACCELERATORS:
+        backend = getattr(torch, accelerator, None)
         if backend is not None and backend.is_available():
-            found += [f"{kind}:{index}" for index in range(backend.device_count())]
-    return [*found, "cpu"]
+            devices += [f"{accelerator}:{index}" for index in range(backend.device_count())]
+    return [*devices, "cpu"]
 
 
 def find_device(text: str, can_simulate: bool = False) -> "torch.device":
-    """Return the device for `cpu`, `cuda`, `cuda:1`, `mps`, `xpu` or `auto` (the best there is).
+    """Return the device for `cpu`, `cuda`, `cuda:1`, `mps`, `xpu` or `auto` (the best available).
 
-    Raises UsageProblem, which names the devices that are there; and `--simulate`, where the caller
-    can simulate one that isn't.
+    Raises UsageProblem, which lists the available devices; and suggests `--simulate`, if the caller can
+    simulate an unavailable one.
     """
     import torch
 
-    there = available_devices()
+    available = available_devices()
     if text == "auto":
-        return torch.device(there[0])
+        return torch.device(available[0])
     kind, _, index = text.partition(":")
-    if text == "cpu" or f"{kind}:{index or 0}" in there:
+    if text == "cpu" or f"{kind}:{index or 0}" in available:
         return torch.device(text)
-    known = kind in ("cpu", *ACCELERATORS) and (not index or index.isdecimal())
-    problem = (
-        "is not on this machine" if known else "is no device; one is cpu, cuda, cuda:1, mps, xpu or auto"
-    )
-    near = "" if known else did_you_mean(text, ("auto", "cpu", *ACCELERATORS, *there))
-    way = f"; or try the placement alone: --simulate {kind}"
-    offered = way if can_simulate and known and kind in ACCELERATORS else ""
-    hint = f"this machine has: {', '.join(there)}{offered}"
-    raise UsageProblem(f"device {text!r} {problem}", f"{near} {hint}".lstrip())
+    hint = f"this machine has: {', '.join(available)}"
+    if kind not in ("cpu", *ACCELERATORS) or (index and not index.isdecimal()):
+        near = did_you_mean(text, ("auto", "cpu", *ACCELERATORS, *available))
+        raise UsageProblem(
+            f"{text!r} is not a device: use cpu, cuda, cuda:1, mps, xpu or auto", f"{near} {hint}".lstrip()
+        )
+    if can_simulate and kind in ACCELERATORS:
+        hint += f"; to check only the placement: --simulate {kind}"
+    raise UsageProblem(f"device {text!r} is not available on this machine", hint)

@@ -1,8 +1,8 @@
-"""Values of an ONNX model that lie in other files: whether those are the files that it was written with.
+"""Values of an ONNX model in other files: check that these are the files it was written with.
 
-A graph and its values are two files, so a copy that forgets one, or a crash between the two, leaves an old
-graph beside new values, which loads and computes wrong numbers. nnkit writes into the graph what begins
-and ends each of its tensors in the other file. That is checked without reading the values.
+A graph and its values are two files. If a copy misses one, or a crash comes between the two, an old graph is
+next to new values, which loads and computes wrong numbers. So nnkit writes into the graph how each of its
+tensors begins and ends in the other file, which can be checked without reading all values.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ EDGE = 64  # bytes at each end of a tensor
 
 
 class Part(NamedTuple):
-    """Where the values of a tensor lie. length: in bytes, None for all that follow."""
+    """Where the values of a tensor are. length: in bytes, None for everything that follows."""
 
     file: str
     offset: int
@@ -31,12 +31,12 @@ class Part(NamedTuple):
 
 
 def files_of(path: Path, model: "ModelProto") -> dict[str, int]:
-    """Return the files that hold values of the model at `path`, with their bytes.
+    """Return the files that hold values of the model at `path`, with their sizes in bytes.
 
     Raises NnkitError where one is missing, in another folder or too short.
     """
-    parts = [_part(path, tensor) for tensor in _external(model)]
-    sizes = {name: _size(path, name) for name in dict.fromkeys(part.file for part in parts)}
+    parts = [_parse_part(path, tensor) for tensor in _external_tensors(model)]
+    sizes = {name: _check_size(path, name) for name in dict.fromkeys(part.file for part in parts)}
     for part in parts:
         if part.offset < 0 or (part.length or 0) < 0 or part.offset + (part.length or 0) > sizes[part.file]:
             raise metadata.damaged(path, f"{part.file} is shorter than its tensors")
@@ -44,34 +44,34 @@ def files_of(path: Path, model: "ModelProto") -> dict[str, int]:
 
 
 def mismatch(path: Path, model: "ModelProto") -> str:
-    """Return in words that the model and its values were not written together; nothing where they were."""
-    wanted = _recorded(model)
+    """Return a sentence if the model and its values were not written together, otherwise an empty string."""
+    wanted = _read_fingerprint(model)
     if wanted is None or wanted == fingerprint(path, model):
         return ""
-    files = dict.fromkeys(_part(path, tensor).file for tensor in _external(model))
-    return f"{path.name} and {', '.join(files)} don't belong together: one is newer than the other"
+    files = dict.fromkeys(_parse_part(path, tensor).file for tensor in _external_tensors(model))
+    return f"{path.name} and {', '.join(files)} were not written together: one is newer than the other"
 
 
 def fingerprint(path: Path, model: "ModelProto") -> str | None:
-    """Return a digest of where each tensor lies in the other files and how it begins and ends there.
+    """Return a digest of where each tensor is in the other files and how it begins and ends there.
 
     None for a model that keeps its values in its own file.
     """
-    parts = sorted((tensor.name, _part(path, tensor)) for tensor in _external(model))
+    parts = sorted((tensor.name, _parse_part(path, tensor)) for tensor in _external_tensors(model))
     if not parts:
         return None
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, part in parts:
         with (path.parent / part.file).open("rb") as file:
             file.seek(part.offset)
             begin = file.read(EDGE if part.length is None else min(EDGE, part.length))
             file.seek(max(part.offset, part.offset + (part.length or 0) - EDGE))
             end = file.read(min(EDGE, part.length or 0))
-        found.update(f"{name} {part.offset} {part.length}\n".encode() + begin + end)
-    return found.hexdigest()
+        digest.update(f"{name} {part.offset} {part.length}\n".encode() + begin + end)
+    return digest.hexdigest()
 
 
-def _recorded(model: "ModelProto") -> str | None:
+def _read_fingerprint(model: "ModelProto") -> str | None:
     text = next((entry.value for entry in model.metadata_props if entry.key == metadata.KEY), None)
     try:
         content = json.loads(text) if text else {}
@@ -80,7 +80,7 @@ def _recorded(model: "ModelProto") -> str | None:
     return content.get(KEY) if isinstance(content, dict) else None
 
 
-def _external(model: "ModelProto") -> "Iterator[TensorProto]":
+def _external_tensors(model: "ModelProto") -> "Iterator[TensorProto]":
     from onnx.external_data_helper import uses_external_data
 
     for graph in graphs_in(model.graph):
@@ -88,17 +88,17 @@ def _external(model: "ModelProto") -> "Iterator[TensorProto]":
 
 
 def graphs_in(graph: "GraphProto") -> "Iterator[GraphProto]":
-    """Yield a graph and those in its nodes, bodies of loops and branches."""
+    """Yield a graph and the graphs in its nodes: bodies of loops and branches."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from graphs_in(attribute.g)
-            for inner in attribute.graphs:
-                yield from graphs_in(inner)
+            for subgraph in attribute.graphs:
+                yield from graphs_in(subgraph)
 
 
-def _part(path: Path, tensor: "TensorProto") -> Part:
+def _parse_part(path: Path, tensor: "TensorProto") -> Part:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     try:
         length = entries.get("length")
@@ -106,15 +106,17 @@ def _part(path: Path, tensor: "TensorProto") -> Part:
             entries["location"], int(entries.get("offset", 0)), None if length is None else int(length)
         )
     except (KeyError, ValueError) as error:
-        raise metadata.damaged(path, f"it doesn't say where the values of {tensor.name!r} lie") from error
+        raise metadata.damaged(path, f"it doesn't say where the values of {tensor.name!r} are") from error
 
 
-def _size(path: Path, name: str) -> int:
+def _check_size(path: Path, name: str) -> int:
     if not name or "\0" in name:
-        raise metadata.damaged(path, f"it keeps values in {name!r}, which is no file")
+        raise metadata.damaged(path, f"it keeps values in {name!r}, which can't be a file")
     file = (path.parent / name).resolve()
     if path.parent.resolve() not in file.parents:
         raise metadata.damaged(path, f"it names {name!r}, which is in another folder")
     if not file.is_file():
-        raise NnkitError(f"{path} keeps values in {name}, which isn't there", "fetch it too, beside it")
+        raise NnkitError(
+            f"{path} keeps values in {name}, which does not exist", "download it to the same folder"
+        )
     return file.stat().st_size

@@ -1,4 +1,4 @@
-"""What the source of a forward shows of its parameters, where they are no tensors. Torch-free."""
+"""Find out from the source of forward which of its parameters are dicts. Torch-free."""
 
 import ast
 import inspect
@@ -8,25 +8,25 @@ from typing import Any
 
 
 def keys_taken(forward: Callable[..., Any]) -> dict[str, list[str]]:
-    """Return, for each parameter that forward takes for a dict, the keys that it looks up in it.
+    """Return, for each parameter that forward uses as a dict, the keys that it looks up.
 
-    A dict is what is subscripted by text (`batch["x"]`) or asked for by it (`batch.get("x")`). A forward
-    whose source isn't at hand takes none.
+    A parameter counts as a dict if forward has `batch["x"]` or `batch.get("x")`. The result is empty if the
+    source of forward is not available.
     """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(forward)))
         names = set(inspect.signature(forward).parameters)
     except (OSError, TypeError, ValueError, SyntaxError, RecursionError):
         return {}
-    found: dict[str, list[str]] = {}
+    keys: dict[str, list[str]] = {}
     for name, key in _look_ups(tree):
-        if name in names and key not in found.setdefault(name, []):
-            found[name].append(key)
-    return found
+        if name in names and key not in keys.setdefault(name, []):
+            keys[name].append(key)
+    return keys
 
 
 def _look_ups(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield (variable, key) for each look-up of a key that is text."""
+    """Yield (variable, key) for each look-up of a string key."""
     for node in ast.walk(tree):
         match node:
             case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))):
@@ -37,6 +37,6 @@ def _look_ups(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def wrapper_for(keys: list[str]) -> str:
-    """Return how a forward that takes a dict is called with tensors: a forward of a module around it."""
+    """Return the hint for a forward that takes a dict: a module around it that takes tensors."""
     pairs = ", ".join(f'"{key}": {key}' for key in keys)
     return f"wrap it: a module with forward(self, {', '.join(keys)}) that returns self.net({{{pairs}}})"

@@ -13,52 +13,51 @@ import msgspec
 from nnkit.contract.json_text import json_text
 from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, UsageProblem, damaged_file, first_line
-from nnkit.models.safetensors_header import read_header
 
 KEY = "nnkit"
 SUFFIXES = (".onnx", ".safetensors", ".pt2")
 INDEX = ".safetensors.index.json"
 WHOLE = "sha256_of_all"
-"""In a shard that nnkit wrote: the digest of the tensors of all shards, which is that of the index."""
+"""In a shard that nnkit wrote: the digest of the tensors of all shards, which the index has too."""
 LONGEST = 2**24  # bytes of what nnkit writes into a file
 
 damaged = damaged_file
 
 
 def encode(content: dict[str, Any]) -> str:
-    """Return the text that stands under the key; the same content always gives the same text."""
+    """Return the text that is stored under the key; the same content always gives the same text."""
     return json_text(content, ascii_only=True)
 
 
 def read(path: Path) -> dict[str, Any]:
     """Return what nnkit wrote into a file that it exported.
 
-    Raises NnkitError for a damaged file, UsageProblem for one that isn't nnkit's.
+    Raises NnkitError for a damaged file, UsageProblem for one that nnkit did not write.
     """
-    text = _text(path)
+    text = _read_text(path)
     if text is None:
         raise UsageProblem(
-            f"{path} was not written by nnkit: it holds no ModelSpec",
-            "name the architecture: nnkit list; to prove the file: nnkit verify FILE --against ARCH",
+            f"{path} was not written by nnkit: it has no ModelSpec",
+            "name the architecture (see nnkit list); to prove the file: nnkit verify FILE --against ARCH",
         )
     return decode(text, path)
 
 
 def decode(text: str, path: Path) -> dict[str, Any]:
-    """Return what the text under the key holds; raises NnkitError where it is not what nnkit writes."""
+    """Return the content of the text under the key; raises NnkitError if nnkit would not write it."""
     try:
         content: dict[str, Any] = json.loads(text)
         msgspec.convert(content, Stamp)
     except RecursionError as error:
         raise damaged(path, "its ModelSpec is nested too deeply") from error
-    except ValueError as error:  # no JSON, or other than a Stamp
+    except ValueError as error:  # not JSON, or not a Stamp
         raise damaged(path, f"its ModelSpec can't be read: {first_line(error)}") from error
     return content
 
 
 @dataclass(frozen=True)
 class StampedOutput:
-    """How far an output lay from the module's."""
+    """How far an output was from the module's."""
 
     max_abs_diff: float | None
     scale: float | None
@@ -66,14 +65,14 @@ class StampedOutput:
 
 @dataclass(frozen=True)
 class StampedCoverage:
-    """Which share of the parameters the proof covers."""
+    """The share of the parameters that the proof covers."""
 
     share: float | None = None
 
 
 @dataclass(frozen=True)
 class StampedProof:
-    """What proved a file: the outputs that were compared, or how many tensors are equal."""
+    """The proof of a file: the outputs that were compared, or how many tensors are equal."""
 
     runner: str
     sizes: list[dict[str, int]]
@@ -99,7 +98,7 @@ class StampedSpec:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What nnkit writes into a file, as far as it is shown; there may be more."""
+    """The part of what nnkit writes into a file that is shown; there may be more."""
 
     nnkit: str
     spec: StampedSpec
@@ -110,63 +109,66 @@ class Stamp:
 
 def is_ours(path: Path) -> bool:
     """Whether nnkit wrote a file. Raises NnkitError for a damaged one."""
-    return _text(path) is not None
+    return _read_text(path) is not None
 
 
 def is_model_file(text: str) -> bool:
-    """Whether a name ends as those of files that can hold a ModelSpec do."""
+    """Whether a name ends like that of a file that can hold a ModelSpec."""
     return text.endswith((*SUFFIXES, INDEX))
 
 
-def _text(path: Path) -> str | None:
+def _read_text(path: Path) -> str | None:
     if path.name.endswith(INDEX):
-        found = read_index(path)[1].get(KEY)
-        return None if found is None else str(found)
+        _, index_metadata = read_index(path)
+        text = index_metadata.get(KEY)
+        return None if text is None else str(text)
     readers = {".onnx": _read_onnx, ".safetensors": _read_safetensors, ".pt2": _read_archive}
     return readers[path.suffix](path)
 
 
 def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Return, of the index of a model in several files, tensor -> shard, and what it tells beside that.
+    """Return, for the index of a model in several files, tensor -> shard, and its metadata.
 
-    Raises NnkitError when it is damaged, or a shard isn't beside it.
+    Raises NnkitError when it is damaged, or a shard is not in the same folder.
     """
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-        where, told = dict(index["weight_map"]), dict(index.get("metadata") or {})
+        shard_of, index_metadata = dict(index["weight_map"]), dict(index.get("metadata") or {})
     except RecursionError as error:
         raise damaged(path, "it is nested too deeply") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, "it is no index: it has no weight_map") from error
-    for name, shard in where.items():
+        raise damaged(path, "it is not an index: it has no weight_map") from error
+    for name, shard in shard_of.items():
         if not isinstance(shard, str) or "\0" in shard:
             raise damaged(path, f"its weight_map names {brief(shard)} as the file of {brief(name)}")
-    for shard in dict.fromkeys(where.values()):
+    for shard in dict.fromkeys(shard_of.values()):
         if Path(shard).name != shard:
             raise damaged(path, f"it names {shard!r}, which is in another folder")
         if not (path.parent / shard).is_file():
-            raise NnkitError(f"{path} names {shard}, which isn't there", "fetch it too, beside the index")
-    return where, told
+            raise NnkitError(
+                f"{path} names {shard}, which does not exist", "download it to the folder of the index"
+            )
+    return shard_of, index_metadata
 
 
-def check_found(path: Path, where: Mapping[str, str], found: Collection[str]) -> None:
-    """Raise NnkitError when a tensor that an index names isn't in the shards."""
-    if lacking := [name for name in where if name not in found]:
-        raise damaged(path, f"{', '.join(lacking[:3])} should be in {where[lacking[0]]} and isn't")
+def check_found(path: Path, shard_of: Mapping[str, str], found: Collection[str]) -> None:
+    """Raise NnkitError when a tensor that an index names is not in the shards."""
+    if lacking := [name for name in shard_of if name not in found]:
+        raise damaged(path, f"{', '.join(lacking[:3])} should be in {shard_of[lacking[0]]}, but isn't")
 
 
 def check_shards(path: Path, shards: Collection[str]) -> None:
-    """Raise NnkitError where the shards of an index that nnkit wrote are those of another export."""
+    """Raise NnkitError where the shards of an index that nnkit wrote come from a different export."""
     if not is_ours(path):
         return
-    wanted = read(path).get("sha256")
+    expected = read(path).get("sha256")
     for shard in shards:
-        place = path.parent / shard
-        found = read(place).get(WHOLE, wanted) if is_ours(place) else None
-        if found != wanted:
+        file = path.parent / shard
+        digest = read(file).get(WHOLE, expected) if is_ours(file) else None
+        if digest != expected:
             raise NnkitError(
-                f"{path.name} and {shard} don't belong together: one is newer than the other",
-                "export it again, or fetch all of its files again",
+                f"{path.name} and {shard} were not written together: one is newer than the other",
+                "export it again, or download all of its files again",
             )
 
 
@@ -204,4 +206,6 @@ def _read_onnx(path: Path) -> str | None:
 
 
 def _read_safetensors(path: Path) -> str | None:
+    from nnkit.models.safetensors_header import read_header
+
     return read_header(path).metadata.get(KEY)

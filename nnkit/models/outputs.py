@@ -1,4 +1,4 @@
-"""The tensors that forward returned, by name, beside their declarations."""
+"""The tensors that forward returned, with their names and declarations."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -10,28 +10,27 @@ from nnkit.models.tensors import named_tensors_in, output_names
 def declarations_of(
     value: Any, declared: Sequence[TensorSpec], taken: Collection[str] = ()
 ) -> list[TensorSpec | str]:
-    """Return, for each tensor of what forward returned, its declaration, or a name where it has none.
+    """Return the declaration of each tensor that forward returned, or a name for one that has none.
 
-    A declaration belongs to the tensor under the key of its name: in a mapping, a dataclass or a named tuple
-    that has all the declared names. Elsewhere the declared tensors come first, in order.
-    taken: names of inputs, which an output can't have.
+    If forward returned a mapping, a dataclass or a named tuple with all declared names, each declaration
+    belongs to the tensor of its name. Otherwise the declared tensors come first, in order.
+    taken: the names of the inputs, which an output can't have.
     """
     keys = [key for key, _ in named_tensors_in(value)]
     by_name = {tensor.name: tensor for tensor in declared}
+    declarations: list[TensorSpec | None] = [*declared, *[None] * (len(keys) - len(declared))]
     if by_name.keys() <= set(keys):
-        places: list[TensorSpec | None] = [by_name.get(key) for key in keys]
-    else:
-        places = [*declared, *[None] * (len(keys) - len(declared))]
+        declarations = [by_name.get(key) for key in keys]
     names = _unique(output_names(value), taken)
-    return [place or name for place, name in zip(places, names, strict=False)]
+    return [declaration or name for declaration, name in zip(declarations, names, strict=False)]
 
 
 def _unique(names: Sequence[str], taken: Collection[str]) -> list[str]:
     """Return names that differ from each other and from those taken."""
-    found: list[str] = []
+    unique: list[str] = []
     for name in names:
-        unique = name
-        while unique in taken or unique in found:
-            unique += "_output"
-        found.append(unique)
-    return found
+        candidate = name
+        while candidate in taken or candidate in unique:
+            candidate += "_output"
+        unique.append(candidate)
+    return unique

@@ -1,4 +1,4 @@
-"""The dtypes that a module's weights have, and how they are converted when the user asks for another."""
+"""The dtypes of a module's weights, and their conversion to the one that the user asks for."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -20,23 +20,23 @@ COMPLEX = {
 def convert(module: nn.Module, dtype: str | torch.dtype) -> nn.Module:
     """Convert the weights of `module` itself to `dtype`; "as built" leaves them as they are.
 
-    Complex weights become complex numbers of that precision; there are none of bfloat16, so beside it they
-    stay. Integers stay as well.
+    Complex weights become complex numbers of that precision, except for bfloat16, which has none. Integers
+    are not converted.
     """
     if dtype == AS_BUILT:
         return module
-    wanted: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    target: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
 
-    def converted(tensor: Tensor) -> Tensor:
+    def convert_tensor(tensor: Tensor) -> Tensor:
         if tensor.is_complex():
-            return tensor.to(COMPLEX.get(wanted, tensor.dtype))
-        return tensor.to(wanted) if tensor.is_floating_point() else tensor
+            return tensor.to(COMPLEX.get(target, tensor.dtype))
+        return tensor.to(target) if tensor.is_floating_point() else tensor
 
-    return convert_tensors(module, converted)
+    return convert_tensors(module, convert_tensor)
 
 
 def count_dtypes(tensors: Iterable[Tensor]) -> dict[str, int]:
-    """Return how many elements there are of each dtype, the most first."""
+    """Return the number of elements of each dtype, the most common first."""
     elements: Counter[str] = Counter()
     for tensor in tensors:
         if not nn.parameter.is_lazy(tensor):
@@ -45,9 +45,10 @@ def count_dtypes(tensors: Iterable[Tensor]) -> dict[str, int]:
 
 
 def main_dtype(module: nn.Module) -> str:
-    """Return the floating-point dtype that most of the parameters have, float32 where none has one."""
-    found = count_dtypes(each for each in named_parameters(module).values() if each.is_floating_point())
-    return next(iter(found), "float32")
+    """Return the most common floating-point dtype of the parameters, float32 where none has one."""
+    parameters = named_parameters(module).values()
+    counts = count_dtypes(parameter for parameter in parameters if parameter.is_floating_point())
+    return next(iter(counts), "float32")
 
 
 def name_of(dtype: torch.dtype) -> str:

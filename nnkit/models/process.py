@@ -1,7 +1,7 @@
 """What a verb shares with the rest of the process: its threads, and the context that torch is in.
 
-A verb patches parts of torch while it watches a model, so one thread runs a verb at a time; another waits.
-And a verb gives the same result whatever context its caller has torch in.
+A verb patches parts of torch while it observes a model, so only one thread at a time runs a verb, and others
+wait. A verb gives the same result whatever context its caller has set in torch.
 """
 
 import functools
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_VERB = threading.RLock()  # a verb may use another one
+_VERB = threading.RLock()  # reentrant: a verb may call a verb
 
 
 def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
-    """Have a function wait until no other thread runs one of those that are decorated so."""
+    """Let only one thread at a time run any of the functions decorated with this."""
 
     @functools.wraps(verb)
     def wait_and_run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -37,11 +37,12 @@ def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
 
 @contextmanager
 def neutral_torch(spec: "ModelSpec", module: "nn.Module | None" = None) -> Iterator[None]:
-    """Run in the context that torch starts with, whatever one the caller is in; then go back to that.
+    """Run in the context that torch starts with; afterwards restore the caller's.
 
-    Left behind are inference_mode and no_grad, autocast, modes such as FakeTensorMode, a default device and a
-    default dtype. Code of the user's own may have set the dtype itself when it was imported, and a `module`
-    that is built already may be on the default device: for them these two stay. Random states are put back.
+    This turns off inference_mode, no_grad, autocast, modes such as FakeTensorMode, a default device and a
+    default dtype. Two of them stay where the user's own code needs them: it may have set the default dtype
+    when it was imported, and a `module` that is already built may be on the default device. Random states
+    are restored.
     """
     import torch
 
@@ -71,20 +72,20 @@ def _accelerators_in_use() -> "list[torch.device]":
 
 @contextmanager
 def random_states_kept(devices: "Iterable[torch.device]" = ()) -> Iterator[None]:
-    """Put the random states of torch, on the CPU and on `devices`, of Python and of NumPy back at the end."""
+    """Restore the random states of torch (CPU and `devices`), Python and NumPy at the end."""
     import torch
 
     accelerators = [device for device in devices if device.type not in ("cpu", "meta")]
-    kinds = {device.type for device in accelerators} or {"cuda"}
+    device_types = {device.type for device in accelerators} or {"cuda"}
     numpy = sys.modules.get("numpy")
-    of_python, of_numpy = random.getstate(), numpy and numpy.random.get_state()
+    python_state, numpy_state = random.getstate(), numpy and numpy.random.get_state()
     try:
-        with torch.random.fork_rng(devices=accelerators, device_type=kinds.pop()):
+        with torch.random.fork_rng(devices=accelerators, device_type=device_types.pop()):
             yield
     finally:
-        random.setstate(of_python)
+        random.setstate(python_state)
         if numpy:
-            numpy.random.set_state(of_numpy)
+            numpy.random.set_state(numpy_state)
 
 
 def _is_on_default_device(module: "nn.Module") -> bool:
@@ -100,7 +101,7 @@ def _is_on_default_device(module: "nn.Module") -> bool:
 
 @contextmanager
 def _without_function_modes() -> Iterator[None]:
-    """Take the modes that see calls of torch's functions off their stack, a default device among them."""
+    """Remove all torch function modes from their stack; a default device is one of them."""
     import torch
     from torch import overrides
 

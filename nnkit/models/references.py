@@ -1,7 +1,7 @@
 """What the user typed -> ModelSpec. Torch-free until a reference names code or an exported file.
 
 A reference is the name of an architecture (`resnet18`, `vision/resnet18`), a ModelSpec file
-(`net.yaml`), a file that nnkit exported (`gcn.onnx`, `gcn.safetensors`, `gcn.pt2`), or code of the user's own
+(`net.yaml`), a file that nnkit exported (`gcn.onnx`, `gcn.safetensors`, `gcn.pt2`), or the user's own code
 (`file.py:Class`, `package.module:Class`).
 """
 
@@ -21,29 +21,29 @@ SPEC_SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Reference:
-    """The architecture that a reference names, with the choices that its file has made already."""
+    """The architecture that a reference names. data: the choices that its file makes."""
 
     architecture: Architecture
     plugin: str
     data: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self, preset: str | None = None, options: Mapping[str, Any] | None = None) -> ModelSpec:
-        """Return the spec, with the user's options on top of the file's choices."""
+        """Return the spec; the user's options override the choices of the file."""
         return make_spec(self.architecture, self.plugin, base=self.data, preset=preset, options=options)
 
 
 def look_up(text: str, manager: PluginManager, inputs: Sequence[str] = ()) -> Reference:
-    """Return what `text` refers to. `inputs` declare the inputs of code of the user's own.
+    """Return what `text` refers to. inputs: the declared inputs of the user's own code.
 
-    Raises UsageProblem when there is no such thing.
+    Raises UsageProblem when it refers to nothing.
     """
     path = Path(text)
     if names_a_file(text):
         if not path.is_file():
-            raise UsageProblem(f"there is no file {text}", "check the path, or see the names: nnkit list")
-        return _from_file(path, manager)
+            raise UsageProblem(f"file {text} does not exist", "check the path, or list the names: nnkit list")
+        return _read_file(path, manager)
     if ":" in text:
-        return Reference(_of_code(text, inputs), "")
+        return Reference(_read_code(text, inputs), "")
     plugin, architecture = manager.find(text)
     return Reference(architecture, plugin)
 
@@ -53,13 +53,13 @@ def names_a_file(text: str) -> bool:
     return text.endswith(SPEC_SUFFIXES) or metadata.is_model_file(text)
 
 
-def _of_code(text: str, inputs: Sequence[str]) -> Architecture:
+def _read_code(text: str, inputs: Sequence[str]) -> Architecture:
     from nnkit.models.user_modules import architecture_of_code
 
     return architecture_of_code(text, inputs)
 
 
-def _from_file(path: Path, manager: PluginManager) -> Reference:
+def _read_file(path: Path, manager: PluginManager) -> Reference:
     if path.suffix in SPEC_SUFFIXES:
         data = read_spec_file(path)
     else:
@@ -70,7 +70,7 @@ def _from_file(path: Path, manager: PluginManager) -> Reference:
         if path.suffix in SPEC_SUFFIXES:
             raise
         raise UsageProblem(
-            f"{path} is a {data['architecture']}, which no plugin here declares",
+            f"{path} is a {data['architecture']}, which no installed plugin declares",
             "install its plugin; for a module of your own: nnkit verify FILE --against file.py:Class",
         ) from error
     if path.name.endswith((".safetensors", metadata.INDEX)):

@@ -1,7 +1,7 @@
-"""A forward of somebody's module on declared inputs: bound to its parameters by name, and run.
+"""Run forward on declared inputs, bound to its parameters by name.
 
-No module is run under inference mode: tensors that are made in it can't be differentiated, so a model that
-differentiates in its own forward (forces from an energy) would fail.
+No module is run under inference mode: tensors created in it can't be differentiated, so a model that
+differentiates in its own forward (forces as the gradient of an energy) would fail.
 """
 
 import inspect
@@ -24,13 +24,14 @@ BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ON
 def bind(module: nn.Module, names: Sequence[str], values: Sequence[T]) -> tuple[tuple[T, ...], dict[str, T]]:
     """Return the values that forward takes by position, and those that it takes by name.
 
-    Where every name is a parameter of forward, each value goes to the parameter of its name: those that
-    begin forward's signature, in its order, by position, the others by name. Else all go by position.
+    If every name is a parameter of forward, each value goes to the parameter of its name. Names that begin
+    forward's signature, in its order, are passed by position, the others by name. Otherwise all values are
+    passed by position.
 
         forward(self, ids, mask=None, types=None)   names ids, types   ->   (ids,), {"types": types}
     """
     signature = signature_of(module)
-    if signature is None or any(each.kind is each.VAR_POSITIONAL for each in signature.parameters.values()):
+    if signature is None or _takes_any_number(signature):
         return tuple(values), {}
     leading = [name for name, parameter in signature.parameters.items() if parameter.kind in BY_POSITION]
     count = 0
@@ -44,8 +45,12 @@ def bind(module: nn.Module, names: Sequence[str], values: Sequence[T]) -> tuple[
     return args, keywords
 
 
+def _takes_any_number(signature: inspect.Signature) -> bool:
+    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature.parameters.values())
+
+
 def signature_of(module: nn.Module) -> inspect.Signature | None:
-    """Return the signature of forward, None where it has none (TorchScript)."""
+    """Return the signature of forward, or None if it has none (TorchScript)."""
     try:
         return inspect.signature(module.forward)
     except (ValueError, TypeError):
@@ -53,30 +58,31 @@ def signature_of(module: nn.Module) -> inspect.Signature | None:
 
 
 def check_names(module: nn.Module, names: Sequence[str], typed: str) -> None:
-    """Raise UsageProblem where the user declares an input that forward doesn't take, or leaves one out.
+    """Raise UsageProblem where the user declares an input that forward doesn't take, or omits one.
 
-    typed: the reference, as the user typed it.
+    typed: the reference as the user typed it.
     """
     signature = signature_of(module)
     if signature is None or _is_of_torch(module):
         return
     parameters = signature.parameters
-    kinds = {parameter.kind for parameter in parameters.values()}
-    own = [name for name, each in parameters.items() if each.kind in (*BY_POSITION, *BY_NAME)]
+    own = [name for name, parameter in parameters.items() if parameter.kind in (*BY_POSITION, *BY_NAME)]
+    required = [name for name in own if parameters[name].default is inspect.Parameter.empty]
     takes = f"forward of {typed} takes {', '.join(own) or 'no inputs'}"
     for name, keys in keys_taken(module.forward).items():
         if name in names or parameters[name].default is inspect.Parameter.empty:
-            wanted = ", ".join(map(repr, keys))
-            problem = f"forward of {typed} takes {name!r} as a dict (of {wanted}), and an input is a tensor"
+            problem = (
+                f"forward of {typed} takes {name!r} as a dict (of {', '.join(map(repr, keys))}), "
+                "but an input is a tensor"
+            )
             raise UsageProblem(problem, wrapper_for(keys))
-    open_ended = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
+    kinds = {parameter.kind for parameter in parameters.values()}
+    is_open_ended = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
     unknown = [name for name in names if name not in own]
-    if unknown and not open_ended:
+    if unknown and not is_open_ended:
         near = did_you_mean(unknown[0], own)
         raise UsageProblem(f"{typed} has no input {unknown[0]!r}", "; ".join(filter(None, (near, takes))))
-    missing = [
-        name for name in own if parameters[name].default is inspect.Parameter.empty and name not in names
-    ]
+    missing = [name for name in required if name not in names]
     if missing and not unknown:
         raise UsageProblem(
             f"{typed} needs the input {missing[0]!r}, which is not declared",
@@ -85,14 +91,14 @@ def check_names(module: nn.Module, names: Sequence[str], typed: str) -> None:
 
 
 def _is_of_torch(module: nn.Module) -> bool:
-    """Whether forward is one of torch's own, of a Sequential, say: what it calls its input binds nobody."""
+    """Whether forward is torch's own, as in a Sequential, so that the name of its input means nothing."""
     forward = getattr(type(module), "forward", None)
     owner = getattr(forward, "__module__", None) or ""
     return owner.startswith("torch.") or isinstance(module, torch.jit.ScriptModule)
 
 
 def call(module: nn.Module, names: Sequence[str], inputs: Sequence[Tensor]) -> Any:
-    """Run forward on the inputs of these names, in whatever mode torch is in; return what it returns."""
+    """Run forward on inputs with these names, in torch's current mode, and return what it returns."""
     args, keywords = bind(module, names, inputs)
     return module(*args, **keywords)
 
@@ -103,16 +109,16 @@ def evaluate(module: nn.Module, names: Sequence[str], inputs: Sequence[Tensor]) 
     It runs on copies of the inputs, so it can't change them. A model that differentiates in its own
     forward is run with gradients.
     """
-    return without_gradients(lambda: call(module, names, [each.clone() for each in inputs]))
+    return without_gradients(lambda: call(module, names, [tensor.clone() for tensor in inputs]))
 
 
 def evaluate_tensors(module: nn.Module, names: Sequence[str], inputs: Sequence[Tensor]) -> list[Tensor]:
     """Return the tensors of what `evaluate` returns, detached."""
-    return [each.detach() for each in tensors_in(evaluate(module, names, inputs))]
+    return [tensor.detach() for tensor in tensors_in(evaluate(module, names, inputs))]
 
 
 def without_gradients(run: Callable[[], T]) -> T:
-    """Return what `run` returns under no_grad; with gradients where it fails for the lack of them."""
+    """Return what `run` returns under no_grad, or with gradients if it fails without them."""
     try:
         with torch.no_grad():
             return run()
@@ -124,7 +130,7 @@ def without_gradients(run: Callable[[], T]) -> T:
 
 
 def needs_gradients(run: Callable[[], object]) -> bool:
-    """Run once under no_grad, and return whether it fails because it differentiates itself."""
+    """Run once under no_grad, and return whether it fails because it computes gradients itself."""
     try:
         with torch.no_grad():
             run()
@@ -136,5 +142,5 @@ def needs_gradients(run: Callable[[], object]) -> bool:
 
 
 def lacks_gradients(error: RuntimeError) -> bool:
-    """Whether a model failed because it differentiates where gradients are off."""
+    """Whether a model failed because it computes gradients while they are turned off."""
     return "require grad" in str(error) or "grad_fn" in str(error)

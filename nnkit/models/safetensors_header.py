@@ -1,4 +1,4 @@
-"""The header of a safetensors file: names, dtypes, shapes, places, each checked against the file. Torch-free.
+"""The header of a safetensors file: names, dtypes, shapes and offsets, checked against the file. Torch-free.
 
 The format: 8 bytes with the length of a header, the header in JSON, then the values.
 https://huggingface.co/docs/safetensors
@@ -19,20 +19,35 @@ LARGEST_HEADER = 100_000_000  # bytes, the limit of the format
 MOST_AXES = 64
 METADATA = "__metadata__"
 DTYPES = {
-    "F64": ("float64", 64), "F32": ("float32", 32), "F16": ("float16", 16), "BF16": ("bfloat16", 16),
-    "I64": ("int64", 64), "I32": ("int32", 32), "I16": ("int16", 16), "I8": ("int8", 8),
-    "U64": ("uint64", 64), "U32": ("uint32", 32), "U16": ("uint16", 16), "U8": ("uint8", 8),
-    "BOOL": ("bool", 8), "C64": ("complex64", 64), "F8_E4M3": ("float8_e4m3fn", 8),
-    "F8_E5M2": ("float8_e5m2", 8), "F8_E8M0": ("float8_e8m0fnu", 8), "F8_E4M3FNUZ": ("float8_e4m3fnuz", 8),
-    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 8), "F6_E2M3": ("float6_e2m3fn", 6), "F6_E3M2": ("float6_e3m2fn", 6),
+    "F64": ("float64", 64),
+    "F32": ("float32", 32),
+    "F16": ("float16", 16),
+    "BF16": ("bfloat16", 16),
+    "I64": ("int64", 64),
+    "I32": ("int32", 32),
+    "I16": ("int16", 16),
+    "I8": ("int8", 8),
+    "U64": ("uint64", 64),
+    "U32": ("uint32", 32),
+    "U16": ("uint16", 16),
+    "U8": ("uint8", 8),
+    "BOOL": ("bool", 8),
+    "C64": ("complex64", 64),
+    "F8_E4M3": ("float8_e4m3fn", 8),
+    "F8_E5M2": ("float8_e5m2", 8),
+    "F8_E8M0": ("float8_e8m0fnu", 8),
+    "F8_E4M3FNUZ": ("float8_e4m3fnuz", 8),
+    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 8),
+    "F6_E2M3": ("float6_e2m3fn", 6),
+    "F6_E3M2": ("float6_e3m2fn", 6),
     "F4": ("float4_e2m1fn", 4),
-}  # fmt: skip
-"""torch's name and the bits of an element, by the format's name."""
+}
+"""For each dtype of the format, torch's name and the bits of an element."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor: its dtype by torch's name, its shape, and which bytes of the values are its own."""
+    """A tensor: its dtype by torch's name, its shape, and its range of bytes among the values."""
 
     name: str
     dtype: str
@@ -42,32 +57,32 @@ class Entry:
 
     @property
     def elements(self) -> int:
-        """How many elements the shape has."""
+        """The number of elements."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Header:
-    """The metadata of a file, and its tensors in the header's order."""
+    """The metadata of a file, and its tensors in the order of the header."""
 
     metadata: Mapping[str, str]
     entries: tuple[Entry, ...]
 
 
 def read_header(path: Path) -> Header:
-    """Return the header of a file. Raises NnkitError where any of it can't be true of the file."""
+    """Return the header of a file. Raises NnkitError where it contradicts the file or the format."""
     try:
         content, space = _read(path)
-        metadata = _metadata(content.pop(METADATA, {}))
-        entries = tuple(_entry(name, told) for name, told in content.items())
-        _check_places(entries, space)
-    except _Lie as lie:
-        raise damaged_file(path, str(lie)) from lie
+        metadata = _parse_metadata(content.pop(METADATA, {}))
+        entries = tuple(_parse_entry(name, fields) for name, fields in content.items())
+        _check_offsets(entries, space)
+    except _Invalid as error:
+        raise damaged_file(path, str(error)) from error
     return Header(metadata, entries)
 
 
-class _Lie(Exception):
-    """What a header claims and can't be."""
+class _Invalid(Exception):
+    """A claim in a header that can't be true."""
 
 
 def _read(path: Path) -> tuple[dict[str, Any], int]:
@@ -76,55 +91,57 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, LARGEST_HEADER):
-            raise _Lie(f"its header claims {length:,} bytes, the file has {size:,}")
+            raise _Invalid(f"its header claims {length:,} bytes, but the file has {size:,}")
         text = file.read(length)
     try:
-        content = json.loads(text.decode("utf-8"), object_pairs_hook=_without_twins, parse_constant=_refuse)
+        content = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
+        )
     except RecursionError as error:
-        raise _Lie("its header is nested too deeply") from error
+        raise _Invalid("its header is nested too deeply") from error
     except ValueError as error:
-        raise _Lie(f"its header is not JSON: {first_line(error)}") from error
+        raise _Invalid(f"its header is not JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
-        raise _Lie("its header is not a mapping")
+        raise _Invalid("its header is not a mapping")
     return content, size - 8 - length
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twin, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise _Lie(f"its header has {brief(twin)} twice")
-    return found
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        [(duplicate, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise _Invalid(f"its header has {brief(duplicate)} twice")
+    return content
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise _Lie(f"its header is not JSON: {constant}")
+def _refuse_constant(constant: str) -> NoReturn:
+    raise _Invalid(f"its header is not JSON: {constant}")
 
 
-def _metadata(told: Any) -> dict[str, str]:
-    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
-        raise _Lie(f"its {METADATA} is not a mapping of text to text")
-    for text in (*told, *told.values()):
+def _parse_metadata(content: Any) -> dict[str, str]:
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise _Invalid(f"its {METADATA} is not a mapping of text to text")
+    for text in (*content, *content.values()):
         _check_text(text)
-    return told
+    return content
 
 
-def _entry(name: str, told: Any) -> Entry:
+def _parse_entry(name: str, fields: Any) -> Entry:
     _check_text(name)
     try:
-        dtype, shape, (begin, end) = told["dtype"], told["shape"], told["data_offsets"]
+        dtype, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
         numbers = [*shape, begin, end]
     except (KeyError, TypeError, ValueError) as error:
-        raise _Lie(f"what its header says of {brief(name)} can't be read") from error
+        raise _Invalid(f"the entry of {brief(name)} in its header can't be read") from error
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise _Lie(f"{brief(name)} has the unknown dtype {brief(dtype)}")
+        raise _Invalid(f"{brief(name)} has the unknown dtype {brief(dtype)}")
     if not isinstance(shape, list) or len(shape) > MOST_AXES or not all(map(_is_size, numbers)):
-        raise _Lie(f"{brief(name)} has the shape {brief(shape)} at {brief([begin, end])}")
-    known, bits = DTYPES[dtype]
-    entry = Entry(name, known, tuple(shape), begin, end)
+        raise _Invalid(f"{brief(name)} has the shape {brief(shape)} at {brief([begin, end])}")
+    torch_dtype, bits = DTYPES[dtype]
+    entry = Entry(name, torch_dtype, tuple(shape), begin, end)
     if entry.elements * bits != (end - begin) * 8:
         needed = -(-entry.elements * bits // 8)
-        raise _Lie(f"{brief(name)} has {end - begin:,} bytes, and its dtype and shape need {needed:,}")
+        raise _Invalid(f"{brief(name)} has {end - begin:,} bytes, but its dtype and shape need {needed:,}")
     return entry
 
 
@@ -136,15 +153,15 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise _Lie(f"its header has the text {brief(text)}, which is not Unicode") from error
+        raise _Invalid(f"its header has the text {brief(text)}, which is not Unicode") from error
 
 
-def _check_places(entries: tuple[Entry, ...], space: int) -> None:
-    """Check that the tensors lie one after the other and fill the file."""
+def _check_offsets(entries: tuple[Entry, ...], space: int) -> None:
+    """Check that the tensors follow each other without gaps and fill the file."""
     reached = 0
     for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
         if entry.begin != reached or entry.end < entry.begin:
-            raise _Lie(f"{brief(entry.name)} doesn't begin where the tensor before it ends")
+            raise _Invalid(f"{brief(entry.name)} doesn't begin where the tensor before it ends")
         reached = entry.end
     if reached != space:
-        raise _Lie(f"its tensors take {reached:,} bytes, and {space:,} follow the header")
+        raise _Invalid(f"its tensors take {reached:,} bytes, but {space:,} follow the header")

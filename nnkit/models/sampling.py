@@ -13,6 +13,7 @@ from nnkit.contract.spec import AS_BUILT, ModelSpec
 from nnkit.errors import UsageProblem, did_you_mean
 
 Inputs = tuple[Tensor, ...]
+SAMPLES = ("normal", "uniform", "zeros", "index", "mask", "keep", "lengths", "adjacency")
 
 
 def sample_inputs(
@@ -25,30 +26,32 @@ def sample_inputs(
 ) -> Inputs:
     """Return random inputs for `spec`, in declared order.
 
-    sizes: other sizes for some dims. seed: another than the spec's. Values are drawn on the CPU, so
-    that a seed gives the same ones everywhere; on `meta` there are none. full: lengths are the longest
-    that they may be, so that a count of operations doesn't depend on chance.
+    sizes: other sizes for some dims. seed: used instead of the spec's. Values are drawn on the CPU, so that
+    a seed gives the same ones on every device; on `meta` there are none. full: draw the longest lengths
+    allowed, so that a count of operations doesn't depend on chance.
     """
     spec = spec.with_sizes(sizes or {})
     generator = torch.Generator().manual_seed(spec.seed if seed is None else seed)
-    inputs = (
-        replace(each, least=_limit(spec, each)) if full and each.sample == "lengths" else each
-        for each in spec.inputs
-    )
+    inputs = [_with_full_length(spec, tensor) if full else tensor for tensor in spec.inputs]
     return tuple(_sample(spec, tensor, generator, device) for tensor in inputs)
+
+
+def _with_full_length(spec: ModelSpec, tensor: TensorSpec) -> TensorSpec:
+    """Return the declaration of lengths so that only the longest one can be drawn; others unchanged."""
+    return replace(tensor, least=_limit_of(spec, tensor)) if tensor.sample == "lengths" else tensor
 
 
 def dtype_of(spec: ModelSpec, tensor: TensorSpec) -> torch.dtype:
     """Return the torch dtype of a declared tensor.
 
-    `float` is the dtype that was asked for of the model, float32 where it is as built.
+    `float` means the dtype requested for the model, or float32 where it is as built.
     """
     floating = "float32" if spec.dtype == AS_BUILT else spec.dtype
     name = floating if tensor.dtype == "float" else tensor.dtype
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
         raise UsageProblem(
-            f"input {tensor.name!r} has the unknown dtype {name!r}", "for example: float32, int64"
+            f"input {tensor.name!r} has the unknown dtype {name!r}", "examples: float32, int64"
         )
     return dtype
 
@@ -73,50 +76,50 @@ def _draw(
 ) -> Tensor:
     match tensor.sample:
         case "normal":
-            kind = torch.complex64 if dtype.is_complex else torch.float32
-            return torch.randn(shape, dtype=kind, generator=generator)
+            drawn_dtype = torch.complex64 if dtype.is_complex else torch.float32
+            return torch.randn(shape, dtype=drawn_dtype, generator=generator)
         case "uniform":
             return torch.rand(shape, generator=generator)
         case "zeros":
             return torch.zeros(shape)
         case "index":
-            return torch.randint(0, max(_limit(spec, tensor), 1), shape, generator=generator)
+            return torch.randint(0, max(_limit_of(spec, tensor), 1), shape, generator=generator)
         case "mask":
-            return _mask(shape, generator)
+            return _draw_mask(shape, generator)
         case "keep":
-            return ~_mask(shape, generator)
+            return ~_draw_mask(shape, generator)
         case "lengths":
-            return _lengths(tensor.least, _limit(spec, tensor), shape, generator)
+            return _draw_lengths(tensor.least, _limit_of(spec, tensor), shape, generator)
         case "adjacency":
             upper = torch.triu(torch.rand(shape, generator=generator) < 0.5, diagonal=1)
             return (upper | upper.transpose(-1, -2)).float()
-    kinds = ("normal", "uniform", "zeros", "index", "mask", "keep", "lengths", "adjacency")
     raise UsageProblem(
-        f"input {tensor.name!r} is to be sampled as {tensor.sample!r}, which is not known",
-        did_you_mean(tensor.sample, kinds) or f"one of {', '.join(kinds)}, or module:function",
+        f"input {tensor.name!r} has the unknown way of sampling {tensor.sample!r}",
+        did_you_mean(tensor.sample, SAMPLES) or f"use {', '.join(SAMPLES)}, or module:function",
     )
 
 
-def _mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Return a mask with both values in every row; a row of one element is False."""
+def _draw_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return a mask with both values in every row; a single element is False."""
     drawn = torch.rand(shape, generator=generator) < 0.5
     if not shape or shape[-1] < 2:
         return drawn & False
-    # One place of each row is True and its neighbour False, whatever was drawn there.
-    place = torch.randint(0, shape[-1], (*shape[:-1], 1), generator=generator)
-    return drawn.scatter(-1, place, True).scatter(-1, (place + 1) % shape[-1], False)
+    # One element of each row is True and the next one False, whatever was drawn there.
+    length = shape[-1]
+    index = torch.randint(0, length, (*shape[:-1], 1), generator=generator)
+    return drawn.scatter(-1, index, True).scatter(-1, (index + 1) % length, False)
 
 
-def _lengths(least: int, longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _draw_lengths(least: int, longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     if least > longest:
-        raise UsageProblem(f"integers from {least} to {longest} can't be drawn", "give other bounds or sizes")
+        raise UsageProblem(f"no integer is from {least} to {longest}", "give other bounds or sizes")
     lengths = torch.randint(least, longest + 1, shape, generator=generator)
     lengths[..., :1] = longest  # a padded batch is as long as its longest sequence
     return lengths
 
 
-def _limit(spec: ModelSpec, tensor: TensorSpec) -> int:
-    """Return the size of what the integers of `tensor` index or count."""
+def _limit_of(spec: ModelSpec, tensor: TensorSpec) -> int:
+    """Return the size of the dim that the integers of `tensor` index or count."""
     if tensor.index_of is None:
         raise UsageProblem(f"input {tensor.name!r} doesn't say what it indexes", "set index_of to a dim")
     return spec.shape(TensorSpec(tensor.name, (tensor.index_of,)))[0]

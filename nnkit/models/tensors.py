@@ -1,4 +1,4 @@
-"""The tensors that a module has, takes and gives, and how far their values lie apart."""
+"""The tensors that a module has, takes and returns, and the spread of their values."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-CORE = 10
+# Elements more than this many times as large as the quartile are left out of the core of a tensor.
+CORE_FACTOR = 10
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -29,9 +30,9 @@ def named_tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]
 
 
 def output_names(value: Any) -> list[str]:
-    """Return what the tensors that forward returned are called where nobody declares it.
+    """Return names for the tensors that forward returned, where none are declared.
 
-    Those of mappings, dataclasses and named tuples have names of their own; others are called by their place:
+    Tensors of mappings, dataclasses and named tuples have names of their own; others are numbered:
     `output`, or `output_0`, `output_1`.
     """
     names = [name for name, _ in named_tensors_in(value)]
@@ -42,7 +43,7 @@ def _parts_of(value: Any) -> Iterable[tuple[Any, Any]]:
     if isinstance(value, Mapping):
         return value.items()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
+        return ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return zip(value._fields, value, strict=True)
     return enumerate(value) if isinstance(value, (list, tuple)) else ()
@@ -51,35 +52,38 @@ def _parts_of(value: Any) -> Iterable[tuple[Any, Any]]:
 def registered(module: nn.Module) -> dict[str, Tensor]:
     """Return all parameters and buffers by name, a tied one under each of its names."""
     return {
-        **{name: each.detach() for name, each in module.named_parameters(remove_duplicate=False)},
-        **{name: each.detach() for name, each in module.named_buffers(remove_duplicate=False)},
+        **{name: tensor.detach() for name, tensor in module.named_parameters(remove_duplicate=False)},
+        **{name: tensor.detach() for name, tensor in module.named_buffers(remove_duplicate=False)},
     }
 
 
 def in_reals(tensor: Tensor) -> Tensor:
-    """Return a complex tensor as its real and imaginary parts, on a last axis of 2; others as they are."""
+    """Return a complex tensor as real and imaginary parts on a last axis of 2; others unchanged."""
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def spread_of(tensor: Tensor) -> float:
-    """Return the standard deviation of a tensor's values, or the largest of them where that is zero."""
+    """Return the standard deviation of a tensor's values, or the largest magnitude if that is zero."""
     values = tensor.detach().double()
     return float(values.std(correction=0)) or float(values.abs().max())
 
 
 def core_of(tensor: Tensor) -> Tensor:
-    """Return which elements of a floating-point tensor make up its body, as a mask.
+    """Return a mask of the elements that make up the body of a floating-point tensor.
 
-    Left out are those that are not finite, and those more than ten times as large as a quarter of the
-    others: scores that were masked with a large number say nothing of the scale of the rest.
+    Left out are elements that are not finite, and those more than ten times as large as the lower quartile
+    of the others that are not 0: scores that were masked with a large number say nothing about the scale
+    of the rest.
+
+        [0.0, 0.5, 1.0, 2.0, -1e9]  ->  lower quartile of the sizes 0.5  ->  all but -1e9
     """
-    sizes = tensor.detach().abs()
-    finite = sizes.isfinite()
-    told = sizes[finite & (sizes > 0)]
-    if told.numel() == 0:
+    magnitudes = tensor.detach().abs()
+    finite = magnitudes.isfinite()
+    nonzero = magnitudes[finite & (magnitudes > 0)]
+    if nonzero.numel() == 0:
         return finite
-    quarter = told.double().kthvalue((told.numel() + 3) // 4).values
-    return finite & (sizes <= CORE * quarter.to(sizes))
+    quartile = nonzero.double().kthvalue((nonzero.numel() + 3) // 4).values
+    return finite & (magnitudes <= CORE_FACTOR * quartile.to(magnitudes))
 
 
 def stored_parts(tensor: Tensor) -> Iterator[Tensor]:
@@ -92,7 +96,7 @@ def stored_parts(tensor: Tensor) -> Iterator[Tensor]:
         yield from (tensor.crow_indices(), tensor.col_indices(), tensor.values())
     elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         yield from (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
-    elif hasattr(tensor, "__tensor_flatten__"):  # a subclass made of other tensors
+    elif hasattr(tensor, "__tensor_flatten__"):  # a subclass that wraps other tensors
         names, _ = tensor.__tensor_flatten__()
         for name in names:
             yield from stored_parts(getattr(tensor, name))
@@ -101,12 +105,12 @@ def stored_parts(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def storages_of(tensor: Tensor) -> set[int]:
-    """Return what identifies the storages of a tensor."""
+    """Return ids of the storages of a tensor."""
     return {part.untyped_storage()._cdata for part in stored_parts(tensor) if part.layout == torch.strided}
 
 
 def elements_of(tensor: Tensor) -> int:
-    """Return how many elements a tensor has; of a sparse one those that are stored, of a lazy one none."""
+    """Return the number of elements of a tensor: those stored if it is sparse, 0 if it is lazy."""
     if is_lazy(tensor):
         return 0
     if tensor.layout in (torch.strided, torch.jagged):
@@ -116,5 +120,5 @@ def elements_of(tensor: Tensor) -> int:
 
 
 def bytes_of(tensor: Tensor) -> int:
-    """Return the bytes that a tensor takes, with the indices of a sparse one; a lazy one takes none."""
+    """Return the bytes that a tensor takes, including the indices if it is sparse; 0 if it is lazy."""
     return sum(part.nbytes for part in stored_parts(tensor))

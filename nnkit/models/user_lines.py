@@ -1,4 +1,4 @@
-"""Which line of the user's own code is running, or failed. Torch-free."""
+"""Find the line of the user's own code that is running or failed. Torch-free."""
 
 import linecache
 import sys
@@ -14,7 +14,7 @@ NNKIT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Line:
-    """A line of code and its function; as text `net.py:12 in forward: return self.two(y)`."""
+    """A line of code and its function, shown as `net.py:12 in forward: return self.two(y)`."""
 
     file: str
     number: int
@@ -52,7 +52,7 @@ def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Line | None:
 
 
 def _is_users(file: str) -> bool:
-    """Whether code is not Python's, torch's or nnkit's own, nor made up on the fly."""
+    """Whether a file is not part of Python, torch or nnkit, and its code was not generated."""
     path, torch = Path(file), sys.modules.get("torch")
     if file.startswith("<") or path.is_relative_to(NNKIT):
         return False
@@ -62,7 +62,7 @@ def _is_users(file: str) -> bool:
 
 
 def _short(file: str) -> str:
-    """Return the path of a file from the current folder, or as it would be imported."""
+    """Return a path relative to the current folder or to the import path."""
     for folder in (str(Path.cwd()), *sorted(sys.path, key=len, reverse=True)):
         if folder and Path(file).is_relative_to(folder):
             return str(Path(file).relative_to(folder))

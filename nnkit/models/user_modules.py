@@ -1,7 +1,7 @@
-"""Modules of the user's own, made into architectures, so that every verb works on them unchanged.
+"""Turn modules of the user's own into architectures, so that every verb works on them unchanged.
 
-`file.py:Class` and `package.module:Class` come from what the user typed; a module object comes from
-Python. Only the first kind runs code, and only because the user named it.
+`file.py:Class` and `package.module:Class` are typed by the user; a module object is passed in Python. Only
+the first kind runs code, and only because the user named it.
 """
 
 import copy
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoOptions:
-    """The config of a module that is already built."""
+    """The config of a module that is already built: it has no options."""
 
 
 def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
     """Return the architecture for `file.py:Class` or `package.module:Class`.
 
-    Its options are the parameters of the class that have a default and a type of a config field.
+    Its options are the parameters of the class that have a default and a type that an option can have.
     inputs: what `forward` takes, in order, each like `x: float32[batch, 3, 224, 224]`; see parse_inputs.
     """
     factory = load_code(reference)
     specs, dims = parse_inputs(inputs)
-    if not specs and (needed := _needed_by(factory)):
-        raise UsageProblem(f"{reference} needs its inputs declared: {', '.join(needed)}", HINT)
-    config = _config_from_signature(factory)
-    # An axis that bears the name of an option follows it, unless it is given a size of its own.
+    if not specs and (required := _required_inputs(factory)):
+        raise UsageProblem(f"{reference} needs its inputs declared: {', '.join(required)}", HINT)
+    config = _make_config(factory)
+    # An axis with the name of an option has the option's value, unless it is given a size of its own.
     options, sized = {option.name for option in options_of(config)}, sized_axes(inputs)
     name = re.sub(r"[^a-z0-9]+", "-", reference.rpartition(":")[2].lower()).strip("-")
     architecture = Architecture(
@@ -56,35 +56,38 @@ def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
         config=config,
         inputs=specs,
         outputs=(),
-        dims={dim: about for dim, about in dims.items() if dim not in options - sized},
+        dims={name: dim for name, dim in dims.items() if name not in options - sized},
         family="your own",
         typed=(reference, *(word for text in inputs for word in ("--input", text))),
     )
-    # A parameter of the class that is called like one of nnkit's own options keeps its default.
-    for dim in sorted(RESERVED & set(architecture.dims)):
-        raise UsageProblem(
-            f"the axis {dim!r} would hide nnkit's own --{dim.replace('_', '-')}", "call it otherwise"
-        )
+    # A parameter of the class with the name of one of nnkit's own options keeps its default.
+    if hiding := sorted(RESERVED & set(architecture.dims)):
+        option = hiding[0].replace("_", "-")
+        raise UsageProblem(f"the axis {hiding[0]!r} would hide nnkit's own --{option}", "rename the axis")
     if problem := shape_problem(architecture):
-        raise UsageProblem(f"{reference}: {problem}", "give it another name")
+        raise UsageProblem(f"{reference}: {problem}", "give it a different name")
     return architecture
 
 
-def _needed_by(factory: Callable[..., Any]) -> list[str]:
-    """Return the inputs that forward of a class can't do without; of a function nothing is known yet."""
+def _required_inputs(factory: Callable[..., Any]) -> list[str]:
+    """Return the required inputs of a class's forward; none for a function, whose module isn't known yet."""
     forward = getattr(factory, "forward", None) if isinstance(factory, type) else None
     try:
         parameters = list(inspect.signature(forward).parameters.values())[1:] if forward else []
     except ValueError:  # a forward in TorchScript has none
         return []
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [each.name for each in parameters if each.default is each.empty and each.kind not in optional]
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty and parameter.kind not in optional
+    ]
 
 
 def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Architecture:
     """Return the architecture for a module that is already built, with example inputs, all axes fixed.
 
-    Those of `inputs` that are no tensors are left out of what it declares.
+    Inputs that are not tensors are not declared.
     """
     names = parameter_names(module.forward, len(inputs))
     specs = tuple(
@@ -108,51 +111,53 @@ def load_code(reference: str) -> Callable[..., Any]:
 
     Raises UsageProblem where there is none, NnkitError where its file fails when imported.
     """
-    place, _, name = reference.rpartition(":")
+    location, _, name = reference.rpartition(":")
     try:
-        module = _import_file(Path(place)) if place.endswith(".py") else import_module(place)
+        module = _import_file(Path(location)) if location.endswith(".py") else import_module(location)
     except FileNotFoundError as error:
-        raise UsageProblem(f"there is no file {place}{at_line(error)}", "check the path") from error
+        raise UsageProblem(f"file {location} does not exist{at_line(error)}", "check the path") from error
     except ModuleNotFoundError as error:
-        hint = "check the name and PYTHONPATH, or install the package that has it"
-        raise UsageProblem(f"can't import {place}: {error}{at_line(error)}", hint) from error
+        hint = "check the name and PYTHONPATH, or install the package"
+        raise UsageProblem(f"can't import {location}: {error}{at_line(error)}", hint) from error
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # sys.exit, say
-        message = f"{place} fails when imported{at_line(error)}: {type(error).__name__}: {first_line(error)}"
-        raise NnkitError(message, "see where: repeat with -v") from error
-    found = getattr(module, name, None)
-    if not callable(found):
+    except BaseException as error:  # sys.exit, for example
+        problem = f"{type(error).__name__}: {first_line(error)}"
+        raise NnkitError(
+            f"{location} fails when imported{at_line(error)}: {problem}", "see the full error with -v"
+        ) from error
+    factory = getattr(module, name, None)
+    if not callable(factory):
         raise UsageProblem(
-            f"{place} has no class or function {name!r}",
+            f"{location} has no class or function {name!r}",
             did_you_mean(name, vars(module)) or "write file.py:Class",
         )
-    return found  # type: ignore[no-any-return]
+    return factory  # type: ignore[no-any-return]
 
 
-_brought: dict[str, set[str]] = {}
-"""The modules that files in a folder imported from beside themselves, by that folder."""
+_imported_from: dict[str, set[str]] = {}
+"""For each folder of an imported file, the modules that were imported from the same folder."""
 
 
 def _import_file(path: Path) -> Any:
-    """Import a file as `python FILE` runs it: what lies beside it can be imported, also later on."""
+    """Import a file as `python FILE` runs it: it can import its neighbors, also later on."""
     if not path.is_file():
         raise FileNotFoundError(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    with _beside(str(path.resolve().parent)):
+    with _importing_from(str(path.resolve().parent)):
         sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
         spec.loader.exec_module(module)
     return module
 
 
 @contextmanager
-def _beside(folder: str) -> Iterator[None]:
-    """Put a folder at the head of the path; neighbours of files elsewhere are set aside for its own."""
-    for other in _brought.keys() - {folder}:
-        for name in _brought.pop(other):
+def _importing_from(folder: str) -> Iterator[None]:
+    """Put a folder first on the import path; forget modules imported from the folders of other files."""
+    for other in _imported_from.keys() - {folder}:
+        for name in _imported_from.pop(other):
             sys.modules.pop(name, None)
     before = set(sys.modules)
     sys.path.insert(0, folder)
@@ -161,16 +166,16 @@ def _beside(folder: str) -> Iterator[None]:
     finally:
         sys.path.remove(folder)
         if folder not in sys.path:
-            sys.path.append(folder)  # behind all else, for what is imported in forward
-        new = {name for name in sys.modules.keys() - before if _lies_in(sys.modules[name], folder)}
-        _brought.setdefault(folder, set()).update(new)
+            sys.path.append(folder)  # last, for imports inside forward
+        new = {name for name in sys.modules.keys() - before if _is_in(sys.modules[name], folder)}
+        _imported_from.setdefault(folder, set()).update(new)
 
 
-def _lies_in(module: Any, folder: str) -> bool:
+def _is_in(module: Any, folder: str) -> bool:
     return str(getattr(module, "__file__", None) or "").startswith(folder + os.sep)
 
 
-def _config_from_signature(factory: Callable[..., Any]) -> type:
+def _make_config(factory: Callable[..., Any]) -> type:
     fields = []
     for parameter in _signature(factory).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -180,39 +185,38 @@ def _config_from_signature(factory: Callable[..., Any]) -> type:
                 f"parameter {parameter.name!r} of {factory.__qualname__} has no default",
                 "give it one, or name a function that calls it",
             )
-        kind = (
-            parameter.annotation if parameter.annotation is not parameter.empty else type(parameter.default)
-        )
-        if _is_option(kind, parameter.default):
-            fields.append((parameter.name, kind, dataclasses.field(default=parameter.default)))
+        annotation = parameter.annotation
+        option_type = type(parameter.default) if annotation is parameter.empty else annotation
+        if _is_option(option_type, parameter.default):
+            fields.append((parameter.name, option_type, dataclasses.field(default=parameter.default)))
     return dataclasses.make_dataclass(f"{factory.__name__}Options", fields, frozen=True, kw_only=True)
 
 
 def _signature(factory: Callable[..., Any]) -> inspect.Signature:
-    """Return the signature, with annotations that are text evaluated where they can be."""
+    """Return the signature, with string annotations evaluated where possible."""
     try:
         return inspect.signature(factory, eval_str=True)
-    except ValueError as error:  # of a builtin, say
+    except ValueError as error:  # a builtin, for example
         raise UsageProblem(
             f"{factory!r} can't be built: {error}", "write a function that builds it"
         ) from error
-    except Exception:  # an annotation names what is imported for type checkers alone
+    except Exception:  # an annotation names something that is imported only for type checkers
         return inspect.signature(factory)
 
 
-def _is_option(kind: Any, default: Any) -> bool:
+def _is_option(option_type: Any, default: Any) -> bool:
     """Whether a parameter can be typed as an option; others keep their default."""
-    if type(default).__hash__ is None:  # a list, say, which a dataclass takes for no default
+    if type(default).__hash__ is None:  # a list, for example, which a dataclass refuses as a default
         return False
     try:
-        msgspec.convert(msgspec.to_builtins(default), kind)
+        msgspec.convert(msgspec.to_builtins(default), option_type)
     except (msgspec.ValidationError, TypeError):
         return False
     return True
 
 
 def parameter_names(forward: Callable[..., Any], count: int) -> list[str]:
-    """Return what the first `count` positional parameters of `forward` are called."""
+    """Return the names of the first `count` positional parameters of `forward`."""
     try:
         parameters = inspect.signature(forward).parameters.values()
     except ValueError:  # a forward in TorchScript has none
@@ -222,4 +226,4 @@ def parameter_names(forward: Callable[..., Any], count: int) -> list[str]:
         for parameter in parameters
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
     ]
-    return [names[i] if i < len(names) else f"input_{i}" for i in range(count)]
+    return [*names[:count], *(f"input_{index}" for index in range(len(names), count))]

@@ -1,4 +1,4 @@
-"""Modules whose weights hold no values, built without writing one: their size costs no time and no memory."""
+"""Build modules whose weights have no values: however large, they cost no time and no memory."""
 
 import threading
 import weakref
@@ -17,42 +17,43 @@ from nnkit.models.tensors import bytes_of
 
 @contextmanager
 def parameters_on_meta(everything: bool = False) -> Iterator[None]:
-    """Move each parameter that is made to the meta device as it is registered, and initialise none.
+    """Move each new parameter to the meta device when it is registered, and initialize none.
 
-    The parameter stays the object that it was, for whoever has kept it, with its class and attributes;
-    those that were there before, sparse ones and tensor subclasses keep their values.
-    everything: make all tensors on meta. That alone would be simpler, but constructors that compute with
+    The parameter remains the same object, with its class and attributes, for code that has kept a reference.
+    Parameters that existed before, sparse ones and tensor subclasses keep their values.
+    everything: create all tensors on meta. That would be simpler, but constructors that compute with
     tensors (all of torchvision's RegNets) fail under it.
     """
-    register, make, here = nn.Module.register_parameter, nn.Parameter.__new__, threading.get_ident()
-    made: dict[int, weakref.ref[nn.Parameter]] = {}
+    register, new = nn.Module.register_parameter, nn.Parameter.__new__
+    thread = threading.get_ident()
+    created: dict[int, weakref.ref[nn.Parameter]] = {}
 
-    def make_parameter(cls: type[nn.Parameter], *args: Any, **kwargs: Any) -> nn.Parameter:
-        parameter = make(cls, *args, **kwargs)
-        if threading.get_ident() == here:
-            made[id(parameter)] = weakref.ref(parameter)
+    def create_parameter(cls: type[nn.Parameter], *args: Any, **kwargs: Any) -> nn.Parameter:
+        parameter = new(cls, *args, **kwargs)
+        if threading.get_ident() == thread:
+            created[id(parameter)] = weakref.ref(parameter)
         return parameter
 
     def register_parameter(self: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and id(parameter) in made and made[id(parameter)]() is parameter:
+        if parameter is not None and id(parameter) in created and created[id(parameter)]() is parameter:
             _move(parameter, "meta")
         register(self, name, parameter)
 
     nn.Module.register_parameter = register_parameter  # type: ignore[method-assign, assignment]
-    nn.Parameter.__new__ = make_parameter  # type: ignore[method-assign, assignment]
+    nn.Parameter.__new__ = create_parameter  # type: ignore[method-assign, assignment]
     try:
         with ExitStack() as stack:
             if everything:
                 stack.enter_context(torch.device("meta"))
-            stack.enter_context(_NoInitialisation())
+            stack.enter_context(_NoInitialization())
             yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
-        nn.Parameter.__new__ = make  # type: ignore[method-assign]
+        nn.Parameter.__new__ = new  # type: ignore[method-assign]
 
 
 def allocate(module: nn.Module) -> None:
-    """Give the parameters on meta uninitialised memory on the CPU."""
+    """Allocate uninitialized memory on the CPU for the parameters on meta."""
     for parameter in named_parameters(module).values():
         if parameter.is_meta:
             _move(parameter, "cpu")
@@ -64,7 +65,7 @@ def parameter_bytes(module: nn.Module) -> int:
 
 
 def _move(parameter: Tensor, device: str) -> None:
-    """Exchange what a plain parameter holds for uninitialised memory on a device; the object stays."""
+    """Replace the contents of a plain parameter by uninitialized memory on a device; the object stays."""
     if is_lazy(parameter) or parameter.layout != torch.strided or hasattr(parameter, "__tensor_flatten__"):
         return
     # empty_like would import sympy when it is given a meta tensor.
@@ -74,16 +75,27 @@ def _move(parameter: Tensor, device: str) -> None:
     torch._C._swap_tensor_impl(parameter, other)
 
 
-class _NoInitialisation(TorchFunctionMode):
-    """Passes over what fills tensors on meta with values: their kernels import sympy and torch._dynamo.
+class _NoInitialization(TorchFunctionMode):
+    """Skips functions that fill tensors on meta with values: their kernels import sympy and torch._dynamo.
 
-    A tensor that has values is filled as ever: an initialiser may draw until they satisfy it.
+    A tensor that has values is filled as usual: an initializer may draw until the values satisfy it.
     """
 
     FILL = frozenset(
-        {Tensor.normal_, Tensor.uniform_, Tensor.fill_, Tensor.zero_, Tensor.copy_, Tensor.mul_, Tensor.add_,
-         Tensor.sub_, Tensor.div_, Tensor.clamp_, Tensor.erfinv_}
-    )  # fmt: skip
+        {
+            Tensor.normal_,
+            Tensor.uniform_,
+            Tensor.fill_,
+            Tensor.zero_,
+            Tensor.copy_,
+            Tensor.mul_,
+            Tensor.add_,
+            Tensor.sub_,
+            Tensor.div_,
+            Tensor.clamp_,
+            Tensor.erfinv_,
+        }
+    )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

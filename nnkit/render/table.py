@@ -1,7 +1,6 @@
 """A table of text, and its forms: plain, drawn on a terminal, CSV, Markdown, LaTeX, HTML."""
 
 import csv
-import html
 import io
 import os
 import re
@@ -148,7 +147,7 @@ def _not_a_formula(cell: str) -> str:
 
 def markdown(text: str) -> str:
     """Return text as Markdown that shows it: one visible line without markup or HTML."""
-    return MARKUP.sub(r"\\\g<0>", html.escape(visible(text), quote=False))
+    return MARKUP.sub(r"\\\g<0>", _escape(visible(text), quote=False))
 
 
 def to_markdown(table: Table, escape: Callable[[str], str] = markdown) -> str:
@@ -194,18 +193,24 @@ def _latex(text: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in text)
 
 
+def _escape(text: str, quote: bool = True) -> str:
+    from html import escape  # a table of all entities, which a terminal has no use for
+
+    return escape(text, quote=quote)
+
+
 def to_html(table: Table, title: str, notes: Sequence[tuple[str, str]]) -> str:
     """Return an HTML table with a caption, and labeled lines beneath it."""
     lines = [
         "<table>",
-        f"<caption>{html.escape(visible(title))}</caption>",
+        f"<caption>{_escape(visible(title))}</caption>",
         f"<thead>{_html_row(table, table.columns, 'th')}</thead>",
         "<tbody>",
         *(_html_row(table, row, "td") for row in table.rows),
         "</tbody>",
         "</table>",
         "<dl>",
-        *(f"<dt>{html.escape(label)}</dt><dd>{html.escape(visible(text))}</dd>" for label, text in notes),
+        *(f"<dt>{_escape(label)}</dt><dd>{_escape(visible(text))}</dd>" for label, text in notes),
         "</dl>",
     ]
     return "\n".join(lines)
@@ -214,6 +219,6 @@ def to_html(table: Table, title: str, notes: Sequence[tuple[str, str]]) -> str:
 def _html_row(table: Table, cells: Sequence[str], tag: str) -> str:
     def cell(name: str, text: str) -> str:
         align = "right" if name in table.numbers else "left"
-        return f'<{tag} style="text-align: {align}">{html.escape(text)}</{tag}>'
+        return f'<{tag} style="text-align: {align}">{_escape(text)}</{tag}>'
 
     return f"<tr>{''.join(map(cell, table.columns, cells))}</tr>"

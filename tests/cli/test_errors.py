@@ -40,9 +40,9 @@ CASES = {
         ["export", "simple-cnn", "--onnx", "-o", "not/there.onnx"], 2, "folder not does not exist", "mkdir -p not",
     ),
     "no device": (
-        ["smoke-run", "simple-cnn", "--device", MISSING_DEVICE], 2, f"device '{MISSING_DEVICE}' is not on", "cpu",
+        ["smoke-run", "simple-cnn", "--device", MISSING_DEVICE], 2, f"device '{MISSING_DEVICE}' is not available", "cpu",
     ),
-    "no such device": (["build", "gcn", "--device", "cdua"], 2, "device 'cdua' is no device", "did you mean cuda?"),
+    "no such device": (["build", "gcn", "--device", "cdua"], 2, "'cdua' is not a device", "did you mean cuda?"),
     "none of the choices": (
         ["summary", "gcn", "--dtype", "bflot16"], 2, "'bflot16' is not one of", "did you mean bfloat16",
     ),
@@ -58,7 +58,7 @@ CASES = {
     "unknown plugin": (["summary", "visoin/resnet18"], 2, "unknown architecture", "vision/resnet18"),
     "no family": (["list", "resnets"], 2, "no architecture matches 'resnets'", "did you mean resnet"),
     "no check": (["smoke-run", "simple-cnn", "--check", "finit"], 2, "there is no check 'finit'", "finite"),
-    "no YAML file": (["summary", "net.yaml"], 2, "there is no file net.yaml", "nnkit list"),
+    "no YAML file": (["summary", "net.yaml"], 2, "file net.yaml does not exist", "nnkit list"),
     "pattern without a match": (["list", "resnot"], 2, "no architecture matches 'resnot'", "did you mean resnet"),
     "code without inputs": (["summary", "torch.nn:ReLU"], 2, "torch.nn:ReLU needs its inputs declared", "--input"),
     "code that is not there": (

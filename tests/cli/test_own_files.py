@@ -88,7 +88,7 @@ def test_a_forward_that_takes_a_dict_is_told_and_how_to_wrap_it(nnkit_command):
         error, hint = done.err.splitlines()[-2:]
         assert (
             error
-            == "Error: forward of net.py:Mapped takes 'batch' as a dict (of 'x', 'y'), and an input is a tensor"
+            == "Error: forward of net.py:Mapped takes 'batch' as a dict (of 'x', 'y'), but an input is a tensor"
         )
         assert hint.endswith('forward(self, x, y) that returns self.net({"x": x, "y": y})')
         assert done.code == 2

@@ -83,7 +83,7 @@ LIES = {
     "a negative shape": ({"a": {**WHOLE, "shape": [-2]}}, "has the shape [-2]"),
     "a shape of text": ({"a": {**WHOLE, "shape": ["2"]}}, "has the shape ['2']"),
     "a shape of bools": ({"a": {**WHOLE, "shape": [True, 2]}}, "has the shape [True, 2]"),
-    "another size": ({"a": {**WHOLE, "shape": [3]}}, "has 8 bytes, and its dtype and shape need 12"),
+    "another size": ({"a": {**WHOLE, "shape": [3]}}, "has 8 bytes, but its dtype and shape need 12"),
     "an unknown dtype": ({"a": {**WHOLE, "dtype": "X9"}}, "unknown dtype 'X9'"),
     "no dtype": ({"a": {**WHOLE, "dtype": None}}, "unknown dtype None"),
     "places of text": ({"a": {**WHOLE, "data_offsets": ["0", "8"]}}, "at ['0', '8']"),
@@ -125,7 +125,7 @@ TENSORS = {
     "an unknown dtype": ({"data_type": 99, "dims": [1]}, "'w' has the unknown dtype 99"),
     "a negative shape": ({"data_type": 1, "dims": [-1]}, "'w' has the shape [-1]"),
     "another size": ({"data_type": 1, "dims": [3], "raw_data": bytes(8)}, "'w' has 8 bytes, and its dtype and shape need 12"),
-    "no place": ({"data_type": 1, "data_location": 1}, "it doesn't say where the values of 'w' lie"),
+    "no place": ({"data_type": 1, "data_location": 1}, "it doesn't say where the values of 'w' are"),
 }  # fmt: skip
 
 

@@ -148,7 +148,7 @@ def test_a_requirement_says_where_it_came_from(origin, line):
         (["uninstall", "torch", "-y"], "torch is no plugin of nnkit"),
         (["uninstall", "nonsense", "-y"], "no plugin nonsense is installed"),
         (["freeze", "--restore", "none.txt"], "can't read none.txt: No such file or directory"),
-        (["freeze", "--dry-run"], "--dry-run needs --restore"),
+        (["freeze", "--dry-run"], "--dry-run needs --restore FILE"),
     ],
 )
 def test_what_cannot_be_installed_or_removed_is_refused(nnkit_command, args, message):
@@ -205,7 +205,7 @@ def test_removing_asks_on_a_terminal_and_needs_a_yes_elsewhere(nnkit_command, tm
 
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     done = nnkit_command("plugins", "uninstall", "nnkit_mine")
-    assert (done.code, done.err.splitlines()[1]) == (2, "hint: say yes: -y")
+    assert (done.code, done.err.splitlines()[1]) == (2, "hint: confirm with -y")
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
     done = nnkit_command("plugins", "uninstall", "mine")
     assert done.code == 1

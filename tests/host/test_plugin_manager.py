@@ -58,7 +58,7 @@ BROKEN = {
     "both": (plugin(field="batch"), "'batch' is both a config field and a dim"),
     "twice": (
         plugin().replace("    return [A", "    return 2 * [A"),
-        "architecture 'net': it is declared twice",
+        "architecture 'net': the name is already taken",
     ),
 }
 
@@ -184,7 +184,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(plugins_fr
     [
         ("math:sqrt", "building bad/net failed: TypeError"),
         ("not.there:Net", "can't load not.there:Net"),
-        ("builtins:repr", "building bad/net gave str, not a torch.nn.Module"),
+        ("builtins:repr", "building bad/net returned str, not a torch.nn.Module"),
     ],
 )
 def test_a_build_that_fails_is_a_plugin_problem(plugins_from, build, message):
@@ -220,7 +220,7 @@ def test_a_wrapper_that_fails_leaves_the_result_as_it_is_and_is_told(plugins_fro
     body, result, message = WRAPPERS[case]
     manager = plugins_from(zbad=wrapping(body), good=building("return 2"))
     told = []
-    manager.tell_failures(told.append)
+    manager.report_failures_to(told.append)
     assert manager.hook.nnkit_build(request=REQUEST) == result
     assert [(each.stage, each.message) for each in told] == ([("nnkit_build", message)] if message else [])
 
@@ -254,7 +254,7 @@ def test_a_wrapper_may_refuse(plugins_from):
 def test_failures_are_told_to_come_and_those_there_are(plugins_from):
     manager = plugins_from(bad="import not_there", zbad=RAISING_HOOK, good=building("return 2"))
     told = []
-    manager.tell_failures(lambda failure: told.append((failure.plugin, failure.stage)))
+    manager.report_failures_to(lambda failure: told.append((failure.plugin, failure.stage)))
     assert told == [("bad", "import")]
     assert manager.hook.nnkit_build(request=REQUEST) == 2
     assert told == [("bad", "import"), ("zbad", "nnkit_build")]

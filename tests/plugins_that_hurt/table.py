@@ -99,19 +99,19 @@ BAD = {
     "nothing": Bad(_with(NET, "return None"), ("nnkit_architectures", "TypeError: 'NoneType' object is not iterable")),
     "nameless": Bad(_with(NET, "return [net(name=None), net()]"), ("registration", "TypeError"), works=True),
     "double": Bad(
-        _with(NET, "return 2 * [net()]"), ("registration", "architecture 'double-net': it is declared twice"), works=True,
+        _with(NET, "return 2 * [net()]"), ("registration", "architecture 'double-net': the name is already taken"), works=True,
     ),
     "twice": Bad(
         points=("NAME = hurt_NAME", "NAME = hurt_sound"),
-        told=("discovery", "'twice' is hurt_twice already, hurt_sound is left out"), works=True,
+        told=("discovery", "'twice' is already hurt_twice; hurt_sound is left out"), works=True,
     ),
     "hiding": Bad(
         _with("width: int", "device: int"), ("registration", "option 'device' would hide the core option --device"),
     ),
     "spaced": Bad(_with('"NAME-net"', '"my net"'), ("registration", "architecture 'my net': a name is lower-case words")),
     "slashed": Bad(_with('"NAME-net"', '"my/net"'), ("registration", "architecture 'my/net': a name is lower-case words")),
-    "spacedpoint": Bad(points=("my plugin = hurt_NAME",), told=("discovery", "a plugin's name has letters")),
-    "slashedpoint": Bad(points=("my/plugin = hurt_NAME",), told=("discovery", "a plugin's name has letters")),
+    "spacedpoint": Bad(points=("my plugin = hurt_NAME",), told=("discovery", "a plugin's name has only letters")),
+    "slashedpoint": Bad(points=("my/plugin = hurt_NAME",), told=("discovery", "a plugin's name has only letters")),
     "unknownaxis": Bad(
         _with('("batch", "width")', '("batch", "widht")'),
         ("registration", "a shape names 'widht', which is neither a dim nor a config field"),

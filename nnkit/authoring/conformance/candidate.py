@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from nnkit import api
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.spec import ModelSpec, make_spec
-from nnkit.host.plugin_manager import Plugin, PluginManager
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.host.plugins import Plugin
 from nnkit.models.references import Reference
 
 if TYPE_CHECKING:

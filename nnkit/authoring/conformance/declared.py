@@ -9,9 +9,9 @@ from typing import Any
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate, Candidate
 from nnkit.authoring.conformance.suite import Doubtful, Unmet
 from nnkit.contract.config import as_text, config_values, make_config, options_of
+from nnkit.contract.hooks import COLLECTING_HOOKS
 from nnkit.contract.spec import check_spec_data, make_spec
 from nnkit.contract.text import plural
-from nnkit.host.plugin_manager import COLLECTING
 from nnkit.models.references import Reference
 
 HEAVY = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime")
@@ -54,7 +54,7 @@ def _imported_by(module: str) -> list[str]:
     """Return what a process of its own imports to load a plugin and to ask for all that it declares."""
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, module, *COLLECTING],
+        [sys.executable, "-c", PROBE, module, *COLLECTING_HOOKS],
         capture_output=True, text=True, timeout=SECONDS, check=False, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     if done.returncode:

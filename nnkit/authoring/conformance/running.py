@@ -16,7 +16,8 @@ from nnkit.authoring.conformance.suite import (
     meet,
 )
 from nnkit.errors import PluginProblem, UsageProblem, did_you_mean
-from nnkit.host.plugin_manager import Plugin, PluginManager
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.host.plugins import Plugin
 from nnkit.verbs.smoke.report import CheckResult
 
 CORE = "nnkit"  # the distribution that ships with core

@@ -10,7 +10,8 @@ from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.text import plural
 from nnkit.host.configuration import configuration
-from nnkit.host.plugin_manager import Failure, Plugin, PluginManager, plugin_commands
+from nnkit.host.plugin_manager import PluginManager, plugin_commands
+from nnkit.host.plugins import Failure, Plugin
 from nnkit.host.startup import SLOW, Start, measure
 from nnkit.verbs.core_handlers import make_manager, plugin_manager
 

@@ -1,4 +1,4 @@
-"""Running a module on inputs, so that neither is changed by it."""
+"""Run a module on inputs without changing either."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -20,15 +20,15 @@ T = TypeVar("T")
 
 
 def run_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
-    """Return the tensors that a copy of `module` gives, so that the module itself stays as it was built.
+    """Return the tensors that a copy of `module` returns, so that the module itself stays as it was built.
 
-    names: of the inputs. Raises NnkitError when forward fails.
+    names: the names of the inputs. Raises NnkitError when forward fails.
     """
     return call_module(copy_of(module), names, inputs)
 
 
 def fill_lazy(module: nn.Module, spec: ModelSpec, given: Inputs | None = None) -> None:
-    """Run a module once that has lazy parameters, so that they get their shapes, and values from the seed."""
+    """Run a module with lazy parameters once, so that they get shapes, and values from the seed."""
     if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
         inputs = given if given is not None else sample_inputs(spec)
         with torch.random.fork_rng(devices=[]):
@@ -38,18 +38,18 @@ def fill_lazy(module: nn.Module, spec: ModelSpec, given: Inputs | None = None) -
 
 def run_forward(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Any:
     """Return what forward of a copy of `module` returns. Raises NnkitError when it fails."""
-    return _checked(evaluate, copy_of(module), names, inputs)
+    return _run_or_explain(evaluate, copy_of(module), names, inputs)
 
 
 def call_module(module: nn.Module, names: Sequence[str], inputs: Inputs) -> list[Tensor]:
-    """Return the tensors that `module` itself gives, which may change its state; complex ones in reals.
+    """Return the tensors that `module` itself returns, complex ones as reals; its state may change.
 
     Raises NnkitError when forward fails.
     """
-    return [in_reals(tensor) for tensor in _checked(evaluate_tensors, module, names, inputs)]
+    return [in_reals(tensor) for tensor in _run_or_explain(evaluate_tensors, module, names, inputs)]
 
 
-def _checked(
+def _run_or_explain(
     run: Callable[[nn.Module, Sequence[str], Inputs], T],
     module: nn.Module,
     names: Sequence[str],
@@ -58,9 +58,9 @@ def _checked(
     try:
         return run(module, names, inputs)
     except Exception as error:
-        shapes = ", ".join(format_shape(each.shape) for each in inputs)
-        what = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
+        shapes = ", ".join(format_shape(tensor.shape) for tensor in inputs)
+        problem = f"{type(error).__name__}: {first_line(error)}{at_line(error)}"
         raise NnkitError(
-            f"forward fails on inputs of {shapes}: {what}",
+            f"forward fails on inputs of {shapes}: {problem}",
             "see where it fails: nnkit summary",
         ) from error

@@ -1,4 +1,4 @@
-"""What surrounds torch.export: silence, and loops for recurrent layers."""
+"""What torch.export needs around it: silence, loops for recurrent layers, errors in a line."""
 
 import contextlib
 import functools
@@ -17,19 +17,19 @@ from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.models.running import lacks_gradients
 from nnkit.models.tensors import tensors_in
 from nnkit.models.user_lines import at_line
-from nnkit.verbs.exporting.derivatives import written_out
+from nnkit.verbs.exporting.derivatives import write_out_derivatives
 
 T = TypeVar("T")
 
-STATIC = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]\.shape\[(\d+)\]")
+STATIC_DIM = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]\.shape\[(\d+)\]")
 
 
 @contextlib.contextmanager
 def looped_recurrences() -> Iterator[None]:
     """Let recurrent layers be exported with a dynamic number of steps, as loops.
 
-    torch registers these for capturing alone and not for what follows, which leaves a stale number of
-    steps in the outputs' shapes (pytorch#191855); registering them around the whole export mends it.
+    torch registers these only for capturing, not for the steps after it, which leaves a stale number of
+    steps in the outputs' shapes (pytorch#191855). Registering them around the whole export avoids that.
     """
     with contextlib.ExitStack() as stack:
         patches: Any = None
@@ -47,9 +47,9 @@ def capture(
     args: tuple[Tensor, ...],
     keywords: Mapping[str, Tensor],
 ) -> T:
-    """Return what `export` makes of a module, in silence.
+    """Return what `export` makes of a module, with no output on the terminal.
 
-    Where forward differentiates, its derivatives are written out first, for these inputs.
+    If forward differentiates, its derivatives are written out first, for these inputs.
     """
     try:
         with quiet(), looped_recurrences(), torch.inference_mode():
@@ -59,21 +59,21 @@ def capture(
         if not isinstance(cause, RuntimeError) or not lacks_gradients(cause):
             raise
     with quiet(), torch.no_grad():
-        return export(written_out(module, args, keywords))
+        return export(write_out_derivatives(module, args, keywords))
 
 
 @contextlib.contextmanager
 def plain_outputs(module: nn.Module) -> Iterator[None]:
-    """Let forward return a tuple of the tensors in what it returns, each of them a tensor of its own.
+    """Let forward return a flat tuple of separate tensors.
 
-    The exporter doesn't know everybody's dataclasses, and loses an output that is an input, a weight or
-    another output.
+    The exporter doesn't support arbitrary dataclasses, and loses an output that is also an input, a weight
+    or a second output.
     """
     forward = module.forward
 
     @functools.wraps(forward)
     def plain(*args: Any, **keywords: Any) -> tuple[Tensor, ...]:
-        return tuple(each.clone() for each in tensors_in(forward(*args, **keywords)))
+        return tuple(tensor.clone() for tensor in tensors_in(forward(*args, **keywords)))
 
     own = vars(module).get("forward")
     module.forward = plain
@@ -87,12 +87,16 @@ def plain_outputs(module: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep torch's progress, its wall of harmless warnings and what it logs of a failure from the user."""
-    aside = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
+    """Hide torch's progress, its harmless warnings and what it logs about a failure."""
+    discarded = io.StringIO()
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(discarded),
+        contextlib.redirect_stderr(discarded),
+    ):
         warnings.simplefilter("ignore")
         previous = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)  # of a capture that fails the error says it in a line
+        logging.disable(logging.CRITICAL)  # the error of a failed capture says it in one line
         try:
             yield
         finally:
@@ -100,18 +104,19 @@ def quiet() -> Iterator[None]:
 
 
 def export_failure(error: Exception, name: str, inputs: Sequence[TensorSpec]) -> NnkitError:
-    """Return what torch's failure to export means: a dim that has one size alone, or anything else."""
+    """Return the error for a failure of torch.export: a dim with only one size, or anything else."""
     cause = error.__cause__ or error
-    if found := STATIC.search(str(cause)):
-        size, tensor, axis = found[1], found[2], int(found[3])
-        shapes = {each.name: each.shape for each in inputs}
-        dim = shapes[tensor][axis] if tensor in shapes else f"axis {axis} of {tensor}"
+    if static := STATIC_DIM.search(str(cause)):
+        size, name_of_input, axis = static[1], static[2], int(static[3])
+        shapes = {tensor.name: tensor.shape for tensor in inputs}
+        known = name_of_input in shapes
+        dim = shapes[name_of_input][axis] if known else f"axis {axis} of {name_of_input}"
         return VerificationFailed(
-            f"{name} works with {dim} {size} alone, though {dim} is declared as a dim: "
+            f"{name} works only with {dim} {size}, but {dim} is declared as a dim: "
             "forward makes a constant of it",
-            f"compute with its shape, not in a Python loop over it; or keep it: --fix {dim}={size}",
+            f"compute with the shape, not in a Python loop over it; or fix it: --fix {dim}={size}",
         )
     return NnkitError(
         f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}{at_line(cause)}",
-        "see the whole story with -v; `nnkit export --safetensors` needs no export",
+        "see the full error with -v; `nnkit export --safetensors` needs no torch.export",
     )

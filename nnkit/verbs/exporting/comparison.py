@@ -5,7 +5,7 @@ from torch import Tensor
 
 from nnkit.verbs.exporting.plan import Run
 from nnkit.verbs.exporting.report import Check, Weights
-from nnkit.verbs.exporting.tolerance import allowed, scale_of
+from nnkit.verbs.exporting.tolerance import scale_of, tolerance_of
 
 # In place of a tolerance of 0, so that no difference is divided by 0.
 NEARLY_ZERO_TOLERANCE = 1e-300
@@ -22,7 +22,7 @@ def compare(
         result = result.half()  # a float16 model behind float32 outputs
     if result.shape != expected.shape or result.dtype != expected.dtype:
         problem = f"is {_format_type(result)}, but the module returns {_format_type(expected)}"
-        return failed(run, name, problem, weights)
+        return failed_check(run, name, problem, weights)
     if expected.numel() == 0:
         return Check(run.sizes, name, 0.0, 0.0, True, weights=weights)
     if not expected.is_floating_point():
@@ -37,7 +37,7 @@ def _compare_floats(
 ) -> Check:
     # An infinity may be intended (a masked score). It counts as equal to the same infinity only.
     apart = torch.where(result == expected, 0.0, (result.double() - expected.double()).abs())
-    limit = allowed(expected).clamp_min(rounding)
+    limit = tolerance_of(expected).clamp_min(rounding)
     # The worst element is the one that uses most of its tolerance. NaN is worse than any number.
     used = (apart / limit.clamp_min(NEARLY_ZERO_TOLERANCE)).nan_to_num(float("inf"), posinf=float("inf"))
     worst = used.argmax()
@@ -57,7 +57,7 @@ def _compare_floats(
     )
 
 
-def failed(run: Run, output: str, problem: str, weights: Weights) -> Check:
+def failed_check(run: Run, output: str, problem: str, weights: Weights) -> Check:
     """Return the check of an output that can't be compared."""
     return Check(run.sizes, output, float("inf"), 0.0, False, problem, weights=weights)
 

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 M = TypeVar("M", bound=nn.Module)
-PLAIN = (bool, int, float, str, type(None))
+PLAIN_TYPES = (bool, int, float, str, type(None))
 
 
 def copy_of(module: M) -> M:
-    """Return a copy with buffers and attributes of its own; parameters are shared, to save memory."""
-    shared = {id(each): each for each in module.parameters() if not is_lazy(each)}
+    """Return a copy with its own buffers and attributes; parameters are shared, to save memory."""
+    shared = {id(parameter): parameter for parameter in module.parameters() if not is_lazy(parameter)}
     return copy.deepcopy(module, {**shared, **_computed_in(module)})
 
 
@@ -25,31 +25,31 @@ def whole_copy_of(module: M) -> M:
 def _computed_in(module: nn.Module) -> dict[int, object]:
     """Return copies of attributes that were computed from parameters, which deepcopy refuses.
 
-    torch's old weight_norm leaves its weight so, and computes it anew before each call.
+    torch's old weight_norm does this: it computes its weight again before each call.
     """
     return {
-        id(each): each.detach().clone()
-        for part in module.modules()
-        for each in vars(part).values()
-        if isinstance(each, Tensor) and not each.is_leaf
+        id(attribute): attribute.detach().clone()
+        for submodule in module.modules()
+        for attribute in vars(submodule).values()
+        if isinstance(attribute, Tensor) and not attribute.is_leaf
     }
 
 
 def state_of(module: nn.Module) -> Mapping[str, object]:
     """Return a copy of what forward may change: buffers, and attributes that are tensors or plain."""
-    state: dict[str, object] = {f"buffer {name!r}": each.clone() for name, each in module.named_buffers()}
-    for path, part in module.named_modules():
-        for name, value in vars(part).items():
-            where = f"attribute {'.'.join(filter(None, (path, name)))!r}"
+    state: dict[str, object] = {f"buffer {name!r}": buffer.clone() for name, buffer in module.named_buffers()}
+    for path, submodule in module.named_modules():
+        for name, value in vars(submodule).items():
+            key = f"attribute {'.'.join(filter(None, (path, name)))!r}"
             if isinstance(value, Tensor):
-                state[where] = value.detach().clone()
-            elif isinstance(value, PLAIN):
-                state[where] = value
+                state[key] = value.detach().clone()
+            elif isinstance(value, PLAIN_TYPES):
+                state[key] = value
     return state
 
 
 def changed_between(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    """Return what of a state is another, or new."""
+    """Return the names of what is new in a state, or differs."""
     return [name for name, value in after.items() if name not in before or not _equal(before[name], value)]
 
 

@@ -25,7 +25,7 @@ from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import core_of, in_reals, tensors_in
 from nnkit.verbs.exporting.calls import run_module
 from nnkit.verbs.exporting.copies import whole_copy_of
-from nnkit.verbs.exporting.tolerance import typical
+from nnkit.verbs.exporting.tolerance import typical_tolerance
 
 # The noise on a parameter that was 0 or 1 throughout: enough to be seen, and a scale keeps its sign.
 NOISE = 0.2
@@ -66,7 +66,7 @@ class Effects:
         return set(self.effects) - self.seen
 
 
-def effects_of(
+def measure_effects(
     module: nn.Module, input_names: Sequence[str], inputs: Inputs, limits: Sequence[float | None]
 ) -> Effects | None:
     """Measure the effect of every parameter by one backward pass, or return None where none is possible.
@@ -89,7 +89,7 @@ def effects_of(
     try:
         with torch.enable_grad():
             outputs = tensors_in(call(differentiated, input_names, inputs))
-            projection = _projection(map(in_reals, outputs), limits)
+            projection = _project(map(in_reals, outputs), limits)
             if projection is None:
                 return None
             gradients = torch.autograd.grad(projection, list(parameters.values()), allow_unused=True)
@@ -101,12 +101,12 @@ def effects_of(
         if gradient is None:
             without_gradient.append(name)
         else:
-            effects[name] = _effect(parameter, gradient)
-    effects |= _effects_on_integers(differentiated, input_names, inputs, without_gradient)
+            effects[name] = _measure_effect(parameter, gradient)
+    effects |= _measure_effects_on_integers(differentiated, input_names, inputs, without_gradient)
     return Effects(effects, tuple(name for name in without_gradient if name not in effects))
 
 
-def _effects_on_integers(
+def _measure_effects_on_integers(
     module: nn.Module, input_names: Sequence[str], inputs: Inputs, names: Sequence[str]
 ) -> dict[str, float]:
     """Return the effect of those parameters that change an integer output, which has no gradient."""
@@ -121,13 +121,13 @@ def _effects_on_integers(
     parameters, effects = dict(module.named_parameters()), {}
     for name, seed in product(names, range(REDRAWS)):
         if name not in effects:
-            after = integer_outputs(redrawn(module, [name], seed))
+            after = integer_outputs(redraw(module, [name], seed))
             if any(not torch.equal(*pair) for pair in zip(before, after, strict=True)):
                 effects[name] = 0.0 if is_constant(parameters[name]) else math.inf
     return effects
 
 
-def redrawn(module: nn.Module, names: Sequence[str], seed: int = 0) -> nn.Module:
+def redraw(module: nn.Module, names: Sequence[str], seed: int = 0) -> nn.Module:
     """Return a copy in which some parameters are random at their own scale, at 1 where they are 0."""
     other, generator = copy.deepcopy(module), torch.Generator().manual_seed(seed)
     parameters = dict(other.named_parameters())
@@ -146,7 +146,7 @@ def _copy_in_float32(module: nn.Module) -> nn.Module:
     return other if torch.float64 in dtypes else other.float()
 
 
-def _projection(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Tensor | None:
+def _project(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Tensor | None:
     """Return a random weighted sum of all outputs, which moves by 1 when an output moves by its limit."""
     generator = torch.Generator().manual_seed(0)
     total = None
@@ -161,7 +161,7 @@ def _projection(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Te
     return total
 
 
-def _effect(parameter: Tensor, gradient: Tensor) -> float:
+def _measure_effect(parameter: Tensor, gradient: Tensor) -> float:
     if is_constant(parameter):
         return 0.0
     scale = in_reals(parameter.detach()).double().square().mean().sqrt()
@@ -175,7 +175,7 @@ def is_constant(tensor: Tensor) -> bool:
     return tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())
 
 
-def perturbed(
+def perturb(
     module: nn.Module,
     input_names: Sequence[str],
     samples: Sequence[Inputs],
@@ -190,19 +190,19 @@ def perturbed(
     if not any(True for _ in module.parameters()):
         return None
     constant = {name for name, parameter in module.named_parameters() if is_constant(parameter)}
-    best = _with_noise(module, constant, NOISE, input_names, samples, names)
+    best = _add_noise(module, constant, NOISE, input_names, samples, names)
     if best is None:
-        best = _with_noise(module, constant, NOISE / 10, input_names, samples, names)
+        best = _add_noise(module, constant, NOISE / 10, input_names, samples, names)
     if best is None or _is_in_half_precision(module):  # what louder noise shows, coarse rounding hides
         return best
-    unseen = _unseen(best, input_names, samples[0])
+    unseen = _find_unseen(best, input_names, samples[0])
     for factor in LOUDER:
         if not unseen:
             break
-        louder = _with_noise(best, unseen, NOISE * factor, input_names, samples, names)
+        louder = _add_noise(best, unseen, NOISE * factor, input_names, samples, names)
         if louder is None:
             continue
-        still_unseen = _unseen(louder, input_names, samples[0])
+        still_unseen = _find_unseen(louder, input_names, samples[0])
         if len(still_unseen) < len(unseen):
             best, unseen = louder, still_unseen
     return best
@@ -212,13 +212,13 @@ def _is_in_half_precision(module: nn.Module) -> bool:
     return any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in module.parameters())
 
 
-def _unseen(module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> set[str]:
-    limits = [typical(output) for output in run_module(module, input_names, inputs)]
-    effects = effects_of(module, input_names, inputs, limits)
+def _find_unseen(module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> set[str]:
+    limits = [typical_tolerance(output) for output in run_module(module, input_names, inputs)]
+    effects = measure_effects(module, input_names, inputs, limits)
     return effects.unseen if effects else set()
 
 
-def _with_noise(
+def _add_noise(
     module: nn.Module,
     noisy: set[str],
     noise: float,

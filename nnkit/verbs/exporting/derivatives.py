@@ -1,7 +1,7 @@
-"""A module that differentiates in its own forward, made into one whose derivatives are ordinary operators.
+"""Turn a module that differentiates in its own forward into one that computes derivatives by operators.
 
-torch.export has no operator for a call of torch.autograd.grad, so forces from an energy couldn't be exported.
-Tracing with gradients writes out what such a call computes.
+torch.export has no operator for torch.autograd.grad, so a model that returns forces, the gradient of an
+energy, couldn't be exported. Tracing with gradients writes out what such a call computes.
 """
 
 import functools
@@ -17,7 +17,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from nnkit.verbs.exporting.copies import copy_of
 
 
-def written_out(module: nn.Module, args: tuple[Tensor, ...], keywords: Mapping[str, Tensor]) -> nn.Module:
+def write_out_derivatives(
+    module: nn.Module, args: tuple[Tensor, ...], keywords: Mapping[str, Tensor]
+) -> nn.Module:
     """Return a copy of `module` with the same parameters, whose forward differentiates nothing.
 
     args, keywords: example inputs; sizes stay symbolic.
@@ -27,14 +29,14 @@ def written_out(module: nn.Module, args: tuple[Tensor, ...], keywords: Mapping[s
     def run(state: dict[str, Tensor], args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Any:
         return functional_call(original, state, args, keywords)
 
-    def clone(each: Tensor) -> Tensor:
-        return each.detach().clone()
+    def clone(tensor: Tensor) -> Tensor:
+        return tensor.detach().clone()
 
     with torch.enable_grad():
         graph = make_fx(run, tracing_mode="symbolic")(
-            {name: each.detach() for name, each in _state_of(replaced).items()},
+            {name: tensor.detach() for name, tensor in _state_of(replaced).items()},
             tuple(map(clone, args)),
-            {name: clone(each) for name, each in keywords.items()},
+            {name: clone(tensor) for name, tensor in keywords.items()},
         )
 
     @functools.wraps(type(module).forward)

@@ -1,6 +1,6 @@
-"""Formats by name: ONNX and safetensors, which core knows inside out, and those that plugins declare.
+"""Formats by name: ONNX and safetensors, which core writes itself, and those that plugins declare.
 
-`pt2` is declared as a plugin's would be.
+`pt2` is declared in the same way as a plugin's format.
 """
 
 import tempfile
@@ -38,58 +38,63 @@ PT2 = Exporter(
 OWN = ("onnx", "safetensors")
 
 SIGNATURE = frozenset({"fixed", "static", "input_names", "output_names"})
-HEEDED: Mapping[str, frozenset[str]] = {
+OPTIONS: Mapping[str, frozenset[str]] = {
     "onnx": SIGNATURE | {"opset", "float32_io", "optimize", "external_data"},
     "safetensors": frozenset({"max_shard_size"}),
 }
-"""Which options concern which format; those that plugins declare know the signature alone."""
+"""The options that apply to each format; formats that plugins declare have only those of the signature."""
 
 
 def find(name: str, host: Host) -> Exporter | None:
     """Return the declared format of that name; None for the two that core writes itself.
 
-    Raises UsageProblem for an unknown name, PluginProblem where a package that it needs is missing.
+    Raises UsageProblem for an unknown name, PluginProblem where a required package is missing.
     """
     if name in OWN:
         return None
-    offered = {each.name: each for each in (PT2, *host.exporters())}
+    offered = {exporter.name: exporter for exporter in (PT2, *host.exporters())}
     if name not in offered:
-        every = [*OWN, *offered]
+        names = [*OWN, *offered]
         raise UsageProblem(
-            f"unknown format {name!r}", did_you_mean(name, every) or f"one of: {', '.join(every)}"
+            f"unknown format {name!r}", did_you_mean(name, names) or f"known formats: {', '.join(names)}"
         )
     exporter = offered[name]
-    if lacking := missing(exporter.requires):
+    if package := missing(exporter.requires):
         raise PluginProblem(
-            f"format {name} needs the package {lacking}", f"install it: {exporter.requires[lacking]}"
+            f"format {name} needs the package {package}", f"install it: {exporter.requires[package]}"
         )
     return exporter
 
 
-def heeded(options: ExportOptions, format: str) -> ExportOptions:
-    """Return what of the options concerns a format."""
+def relevant_options(options: ExportOptions, format: str) -> ExportOptions:
+    """Return the options with only those kept that apply to a format."""
     defaults = vars(ExportOptions())
-    return replace(options, **{name: defaults[name] for name in defaults if name not in _heeds(format)})
+    return replace(options, **{name: defaults[name] for name in defaults if name not in _options_of(format)})
 
 
-def unheeded(options: ExportOptions, format: str) -> list[str]:
-    """Return the names of the options that were given and don't concern a format."""
+def irrelevant_options(options: ExportOptions, format: str) -> list[str]:
+    """Return the names of the given options that don't apply to a format."""
     given = vars(options).items() - vars(ExportOptions()).items()
-    return sorted(name for name, _ in given if name not in _heeds(format))
+    return sorted(name for name, _ in given if name not in _options_of(format))
 
 
-def _heeds(format: str) -> frozenset[str]:
-    return HEEDED.get(format, SIGNATURE)
+def _options_of(format: str) -> frozenset[str]:
+    return OPTIONS.get(format, SIGNATURE)
 
 
 def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None:
     """Let a declared format write its file."""
-    # It gets a copy, so that whatever it does to the module is found by the comparison.
     args, keywords = plan.bind(module, plan.traced)
     request = WriteRequest(
-        spec=plan.spec, module=whole_copy_of(module), path=path, inputs=args, keywords=keywords,
-        dynamic=plan.dynamic, input_names=plan.input_names, output_names=plan.output_names,
-    )  # fmt: skip
+        spec=plan.spec,
+        module=whole_copy_of(module),  # so that the comparison finds whatever the format does to it
+        path=path,
+        inputs=args,
+        keywords=keywords,
+        dynamic=plan.dynamic,
+        input_names=plan.input_names,
+        output_names=plan.output_names,
+    )
     try:
         with quiet():
             load(exporter.write)(request)
@@ -98,21 +103,23 @@ def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None
     except Exception as error:
         raise PluginProblem(
             f"format {exporter.name} failed to write: {type(error).__name__}: {first_line(error)}",
-            "see where: repeat with -v",
+            "see the full error with -v",
         ) from error
     if not path.is_file():
-        raise PluginProblem(f"format {exporter.name} wrote no file", f"tell its author ({exporter.write})")
+        raise PluginProblem(
+            f"format {exporter.name} wrote no file", f"report it to its author ({exporter.write})"
+        )
 
 
 def put_stamp(exporter: Exporter, plan: Plan, path: Path, proof: Proof | None) -> None:
-    """Put into a file what it tells of itself, where its format has a place for it."""
+    """Write the ModelSpec and the proof into a file, if its format can hold them."""
     if exporter.stamp is not None:
-        told = {
+        content = {
             **stamp(plan.spec),
             "signature": signature(plan.input_names, plan.output_names, tuple(plan.dims)),
             "proof": proof and proof.to_dict(),
         }
-        load(exporter.stamp)(path, metadata.encode(told))
+        load(exporter.stamp)(path, metadata.encode(content))
 
 
 class DeclaredFile:
@@ -124,12 +131,12 @@ class DeclaredFile:
         self.name = path.name
         self._exporter, self._path, self._plan = exporter, path, plan
 
-    def equal(self, module: nn.Module) -> tuple[int, int] | None:
-        """Compare the weights bit for bit, where the format lets them be read."""
+    def count_equal(self, module: nn.Module) -> tuple[int, int] | None:
+        """Compare the weights bit for bit, if the format can read them."""
         if self._exporter.weights is None:
             return None
         stored: dict[str, Tensor] = load(self._exporter.weights)(self._path)
-        expected = {name: each for name, each in module.state_dict().items() if name in stored}
+        expected = {name: tensor for name, tensor in module.state_dict().items() if name in stored}
         return compare_states(self.name, expected, stored).equal
 
     def runner(self) -> Runner:
@@ -137,18 +144,20 @@ class DeclaredFile:
         return self._run(self._path)
 
     def with_weights(self, module: nn.Module) -> Runner:
-        """Write another file from the other module, in the same way, and run that."""
+        """Write a file from the other module in the same way, and run that."""
         with tempfile.TemporaryDirectory() as folder:
             other = Path(folder, self._path.name)
             write(self._exporter, module, self._plan, other)
             return self._run(other)
 
     def shape_problem(self, run: Run, results: list[Tensor]) -> None:
-        """Such a file declares no shapes."""
+        """Return None: such a file declares no shapes."""
 
     def _run(self, path: Path) -> Runner:
         if self._exporter.run is None:
-            raise VerificationFailed(f"format {self._exporter.name} can't be run to prove it")
+            raise VerificationFailed(
+                f"files of format {self._exporter.name} can't be run, so nothing can be proven"
+            )
         try:
             return DeclaredRunner(self._exporter, load(self._exporter.run)(path))
         except NnkitError:
@@ -158,7 +167,7 @@ class DeclaredFile:
 
 
 class DeclaredRunner:
-    """What runs a file of a declared format; whatever it raises, it can't run it."""
+    """Runs a file of a declared format; raises Refused for any exception."""
 
     def __init__(self, exporter: Exporter, call: Callable[[Inputs], list[Tensor]]) -> None:
         self.name, self._call = exporter.name, call
@@ -166,7 +175,7 @@ class DeclaredRunner:
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         try:
             with torch.no_grad():
-                results = self._call(tuple(each.clone() for each in inputs))
-                return [in_reals(each.detach().cpu()) for each in results]
+                results = self._call(tuple(tensor.clone() for tensor in inputs))
+                return [in_reals(result.detach().cpu()) for result in results]
         except Exception as error:
             raise Refused(f"{type(error).__name__}: {first_line(error)}") from error

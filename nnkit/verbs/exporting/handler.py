@@ -22,51 +22,53 @@ from nnkit.verbs.exporting.report import ExportReport, Proof
 
 
 def export(request: ExportRequest) -> ExportReport:
-    """Write the file beside its target, prove it, and only then let it take its place."""
+    """Write the file next to its target, prove it, and only then put it in place."""
     exporter = formats.find(request.format, request.host)
     _check_options(request)
     try:
-        return _export(request, exporter)
+        return _write_and_prove(request, exporter)
     except VerificationFailed as failure:
         hint = "; ".join(filter(None, ("no file was written", failure.hint)))
         raise VerificationFailed(failure.message, hint) from failure
 
 
-def _export(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
+def _write_and_prove(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
     device = find_device(request.device)
     with staged(request.path, request.force) as path:
-        request.progress(f"building {request.spec.name}")
+        request.progress(f"building {request.spec.reference}")
         module = build_module(request.spec, request.host, device)
         fill_lazy(module, request.spec, request.inputs)
         if request.options.float32_io and (dtype := main_dtype(module)) != "float16":
             raise UsageProblem(
-                f"--float32-io is for float16 models, this one is {dtype}", "add --dtype float16"
+                f"--float32-io is for float16 models, but this one is {dtype}", "add --dtype float16"
             )
         if request.format == "safetensors":
-            written, opset, proof = _safetensors(request, module, path)
+            written, opset, proof = _write_safetensors(request, module, path)
         elif exporter is None:
-            written, opset, proof = _onnx(request, module, path, device)
+            written, opset, proof = _write_onnx(request, module, path, device)
         else:
-            written, opset, proof = _declared(request, exporter, module, path, device)
+            written, opset, proof = _write_declared(request, exporter, module, path, device)
         files = {file.name: file.stat().st_size for file in sorted(path.parent.iterdir())}
     file = request.path.with_name(written.name)
     return ExportReport(request.spec, str(file), request.format, files, proof, opset)
 
 
 def _check_options(request: ExportRequest) -> None:
-    """Raise UsageProblem for an option that the format doesn't know, or that can't be."""
-    for name in formats.unheeded(request.options, request.format):
+    """Raise UsageProblem for an option that doesn't apply to the format, or has an invalid value."""
+    for name in formats.irrelevant_options(request.options, request.format):
         flag = "--fix" if name == "fixed" else f"--{name.replace('_', '-')}"
-        raise UsageProblem(f"{flag} doesn't concern {request.format}", "leave it out")
+        raise UsageProblem(f"{flag} doesn't apply to {request.format}", "leave it out")
     options = request.options
     for name in (*(options.input_names or ()), *(options.output_names or ())):
         if not name.isidentifier():
-            raise UsageProblem(f"{name!r} can't name an input or output", "letters, digits and _ alone")
+            raise UsageProblem(f"{name!r} can't name an input or output", "use only letters, digits and _")
     if options.optimize and options.external_data:
-        raise UsageProblem("--optimize keeps the weights in the file", "leave --external-data out")
+        raise UsageProblem("--optimize keeps the weights in the file", "leave out --external-data")
 
 
-def _safetensors(request: ExportRequest, module: nn.Module, path: Path) -> tuple[Path, None, Proof | None]:
+def _write_safetensors(
+    request: ExportRequest, module: nn.Module, path: Path
+) -> tuple[Path, None, Proof | None]:
     from nnkit.verbs.exporting.safetensors import prove_safetensors, write_safetensors
 
     written = write_safetensors(module, request.spec, path, request.verify, request.options.max_shard_size)
@@ -76,7 +78,7 @@ def _safetensors(request: ExportRequest, module: nn.Module, path: Path) -> tuple
     return written, None, prove_safetensors(written, module, request.spec, request.host)
 
 
-def _onnx(
+def _write_onnx(
     request: ExportRequest, module: nn.Module, path: Path, device: torch.device
 ) -> tuple[Path, int, Proof | None]:
     from nnkit.verbs.exporting.onnx import optimize_file, write_onnx
@@ -103,7 +105,7 @@ def _onnx(
     return path, opset, proof
 
 
-def _declared(
+def _write_declared(
     request: ExportRequest, exporter: Exporter, module: nn.Module, path: Path, device: torch.device
 ) -> tuple[Path, None, Proof | None]:
     plan = make_plan(request.spec, module, request.options, request.inputs, device)

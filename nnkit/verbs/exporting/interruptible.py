@@ -1,4 +1,4 @@
-"""Calls into compiled code that Ctrl-C can end: Python acts on a signal only between its own instructions."""
+"""Let Ctrl-C end calls into compiled code: Python acts on a signal only between its own instructions."""
 
 import threading
 from collections.abc import Callable
@@ -7,14 +7,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-PATIENCE = 5.0  # seconds
+SECONDS_TO_STOP = 5.0
 
 
 def interruptible(call: Callable[[], T], stop: Callable[[], None] = lambda: None) -> T:
     """Return what `call` returns. It runs in another thread, and a signal ends the wait for it.
 
-    stop: asks the call to end. One that doesn't within a few seconds is left behind in its thread, which
-    ends with the process.
+    stop: asks the call to end. A call that doesn't end within a few seconds is left behind in its thread,
+    which ends with the process.
     """
     future: Future[T] = Future()
 
@@ -31,5 +31,5 @@ def interruptible(call: Callable[[], T], stop: Callable[[], None] = lambda: None
     except BaseException:
         if not future.done():
             stop()
-            thread.join(PATIENCE)
+            thread.join(SECONDS_TO_STOP)
         raise

@@ -1,9 +1,9 @@
 """Module -> ONNX file, by way of torch.export, with every free dim dynamic under its own name.
 
-The graph is optimised while its weights are inputs, and they are put in afterwards. So the graph doesn't
-depend on their values, and each stands in the file under its own name, bit for bit: what is shown of the
-graph with other weights holds for these. (Folding them into each other is left to `--optimize`, and to
-the runtime that loads the file, which does the same.)
+The graph is optimized while its weights are inputs; their values are put in afterwards. So the graph doesn't
+depend on their values, and each weight is in the file under its own name, bit for bit. What is proven about
+the graph with other weights is then true with these. (Folding weights into each other is left to
+`--optimize`, and to the runtime that loads the file, which does the same.)
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ DEFAULT_OPSET = 20
 
 @dataclass(frozen=True)
 class Written:
-    """The opset of a file that was written, and the guards that torch relied on and the file doesn't have."""
+    """The opset of the written file, and the guards that torch relied on and that the file lacks."""
 
     opset: int
     guards: list[Guard]
@@ -42,30 +42,30 @@ class Written:
 def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path) -> Written:
     """Write `module`, traced on the first run of the plan, to `path`.
 
-    Raises NnkitError when torch can't export it, VerificationFailed when it writes another opset, or
-    where the graph is right for fewer sizes than are declared.
+    Raises NnkitError when torch can't export it, VerificationFailed when torch writes a different opset or
+    the graph is right for fewer sizes than are declared.
     """
     program = _trace(module, plan, options.opset or DEFAULT_OPSET)
     captured = program.exported_program
     guards: list[Guard] = []
     if captured is not None:
         axes = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
-        check_ranges(captured, plan.spec.name, axes, plan.dims)
+        check_ranges(captured, plan.spec.reference, axes, plan.dims)
         guards = broken_guards(captured, axes, plan.dims)
-    got = program.model.opset_imports[""]
-    if options.opset is not None and got != options.opset:
+    opset = program.model.opset_imports[""]
+    if options.opset is not None and opset != options.opset:
         raise VerificationFailed(
-            f"opset {options.opset} was asked for and torch wrote {got}",
-            f"leave --opset out, or ask for {got}",
+            f"opset {options.opset} was requested, but torch wrote {opset}",
+            f"leave out --opset, or use --opset {opset}",
         )
     _optimize_graph(program, {name: plan.initializer_name(name) for name in registered(module)})
     scatter_in_order(program.model)
     _name_axes(program.model, plan)
     if options.float32_io:
-        _take_and_give_float32(program.model)
+        _convert_ports_to_float32(program.model)
     _describe(program.model, plan.spec)
     program.save(str(path), external_data=options.external_data)
-    return Written(got, guards)
+    return Written(opset, guards)
 
 
 def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
@@ -91,16 +91,16 @@ def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
     try:
         program = capture(export, module, args, keywords)
     except Exception as error:
-        raise export_failure(error, plan.spec.name, plan.inputs) from error
+        raise export_failure(error, plan.spec.reference, plan.inputs) from error
     if program is None:
-        raise NnkitError(f"torch exported nothing for {plan.spec.name}", "see the whole story with -v")
+        raise NnkitError(f"torch exported nothing for {plan.spec.reference}", "see the full error with -v")
     return program
 
 
 def _optimize_graph(program: "ONNXProgram", names: Mapping[str, str]) -> None:
-    """Fold constants and simplify, with the weights as inputs; then put back those that are read.
+    """Fold constants and simplify, with the weights as inputs; then put back the weights that are read.
 
-    names: of the tensors of the module -> what they are called in the file.
+    names: the name of each tensor in the module -> its name in the file.
     """
     graph = program.model.graph
     weights = [value for name, value in graph.initializers.items() if name in names]
@@ -121,7 +121,7 @@ def _optimize_graph(program: "ONNXProgram", names: Mapping[str, str]) -> None:
 
 
 def _name_axes(model: "onnx_ir.Model", plan: Plan) -> None:
-    """Give the axes of the outputs their declared names, where torch has expressions of its own."""
+    """Give the axes of the outputs their declared names, where torch wrote expressions of its own."""
     import onnx_ir
 
     for declared, output in zip(plan.outputs, model.graph.outputs, strict=True):
@@ -132,29 +132,32 @@ def _name_axes(model: "onnx_ir.Model", plan: Plan) -> None:
                 output.shape[axis] = str(name)
 
 
-def _take_and_give_float32(model: "onnx_ir.Model") -> None:
-    """Put a cast behind each float16 input and before each float16 output."""
+def _convert_ports_to_float32(model: "onnx_ir.Model") -> None:
+    """Cast each float16 input from float32 and each float16 output to float32."""
     import onnx_ir
     from onnx_ir import DataType
 
+    def float32_port_for(port: onnx_ir.Value) -> onnx_ir.Value:
+        """Return a float32 value with the name of a float16 port, which gets a different one."""
+        float32 = onnx_ir.Value(name=port.name, shape=port.shape, type=onnx_ir.TensorType(DataType.FLOAT))
+        port.name = f"{port.name}_float16"
+        return float32
+
     graph = model.graph
-    for place, half in enumerate(list(graph.inputs)):
-        if half.dtype == DataType.FLOAT16:
-            whole = onnx_ir.Value(name=half.name, shape=half.shape, type=onnx_ir.TensorType(DataType.FLOAT))
-            half.name = f"{half.name}_float16"
-            graph.inputs[place] = whole
-            cast = onnx_ir.node("Cast", [whole], {"to": DataType.FLOAT16}, outputs=[half])
+    for index, port in enumerate(list(graph.inputs)):
+        if port.dtype == DataType.FLOAT16:
+            graph.inputs[index] = float32_port_for(port)
+            cast = onnx_ir.node("Cast", [graph.inputs[index]], {"to": DataType.FLOAT16}, outputs=[port])
             graph.insert_before(graph[0], cast)
-    for place, half in enumerate(list(graph.outputs)):
-        if half.dtype == DataType.FLOAT16:
-            whole = onnx_ir.Value(name=half.name, shape=half.shape, type=onnx_ir.TensorType(DataType.FLOAT))
-            half.name = f"{half.name}_float16"
-            graph.append(onnx_ir.node("Cast", [half], {"to": DataType.FLOAT}, outputs=[whole]))
-            graph.outputs[place] = whole
+    for index, port in enumerate(list(graph.outputs)):
+        if port.dtype == DataType.FLOAT16:
+            float32 = float32_port_for(port)
+            graph.append(onnx_ir.node("Cast", [port], {"to": DataType.FLOAT}, outputs=[float32]))
+            graph.outputs[index] = float32
 
 
 def _describe(model: "onnx_ir.Model", spec: ModelSpec) -> None:
-    """Take stack traces and local paths out, which also makes bytes repeatable; say who wrote it."""
+    """Remove stack traces and local paths, so that the bytes are reproducible; name the producer."""
     import onnx_ir
 
     for node in onnx_ir.traversal.RecursiveGraphIterator(model.graph):
@@ -171,7 +174,7 @@ def _describe(model: "onnx_ir.Model", spec: ModelSpec) -> None:
 
 
 def optimize_file(path: Path, target: Path) -> None:
-    """Write what ONNX Runtime makes of a file by folding constants and fusing, in standard operators.
+    """Write the file as ONNX Runtime optimizes it: constants folded, layers merged, standard operators only.
 
     Raises NnkitError when it can't.
     """
@@ -186,7 +189,7 @@ def optimize_file(path: Path, target: Path) -> None:
         onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise NnkitError(
-            f"ONNX Runtime can't optimise {path.name}: {first_line(error)}", "leave --optimize out"
+            f"ONNX Runtime can't optimize {path.name}: {first_line(error)}", "leave out --optimize"
         ) from error
     model = onnx.load(target)
     used = {node.domain for node in model.graph.node} | {""}
@@ -194,6 +197,6 @@ def optimize_file(path: Path, target: Path) -> None:
         if entry.domain not in used:
             model.opset_import.remove(entry)
     original = onnx.load(path, load_external_data=False)
-    for entry in ("producer_name", "producer_version", "doc_string"):
-        setattr(model, entry, getattr(original, entry))
+    for attribute in ("producer_name", "producer_version", "doc_string"):
+        setattr(model, attribute, getattr(original, attribute))
     onnx.save(model, target)

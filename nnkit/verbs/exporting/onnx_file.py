@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.contract.architecture import TensorSpec
-from nnkit.contract.axes import size_of
 from nnkit.errors import VerificationFailed, first_line
 from nnkit.models import external_data, metadata
 from nnkit.models.tensors import registered
@@ -21,13 +20,14 @@ from nnkit.verbs.exporting.initializers import (
     Fold,
     Identified,
     Source,
-    altered,
-    constants_as_initializers,
-    folds_of,
+    alter,
+    find_folds,
     identify,
+    lift_constants,
     same_as,
     same_bits,
 )
+from nnkit.verbs.exporting.onnx_graph import axes_of, evaluate, load, ports_of
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.proof import Runner
 from nnkit.verbs.exporting.report import Proof
@@ -42,10 +42,10 @@ from nnkit.verbs.exporting.runtimes import (
     check_loadable,
 )
 from nnkit.verbs.exporting.stamp import signature, stamp
-from nnkit.verbs.exporting.tolerance import same
+from nnkit.verbs.exporting.tolerance import is_same
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+    from onnx import ModelProto, TensorProto, ValueInfoProto
 
 
 class OnnxFile:
@@ -57,7 +57,7 @@ class OnnxFile:
 
     def __init__(self, path: Path, module: nn.Module, plan: Plan, exact: bool = True) -> None:
         self.name, self._path, self._plan, self._exact = path.name, path, plan, exact
-        self._model = load(path) if exact else constants_as_initializers(load(path))
+        self._model = load(path) if exact else lift_constants(load(path))
         external_data.files_of(path, self._model)
         self._module = module
         # The names of the module's tensors, by the names that nnkit gives them in a file.
@@ -85,7 +85,7 @@ class OnnxFile:
         names, wanted = [port.name for port in ports], [tensor.name for tensor in declared]
         if names != wanted:
             raise self._not_the_model(
-                f"its {kind}s are {', '.join(names) or 'none'}, but {', '.join(wanted)} are declared"
+                f"its {kind}s are {', '.join(names) or 'none'}, expected {', '.join(wanted)}"
             )
         for port, tensor in zip(ports, declared, strict=True):
             # A complex tensor has its real and imaginary parts on an axis of its own.
@@ -125,7 +125,7 @@ class OnnxFile:
 
     # Which weights it holds
 
-    def equal(self, module: nn.Module) -> tuple[int, int]:
+    def count_equal(self, module: nn.Module) -> tuple[int, int]:
         """Return how many of the initializers are tensors of the module, and how many should be.
 
         Raises VerificationFailed where one has different values.
@@ -167,7 +167,7 @@ class OnnxFile:
     @cached_property
     def _identified(self) -> Identified:
         def folds() -> list[Fold]:
-            return folds_of(
+            return find_folds(
                 self._module,
                 lambda module: call_module(module, self._plan.spec.input_names, self._plan.traced),
             )
@@ -186,7 +186,7 @@ class OnnxFile:
 
         def has_effect(name: str) -> bool:
             try:
-                after = runner.given(name, altered(weights[name]))(self._plan.traced)
+                after = runner.given(name, alter(weights[name]))(self._plan.traced)
             except Refused:
                 return True
             return any(_differ(*pair) for pair in zip(before, after, strict=True))
@@ -307,9 +307,9 @@ class OptimizedFile(OnnxFile):
         super().__init__(path, module, plan, exact=False)
         self._plain = plain
 
-    def equal(self, module: nn.Module) -> tuple[int, int]:
+    def count_equal(self, module: nn.Module) -> tuple[int, int]:
         """Compare the weights of the plain file."""
-        return self._plain.equal(module)
+        return self._plain.count_equal(module)
 
     @property
     def replaceable(self) -> set[str] | None:
@@ -355,39 +355,6 @@ def stamp_onnx(path: Path, plan: Plan, module: nn.Module, file: OnnxFile, proof:
         end.write(onnx.ModelProto(metadata_props=[entry]).SerializeToString())
 
 
-def load(path: Path) -> "ModelProto":
-    """Return the model in a file, its external weights left where they are.
-
-    Raises VerificationFailed for a file that is not an ONNX model.
-    """
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load(path, load_external_data=False)
-    except (DecodeError, ValueError) as error:
-        raise VerificationFailed(f"{path.name} is not an ONNX model: {error}", "export it again") from error
-
-
-def ports_of(graph: "GraphProto") -> "list[ValueInfoProto]":
-    """Return the inputs of a graph that are not weights."""
-    weights = {initializer.name for initializer in graph.initializer}
-    return [port for port in graph.input if port.name not in weights]
-
-
-def axes_of(port: "ValueInfoProto") -> list[int | str]:
-    """Return, per axis, its size or the name of its dim, `?` where it has neither."""
-    shape = port.type.tensor_type.shape.dim
-    return [axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in shape]
-
-
-def evaluate(expression: str, sizes: Mapping[str, int]) -> int | None:
-    """Return the value of `2*height - 1`, or None where a name or function in it is unknown."""
-    try:
-        return size_of(expression, sizes)
-    except (KeyError, ValueError):
-        return None
-
-
 def _structure(model: "ModelProto") -> list[object]:
     """Return the part of a graph that doesn't depend on the values of its weights."""
     graph = onnx.GraphProto()
@@ -401,4 +368,4 @@ def _differ(before: Tensor, after: Tensor) -> bool:
     """Whether an output changed by more than rounding, or to or from NaN or infinity."""
     if before.shape != after.shape or not before.is_floating_point():
         return not torch.equal(before, after)
-    return not same(after, before)
+    return not is_same(after, before)

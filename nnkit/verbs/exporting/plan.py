@@ -11,7 +11,7 @@ from nnkit.contract.architecture import Dim, TensorSpec
 from nnkit.contract.axes import names_in
 from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec
-from nnkit.contract.wording import plural
+from nnkit.contract.text import plural
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
 from nnkit.models.outputs import declarations_of
 from nnkit.models.precision import main_dtype
@@ -19,8 +19,8 @@ from nnkit.models.running import bind
 from nnkit.models.sampling import Inputs, sample_inputs
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.exporting.calls import run_forward, run_module
-from nnkit.verbs.exporting.probing import varied, with_found_limits
-from nnkit.verbs.exporting.sizes import completed, other_sizes, traced_sizes
+from nnkit.verbs.exporting.probing import find_limits, vary
+from nnkit.verbs.exporting.sizes import complete, other_sizes, traced_sizes
 
 Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
@@ -64,9 +64,9 @@ class Plan:
         """
         all_dims = self.spec.architecture.dims_for(self.spec.config)
         fixed = {name: self.spec.sizes[name] for name in all_dims if name not in self.dims}
-        sizes = {**fixed, **completed(self.dims, sizes)}
+        sizes = {**fixed, **complete(self.dims, sizes)}
         inputs = sample_inputs(self.spec, sizes=sizes, seed=self.spec.seed + seed)
-        return Run({name: sizes[name] for name in all_dims}, _moved(inputs, self.device), why)
+        return Run({name: sizes[name] for name in all_dims}, _move_to(inputs, self.device), why)
 
     @property
     def traced(self) -> Inputs:
@@ -137,20 +137,20 @@ def make_plan(
         free = {}
     assumed: tuple[str, ...] = ()
     if given is None:
-        spec, assumed = with_found_limits(spec, module, free)
-        runs = _drawn_runs(spec, all_dims, free)
+        spec, assumed = find_limits(spec, module, free)
+        runs = _draw_runs(spec, all_dims, free)
     else:
-        runs = _given_runs(spec, module, given)
-    runs = tuple(replace(run, inputs=_moved(run.inputs, device)) for run in runs)
-    inputs = _renamed(spec.inputs, options.input_names, "input")
+        runs = _runs_like(spec, module, given)
+    runs = tuple(replace(run, inputs=_move_to(run.inputs, device)) for run in runs)
+    inputs = _rename(spec.inputs, options.input_names, "input")
     returned = run_declared(spec, module, runs[0].inputs)
-    outputs = _outputs(spec, returned, [tensor.name for tensor in inputs])
-    outputs = _renamed(outputs, options.output_names, "output")
+    outputs = _declare_outputs(spec, returned, [tensor.name for tensor in inputs])
+    outputs = _rename(outputs, options.output_names, "output")
     _check_unique([tensor.name for tensor in (*inputs, *outputs)])
     return Plan(spec, main_dtype(module), inputs, outputs, free, runs, device, given is not None, assumed)
 
 
-def _moved(inputs: Inputs, device: str | torch.device) -> Inputs:
+def _move_to(inputs: Inputs, device: str | torch.device) -> Inputs:
     return tuple(tensor.to(device) for tensor in inputs)
 
 
@@ -161,7 +161,7 @@ def with_output_names(plan: Plan, names: Sequence[str]) -> Plan:
     """
     if set(names) == set(plan.output_names):
         return plan
-    return replace(plan, outputs=_renamed(plan.outputs, names, "output"))
+    return replace(plan, outputs=_rename(plan.outputs, names, "output"))
 
 
 def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
@@ -175,7 +175,7 @@ def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
         raise spec.forward_problem(error.message, error.hint) from error
 
 
-def _drawn_runs(spec: ModelSpec, all_dims: Mapping[str, Dim], free: Mapping[str, Dim]) -> tuple[Run, ...]:
+def _draw_runs(spec: ModelSpec, all_dims: Mapping[str, Dim], free: Mapping[str, Dim]) -> tuple[Run, ...]:
     """Return two runs at the traced sizes and some at other sizes, all with different values."""
     fixed = {name: spec.sizes[name] for name in all_dims if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
@@ -188,21 +188,21 @@ def _drawn_runs(spec: ModelSpec, all_dims: Mapping[str, Dim], free: Mapping[str,
     return tuple(runs)
 
 
-def _given_runs(spec: ModelSpec, module: nn.Module, given: Inputs) -> tuple[Run, ...]:
+def _runs_like(spec: ModelSpec, module: nn.Module, given: Inputs) -> tuple[Run, ...]:
     """Return a run with the given inputs and one with similar ones; nothing else is known to be valid."""
-    return Run({}, given), Run({}, varied(module, spec.input_names, given))
+    return Run({}, given), Run({}, vary(module, spec.input_names, given))
 
 
 def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, Dim]) -> None:
     for name in sorted(options.fixed):
         if name not in dims:
             raise UsageProblem(
-                f"{spec.name} has no dim {name!r} to fix",
+                f"{spec.reference} has no dim {name!r} to fix",
                 did_you_mean(name, dims) or f"its dims: {', '.join(dims) or 'none'}",
             )
 
 
-def _outputs(spec: ModelSpec, returned: Any, taken: Sequence[str]) -> tuple[TensorSpec, ...]:
+def _declare_outputs(spec: ModelSpec, returned: Any, taken: Sequence[str]) -> tuple[TensorSpec, ...]:
     """Return the outputs in forward's order; declared ones are ignored if their number is wrong.
 
     taken: the names that no output may have.
@@ -213,9 +213,7 @@ def _outputs(spec: ModelSpec, returned: Any, taken: Sequence[str]) -> tuple[Tens
     return tuple(TensorSpec(output, ()) if isinstance(output, str) else output for output in outputs)
 
 
-def _renamed(
-    declared: Sequence[TensorSpec], names: Sequence[str] | None, port: str
-) -> tuple[TensorSpec, ...]:
+def _rename(declared: Sequence[TensorSpec], names: Sequence[str] | None, port: str) -> tuple[TensorSpec, ...]:
     """Return the tensors under new names. port: `input` or `output`, for the message."""
     if names is None:
         return tuple(declared)

@@ -1,4 +1,4 @@
-"""What integers may be, found by running a module: nothing declares it, and indexing beyond a table fails."""
+"""Find the integers that a module takes by running it, where nothing declares them: other indices fail."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,38 +12,40 @@ from nnkit.errors import NnkitError
 from nnkit.models.sampling import Inputs, dtype_of, sample_inputs
 from nnkit.verbs.exporting.calls import run_module
 from nnkit.verbs.exporting.copies import copy_of, whole_copy_of
-from nnkit.verbs.exporting.sizes import PRIMES, Sizes, completed, traced_sizes
+from nnkit.verbs.exporting.sizes import PRIMES, Sizes, complete, traced_sizes
 
-HIGHEST = 2**16  # values up to here are tried
-SMALL = 8  # below this integers are drawn where any value will do
+HIGHEST = 2**16  # the largest value that is tried
+UNLIMITED = 8  # integers are drawn below this where forward takes any
 
 
-def with_found_limits(
+def find_limits(
     spec: ModelSpec, module: nn.Module, dims: Mapping[str, Dim]
 ) -> tuple[ModelSpec, tuple[str, ...]]:
-    """Return `spec` with limits for the integers that declare none, and a sentence on each.
+    """Return `spec` with limits for the integers that declare none, and a sentence about each.
 
-    Only inputs of a user's own module are looked at; a plugin says what it means. dims: the free ones.
+    Only inputs of a user's own module are examined; a plugin's declarations are complete. dims: the free
+    dims.
     """
+    if spec.plugin:
+        return spec, ()
     assumed = []
-    for place, tensor in enumerate(spec.inputs):
-        if not spec.plugin and tensor.sample == "mask" and _Probe(spec, module, place).keeps(dims):
-            spec = _with_input(spec, place, replace(tensor, sample="keep"))
-        if spec.plugin or tensor.sample != "zeros" or not is_integer(dtype_of(spec, tensor)):
-            continue
-        found = _Probe(spec, module, place).find(dims)
-        assumed.append(_sentence(tensor, found))
-        spec = _with_input(spec, place, replace(tensor, sample=found.sample, index_of=found.index_of))
+    for index, tensor in enumerate(spec.inputs):
+        if tensor.sample == "mask" and _Probe(spec, module, index).keeps(dims):
+            spec = _with_input(spec, index, replace(tensor, sample="keep"))
+        if tensor.sample == "zeros" and is_integer(dtype_of(spec, tensor)):
+            found = _Probe(spec, module, index).find(dims)
+            assumed.append(_describe_limit(tensor, found))
+            spec = _with_input(spec, index, replace(tensor, sample=found.sample, index_of=found.index_of))
     return spec, tuple(assumed)
 
 
-def _with_input(spec: ModelSpec, place: int, tensor: TensorSpec) -> ModelSpec:
-    inputs = (*spec.inputs[:place], tensor, *spec.inputs[place + 1 :])
+def _with_input(spec: ModelSpec, index: int, tensor: TensorSpec) -> ModelSpec:
+    inputs = (*spec.inputs[:index], tensor, *spec.inputs[index + 1 :])
     return replace(spec, architecture=replace(spec.architecture, inputs=inputs))
 
 
 def is_integer(dtype: torch.dtype) -> bool:
-    """Whether it is one of integers, not bool."""
+    """Whether a dtype is an integer type; bool is not."""
     return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
 
 
@@ -56,65 +58,67 @@ class _Found:
     limited: bool = True
 
 
-def _sentence(tensor: TensorSpec, found: _Found) -> str:
+def _describe_limit(tensor: TensorSpec, found: _Found) -> str:
     if found.sample == "lengths":
         return f"{tensor.name} takes integers from 1 to {found.index_of}, found by running forward"
     axes = ", ".join(map(str, tensor.shape))
     as_declared = f'--input "{tensor.name}: {tensor.dtype}[{axes}] < {found.index_of}"'
     if not found.limited:
-        return f"{tensor.name} takes every integer that was tried; drawn as for {as_declared}"
+        return f"{tensor.name} takes every integer that was tried; values are drawn as for {as_declared}"
     return f"{tensor.name} takes integers below {found.index_of}, found by running forward: {as_declared}"
 
 
-def varied(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Inputs:
-    """Return other inputs like the given ones: in another order, or others where all values are equal."""
+def vary(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Inputs:
+    """Return inputs like the given ones: the values reordered, or changed where all are equal."""
     generator = torch.Generator().manual_seed(0)
     others = []
-    for place, tensor in enumerate(inputs):
+    for index, tensor in enumerate(inputs):
         order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
         other = tensor.flatten()[order].reshape(tensor.shape)
         if torch.equal(other, tensor) and tensor.numel():
-            other = _moved(module, names, inputs, place)
+            other = _change(module, names, inputs, index)
         others.append(other)
     return tuple(others)
 
 
-def _moved(module: nn.Module, names: Sequence[str], inputs: Inputs, place: int) -> Tensor:
-    """Return values beside those of one input that forward takes; the same where it takes no others."""
-    tensor = inputs[place]
+def _change(module: nn.Module, names: Sequence[str], inputs: Inputs, index: int) -> Tensor:
+    """Return nearby values for one input that forward takes; the same values where it takes no others."""
+    tensor = inputs[index]
     if not is_integer(tensor.dtype) and tensor.dtype != torch.bool:
         return tensor * 0.9 + 0.1
     last = torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
     last[..., -1:] = True
-    steps = (
-        (tensor ^ last,) if tensor.dtype == torch.bool else (tensor + last, tensor - last.to(tensor.dtype))
-    )
-    for other in steps:
+    if tensor.dtype == torch.bool:
+        candidates: tuple[Tensor, ...] = (tensor ^ last,)
+    else:
+        candidates = (tensor + last, tensor - last.to(tensor.dtype))
+    for candidate in candidates:
         try:
-            run_module(module, names, (*inputs[:place], other, *inputs[place + 1 :]))
+            run_module(module, names, (*inputs[:index], candidate, *inputs[index + 1 :]))
         except NnkitError:
             continue
-        return other
+        return candidate
     return tensor
 
 
 class _Probe:
-    """Fills one input with a value and sees what forward makes of it."""
+    """Fills one input with a value and looks at what forward does with it. index: of the input."""
 
-    def __init__(self, spec: ModelSpec, module: nn.Module, place: int) -> None:
-        self._spec, self._place = spec, place
-        on_cpu = all(each.device.type == "cpu" for each in module.parameters())
-        # An index that is out of range ends the whole context of an accelerator.
+    def __init__(self, spec: ModelSpec, module: nn.Module, index: int) -> None:
+        self._spec, self._index = spec, index
+        on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
+        # An index that is out of range breaks the whole context of an accelerator.
         self._module = copy_of(module) if on_cpu else whole_copy_of(module).cpu()
 
     def find(self, dims: Mapping[str, Dim]) -> _Found:
         """Return how to draw the integers: below a number or a dim, or as lengths.
 
-        The limit is looked for at two assignments of sizes. All sizes differ, so a limit that follows one
-        of them shows which.
+        The limit is searched for at two assignments. All their sizes differ, so a limit that depends on a
+        size shows on which: with a limit of 5 at (batch 2, nodes 5) and of 12 at (batch 4, nodes 12), the
+        integers index nodes.
         """
         first = traced_sizes(dims, {name: self._spec.sizes[name] for name in dims})
-        second = completed(dims, {name: size + PRIMES[i] for i, (name, size) in enumerate(first.items())})
+        second = complete(dims, {name: size + PRIMES[i] for i, (name, size) in enumerate(first.items())})
         limits = self._limit(first), self._limit(second)
         for name in dims:
             if limits == (first[name], second[name]):
@@ -122,28 +126,30 @@ class _Probe:
             if limits == (first[name] + 1, second[name] + 1):
                 return _Found("lengths", name)
         known = [limit for limit in limits if limit is not None]
-        return _Found("index", min(known)) if known else _Found("index", SMALL, limited=False)
+        return _Found("index", min(known)) if known else _Found("index", UNLIMITED, limited=False)
 
     def keeps(self, dims: Mapping[str, Dim]) -> bool:
-        """Whether True in a mask keeps and False hides: where all is hidden, outputs are 0 or not finite."""
+        """Whether True in a mask keeps and False hides: if all is hidden, outputs are 0 or not finite."""
         inputs = sample_inputs(
             self._spec, sizes=traced_sizes(dims, {name: self._spec.sizes[name] for name in dims})
         )
-        empty = [self._is_empty(inputs, value) for value in (0, 1)]
-        return empty == [True, False]
+        return self._is_empty(inputs, 0) and not self._is_empty(inputs, 1)
 
     def _is_empty(self, inputs: Inputs, value: int) -> bool:
         outputs = self._outputs(inputs, value) or []
         return any(
-            not each.isfinite().all() or not each.any() for each in outputs if each.is_floating_point()
+            not output.isfinite().all() or not output.any()
+            for output in outputs
+            if output.is_floating_point()
         )
 
     def _limit(self, sizes: Sizes) -> int | None:
+        """Return the smallest integer that forward fails on, found by bisection; None where none is found."""
         inputs = sample_inputs(self._spec, sizes=sizes)
-        if not inputs[self._place].numel():
+        if not inputs[self._index].numel():
             return None
         low, high = (0, 1) if self._takes(inputs, 0) else (1, 2)
-        highest = min(HIGHEST, torch.iinfo(inputs[self._place].dtype).max)
+        highest = min(HIGHEST, torch.iinfo(inputs[self._index].dtype).max)
         while high <= highest and self._takes(inputs, high):
             low, high = high, high * 2
         if high > highest:
@@ -157,9 +163,9 @@ class _Probe:
         return self._outputs(inputs, value) is not None
 
     def _outputs(self, inputs: Inputs, value: int) -> list[Tensor] | None:
-        filled: Tensor = torch.full_like(inputs[self._place], value)
+        filled: Tensor = torch.full_like(inputs[self._index], value)
         try:
-            others = (*inputs[: self._place], filled, *inputs[self._place + 1 :])
+            others = (*inputs[: self._index], filled, *inputs[self._index + 1 :])
             return run_module(self._module, self._spec.input_names, others)
         except NnkitError:
             return None

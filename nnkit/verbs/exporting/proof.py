@@ -8,15 +8,15 @@ are found (coverage.py) and proven by other means. How large a difference may be
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.models.sampling import Inputs
-from nnkit.verbs.exporting.comparison import compare, describe_sizes, failed
-from nnkit.verbs.exporting.coverage import Effects, perturbed
+from nnkit.verbs.exporting.comparison import compare, describe_sizes, failed_check
+from nnkit.verbs.exporting.coverage import Effects, perturb
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.reach import explore
 from nnkit.verbs.exporting.reference import NOT_FINITE, Reference
@@ -60,7 +60,7 @@ class Candidate(Protocol):
     @property
     def replaceable(self) -> set[str] | None: ...
 
-    def equal(self, module: nn.Module) -> tuple[int, int] | None:
+    def count_equal(self, module: nn.Module) -> tuple[int, int] | None:
         """Return how many of its tensors are the module's bit for bit, and how many it has.
 
         Raises VerificationFailed where a tensor differs; returns None where tensors can't be compared.
@@ -99,15 +99,20 @@ class Prover:
         self._reference = Reference(module, plan)
         self._perturbed_references: dict[frozenset[str] | None, Reference | None] = {}
 
+    @cached_property
+    def _own_effects(self) -> Effects | None:
+        """The effect of each parameter in the module, which does the same whenever it runs."""
+        self._reference.check_repeatable()
+        return self._reference.effects([])
+
     def prove(self, candidate: Candidate) -> Proof:
         """Compare a file with the module at every run of the plan, and check that it could have failed.
 
         Raises VerificationFailed with the first thing that isn't so.
         """
         start, reference = time.perf_counter(), self._reference
-        equal = candidate.equal(reference.module)
-        reference.check_repeatable()
-        effects = reference.effects([])
+        equal = candidate.count_equal(reference.module)
+        effects = self._own_effects
 
         perturbed_pair: Pair | None = None
         perturbed_checks: list[Check] = []
@@ -125,7 +130,7 @@ class Prover:
         unread = self._vary_each_input(pairs)
         if any(check.rounded for check in own_checks):
             effects = reference.effects(own_checks)
-        coverage = _coverage(reference.module, effects, _seen_in(effects), seen_when_perturbed)
+        coverage = _measure_coverage(reference.module, effects, _seen_in(effects), seen_when_perturbed)
         shows_enough = (coverage.own or 0) >= ENOUGH_SEEN * coverage.parameters
         far_pair = own_pair if shows_enough and not reference.uninformative else pairs[0]
         reach = explore(self._plan, partial(self._compare_far, far_pair))
@@ -146,7 +151,7 @@ class Prover:
         if key not in self._perturbed_references:
             samples = [run.inputs for run in self._plan.runs[:2]]
             names = self._plan.spec.input_names
-            module = perturbed(self._reference.module, names, samples, replaceable)
+            module = perturb(self._reference.module, names, samples, replaceable)
             reference = None if module is None else Reference(module, self._plan)
             self._perturbed_references[key] = reference
         return self._perturbed_references[key]
@@ -292,10 +297,10 @@ def _compare(pair: Pair, run: Run, plan: Plan, expected: list[Tensor]) -> list[C
     try:
         results = pair.runner(run.inputs)
     except Refused as error:
-        return [failed(run, names[0], f"can't be computed: {error}", weights)]
+        return [failed_check(run, names[0], f"can't be computed: {error}", weights)]
     if len(results) != len(expected):
         problem = f"is one of {len(results)}, but the module returns {len(expected)}"
-        return [failed(run, names[0], problem, weights)]
+        return [failed_check(run, names[0], problem, weights)]
     checks = [
         _compare_output(pair, run, name, index, result, wanted)
         for index, (name, result, wanted) in enumerate(zip(names, results, expected, strict=True))
@@ -303,7 +308,7 @@ def _compare(pair: Pair, run: Run, plan: Plan, expected: list[Tensor]) -> list[C
     if all(check.passed for check in checks):
         misdeclared = pair.candidate.shape_problem(run, results)
         if misdeclared is not None:
-            return [failed(run, *misdeclared, weights)]
+            return [failed_check(run, *misdeclared, weights)]
     return checks
 
 
@@ -317,7 +322,7 @@ def _compare_output(pair: Pair, run: Run, name: str, index: int, result: Tensor,
     return compare(run, name, result, expected, pair.weights, rounding)
 
 
-def _coverage(
+def _measure_coverage(
     module: nn.Module, effects: Effects | None, seen: set[str], seen_when_perturbed: set[str]
 ) -> Coverage:
     sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}

@@ -17,7 +17,7 @@ from nnkit.verbs.exporting.bounds import check_ranges
 from nnkit.verbs.exporting.capture import capture, export_failure, quiet
 from nnkit.verbs.exporting.pt2_archive import checked_archive
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the date that torch gives the other members
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of the members that torch writes
 
 
 def write(request: WriteRequest) -> None:
@@ -31,27 +31,27 @@ def write(request: WriteRequest) -> None:
     try:
         program = capture(export, request.module, request.inputs, keywords)
     except Exception as error:
-        raise export_failure(error, request.spec.name, request.spec.inputs) from error
+        raise export_failure(error, request.spec.reference, request.spec.inputs) from error
     dims = request.spec.architecture.dims_for(request.spec.config)
     free = dict(zip(request.spec.input_names, request.dynamic, strict=True))
-    check_ranges(program, request.spec.name, free, dims)
+    check_ranges(program, request.spec.reference, free, dims)
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
-    # By a handle, because the name of the file would become part of it.
+    # Through a handle: given a path, torch would write the name of the file into it.
     with quiet(), request.path.open("wb") as file:
         torch.export.save(program, file)
 
 
 def stamp(path: Path, text: str) -> None:
-    """Add to the archive what it tells of itself; the members that were proven stay as they are."""
+    """Add the stamp to the archive; the members that were proven stay as they are."""
     with zipfile.ZipFile(path, "a") as archive:
         folder = archive.namelist()[0].partition("/")[0]
         archive.writestr(zipfile.ZipInfo(f"{folder}/extra/{metadata.KEY}", EPOCH), text)
 
 
 def run(path: Path) -> Callable[[Inputs], list[Tensor]]:
-    """Return what runs a program. Raises NnkitError where opening it would run code of the file."""
+    """Return what runs a program. Raises NnkitError where opening the file would run code in it."""
     program = _load(path)
     with quiet():
         module = program.module()
@@ -66,7 +66,7 @@ def run(path: Path) -> Callable[[Inputs], list[Tensor]]:
 def weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors in a program by their names in the module.
 
-    Raises NnkitError where opening it would run code of the file.
+    Raises NnkitError where opening the file would run code in it.
     """
     program = _load(path)
     return {
@@ -79,5 +79,5 @@ def _load(path: Path) -> torch.export.ExportedProgram:
     with checked_archive(path) as archive, quiet():
         try:
             return torch.export.load(archive)
-        except Exception as error:  # torch names no class for what it can't read
+        except Exception as error:  # torch has no exception class of its own for this
             raise metadata.damaged(path, first_line(error)) from error

@@ -1,9 +1,9 @@
 """A stranger's `.pt2` -> an archive that torch reads without unpickling, compiling or importing anything.
 
-`torch.export.load` unpickles what it finds in several places, falls back from `weights_only` to a full
-unpickling, and loads compiled libraries. So it never sees the file itself. What it is given is a second
-archive that holds only the members that were checked, each once: tricks with names that occur twice, or
-that two zip readers see differently, end here.
+`torch.export.load` unpickles several members, falls back from `weights_only` to full unpickling, and loads
+compiled libraries. So it never sees the file itself. It is given a second archive with only the members
+that were checked, each once. That also defeats tricks with names that occur twice, or that two zip readers
+see differently.
 """
 
 import io
@@ -30,23 +30,23 @@ CONFIGS = {
     "data/weights/model_weights_config.json": re.compile(r"weight_\d+"),
     "data/constants/model_constants_config.json": re.compile(r"tensor_\d+"),
 }
-"""Which tensors the program has, and what the members are called that hold their bytes."""
+"""The members that list the tensors of the program, and the names of the members with their bytes."""
 VERSIONS = {
     "archive_format": re.compile(rb"pt2"),
     "archive_version": re.compile(rb"0"),
     ".data/version": re.compile(rb"\d{1,4}\n?"),
 }
 UNREAD = re.compile(r"extra/.*|\.data/serialization_id|byteorder")
-"""Members that aren't handed on: torch doesn't need them."""
-LARGEST_READ = 2**28  # bytes of a member that is read whole: the program, the list of its tensors
-COPIED = 2**22  # bytes at a time
+"""Members that are not copied: torch doesn't need them."""
+LARGEST_READ = 2**28  # bytes of a member that is read at once: the program, the list of its tensors
+CHUNK = 2**22  # bytes copied at a time
 
 
 class Source:
-    """The members of a stranger's archive, by their names below its one folder; none is unpacked unread.
+    """The members of a stranger's archive, by their names below its one folder.
 
-    Raises Unsafe for what another reader of zip files may see differently, or that unpacks to more than
-    the file holds.
+    Raises Unsafe for anything that a different zip reader may see differently, or that unpacks to more than
+    the size of the file.
     """
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
@@ -68,39 +68,39 @@ class Source:
         self.names = frozenset(self._members)
 
     def size(self, name: str) -> int:
-        """Return the bytes of a member."""
+        """Return the size of a member in bytes."""
         return self._members[name].file_size
 
     def read(self, name: str) -> bytes:
-        """Return a member that is small."""
+        """Return the content of a small member."""
         if name not in self.names:
             raise Unsafe(
-                f"it has no {name}, so it is no program, or one of an older format, which is unpickled"
+                f"it has no {name}, so it is not a program, or has an older format that needs unpickling"
             )
         if self.size(name) > LARGEST_READ:
             raise Unsafe(f"its {name} takes {self.size(name):,} bytes")
         return self._archive.read(self._members[name])
 
     def read_json(self, name: str) -> Any:
-        """Return what a member says in JSON."""
+        """Return the content of a JSON member."""
         try:
             return json.loads(self.read(name))
         except (ValueError, RecursionError) as error:
             raise Unsafe(f"its {name} can't be read as JSON") from error
 
     def copy(self, name: str, target: IO[bytes]) -> None:
-        """Write a member of any size."""
+        """Copy a member of any size."""
         with self._archive.open(self._members[name]) as content:
-            shutil.copyfileobj(content, target, COPIED)
+            shutil.copyfileobj(content, target, CHUNK)
 
 
 @contextmanager
 def checked_archive(path: Path) -> Iterator[IO[bytes]]:
-    """Give an archive that is safe to hand to `torch.export.load`: what `path` holds, checked and copied.
+    """Yield an archive that is safe for `torch.export.load`: the members of `path`, checked and copied.
 
     The copy is a file without a name, so nothing is left behind however the process ends.
 
-    Raises NnkitError for a damaged file, and for one that torch would run code of.
+    Raises NnkitError for a damaged file, and for one whose code torch would run.
     """
     with tempfile.TemporaryFile() as copy:
         try:
@@ -109,7 +109,7 @@ def checked_archive(path: Path) -> Iterator[IO[bytes]]:
         except Unsafe as error:
             raise NnkitError(
                 f"{path} was not opened: {error}",
-                "only graphs of torch's operators and plain tensors are read; ask for another format",
+                "only graphs of torch's operators and plain tensors are read; ask for a different format",
             ) from error
         except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, RuntimeError) as error:
             raise metadata.damaged(path, error) from error
@@ -118,13 +118,13 @@ def checked_archive(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _copy_checked(source: Source, copy: IO[bytes]) -> None:
-    """Check every member, and write those that torch needs to `copy`."""
+    """Check every member, and write the ones that torch needs to `copy`."""
     payloads: set[str] = set()
     with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as safe:
-        for name, wanted in VERSIONS.items():
+        for name, pattern_of_version in VERSIONS.items():
             version = source.read(name)
-            if not wanted.fullmatch(version):
-                raise Unsafe(f"its {name} is not one that is known")
+            if not pattern_of_version.fullmatch(version):
+                raise Unsafe(f"its {name} is unknown")
             safe.writestr(f"{ROOT}/{name}", version)
         safe.writestr(f"{ROOT}/{PROGRAM}", json.dumps(checked_program(source.read_json(PROGRAM))))
         for name, pattern in CONFIGS.items():
@@ -139,7 +139,7 @@ def _copy_checked(source: Source, copy: IO[bytes]) -> None:
                 source.copy(name, target)
     for name in source.names - payloads - VERSIONS.keys() - CONFIGS.keys() - {PROGRAM, SAMPLES}:
         if not UNREAD.fullmatch(name):
-            raise Unsafe(f"its member {name} is no part of a program of graphs and plain tensors")
+            raise Unsafe(f"its member {name} is not part of a program of graphs and plain tensors")
 
 
 def _check_payloads(config: Any, pattern: re.Pattern[str], folder: str, source: Source) -> set[str]:
@@ -151,14 +151,14 @@ def _check_payloads(config: Any, pattern: re.Pattern[str], folder: str, source: 
                 raise Unsafe(f"its tensor {name} is pickled")
             member = f"{folder}/{payload['path_name']}"
             if not pattern.fullmatch(payload["path_name"]) or member not in source.names:
-                raise Unsafe(f"its tensor {name} is in {member}, which is no member for one")
+                raise Unsafe(f"its tensor {name} is in {member}, which can't hold a tensor")
             sizes = [int(size["as_int"]) for size in payload["tensor_meta"]["sizes"]]
             # torch would make zeros of that shape, however large.
             if not source.size(member) and 0 not in sizes:
                 raise Unsafe(f"its tensor {name} has no values")
             payloads.add(member)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise Unsafe("what it lists of its tensors can't be read") from error
+        raise Unsafe("the list of its tensors can't be read") from error
     return payloads
 
 
@@ -168,20 +168,20 @@ def _samples(content: bytes) -> object:
         with zipfile.ZipFile(io.BytesIO(content)) as inner:
             sizes = [member.file_size for member in inner.infolist()]
         if sum(sizes) > len(content):
-            raise Unsafe("its sample inputs unpack to more than they take")
+            raise Unsafe("its sample inputs unpack to more than their size")
         samples = torch.load(io.BytesIO(content), weights_only=True)
     except Unsafe:
         raise
-    except Exception as error:  # whatever torch raises, nothing is tried after it
+    except Exception as error:  # whatever torch raises, nothing else is tried
         raise Unsafe("its sample inputs hold more than tensors and plain data") from error
     _check_names(samples)
     return samples
 
 
 def _check_names(value: object, depth: int = 0) -> None:
-    """Check that keys are names: torch puts them into code that it runs."""
+    """Check that keys are identifiers: torch puts them into code that it runs."""
     if depth > 50:
-        raise Unsafe("its sample inputs are nested too deep")
+        raise Unsafe("its sample inputs are nested too deeply")
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, int) and not (isinstance(key, str) and key.isidentifier()):

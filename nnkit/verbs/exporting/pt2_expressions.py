@@ -1,7 +1,7 @@
 """Expressions of sizes in a stranger's torch.export program, which torch evaluates as Python.
 
-SymPy's `sympify` runs `eval`, and guards go through `exec`. So an expression is parsed here first, and
-may hold nothing but numbers, sizes, operators and the functions that torch itself writes.
+SymPy's `sympify` runs `eval`, and guards go through `exec`. So an expression is parsed here first, and may
+contain only numbers, sizes, operators and the functions that torch itself writes.
 """
 
 import ast
@@ -22,11 +22,11 @@ POWERS = frozenset({"FloatPow", "LShift", "Pow", "PowByNatural"})
 OF_TENSORS = frozenset({"dtype", "shape", "size", "storage_offset", "stride"})
 OF_MATH = frozenset({"ceil", "floor", "inf", "isnan", "log2", "pow", "sqrt", "trunc"})
 LARGEST_POWER = 64
-LONGEST = 20_000  # letters
+LONGEST = 20_000  # characters
 
 
 class NotOfSizes(Exception):
-    """An expression that does something else than compute with sizes."""
+    """An expression that does more than compute with sizes."""
 
 
 def check_expression(text: str, guard: bool = False) -> None:
@@ -43,7 +43,7 @@ def check_expression(text: str, guard: bool = False) -> None:
 
 
 class _Checker(ast.NodeVisitor):
-    """Visits what an expression of sizes may be made of, and refuses every other kind of node."""
+    """Visits the nodes that an expression of sizes may have, and refuses all others."""
 
     def __init__(self, guard: bool) -> None:
         self._guard = guard
@@ -125,7 +125,7 @@ def _check_number(text: str) -> None:
 
 
 def _check_power(exponent: ast.expr) -> None:
-    """Check that an exponent is a size, or a number that is small."""
+    """Check that an exponent is a size or a small number."""
     match exponent:
         case ast.Name() | ast.Call(func=ast.Name(id="Symbol")):
             return

@@ -1,8 +1,8 @@
-"""What is checked in the graph of a stranger's torch.export program before torch sees it.
+"""Check the graph of a stranger's torch.export program before torch sees it.
 
-The graph is JSON, and yet much of it becomes code: torch evaluates expressions of sizes (through SymPy's
-`eval`), executes guards, writes the names of values into a Python function, looks operators up by
-attribute, and imports modules that a tree of outputs names. So each string must be what its place is for.
+The graph is JSON, but much of it becomes code: torch evaluates expressions of sizes (through SymPy's `eval`),
+executes guards, writes the names of values into a Python function, looks up operators by attribute, and
+imports modules that a tree of outputs names. So each string must match what its key is for.
 """
 
 import json
@@ -33,8 +33,8 @@ ON_NUMBERS = re.compile(
     r"|getitem)|math\.trunc|torch\.sym_[a-z_]+|torch\._sym_[a-z_]+"
 )
 NAMESPACES = frozenset({"aten", "prims", "quantized_decomposed", "torchvision"})
-WITHOUT = frozenset({"_print", "save", "from_file", "manual_seed"})
-"""Operators of ATen that reach files, the terminal or the state of the process."""
+FORBIDDEN = frozenset({"_print", "save", "from_file", "manual_seed"})
+"""Operators of ATen that access files, the terminal or the state of the process."""
 
 
 class Unsafe(Exception):
@@ -42,9 +42,9 @@ class Unsafe(Exception):
 
 
 def checked_program(program: Any) -> Any:
-    """Return the JSON of a program without what torch only shows (stack traces, the modules of nodes).
+    """Return the JSON of a program without what torch only displays (stack traces, modules of nodes).
 
-    Raises Unsafe for anything in it that torch would run and that isn't an operator on tensors.
+    Raises Unsafe for anything that torch would run and that isn't an operator on tensors.
     """
     for key, text in _strings(program, "", 0):
         _check(key, text)
@@ -52,9 +52,9 @@ def checked_program(program: Any) -> Any:
 
 
 def _strings(value: Any, key: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Yield each string with the key that it is under; keys themselves under none."""
+    """Yield each string with its key, and each key with an empty one."""
     if depth > DEEPEST:
-        raise Unsafe("its graph is nested too deep")
+        raise Unsafe("its graph is nested too deeply")
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, list):
@@ -62,11 +62,11 @@ def _strings(value: Any, key: str, depth: int) -> Iterator[tuple[str, str]]:
             yield from _strings(part, key, depth + 1)
     elif isinstance(value, dict):
         if "as_custom_obj" in value:
-            raise Unsafe("its graph takes an object of compiled code")
+            raise Unsafe("its graph takes a custom object of compiled code")
         if "metadata" in value and ("target" in value or "graph" in value):
             value["metadata"] = {}
         for name, part in value.items():
-            # What an input of the graph always is, torch writes into a guard, between quotes.
+            # torch writes a constant input of the graph into a guard, between quotes.
             constant = key == "inputs" and name == "as_string"
             yield "", name
             yield from _strings(part, "" if constant else name, depth + 1)
@@ -83,7 +83,7 @@ def _check(key: str, text: str) -> None:
         _check_expression(text, guard=True)
     elif key in TREES:
         _check_tree(text)
-    elif key not in TEXTS:  # which stand in quotes, as arguments
+    elif key not in TEXTS:  # texts are quoted arguments
         _match(PATH, text)
 
 
@@ -95,18 +95,18 @@ def _match(pattern: re.Pattern[str], text: str) -> None:
 def _check_operator(text: str) -> None:
     if HIGHER_ORDER.fullmatch(text) or ON_NUMBERS.fullmatch(text):
         return
-    found = OVERLOAD.fullmatch(text)
-    if not found or not _is_on_tensors(*found.groups()):
-        raise Unsafe(f"its graph calls {text[:80]!r}, which is no operator on tensors")
+    overload = OVERLOAD.fullmatch(text)
+    if not overload or not _is_on_tensors(*overload.groups()):
+        raise Unsafe(f"its graph calls {text[:80]!r}, which is not an operator on tensors")
 
 
 def _is_on_tensors(namespace: str, name: str, overload: str) -> bool:
-    """Whether an operator is one of ATen's, or of code that the user has imported, and keeps to tensors."""
+    """Whether an operator works only on tensors, and comes from ATen or from code the user imported."""
     from torch._library.custom_ops import OPDEFS
 
     custom = OPDEFS.get(f"{namespace}::{name}")
     imported = custom is not None and not custom._init_fn.__module__.startswith("torch.")
-    if not imported and (namespace not in NAMESPACES or name in WITHOUT):
+    if not imported and (namespace not in NAMESPACES or name in FORBIDDEN):
         return False
     packet = getattr(getattr(torch.ops, namespace), name, None)
     return isinstance(getattr(packet, overload, None), torch._ops.OpOverload)
@@ -116,17 +116,17 @@ def _check_expression(text: str, guard: bool) -> None:
     try:
         check_expression(text, guard)
     except NotOfSizes as error:
-        raise Unsafe(f"its graph evaluates {text[:80]!r}, which is no expression of sizes") from error
+        raise Unsafe(f"its graph evaluates {text[:80]!r}, which is not an expression of sizes") from error
 
 
 def _check_tree(text: str) -> None:
-    """Check the structure of inputs or outputs: types that torch knows already, and plain keys."""
+    """Check the structure of inputs or outputs: only types that torch knows, and plain keys."""
     try:
         for key, part in _strings(json.loads(text), "", 0):
             if key == "context" and part[:1] in ("[", "{"):
                 _check_tree(part)
             elif part in ("__enum__", "fqn", "default_factory_module", "collections.defaultdict"):
-                raise Unsafe("its outputs are of a type that would be imported")
+                raise Unsafe("its outputs have a type that torch would import")
             else:
                 _match(PATH, part)
     except (ValueError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""The proof at larger sizes than those of the plan, as far as a budget of seconds and bytes goes.
+"""The proof at larger sizes than those of the plan, as far as a budget of seconds and bytes allows.
 
-A branch on a size, a kernel that was chosen by it, or another rule of rounding shows only at the sizes that
-it concerns, and nobody knows which these are. So as many as can be are tried, the cheapest first.
+A branch on a size, a kernel chosen by size, or a different way of rounding shows only at certain sizes, and
+nothing says which. So as many sizes as possible are tried, the cheapest first.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from nnkit.verbs.exporting.sizes import Sizes, ladders
 
 SECONDS = 5.0
 BYTES = 2**30
-COARSE = 0.7  # of the seconds, for the coarse steps
+COARSE_SHARE = 0.7  # of the seconds, for the coarse steps
 
 Compare: TypeAlias = Callable[[Run], list[Check] | None]
 
@@ -29,55 +29,70 @@ Compare: TypeAlias = Callable[[Run], list[Check] | None]
 def explore(plan: Plan, compare: Compare) -> Reach | None:
     """Compare at ever larger sizes within the budget; return how far it went, None where no dim is free.
 
-    compare: judges one run, raising VerificationFailed for what doesn't hold; it returns None where
-    rounding leaves nothing to judge.
+    compare: compares one run and raises VerificationFailed where it fails; it returns None where rounding
+    leaves nothing to compare.
     """
     if plan.given or not plan.dims:
         return None
-    start = time.perf_counter()
-    smallest = min(plan.runs, key=lambda run: sum(each.numel() for each in run.inputs))
-    watch = _watch_for(smallest, compare)
+    deadline = _Deadline(time.perf_counter())
+    smallest = min(plan.runs, key=lambda run: sum(tensor.numel() for tensor in run.inputs))
+    watch = _choose_watch(smallest, compare)
     last = _Cost.of(smallest, compare, watch())
     tried = {tuple(run.sizes.items()) for run in plan.runs}
-    coarse, fine = ladders(plan.dims, plan.runs[0].sizes, _images(plan))
+    coarse, fine = ladders(plan.dims, plan.runs[0].sizes, _find_image_dims(plan))
     checks: list[Check] = []
-    for share, stage in ((COARSE, coarse), (1.0, fine)):
-        last_of: dict[int, _Cost] = {}
+    for share, stage in ((COARSE_SHARE, coarse), (1.0, fine)):
+        last_of_ladder: dict[int, _Cost] = {}
         ended: set[int] = set()
-        for step in _by_elements(plan, stage):
-            expected = last.at(step.elements).or_more(last_of.get(step.ladder, last).at(step.elements))
-            left = share * SECONDS - (time.perf_counter() - start)
-            if step.ladder in ended or tuple(step.sizes.items()) in tried:
+        for step in _sort_by_elements(plan, stage):
+            assignment = tuple(step.sizes.items())
+            if step.ladder in ended or assignment in tried:
                 continue
-            if expected.seconds > left or expected.bytes > BYTES:
+            expected = last.at(step.elements)
+            if step.ladder in last_of_ladder:
+                expected = expected.or_more(last_of_ladder[step.ladder].at(step.elements))
+            if expected.seconds > deadline.seconds_left(share) or expected.bytes > BYTES:
                 ended.add(step.ladder)
                 continue
-            tried.add(tuple(step.sizes.items()))
-            last = last_of[step.ladder] = _Cost.of(plan.draw(step.sizes), compare, watch())
+            tried.add(assignment)
+            last = last_of_ladder[step.ladder] = _Cost.of(plan.draw(step.sizes), compare, watch())
             checks += last.checks
             if last.is_final:
                 ended.add(step.ladder)
     return Reach(tuple(checks), SECONDS, BYTES)
 
 
+@dataclass(frozen=True)
+class _Deadline:
+    """When the budget of seconds began."""
+
+    start: float
+
+    def seconds_left(self, share: float) -> float:
+        """Return the seconds left of a share of the budget."""
+        return share * SECONDS - (time.perf_counter() - self.start)
+
+
 class _Step(NamedTuple):
+    """An assignment of sizes; ladder: the number of the way up that it is a step of."""
+
     elements: int
     ladder: int
     sizes: Sizes
 
 
-def _by_elements(plan: Plan, stage: list[list[Sizes]]) -> list[_Step]:
+def _sort_by_elements(plan: Plan, stage: list[list[Sizes]]) -> list[_Step]:
     """Return the steps of all ladders, the inputs with the fewest elements first."""
-    steps = [
-        _Step(sum(prod(plan.spec.shape(tensor, sizes)) for tensor in plan.spec.inputs), number, sizes)
-        for number, ladder in enumerate(stage)
-        for sizes in ladder
-    ]
-    return sorted(steps, key=lambda step: step[:2])
+    steps = []
+    for number, ladder in enumerate(stage):
+        for sizes in ladder:
+            elements = sum(prod(plan.spec.shape(tensor, sizes)) for tensor in plan.spec.inputs)
+            steps.append(_Step(elements, number, sizes))
+    return sorted(steps, key=lambda step: (step.elements, step.ladder))
 
 
-def _watch_for(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
-    """Return what watches the bytes; nothing where forward compiles a part of itself, as torch.cond does."""
+def _choose_watch(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
+    """Return what counts bytes; where forward compiles a part of itself, as torch.cond does, nothing can."""
     try:
         _Cost.of(run, compare, _Allocations())
     except VerificationFailed:
@@ -85,7 +100,7 @@ def _watch_for(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
     return _Allocations
 
 
-def _images(plan: Plan) -> list[tuple[str, str]]:
+def _find_image_dims(plan: Plan) -> list[tuple[str, str]]:
     """Return the pairs of free dims that are the last two axes of an input of three or more."""
     ends = {tensor.shape[-2:] for tensor in plan.inputs if len(tensor.shape) > 2}
     return [
@@ -97,7 +112,7 @@ def _images(plan: Plan) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class _Cost:
-    """What a comparison took, and whether larger ones are no use."""
+    """What a comparison took, and whether larger ones are useless."""
 
     elements: int
     seconds: float
@@ -110,14 +125,15 @@ class _Cost:
         start = time.perf_counter()
         with watch:
             checks = compare(run)
-        elements = sum(each.numel() for each in run.inputs)
+        elements = sum(tensor.numel() for tensor in run.inputs)
         return cls(elements, time.perf_counter() - start, watch.bytes, checks or (), checks is None)
 
     def at(self, elements: int) -> "_Cost":
-        """Return what a comparison of so many elements is expected to take."""
-        # A step is at most twice the last; attention takes four times as much then, so the budget is an aim.
-        times = elements / max(self.elements, 1)
-        return _Cost(elements, self.seconds * times, int(self.bytes * times))
+        """Return what a comparison of this many elements is expected to take."""
+        # Attention grows faster than this. But a step is at most twice the last, so the budget is only
+        # exceeded by a little.
+        factor = elements / max(self.elements, 1)
+        return _Cost(elements, self.seconds * factor, int(self.bytes * factor))
 
     def or_more(self, other: "_Cost") -> "_Cost":
         """Return the larger of two expectations."""
@@ -125,13 +141,13 @@ class _Cost:
 
 
 class _Unwatched(contextlib.nullcontext[None]):
-    """In the place of _Allocations, where nothing is known of the bytes."""
+    """Used instead of _Allocations where bytes can't be counted."""
 
     bytes = 0
 
 
 class _Allocations(TorchFunctionMode):
-    """Adds up the bytes of what the functions of torch return, which is more than lives at once."""
+    """Adds up the bytes of all results of torch functions, which is more than is alive at once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,5 +155,5 @@ class _Allocations(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        self.bytes += sum(bytes_of(each) for each in tensors_in(result))
+        self.bytes += sum(bytes_of(tensor) for tensor in tensors_in(result))
         return result

@@ -16,10 +16,10 @@ from nnkit.models.tensors import core_of, registered, tensors_in
 from nnkit.verbs.exporting.calls import call_module
 from nnkit.verbs.exporting.comparison import compare, describe_sizes
 from nnkit.verbs.exporting.copies import changed_between, copy_of, state_of, whole_copy_of
-from nnkit.verbs.exporting.coverage import Effects, effects_of, redrawn
+from nnkit.verbs.exporting.coverage import Effects, measure_effects, redraw
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.report import Check
-from nnkit.verbs.exporting.tolerance import MODULE_ROUNDING, same, typical
+from nnkit.verbs.exporting.tolerance import MODULE_ROUNDING, is_same, typical_tolerance
 
 # To see what rounding decides, each weight is moved by up to this many units in its last place.
 NUDGE = 8
@@ -59,14 +59,14 @@ class Reference:
             return [output.cpu() for output in self._plan.run(self.module, run.inputs)]
         except NnkitError as error:
             raise VerificationFailed(
-                f"{self._plan.spec.name} fails at {describe_sizes(run)}, which its dims allow: "
+                f"{self._plan.spec.reference} fails at {describe_sizes(run)}, which its dims allow: "
                 f"{error.message}",
                 "declare which sizes it takes (min, max, multiple_of), or fix them: --static, --fix",
             ) from error
 
     def check_repeatable(self) -> None:
         """Raise VerificationFailed when the module's results differ between calls on the same inputs."""
-        run, name = self._plan.runs[0], self._plan.spec.name
+        run, name = self._plan.runs[0], self._plan.spec.reference
         first = self.outputs(run)
         difference = self._first_difference(first, self.compute(run))
         if difference is not None:
@@ -90,7 +90,7 @@ class Reference:
                 output, problem = difference
                 what = changed[0] if changed else "something outside of its buffers and attributes"
                 raise VerificationFailed(
-                    f"{self._plan.spec.name} is stateful: forward changes {what}, and the result with it: "
+                    f"{self._plan.spec.reference} is stateful: forward changes {what} and so the result: "
                     f"output {output!r} {problem} from one call to the next, which a file can't reproduce",
                     "take the state as an input and return it, or reset it in forward; or use --no-verify",
                 )
@@ -158,12 +158,12 @@ class Reference:
 
     def effects(self, checks: list[Check]) -> Effects | None:
         """Return the effect of each parameter, in units of what these checks allowed in the outputs."""
-        limits = [typical(output) for output in self.outputs(self._plan.runs[0])]
+        limits = [typical_tolerance(output) for output in self.outputs(self._plan.runs[0])]
         for check in checks:
             if check.rounded:
                 index = self._plan.output_names.index(check.output)
                 limits[index] = max(limits[index] or 0.0, check.tolerance)
-        return effects_of(self.module, self._plan.spec.input_names, self._plan.traced, limits)
+        return measure_effects(self.module, self._plan.spec.input_names, self._plan.traced, limits)
 
     @cached_property
     def uninformative(self) -> dict[str, str]:
@@ -197,7 +197,7 @@ class Reference:
         if not first.isfinite().any() or first.isnan().any():
             return NOT_FINITE
         # Without inputs, perturbed weights show what the output is made of.
-        if self._plan.inputs and first.shape == second.shape and same(second, first):
+        if self._plan.inputs and first.shape == second.shape and is_same(second, first):
             return SAME
         return ""
 
@@ -211,7 +211,7 @@ class Reference:
             inputs = tuple(tensor.to(self._plan.device) for tensor in drawn)
             if not torch.equal(self.compute(replace(run, inputs=inputs))[index], expected):
                 return False
-        with_new_weights = redrawn(self.module, [name for name, _ in self.module.named_parameters()])
+        with_new_weights = redraw(self.module, [name for name, _ in self.module.named_parameters()])
         return not torch.equal(self._plan.run(with_new_weights, run.inputs)[index].cpu(), expected)
 
     def changes(self, run: Run, other: Run) -> bool:
@@ -219,7 +219,7 @@ class Reference:
         for first, second in zip(self.outputs(other), self.outputs(run), strict=True):
             if first.shape != second.shape:
                 return True
-            if not (same(second, first) if first.is_floating_point() else torch.equal(first, second)):
+            if not (is_same(second, first) if first.is_floating_point() else torch.equal(first, second)):
                 return True
         return False
 

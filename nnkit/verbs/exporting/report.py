@@ -1,4 +1,4 @@
-"""What an export says, and what proves it. Torch-free."""
+"""The report of an export, and what proves the file. Torch-free."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +12,13 @@ Weights: TypeAlias = Literal["own", "perturbed"]
 
 @dataclass(frozen=True)
 class Check:
-    """One output of the file against the module's, at one assignment of the sizes.
+    """One output of the file, compared with the module's at one assignment of sizes.
 
-    max_abs_diff: the largest difference of an element. where: the index of that element. scale: the
-    spread of the module's output, by which the difference is judged. tolerance: what it may be.
-    problem: why it did not pass. weights: `own`, or `perturbed` where those of the model can't show a
-    fault. rounded: whether more was allowed, because the module's own rounding is more.
+    max_abs_diff: the difference of the element that is furthest off, relative to its tolerance. where: the
+    index of that element. scale: the spread of the module's output. tolerance: the largest difference
+    allowed for that element. problem: why it did not pass. weights: `own`, or `perturbed` where those of
+    the model can't show a fault. rounded: whether more was allowed because the module itself loses more to
+    rounding.
     """
 
     sizes: Mapping[str, int]
@@ -34,7 +35,7 @@ class Check:
 
 @dataclass(frozen=True)
 class OutputProof:
-    """What was found of one output over all sizes: its largest difference, where, and at which sizes."""
+    """The largest difference of one output over all sizes: where, and at which sizes."""
 
     output: str
     scale: float
@@ -50,9 +51,9 @@ class Coverage:
     """How many of the parameters could have made the proof fail, counted in elements.
 
     parameters: those that the file needs. own: those whose change would show with the model's own
-    weights. proven: those with perturbed weights too. unproven: names of the tensors that remain.
-    unused: names of the parameters that forward never reads. None stands for what can't be measured,
-    because no output has a gradient.
+    weights. proven: those whose change would show with its own or with perturbed weights. unproven: the
+    names of the other tensors. unused: the names of the parameters that forward never reads. own and proven
+    are None if they can't be measured, because no output has a gradient.
     """
 
     parameters: int
@@ -63,7 +64,7 @@ class Coverage:
 
     @property
     def share(self) -> float | None:
-        """The part of the parameters that is proven, from 0 to 1."""
+        """The share of the parameters that is proven, from 0 to 1."""
         if self.proven is None:
             return None
         return self.proven / self.parameters if self.parameters else 1.0
@@ -71,9 +72,9 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Reach:
-    """The comparisons at further, larger sizes, as many as a budget of `seconds` and `bytes` allowed.
+    """The comparisons at larger sizes, as many as a budget of `seconds` and `bytes` allowed.
 
-    How many there are depends on the machine.
+    Their number depends on the machine.
     """
 
     checks: tuple[Check, ...]
@@ -87,7 +88,7 @@ class Reach:
 
     @property
     def largest(self) -> dict[str, int]:
-        """The largest size of each dim, in one assignment or another."""
+        """The largest size of each dim in any assignment."""
         largest: dict[str, int] = {}
         for sizes in self.assignments:
             largest = {name: max(size, largest.get(name, 0)) for name, size in sizes.items()}
@@ -105,12 +106,12 @@ class Reach:
 
 @dataclass(frozen=True)
 class Proof:
-    """What shows that a file is the model.
+    """The proof that a file is the model.
 
     runner: what ran the file. checks: the comparisons at the sizes of the plan. equal: how many tensors
-    in the file are the module's own, bit for bit, and how many of them there are. seconds: how long the
-    proof took. reach: the comparisons at larger sizes. assumed: what was found of the inputs by running
-    the module, a sentence each. unread: the inputs that forward doesn't read.
+    in the file equal the module's bit for bit, and how many were compared. seconds: how long the proof
+    took. reach: the comparisons at larger sizes. assumed: what was found out about the inputs by running
+    the module, one sentence each. unread: the inputs that forward doesn't read.
     """
 
     runner: str
@@ -124,9 +125,9 @@ class Proof:
 
     @property
     def outputs(self) -> tuple[OutputProof, ...]:
-        """Each output with its largest difference, as a share of what is allowed."""
+        """For each output, its largest difference relative to the tolerance."""
         names = dict.fromkeys(check.output for check in self.checks)
-        return tuple(_worst([each for each in self.checks if each.output == name]) for name in names)
+        return tuple(_find_worst([check for check in self.checks if check.output == name]) for name in names)
 
     @property
     def assignments(self) -> list[dict[str, int]]:
@@ -134,11 +135,11 @@ class Proof:
         return _assignments(self.checks)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the file itself tells of its proof: nothing that the next run would change."""
+        """Return the part that is stored in the file: nothing that the next run would change."""
         return {
             "runner": self.runner,
             "sizes": self.assignments,
-            "outputs": [_rounded(asdict(each)) for each in self.outputs],
+            "outputs": [_round_floats(asdict(output)) for output in self.outputs],
             "coverage": self.coverage and {**asdict(self.coverage), "share": self.coverage.share},
             "equal": self.equal,
             "assumed": list(self.assumed),
@@ -146,32 +147,42 @@ class Proof:
         }
 
     def to_report(self) -> dict[str, Any]:
-        """Return all of it as plain data, with what depends on the machine and its load."""
+        """Return all of it as plain data, including what depends on the machine and its load."""
         reach = self.reach and self.reach.to_dict()
         return {**self.to_dict(), "reach": reach, "seconds": self.seconds}
 
 
 def _assignments(checks: Sequence[Check]) -> list[dict[str, int]]:
-    return [dict(each) for each in dict.fromkeys(tuple(check.sizes.items()) for check in checks)]
+    """Return each assignment of sizes once, in order."""
+    return [dict(sizes) for sizes in dict.fromkeys(tuple(check.sizes.items()) for check in checks)]
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: float(f"{each:.3g}") if isinstance(each, float) else each for key, each in values.items()}
+def _round_floats(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with floats rounded to three digits, so that a file has the same bytes each time."""
+    return {
+        key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in values.items()
+    }
 
 
-def _worst(checks: list[Check]) -> OutputProof:
+def _find_worst(checks: list[Check]) -> OutputProof:
     worst = max(checks, key=lambda check: check.max_abs_diff / (check.tolerance or 1.0))
-    tried = {tuple(check.sizes.items()) for check in checks}
     return OutputProof(
-        worst.output, worst.scale, worst.max_abs_diff, worst.tolerance, worst.sizes, worst.where, len(tried)
+        output=worst.output,
+        scale=worst.scale,
+        max_abs_diff=worst.max_abs_diff,
+        tolerance=worst.tolerance,
+        sizes=worst.sizes,
+        where=worst.where,
+        assignments=len(_assignments(checks)),
     )
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """A `file` that was written in a `format`, and its `proof`: None when none was asked for.
+    """A `file` that was written in a `format`, and its `proof`: None when none was requested.
 
-    files: the file itself and those that come with it, with their bytes. opset: of ONNX, None for others.
+    files: the file itself and those that belong to it, with their bytes. opset: the ONNX opset, None for
+    other formats.
 
     Example:
 
@@ -190,7 +201,7 @@ class ExportReport:
 
     @property
     def bytes(self) -> int:
-        """Of all files together."""
+        """The bytes of all files together."""
         return sum(self.files.values())
 
     @property
@@ -226,7 +237,7 @@ class ExportReport:
 
 @dataclass(frozen=True)
 class VerifyReport(ExportReport):
-    """A file that was there already, and what proves it now; with the fields of ExportReport.
+    """An existing file and its new proof, with the fields of ExportReport.
 
     Example:
 
@@ -239,12 +250,12 @@ class VerifyReport(ExportReport):
 
 @dataclass(frozen=True)
 class ExportsReport:
-    """Several files of one model: the `reports` of those that were written, and the `failures` of the others.
+    """Several files of one model: the `reports` of the files that were written, and the other `failures`.
 
     Example:
 
         report = export_all("simple-cnn", ".", verify=False)
-        assert {each.format for each in report.reports} >= {"onnx", "safetensors", "pt2"}
+        assert {export.format for export in report.reports} >= {"onnx", "safetensors", "pt2"}
     """
 
     SCHEMA = "nnkit.exports/1"

@@ -1,4 +1,4 @@
-"""What runs an exported file: ONNX Runtime, and for what it can't run the reference evaluator of onnx."""
+"""What runs an exported file: ONNX Runtime, or the reference evaluator of onnx where that can't."""
 
 import contextlib
 import copy
@@ -27,20 +27,20 @@ from nnkit.verbs.exporting.plan import Names
 Array: TypeAlias = Any
 LOG = "nnkit-proof"
 HARMLESS = re.compile(r"Removing initializer |Initializer \S+ appears in graph inputs")
-"""Of a file that others wrote: values that no node reads, and values that a caller may replace."""
+"""Warnings that are no fault in a file that others wrote: unused values, and values a caller may replace."""
 WARNING = re.compile(rf"\[[WEF]:onnxruntime:{LOG}, [^\]]*\] (.*)")
 
 
 class Refused(Exception):
-    """The runtime can't load or run the file, or has warned of it."""
+    """The runtime can't load or run the file, or warned about it."""
 
 
 class OnnxRuntime:
-    """A session of ONNX Runtime on the CPU; whatever it warns of makes the run fail.
+    """A session of ONNX Runtime on the CPU; any warning makes the run fail.
 
-    model: a file, or the bytes of a model. weights: values of further inputs, by name. names: of the inputs
-    as they are given and of the outputs as they are returned; those of the file in its own order where they
-    are left out. harmless: what it may warn of.
+    model: a file, or the bytes of a model. weights: values for further inputs, by name. names: the inputs in
+    the order in which they are passed, and the outputs in the order in which they are returned; by default
+    the file's own order. harmless: warnings that are ignored.
     """
 
     def __init__(
@@ -64,22 +64,25 @@ class OnnxRuntime:
             except Exception as error:
                 raise Refused(first_line(error)) from error
         self._weights = dict(weights or {})
-        ports = [each for each in self._session.get_inputs() if each.name not in self._weights]
-        self._kinds = {each.name: each.type.removeprefix("tensor(").removesuffix(")") for each in ports}
-        self._inputs = names[0] if names else tuple(self._kinds)
-        self._outputs = names and names[1]
-        if set(self._inputs) != set(self._kinds):
-            raise Refused(f"its inputs are {', '.join(self._kinds)}, not {', '.join(self._inputs)}")
+        self._types = {
+            port.name: port.type.removeprefix("tensor(").removesuffix(")")
+            for port in self._session.get_inputs()
+            if port.name not in self._weights
+        }
+        self._inputs = names[0] if names else tuple(self._types)
+        self._outputs = names[1] if names else None
+        if set(self._inputs) != set(self._types):
+            raise Refused(f"its inputs are {', '.join(self._types)}, not {', '.join(self._inputs)}")
 
     def given(self, name: str, value: Array) -> "OnnxRuntime":
-        """Return the same session with another value for one weight."""
+        """Return the same session with a different value for one weight."""
         other = copy.copy(self)
         other._weights = {**self._weights, name: value}
         return other
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         feeds = {
-            name: _as_array(tensor, self._kinds[name])
+            name: _as_array(tensor, self._types[name])
             for name, tensor in zip(self._inputs, inputs, strict=True)
         }
         with _no_warnings(self._harmless):
@@ -87,7 +90,7 @@ class OnnxRuntime:
                 results = self._run({**feeds, **self._weights})
             except Exception as error:
                 raise Refused(first_line(error)) from error
-        return [torch.from_numpy(each) for each in results]
+        return [torch.from_numpy(result) for result in results]
 
     def _run(self, feeds: Mapping[str, Array]) -> list[Array]:
         import onnxruntime
@@ -100,16 +103,16 @@ class OnnxRuntime:
 
 
 def check_loadable(path: Path) -> None:
-    """Load a file in a process of its own; raise Refused where ONNX Runtime takes that process down."""
+    """Load a file in a process of its own; raise Refused where ONNX Runtime crashes that process."""
     code = "import sys, onnxruntime as o; o.set_default_logger_severity(4); o.InferenceSession(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False)
     if done.returncode < 0:
         signal = -done.returncode
-        raise Refused(f"ONNX Runtime {version('onnxruntime')} crashes on loading it (signal {signal})")
+        raise Refused(f"ONNX Runtime {version('onnxruntime')} crashes when loading it (signal {signal})")
 
 
 class Evaluator:
-    """The reference evaluator of onnx: slow, and it knows bfloat16. why: for what reason it is used."""
+    """The reference evaluator of onnx, which is slow but supports bfloat16. why: the reason for using it."""
 
     def __init__(
         self,
@@ -127,25 +130,25 @@ class Evaluator:
         except Exception as error:
             raise Refused(first_line(error)) from error
         self._weights = dict(weights or {})
-        ports = [each.name for each in loaded.graph.input if each.name not in self._weights]
+        ports = [port.name for port in loaded.graph.input if port.name not in self._weights]
         self._inputs = names[0] if names else tuple(ports)
-        self._outputs = names and names[1]
+        self._outputs = names[1] if names else None
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         feeds = {name: as_array(tensor) for name, tensor in zip(self._inputs, inputs, strict=True)}
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # numpy's, of infinities that are meant
+                warnings.simplefilter("ignore")  # numpy's, about infinities that are intended
                 results = self._session.run(self._outputs, {**feeds, **self._weights})
         except Exception as error:
             raise Refused(first_line(error)) from error
-        return [as_tensor(np.asarray(each)) for each in results]
+        return [as_tensor(np.asarray(result)) for result in results]
 
 
 def as_array(tensor: Tensor) -> Array:
-    """Return a tensor as an array, bfloat16 as that of ml_dtypes.
+    """Return a tensor as an array, bfloat16 as the dtype of ml_dtypes.
 
-    A complex one is as torch writes it to ONNX: its real and its imaginary part on a last axis of 2.
+    A complex tensor is returned as torch writes it to ONNX: real and imaginary parts on a last axis of 2.
     """
     tensor = in_reals(tensor.detach().cpu()).contiguous()
     if tensor.dtype == torch.bfloat16:
@@ -155,10 +158,10 @@ def as_array(tensor: Tensor) -> Array:
     return tensor.numpy()
 
 
-def _as_array(tensor: Tensor, kind: str) -> Array:
-    """Return a tensor as the kind that a file takes: float32 may stand before a float16 model."""
-    whole = kind == "float" and tensor.dtype == torch.float16
-    return as_array(tensor.float() if whole else tensor)
+def _as_array(tensor: Tensor, dtype: str) -> Array:
+    """Return a tensor as the dtype that a file takes: a float16 model may take float32 inputs."""
+    needs_cast = dtype == "float" and tensor.dtype == torch.float16
+    return as_array(tensor.float() if needs_cast else tensor)
 
 
 def as_tensor(array: Array) -> Tensor:
@@ -170,22 +173,22 @@ def as_tensor(array: Array) -> Tensor:
 
 @contextlib.contextmanager
 def _no_warnings(harmless: re.Pattern[str] | None) -> Iterator[None]:
-    """Raise Refused for what ONNX Runtime warns of in the block, unless it is harmless.
+    """Raise Refused for a warning of ONNX Runtime in the block, unless it is harmless.
 
-    It writes to the process's own stderr, from threads of its own too; what others write there while
-    the block runs is passed on.
+    ONNX Runtime writes to the stderr of the process, from threads of its own too. What others write there
+    while the block runs is passed on.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as heard:
-        os.dup2(heard.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            heard.seek(0)
-            text = re.sub(r"\x1b\[[\d;]*m", "", heard.read().decode(errors="replace"))
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            captured.seek(0)
+            text = re.sub(r"\x1b\[[\d;]*m", "", captured.read().decode(errors="replace"))
             others = "".join(line for line in text.splitlines(keepends=True) if not WARNING.search(line))
             # What is printed before the first session is about the machine, not about a file.
             if others.strip() and "onnxruntime" not in others:

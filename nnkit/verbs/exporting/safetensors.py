@@ -1,10 +1,11 @@
 """Module -> safetensors, in one file or in shards, with the ModelSpec in it; and read back.
 
-The ModelSpec, the digest and whatever else is told stand under one key, because the format writes
-several in random order.
+The ModelSpec, the digest and everything else about the file are stored under one key, because the format
+writes several keys in random order.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,92 +32,100 @@ INSTALL_HUB = "pip install 'nnkit[hub]'"
 def write_safetensors(
     module: nn.Module, spec: ModelSpec, path: Path, verify: bool = True, max_shard_size: str | None = None
 ) -> Path:
-    """Write the state dict of `module`, tied tensors once; return the file that stands for all of it.
+    """Write the state dict of `module`, tied tensors once; return the file to load.
 
-    verify: whether it will be read back; the file says so. max_shard_size: like `5GB`: where the weights
-    take more, they are written in several files `NAME-00001-of-00002.safetensors` and an index, which is
-    what is returned.
+    verify: whether it will be read back, which the file records. max_shard_size: the largest size of a file,
+    like `5GB`. Larger weights are written to several files `NAME-00001-of-00002.safetensors` and an index,
+    which is returned.
 
-    Raises UsageProblem for tensors that the format doesn't have.
+    Raises UsageProblem for tensors that the format doesn't support.
     """
-    tensors = _writable(module.state_dict(keep_vars=True))
-    shards = _split(tensors, path, max_shard_size) if max_shard_size else {path.name: list(tensors)}
+    tensors = _make_writable(module.state_dict(keep_vars=True))
+    shards = (
+        _split_into_shards(tensors, path, max_shard_size) if max_shard_size else {path.name: list(tensors)}
+    )
     if len(shards) == 1:
         _write(tensors, spec, path, verify)
         return path
-    told = _told(spec, tensors, verify)
-    whole = json.loads(told)["sha256"]
-    for name, members in shards.items():
-        _write({each: tensors[each] for each in members}, spec, path.with_name(name), verify, whole)
+    stamp_of_all = _encode_stamp(spec, tensors, verify)
+    digest_of_all = json.loads(stamp_of_all)["sha256"]
+    for shard, names in shards.items():
+        in_shard = {name: tensors[name] for name in names}
+        _write(in_shard, spec, path.with_name(shard), verify, digest_of_all)
     index = path.with_name(path.name.removesuffix(".safetensors") + metadata.INDEX)
     content = {
         "metadata": {
-            metadata.KEY: told,
-            "total_size": sum(each.nbytes for each in tensors.values()),
+            metadata.KEY: stamp_of_all,
+            "total_size": sum(tensor.nbytes for tensor in tensors.values()),
         },
-        "weight_map": {each: name for name, members in shards.items() for each in members},
+        "weight_map": {name: shard for shard, names in shards.items() for name in names},
     }
     index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return index
 
 
 def _write(
-    tensors: Mapping[str, Tensor], spec: ModelSpec, path: Path, verify: bool, whole: str | None = None
+    tensors: Mapping[str, Tensor],
+    spec: ModelSpec,
+    path: Path,
+    verify: bool,
+    digest_of_all: str | None = None,
 ) -> None:
+    text = _encode_stamp(spec, tensors, verify, digest_of_all)
     try:
-        save_file(dict(tensors), path, metadata={metadata.KEY: _told(spec, tensors, verify, whole)})
-    except SafetensorError as error:  # what it says of a full disk
+        save_file(dict(tensors), path, metadata={metadata.KEY: text})
+    except SafetensorError as error:  # a full disk, for example
         raise NnkitError(f"can't write {path.name}: {error}", "what was there before is unchanged") from error
 
 
-def _told(spec: ModelSpec, tensors: Mapping[str, Tensor], verify: bool, whole: str | None = None) -> str:
-    """Return what a file says of itself. whole: of one of several files, the digest of all their tensors."""
-    # The weights are the file's own, wherever they came from. The proof is told before it is made, because
-    # it is of the whole file: one that doesn't hold leaves none.
+def _encode_stamp(
+    spec: ModelSpec, tensors: Mapping[str, Tensor], verify: bool, digest_of_all: str | None = None
+) -> str:
+    """Return what a file says about itself. digest_of_all: in a shard, the digest of the tensors of all."""
+    # The proof is written before it is made, because it covers the whole file. If it fails, no file is left.
     proof = Proof("reading back", (), equal=(len(tensors), len(tensors))).to_dict() if verify else None
-    told = stamp(replace(spec, weights=None, strict=True))
-    of_all = {} if whole is None else {metadata.WHOLE: whole}
-    return metadata.encode({**told, "sha256": digest(tensors), **of_all, "proof": proof})
+    # The weights are those of the file itself, wherever they came from.
+    content = {**stamp(replace(spec, weights=None, strict=True)), "sha256": digest(tensors)}
+    if digest_of_all is not None:
+        content[metadata.WHOLE] = digest_of_all
+    return metadata.encode({**content, "proof": proof})
 
 
-def _writable(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def _make_writable(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return each tensor once, contiguous, and with memory of its own."""
-    bad = [
+    _check_supported(state)
+    first_names: dict[tuple[Any, ...], str] = {}
+    for name, tensor in state.items():
+        view = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        first_names.setdefault(view if tensor.numel() else (name,), name)
+    tensors = {name: state[name].detach() for name in first_names.values()}
+    uses = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    for name, tensor in tensors.items():
+        # Views that share part of a storage are copied: the format has no overlaps.
+        if uses[tensor.untyped_storage().data_ptr()] > 1 or not tensor.is_contiguous():
+            tensors[name] = tensor.clone(memory_format=torch.contiguous_format)
+    return tensors
+
+
+def _check_supported(state: Mapping[str, Any]) -> None:
+    unsupported = [
         name
-        for name, each in state.items()
-        if not isinstance(each, Tensor)
-        or each.is_sparse
-        or each.is_quantized
-        or each.is_meta
+        for name, tensor in state.items()
+        if not isinstance(tensor, Tensor)
+        or tensor.is_sparse
+        or tensor.is_quantized
+        or tensor.is_meta
         or name == RESERVED
     ]
-    if bad:
+    if unsupported:
         raise UsageProblem(
-            f"safetensors has no place for {', '.join(bad[:5])}: a sparse, quantized or missing tensor, "
+            f"safetensors can't store {', '.join(unsupported[:5])}: a sparse, quantized or missing tensor, "
             "or the reserved name __metadata__",
             "make it a plain tensor, or leave it out of the state dict",
         )
-    once: dict[tuple[Any, ...], str] = {}
-    for name, each in state.items():
-        view = (each.data_ptr(), each.shape, each.stride(), each.dtype) if each.numel() else (name,)
-        once.setdefault(view, name)
-    places = [state[name].untyped_storage().data_ptr() for name in once.values()]
-    # Views that share part of a storage are copied: the format has no overlaps.
-    return {
-        name: state[name].detach().clone(memory_format=torch.contiguous_format)
-        if places.count(place) > 1 or not state[name].is_contiguous()
-        else state[name].detach()
-        for name, place in zip(once.values(), places, strict=True)
-    }
 
 
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and not (
-        value.layout != torch.strided or value.is_quantized or value.is_meta
-    )
-
-
-def _split(tensors: dict[str, Tensor], path: Path, max_shard_size: str) -> dict[str, list[str]]:
+def _split_into_shards(tensors: dict[str, Tensor], path: Path, max_shard_size: str) -> dict[str, list[str]]:
     try:
         from huggingface_hub import split_torch_state_dict_into_shards
     except ImportError as error:
@@ -127,7 +136,7 @@ def _split(tensors: dict[str, Tensor], path: Path, max_shard_size: str) -> dict[
             tensors, filename_pattern=pattern, max_shard_size=max_shard_size
         )
     except ValueError as error:
-        raise UsageProblem(f"{max_shard_size!r} is no size: {error}", "for example: 500MB, 5GB") from error
+        raise UsageProblem(f"{max_shard_size!r} is not a size: {error}", "examples: 500MB, 5GB") from error
     return dict(split.filename_to_tensors)
 
 
@@ -144,16 +153,16 @@ def prove_safetensors(path: Path, module: nn.Module, spec: ModelSpec, host: Host
 
 
 def compare_states(name: str, expected: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> Proof:
-    """Return the proof that tensors are equal bit for bit; raises VerificationFailed where one isn't."""
-    checks = tuple(_check(key, tensor, read[key]) for key, tensor in expected.items())
-    if wrong := [check.output for check in checks if not check.passed]:
-        raise VerificationFailed(f"{name} has other values in {', '.join(wrong[:3])}")
+    """Return the proof that tensors are equal bit for bit; raises VerificationFailed where one differs."""
+    checks = tuple(_compare_tensor(key, tensor, read[key]) for key, tensor in expected.items())
+    if different := [check.output for check in checks if not check.passed]:
+        raise VerificationFailed(f"{name} has other values in {', '.join(different[:3])}")
     return Proof("safetensors", checks, equal=(len(checks), len(checks)))
 
 
-def _check(name: str, tensor: Tensor, read: Tensor) -> Check:
-    same = tensor.dtype == read.dtype and tensor.shape == read.shape
-    same = same and torch.equal(_bits(tensor), _bits(read))
+def _compare_tensor(name: str, tensor: Tensor, read: Tensor) -> Check:
+    same_type = tensor.dtype == read.dtype and tensor.shape == read.shape
+    same = same_type and torch.equal(_bits(tensor), _bits(read))
     return Check({}, name, 0.0 if same else float("inf"), 0.0, same, "" if same else "differs")
 
 

@@ -1,7 +1,7 @@
-"""Scattering with a reduction, in an operator that ONNX Runtime computes right on several threads.
+"""Replace ScatterND with a reduction by an operator that ONNX Runtime computes right on several threads.
 
-ONNX Runtime (1.32) divides a ScatterND between its threads even where it adds, so that updates of one row by
-two threads get lost: the results of graph networks on many edges were wrong. ScatterElements runs in order.
+ONNX Runtime (1.32) splits a ScatterND between its threads even where it adds. When two threads update one
+row, updates get lost, and graph networks with many edges get wrong results. ScatterElements runs in order.
 
     ScatterND(data (N, C), indices (E, 1), updates (E, C), add)
     -> ScatterElements(data, Expand(indices, Shape(updates)), updates, axis 0, add)

@@ -1,4 +1,4 @@
-"""Which sizes to trace a model at, and at which others to prove what was traced. Torch-free."""
+"""The sizes to trace a model at, and the other sizes to prove it at. Torch-free."""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
@@ -8,9 +8,10 @@ from nnkit.contract.architecture import Dim
 
 Sizes = dict[str, int]
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
-OTHERS = 4  # at least this many assignments beside the traced one
+OTHERS = 4  # at least this many assignments in addition to the traced one
 FURTHER = 8  # times the traced size
-EQUAL = (4, 8, 16, 32, 33, 64, 128)
+TOGETHER = (16, 32, 64, 128, 256)  # sizes near which all dims are at once
+EQUAL = (4, 8, 16, 32, 33, 64, 128)  # sizes that all dims have at once
 SMALL = 41  # below this, each size is tried
 ROUND = (50, 60, 80, 100, 150, 200, 300, 400, 500, 1000, 2000, 4000)
 PICTURES = (48, 96, 112, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 640)
@@ -49,8 +50,8 @@ def other_sizes(dims: Mapping[str, Dim], traced: Mapping[str, int]) -> list[Size
     return list(unique.values())
 
 
-def completed(dims: Mapping[str, Dim], fixed: Mapping[str, int]) -> Sizes:
-    """Return an assignment with some sizes fixed and the others small."""
+def complete(dims: Mapping[str, Dim], fixed: Mapping[str, int]) -> Sizes:
+    """Return an assignment with some sizes given and small ones for the other dims."""
     return _around(dims, {name: size for name, size in fixed.items() if name in dims})
 
 
@@ -59,27 +60,27 @@ def ladders(
 ) -> tuple[list[list[Sizes]], list[list[Sizes]]]:
     """Return ways up from small sizes, each a list of assignments that grow: coarse ones, and fine ones.
 
-    There is one for each dim beside small others, one for each pair of dims that span an image, one for
-    all dims together and one for all dims equal. images: those pairs.
+    There is a ladder for each dim, with the others small, one for each pair of dims that span an image, one
+    for all dims growing together and one for all dims equal. images: those pairs.
     """
 
-    def alone(steps: Callable[[int], Iterable[int]]) -> list[list[Sizes]]:
+    def ladder_of_each(steps: Callable[[int], Iterable[int]]) -> list[list[Sizes]]:
         return [
-            [completed(dims, {name: size}) for size in _taken(dim, steps(traced[name]))]
+            [complete(dims, {name: size}) for size in _nearby_allowed(dim, steps(traced[name]))]
             for name, dim in dims.items()
         ]
 
     pictures = [
-        [completed(dims, dict.fromkeys(pair, size)) for size in PICTURES if _all_take(dims, pair, size)]
+        [complete(dims, dict.fromkeys(pair, size)) for size in PICTURES if _all_allow(dims, pair, size)]
         for pair in images
     ]
-    coarse = [*alone(_coarse), *pictures]
+    coarse = [*ladder_of_each(_coarse), *pictures]
     if len(dims) > 1:
-        together = [_together(dims, dict.fromkeys(dims, power)) for power in (16, 32, 64, 128, 256)]
+        together = [_together(dims, dict.fromkeys(dims, size)) for size in TOGETHER]
         together.append(_together(dims, {name: FURTHER * traced[name] for name in dims}))
         coarse.append(sorted(together, key=lambda sizes: prod(sizes.values())))
-        coarse.append([dict.fromkeys(dims, size) for size in EQUAL if _all_take(dims, dims, size)])
-    return coarse, alone(_fine)
+        coarse.append([dict.fromkeys(dims, size) for size in EQUAL if _all_allow(dims, dims, size)])
+    return coarse, ladder_of_each(_fine)
 
 
 def _coarse(traced: int) -> Iterable[int]:
@@ -93,14 +94,15 @@ def _fine(traced: int) -> Iterable[int]:
     return {*range(1, SMALL), *PICTURES, *ROUND}
 
 
-def _taken(dim: Dim, wanted: Iterable[int]) -> list[int]:
-    """Return the sizes that a dim takes, next to the wanted ones, ascending."""
-    step, most = dim.multiple_of, [] if dim.max is None else [dim.max]
-    down = {size // step * step for size in (*wanted, *most)}
-    return allowed_sizes(dim, down | {size + step for size in down})
+def _nearby_allowed(dim: Dim, wanted: Iterable[int]) -> list[int]:
+    """Return the allowed sizes next to the wanted ones and to the maximum, ascending."""
+    step = dim.multiple_of
+    sizes = list(wanted) if dim.max is None else [*wanted, dim.max]
+    rounded_down = {size // step * step for size in sizes}
+    return allowed_sizes(dim, rounded_down | {size + step for size in rounded_down})
 
 
-def _all_take(dims: Mapping[str, Dim], names: Iterable[str], size: int) -> bool:
+def _all_allow(dims: Mapping[str, Dim], names: Iterable[str], size: int) -> bool:
     return not any(dims[name].problem_with(size) for name in names)
 
 
@@ -112,16 +114,20 @@ def _together(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:
 
 
 def allowed_sizes(dim: Dim, wanted: Iterable[int]) -> list[int]:
-    """Return the wanted sizes that a dim takes, ascending, and its smallest."""
+    """Return the wanted sizes that a dim allows and its smallest, ascending."""
     return sorted({dim.least, *(size for size in wanted if not dim.problem_with(size))})
 
 
 def _around(dims: Mapping[str, Dim], fixed: Mapping[str, int], start: int = 0) -> Sizes:
-    """Return an assignment with some sizes fixed and the others different primes, where allowed."""
+    """Return an assignment with some sizes given and, where allowed, a different prime for each other dim.
+
+    start: the index of the first prime to use.
+    """
     sizes: Sizes = dict(fixed)
-    for place, (name, dim) in enumerate(dims.items(), start):
+    for index, (name, dim) in enumerate(dims.items(), start):
         if name not in sizes:
-            sizes[name] = _fit(dim, max(PRIMES[place % len(PRIMES)], dim.min + place), set(sizes.values()))
+            wanted = max(PRIMES[index % len(PRIMES)], dim.min + index)
+            sizes[name] = _fit(dim, wanted, set(sizes.values()))
     return {name: sizes[name] for name in dims}
 
 

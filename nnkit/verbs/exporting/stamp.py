@@ -1,4 +1,4 @@
-"""What every exported file tells of itself: the ModelSpec, and the versions that made it."""
+"""What every exported file says about itself: the ModelSpec, and the versions that wrote it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,20 +9,19 @@ from typing import Any
 from nnkit import __version__
 from nnkit.contract.spec import ModelSpec
 
-MAKERS = ("torch", "onnx", "onnxscript", "safetensors")
+PACKAGES = ("torch", "onnx", "onnxscript", "safetensors")
 
 
 def stamp(spec: ModelSpec) -> dict[str, Any]:
-    """Return it as plain data, the same for the same model; it says nothing of the machine it was made on."""
-    # Of the weights' place the name alone.
-    told = replace(spec, weights=spec.weights and Path(spec.weights).name)
+    """Return the stamp as plain data: the same for the same model, on every machine."""
+    without_folder = replace(spec, weights=spec.weights and Path(spec.weights).name)
     return {
         "nnkit": __version__,
-        "spec": told.to_dict(),
-        "versions": {maker: version(maker) for maker in MAKERS},
+        "spec": without_folder.to_dict(),
+        "versions": {package: version(package) for package in PACKAGES},
     }
 
 
 def signature(inputs: Sequence[str], outputs: Sequence[str], dims: Sequence[str]) -> dict[str, Any]:
-    """Return what a file that runs declares: the names of its inputs and outputs, and of its free dims."""
+    """Return what an executable file declares: the names of its inputs, outputs and free dims."""
     return {"inputs": list(inputs), "outputs": list(outputs), "dims": list(dims)}

@@ -37,7 +37,7 @@ MODULE_ROUNDING_SHARE = 0.02
 FAR_FACTOR = 10
 
 
-def allowed(expected: Tensor) -> Tensor:
+def tolerance_of(expected: Tensor) -> Tensor:
     """Return, for each element of `expected`, the largest difference that counts as rounding."""
     share, eps = SHARE[expected.dtype], torch.finfo(expected.dtype).eps
     core, magnitudes = core_of(expected), expected.double().abs().nan_to_num(posinf=0.0)
@@ -46,12 +46,12 @@ def allowed(expected: Tensor) -> Tensor:
     return torch.where(core, inside, torch.maximum(inside, share * magnitudes))
 
 
-def typical(expected: Tensor) -> float | None:
+def typical_tolerance(expected: Tensor) -> float | None:
     """Return what is allowed in the middle of an output, or None for integers and empty outputs."""
     if not expected.is_floating_point():
         return None
     core = core_of(expected)
-    return float(allowed(expected)[core].median()) if core.any() else None
+    return float(tolerance_of(expected)[core].median()) if core.any() else None
 
 
 def largest_module_rounding(dtype: torch.dtype, scale: float) -> float:
@@ -65,7 +65,7 @@ def scale_of(expected: Tensor) -> float:
     return spread_of(core) if core.numel() else 0.0
 
 
-def same(first: Tensor, second: Tensor) -> bool:
+def is_same(first: Tensor, second: Tensor) -> bool:
     """Whether two outputs of the same shape and floating dtype differ by rounding at most."""
     apart = torch.where(first == second, 0.0, (first.double() - second.double()).abs())
-    return bool((apart <= allowed(second)).all())
+    return bool((apart <= tolerance_of(second)).all())

@@ -16,7 +16,7 @@ from nnkit.models.precision import convert, name_of
 from nnkit.models.running import bind, call, evaluate_tensors, without_gradients
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.exporting.capture import looped_recurrences, quiet
-from nnkit.verbs.exporting.coverage import perturbed
+from nnkit.verbs.exporting.coverage import perturb
 from nnkit.verbs.smoke.subject import (
     Failed,
     Outputs,
@@ -153,7 +153,7 @@ def half(subject: Subject) -> str:
         return _compare_precision(subject, subject.with_noise(), torch.float16, casting=False)
     except Failed:
         # Before it has measured statistics, a deep network may grow its signals beyond float16's range.
-        measured = perturbed(subject.fresh(), subject.spec.input_names, [subject.inputs()])
+        measured = perturb(subject.fresh(), subject.spec.input_names, [subject.inputs()])
         if measured is None:
             raise
         return _compare_precision(subject, measured, torch.float16, casting=False)

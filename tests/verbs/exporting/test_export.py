@@ -118,7 +118,7 @@ def test_an_opset_is_honoured(tmp_path):
 
 
 def test_an_opset_that_torch_can_not_write_is_refused(tmp_path):
-    with pytest.raises(VerificationFailed, match="opset 13 was asked for and torch wrote"):
+    with pytest.raises(VerificationFailed, match="opset 13 was requested, but torch wrote"):
         nnkit.export("simple-cnn", tmp_path / "a.onnx", opset=13)
     assert list(tmp_path.iterdir()) == []
 
@@ -259,7 +259,7 @@ class Right(nn.Module):
         ),
         ("Zeros", "x: float32[batch, 4]", "is the same for other inputs"),
         ("Rounded", "x: float32[batch, time=8]", "fails at batch 1, time 3, which its dims allow"),
-        ("Unrolled", "x: float32[batch, time=5, 2]", "works with time 5 alone, though time is declared"),
+        ("Unrolled", "x: float32[batch, time=5, 2]", "works only with time 5, but time is declared"),
         ("NotANumber", "x: float32[batch, 4]", "is not finite in the module itself"),
     ],
 )
@@ -313,7 +313,7 @@ def test_safetensors_that_lost_a_bit_is_refused(tmp_path, monkeypatch):
         return path
 
     monkeypatch.setattr(writer, "write_safetensors", spoiled)
-    with pytest.raises(VerificationFailed, match=r"values are not those that were written \(sha256\)"):
+    with pytest.raises(VerificationFailed, match=r"values have changed since it was written \(sha256\)"):
         nnkit.export("simple-cnn", tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
 
@@ -349,7 +349,7 @@ class Net(nn.Linear):
 
 
 def test_what_torch_can_not_export_is_told_in_a_line(tmp_path):
-    with pytest.raises(NnkitError, match="torch can't export byvalue"):
+    with pytest.raises(NnkitError, match=r"torch can't export .*:ByValue: "):
         nnkit.export(spec_of("ByValue", "x: float32[batch, 4]"), tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
 

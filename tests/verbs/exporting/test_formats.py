@@ -107,8 +107,8 @@ def test_a_name_that_is_taken_and_one_that_is_none_are_recorded(plugins_from):
     )
     assert [each.name for each in manager.exporters()] == ["state"]
     told = {failure.plugin: failure.message for failure in manager.failures}
-    assert "there is a format 'onnx' already" in told["one"]
-    assert "there is a format 'state' already" in told["two"]  # three was first by name
+    assert "format 'onnx': the name is already taken" in told["one"]
+    assert "format 'state': the name is already taken" in told["two"]  # three was first by name
     assert "lower-case words" in told["four"]
 
 

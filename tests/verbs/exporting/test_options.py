@@ -68,7 +68,7 @@ def test_other_names_of_inputs_and_outputs(tmp_path):
         (ExportOptions(output_names=("x",)), "two of the inputs and outputs would be named 'x'"),
         (ExportOptions(output_names=("a b",)), "'a b' can't name an input or output"),
         (ExportOptions(fixed=frozenset({"rows"})), "has no dim 'rows' to fix"),
-        (ExportOptions(max_shard_size="1GB"), "--max-shard-size doesn't concern onnx"),
+        (ExportOptions(max_shard_size="1GB"), "--max-shard-size doesn't apply to onnx"),
         (ExportOptions(optimize=True, external_data=True), "--optimize keeps the weights in the file"),
     ],
 )
@@ -189,5 +189,5 @@ def test_a_model_on_cuda_is_exported_and_proven(tmp_path):
 
 
 def test_a_device_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(UsageProblem, match="device 'cuda:77' is not on this machine"):
+    with pytest.raises(UsageProblem, match="device 'cuda:77' is not available on this machine"):
         nnkit.export("simple-cnn", tmp_path / "a.onnx", device="cuda:77")

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from nnkit.verbs.exporting.coverage import effects_of, perturbed
-from nnkit.verbs.exporting.onnx_file import axes_of, evaluate
-from nnkit.verbs.exporting.tolerance import allowed, same, scale_of, typical
+from nnkit.verbs.exporting.coverage import measure_effects, perturb
+from nnkit.verbs.exporting.onnx_graph import axes_of, evaluate
+from nnkit.verbs.exporting.tolerance import is_same, scale_of, tolerance_of, typical_tolerance
 
 
 def limits(module, x):
     with torch.inference_mode():
-        return [typical(module(x))]
+        return [typical_tolerance(module(x))]
 
 
 def test_the_effect_of_a_weight_is_how_far_redrawing_it_moves_the_output():
@@ -20,7 +20,7 @@ def test_the_effect_of_a_weight_is_how_far_redrawing_it_moves_the_output():
     torch.manual_seed(0)
     module, x = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 4)), torch.randn(64, 20)
     limit = limits(module, x)
-    effects = effects_of(module, ("x",), (x,), limit).effects
+    effects = measure_effects(module, ("x",), (x,), limit).effects
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             before, kept = module(x), parameter.clone()
@@ -47,11 +47,11 @@ class Parts(nn.Module):
 def test_what_a_gate_hides_what_is_faint_and_what_is_not_read():
     torch.manual_seed(0)
     module, x = Parts(), torch.randn(8, 5)
-    effects = effects_of(module, ("x",), (x,), limits(module, x))
+    effects = measure_effects(module, ("x",), (x,), limits(module, x))
     assert effects.unseen == {"inner.weight", "inner.bias", "gate", "faint"}
     assert effects.unused == ("unread.weight", "unread.bias")
-    other = perturbed(module, ("x",), [(x,), (torch.randn(8, 5),)])
-    assert effects_of(other, ("x",), (x,), limits(other, x)).unseen == set()
+    other = perturb(module, ("x",), [(x,), (torch.randn(8, 5),)])
+    assert measure_effects(other, ("x",), (x,), limits(other, x)).unseen == set()
     assert not module.gate.any()  # the module itself stays as it is
 
 
@@ -61,7 +61,7 @@ def test_statistics_of_normalisations_are_measured_and_dropout_stays_off():
     with torch.no_grad():
         module[0].weight.mul_(1e-9)
     samples = [(torch.randn(40, 5),), (torch.randn(40, 5),)]
-    other = perturbed(module, ("x",), samples)
+    other = perturb(module, ("x",), samples)
     with torch.inference_mode():
         assert torch.equal(other(samples[0][0]), other(samples[0][0]))
         assert other[1](other[0](samples[0][0])).std() > 0.3
@@ -77,7 +77,7 @@ def test_integers_alone_have_no_effect_to_measure():
         def forward(self, x):
             return self.linear(x).argmax(-1)
 
-    assert effects_of(Largest(), ("x",), (torch.randn(2, 3),), [None]) is None
+    assert measure_effects(Largest(), ("x",), (torch.randn(2, 3),), [None]) is None
 
 
 def test_masked_scores_do_not_widen_what_is_allowed():
@@ -87,23 +87,25 @@ def test_masked_scores_do_not_widen_what_is_allowed():
     assert scale_of(masked) == pytest.approx(float(scores[:, :5].std(correction=0)), rel=1e-3)
     infinite = scores.clone()
     infinite[:, 5:] = -torch.inf
-    assert same(infinite, infinite)
+    assert is_same(infinite, infinite)
     wrong = infinite.clone()
     wrong[0, 9] = 0
-    assert not same(wrong, infinite)
-    assert not same(infinite, wrong)
+    assert not is_same(wrong, infinite)
+    assert not is_same(infinite, wrong)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_what_is_allowed_follows_spread_and_dtype(dtype):
     torch.manual_seed(0)
     small = (1e-3 * torch.randn(1000)).to(dtype)
-    assert typical((small.double() * 64).to(dtype)) == pytest.approx(64 * typical(small), rel=0.1)
+    assert typical_tolerance((small.double() * 64).to(dtype)) == pytest.approx(
+        64 * typical_tolerance(small), rel=0.1
+    )
     far = (100 + torch.zeros(5, dtype=torch.float64)).to(dtype)
     far[0] += 1
-    assert float(allowed(far).max()) >= 16 * 100 * torch.finfo(dtype).eps
-    assert same(far + 0, far)
-    assert not same(small.flip(0), small)
+    assert float(tolerance_of(far).max()) >= 16 * 100 * torch.finfo(dtype).eps
+    assert is_same(far + 0, far)
+    assert not is_same(small.flip(0), small)
 
 
 def test_an_axis_without_a_size_and_a_name_is_free():

@@ -69,7 +69,7 @@ class Sliding(Two):
 )
 def test_a_bound_that_torch_found_and_nobody_declared_is_refused(tmp_path, name, dim, bound, format):
     error = refusal(tmp_path, name, SERIES, format=format)
-    assert f"for {dim} up to {bound} only" in error.message
+    assert f"only for {dim} up to {bound}" in error.message
     assert f'"{dim} max={bound}"' in error.hint
 
 

@@ -218,8 +218,8 @@ def test_ctrl_c_leaves_nobody_behind(tmp_path):
         (["--nproc", "2", "--check", "finite"], "many processes have checks of their own", "--check, --full and --compile"),
         (["--nproc", "2", "--full"], "many processes have checks of their own", "--check, --full and --compile"),
         (["--nproc", "2", "--time-limit", "0"], "Invalid value for '--time-limit': 0.0 is not in the range x>0.", "--help"),
-        (["--nproc", "2", "--device", "cuda"], "device 'cuda' is not on this machine", "cpu"),
-        (["--nproc", "2", "--device", "tpu"], "device 'tpu' is no device", "cpu"),
+        (["--nproc", "2", "--device", "cuda"], "device 'cuda' is not available on this machine", "cpu"),
+        (["--nproc", "2", "--device", "tpu"], "'tpu' is not a device", "cpu"),
         (["--time-limit", "9"], "--time-limit is for several models", "--all"),
     ],
 )  # fmt: skip

@@ -215,7 +215,7 @@ def test_what_cannot_be_asked_for(nnkit_command, words, error):
 def test_a_device_that_is_not_there_can_be_simulated(nnkit_command, tmp_path):
     done = nnkit_command("smoke-run", "simple-cnn", "--device", "xpu:1")
     assert done.code == 2
-    assert done.err.endswith("; or try the placement alone: --simulate xpu\n")
+    assert done.err.endswith("; to check only the placement: --simulate xpu\n")
     other = nnkit_command("export", "simple-cnn", "--onnx", "--device", "xpu")
     assert "--simulate" not in other.err
 
@@ -244,7 +244,7 @@ def test_a_handler_that_knows_no_simulation_does_not_take_the_cpu(plugins_from):
         "    find_device(request.device)\n"
     )
     spec = nnkit.resolve("simple-cnn")
-    with pytest.raises(UsageProblem, match=r"device 'cuda \(simulated\)' is no device"):
+    with pytest.raises(UsageProblem, match=r"'cuda \(simulated\)' is not a device"):
         nnkit.smoke_run(spec, simulate="cuda", manager=manager)
 
 

@@ -115,7 +115,7 @@ def test_shards_that_are_missing_elsewhere_or_incomplete_are_errors(tmp_path):
     good = json.loads(index.read_text())
     for where, message in (
         ({"a": "../one.safetensors"}, "in another folder"),
-        ({"a": "gone.safetensors"}, "which isn't there"),
+        ({"a": "gone.safetensors"}, "which does not exist"),
         ({"a": "one.safetensors", "z": "one.safetensors"}, "z should be in one.safetensors"),
     ):
         index.write_text(json.dumps({**good, "weight_map": where}))
@@ -198,7 +198,7 @@ def test_values_that_onnx_keeps_in_another_file_are_counted_and_missed(tmp_path)
     assert by_name(report)["w"].file == "m.data"
     assert report.bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
     (tmp_path / "m.data").unlink()
-    with pytest.raises(NnkitError, match=r"keeps values in m.data, which isn't there"):
+    with pytest.raises(NnkitError, match=r"keeps values in m.data, which does not exist"):
         nnkit.inspect_file(tmp_path / "m.onnx")
 
 

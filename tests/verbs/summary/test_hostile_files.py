@@ -100,4 +100,4 @@ def test_shards_of_another_export_are_found_out(tmp_path):
     for shard in sorted(shards)[:1]:
         (tmp_path / "1" / shard).replace(tmp_path / "0" / shard)
     for read in (nnkit.inspect_file, read_weights, nnkit.verify):
-        quickly(read, index, "don't belong together")
+        quickly(read, index, "were not written together")

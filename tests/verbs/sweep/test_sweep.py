@@ -346,7 +346,9 @@ def test_a_size_that_none_of_them_has(nnkit_command):
 def test_a_device_and_a_check_that_are_not_there_are_told_once(nnkit_command, seeds):
     done = nnkit_command("smoke-run", "s*", "--device", "cuda:99")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("Error: device 'cuda:99' is not on this machine\nhint: this machine has: ")
+    assert done.err.startswith(
+        "Error: device 'cuda:99' is not available on this machine\nhint: this machine has: "
+    )
 
 
 def test_memory_can_only_be_limited_where_it_can_be_seen(nnkit_command, seeds, monkeypatch):
@@ -424,8 +426,8 @@ def test_an_executor_that_is_declared_wrongly_is_told(plugins_from):
     assert [each.name for each in manager.executors()] == ["far"]
     assert [failure.message for failure in manager.failures] == [
         "executor 'My One': a name is lower-case words joined by hyphens",
-        "there is an executor 'local' already",
-        "there is an executor 'far' already",
+        "executor 'local': the name is already taken",
+        "executor 'far': the name is already taken",
     ]
 
 

@@ -1,0 +1,181 @@
+"""Looks up what the loaded plugins offer: architectures by name, formats, checks, hooks. Torch-free."""
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from typing import TextIO
+
+import pluggy
+
+from nnkit.contract import hooks
+from nnkit.contract.architecture import VERBS, Architecture, QualifiedName
+from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula
+from nnkit.contract.spec import ModelSpec
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean
+from nnkit.host.configuration import Configuration
+from nnkit.host.plugins import Deprecation, Failure, FailureLog, Plugin
+
+
+class PluginRegistry:
+    """The installed plugins and their hooks, as a PluginLoader has filled them in.
+
+    Attributes:
+        configuration: The settings: which plugins load, and which of two has a name.
+        plugins: Every installed plugin by name, those that are switched off or failed too.
+        deprecations: What plugins use that will be dropped.
+        log: What went wrong.
+        hook_manager: The hooks that plugins and core have registered.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.plugins: dict[str, Plugin] = {}
+        self.deprecations: list[Deprecation] = []
+        self.log = FailureLog()
+        self.hook_manager = pluggy.PluginManager("nnkit")
+        self.hook_manager.add_hookspecs(hooks)
+        self._diverted = False
+
+    @property
+    def failures(self) -> list[Failure]:
+        """What went wrong so far."""
+        return self.log.failures
+
+    def report_failures_to(self, report: Callable[[Failure], None]) -> None:
+        """Call `report` with each failure so far, and from now on with each new one."""
+        self.log.report_to(report)
+
+    # Hooks
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        """The run-time hooks; each calls the architecture's own handler, then plugins', then core's."""
+        return self.hook_manager.hook
+
+    def divert_prints(self) -> None:
+        """From now on, send what a hook prints to stderr: stdout is for reports."""
+        if self._diverted:
+            return
+        self._diverted = True
+        diversions: list[redirect_stdout[TextIO]] = []  # a stack, because a hook may call another
+
+        # pluggy calls one function before a hook and another after it, so no `with` can span the two.
+        def divert(*call: object) -> None:
+            diversions.append(redirect_stdout(sys.stderr))
+            diversions[-1].__enter__()
+
+        def restore(*call: object) -> None:
+            diversions.pop().__exit__(None, None, None)
+
+        self.hook_manager.add_hookcall_monitoring(divert, restore)
+
+    def handlers(self, spec: ModelSpec) -> dict[str, str]:
+        """Return, for each verb, which handler serves `spec` first, with the wrappers around it."""
+        descriptions: dict[str, str] = {}
+        for verb in VERBS:
+            impls = list(reversed(getattr(self.hook, hooks.HOOK_OF_VERB[verb]).get_hookimpls()))
+            wrappers = [impl.plugin_name for impl in impls if _is_wrapper(impl)]
+            serving = [impl.plugin_name for impl in impls if not _is_wrapper(impl)]
+            serving = [name for name in serving if name != "architecture"]
+            description = spec.architecture.handlers.get(verb) or ", else ".join(serving)
+            if wrappers:
+                description += f" (wrapped by {', '.join(wrappers)})"
+            descriptions[verb] = description
+        return descriptions
+
+    # What plugins add
+
+    def owner(self, plugin: str) -> str:
+        """Return a plugin with its distribution, as messages name it: `plugin vision (nnkit)`."""
+        known = self.plugins.get(plugin)
+        return f"plugin {plugin} ({known.distribution})" if known else f"plugin {plugin}"
+
+    def architectures(self) -> dict[str, Architecture]:
+        """Return every architecture by its qualified name, in the order of plugins and declarations."""
+        return {str(name): architecture for name, architecture in self._declared().items()}
+
+    def checks(self) -> list[Check]:
+        """Return the smoke checks that plugins add."""
+        return [check for plugin in self.plugins.values() for check in plugin.checks]
+
+    def formulas(self) -> list[OperatorFormula]:
+        """Return the operators that plugins can count."""
+        return [formula for plugin in self.plugins.values() for formula in plugin.formulas]
+
+    def exporters(self) -> list[Exporter]:
+        """Return the formats that plugins add."""
+        return [exporter for plugin in self.plugins.values() for exporter in plugin.exporters]
+
+    def executors(self) -> list[Executor]:
+        """Return the executors that plugins add."""
+        return [executor for plugin in self.plugins.values() for executor in plugin.executors]
+
+    # Names
+
+    def find(self, name: str) -> tuple[str, Architecture]:
+        """Return (plugin name, architecture) for `resnet18` or `vision/resnet18`.
+
+        A short name that several plugins declare means the preferred one. Raises UsageProblem for a name
+        that no plugin declares, or several declare and none is preferred; PluginProblem if the plugin that
+        it names is broken or switched off.
+        """
+        declared = self._declared()
+        matches = [qualified for qualified in declared if name in (qualified.name, str(qualified))]
+        if not matches:
+            raise self._not_found(name, declared)
+        match = matches[0] if len(matches) == 1 else self._preferred(matches)
+        if match is None:
+            first, *_ = choices = sorted(matches)
+            raise UsageProblem(
+                f"{name!r} is declared by more than one plugin",
+                f"say which: {' or '.join(map(str, choices))}; "
+                f'or prefer one in nnkit.toml: prefer = ["{first.plugin}"]',
+            )
+        return match.plugin, declared[match]
+
+    def _declared(self) -> dict[QualifiedName, Architecture]:
+        return {
+            QualifiedName(plugin.name, name): architecture
+            for plugin in self.plugins.values()
+            for name, architecture in plugin.architectures.items()
+        }
+
+    def _preferred(self, matches: list[QualifiedName]) -> QualifiedName | None:
+        """Return the match whose plugin comes first among the preferred ones."""
+        for preferred in self.configuration.prefer:
+            for match in matches:
+                if preferred in self.plugins[match.plugin].names:
+                    return match
+        return None
+
+    def _not_found(self, name: str, declared: Mapping[QualifiedName, Architecture]) -> NnkitError:
+        plugin = QualifiedName.parse(name).plugin
+        for failure in self.failures:
+            if plugin in (failure.plugin, failure.distribution) and not failure.harmless:
+                return PluginProblem(str(failure), f"{failure.hint}; its traceback: nnkit plugins -v")
+        if plugin in self.plugins and not self.plugins[plugin].enabled:
+            return PluginProblem(f"plugin {plugin} is switched off", self._why_off())
+        possibilities = {*(qualified.name for qualified in declared), *map(str, declared)}
+        hint = did_you_mean(name, possibilities) or "see what there is: nnkit list"
+        if self.failures:
+            hint += f" ({len(self.failures)} plugin failure(s): nnkit plugins)"
+        return UsageProblem(f"unknown architecture {name!r}", hint)
+
+    def _why_off(self) -> str:
+        places = [self.configuration.source(setting).place for setting in ("plugins", "disable_plugins")]
+        return f"look at {' and '.join(filter(None, places))}; see: nnkit config"
+
+    def unknown_names(self) -> list[str]:
+        """Return a line for each name in the settings that no installed plugin has."""
+        names = {name for plugin in self.plugins.values() for name in plugin.names}
+        return [
+            f"{self.configuration.source(setting).place}: no plugin {name!r} is installed; "
+            f"{did_you_mean(name, names) or 'see the names: nnkit plugins'}"
+            for setting in ("plugins", "disable_plugins", "prefer")
+            for name in getattr(self.configuration, setting) or ()
+            if name not in names
+        ]
+
+
+def _is_wrapper(impl: pluggy.HookImpl) -> bool:
+    return impl.wrapper or impl.hookwrapper
