@@ -1,4 +1,4 @@
-"""Which size fits into memory: the summary of the largest batch, or length, that a machine can hold."""
+"""The summary at the largest size, such as the batch, that fits into memory."""
 
 import functools
 import math
@@ -20,7 +20,7 @@ def parse_size(text: str) -> int:
     """Return the bytes of `16GB` (16·10⁹), `16GiB` (16·2³⁰), or a plain number."""
     match = SIZE.fullmatch(text)
     if match is None:
-        raise UsageProblem(f"can't read the size {text!r}", "write it so: 16GB, 512MiB")
+        raise UsageProblem(f"can't read the size {text!r}", "write it like 16GB or 512MiB")
     base = 1024 if match["binary"] else 1000
     return int(float(match["number"]) * base ** PREFIXES.index(match["unit"].lower()))
 
@@ -28,7 +28,7 @@ def parse_size(text: str) -> int:
 def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
     """Return the summary at the largest size of `dim` whose training step fits into `limit` bytes.
 
-    Raises UsageProblem where the architecture has no such dim.
+    Raises UsageProblem if the architecture has no such dim.
     """
     spec = request.spec
     dims = spec.architecture.dims_for(spec.config)
@@ -101,11 +101,12 @@ def largest_batch(peak_of: Callable[[int], int], limit: int, lowest: int = 1, st
 def _next_guess(seen: dict[int, int], fits: int, fails: int) -> int:
     """Return where the line through the last two points meets zero; every third time, the middle.
 
-    Peaks are the larger of functions that are affine in the batch: the line may lead astray, not the middle.
+    A peak is the largest of several functions that are affine in the batch, so the line may mislead. The
+    middle can't.
     """
     if len(seen) % 3 == 0 and fails <= MOST_STEPS:
         return (fits + fails) // 2
-    (one, excess), (other, another) = list(seen.items())[-2:]
-    if another == excess:
+    (before, excess_before), (last, excess) = list(seen.items())[-2:]
+    if excess == excess_before:
         return 16 * fits
-    return math.floor(other - another * (other - one) / (another - excess))
+    return math.floor(last - excess * (last - before) / (excess - excess_before))
