@@ -1,19 +1,20 @@
-"""Write the pages of the documentation that say again what the code declares.
+"""Write the pages and pictures of the documentation that repeat what the code declares and prints.
 
-python docs/generate.py            write them
-python docs/generate.py --check    exit with 1 and name them where one is stale
+python docs/generate.py            write those that are stale
+python docs/generate.py --check    write nothing; exit with 1 and name those that are stale
 """
 
 import argparse
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import click
+import draw
 
-from nnkit import api
+from nnkit import api, schemas
 from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
 from nnkit.cli.info import tensor_line
 from nnkit.cli.main import cli
@@ -24,46 +25,63 @@ from nnkit.verbs.core_handlers import plugin_manager
 
 DOCS = Path(__file__).parent
 FIRST_PARTY = ("graph", "pointcloud", "pointer", "recurrent", "vision")
-WIDTH = 100  # of the help texts
+HELP_WIDTH = 100
 ABOUT_FAMILIES = (
-    "Counted at the default options and sizes. What a member shares with the one before it is told there."
+    "Counted at the default options and sizes. "
+    "A section that is the same as the previous architecture's is not repeated."
 )
-MADE = "<!-- written by docs/generate.py: change what it is written from, then run it -->\n\n"
-
-
-def _cell(markdown: str) -> str:
-    """Return Markdown that fits a cell of a table."""
-    return markdown.replace("|", r"\|")
+MARK = "<!-- written by docs/generate.py: change its source, then run it -->"
 
 
 def main() -> None:
-    """Write the pages, or check them."""
+    """Write the stale files, or name them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
-    pages = {DOCS / name: MADE + text.rstrip() + "\n" for name, text in all_pages()}
-    stale = [file for file, text in pages.items() if not file.is_file() or file.read_text("utf-8") != text]
-    stale += [file for file in (DOCS / "architectures").glob("*.md") if file not in pages]
-    if check and stale:
-        sys.exit("stale: " + ", ".join(str(file.relative_to(DOCS)) for file in stale))
-    for file in stale:
-        if file in pages:
-            file.write_text(pages[file], encoding="utf-8")
-        else:
-            file.unlink()
+    pages = {DOCS / name: finish(text) for name, text in all_pages()}
+    pictures = {draw.FOLDER / name: svg for name, svg in draw.pictures()}
+    stale = {file: text for file, text in pages.items() if not is_fresh(file, text)}
+    stale |= {file: svg for file, svg in pictures.items() if not draw.is_fresh(file, svg)}
+    files = {*(DOCS / "architectures").glob("*.md"), *draw.FOLDER.glob("*.svg")}
+    orphans = sorted(files - pages.keys() - pictures.keys())
+    if check and (stale or orphans):
+        sys.exit("stale: " + ", ".join(str(file.relative_to(DOCS)) for file in [*stale, *orphans]))
+    for file, text in stale.items():
+        file.write_text(text, encoding="utf-8")
+    for file in orphans:
+        file.unlink()
+
+
+def finish(page: str) -> str:
+    """Return a page with the mark of the generator below its heading.
+
+    The heading comes first, because the site takes a page's title from its first line.
+    """
+    heading, _, rest = page.strip().partition("\n")
+    return f"{heading}\n\n{MARK}\n{rest}\n"
+
+
+def is_fresh(file: Path, text: str) -> bool:
+    """Return whether a page is as it would be written now."""
+    return file.is_file() and file.read_text(encoding="utf-8") == text
 
 
 def all_pages() -> Iterator[tuple[str, str]]:
-    """Yield (file, text) of each page."""
+    """Yield (file name, Markdown) for each page."""
     yield "commands.md", commands_page()
     yield "schemas.md", schemas_page()
     families: dict[str, dict[str, Architecture]] = {}
-    for full, each in plugin_manager().architectures().items():
-        if full.partition("/")[0] in FIRST_PARTY:
-            families.setdefault(each.family, {})[full] = each
+    for name, architecture in plugin_manager().architectures().items():
+        if name.partition("/")[0] in FIRST_PARTY:
+            families.setdefault(architecture.family, {})[name] = architecture
     yield "architectures/index.md", families_page(families)
     for family, members in families.items():
         yield f"architectures/{slug(family)}.md", family_page(family, members)
+
+
+def escape_cell(markdown: str) -> str:
+    """Return Markdown that fits a cell of a table."""
+    return markdown.replace("|", r"\|")
 
 
 # Commands
@@ -71,14 +89,14 @@ def all_pages() -> Iterator[tuple[str, str]]:
 
 def commands_page() -> str:
     """Return the help of every command, as the command prints it."""
-    parts = ["# Commands", "What `--help` prints, for every command.", help_block(cli, "nnkit")]
+    parts = ["# Commands", "The help of every command, as `--help` prints it.", help_block(cli, "nnkit")]
     for path, command in commands(cli, "nnkit"):
         parts += [f"## {path}", help_block(command, path)]
     return "\n\n".join(parts)
 
 
 def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
-    """Yield each command of a group and of the groups in it, with the words that call it."""
+    """Yield (how it is typed, command) for each command of a group and of the groups in it."""
     ctx = click.Context(group)
     for name in group.list_commands(ctx):
         command = group.get_command(ctx, name)
@@ -92,9 +110,9 @@ def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command
 def help_block(command: click.Command, path: str) -> str:
     """Return what a command prints for --help."""
     ctx = click.Context(
-        command, info_name=path, terminal_width=WIDTH, help_option_names=["-h", "--help"], color=False
+        command, info_name=path, terminal_width=HELP_WIDTH, help_option_names=["-h", "--help"], color=False
     )
-    return f"```text\n{command.get_help(ctx)}\n```"
+    return f"```console\n$ {path} --help\n{command.get_help(ctx)}\n```"
 
 
 # Schemas
@@ -104,30 +122,30 @@ def schemas_page() -> str:
     """Return a table of the keys of each JSON schema."""
     parts = [
         "# JSON schemas",
-        "What `--json` prints, key by key. The `schema` of a report is its name and version: "
-        "`nnkit.summary/1` is described by `nnkit/schemas/summary.json`. Within a version keys may be added, "
-        "none is renamed or taken away.",
+        "What `--json` prints, key by key. The `schema` of a report gives its name and version: "
+        "`nnkit/schemas/summary.json` describes `nnkit.summary/1`. Within a version, keys may be added; "
+        "none is renamed or removed.",
     ]
-    for file in sorted((DOCS / "schemas").glob("*.json")):
-        schema = json.loads(file.read_text(encoding="utf-8"))
-        parts += [f"## {file.stem}", f"{schema['title']}: [{file.name}](schemas/{file.name})"]
+    for name in schemas.names():
+        schema = schemas.read(name)
+        parts += [f"## {name}", f"{schema['title']}: `nnkit/schemas/{name}.json`"]
         if "description" in schema:
             parts.append(schema["description"])
         parts.append(keys_table(schema))
-        for name, part in schema.get("$defs", {}).items():
-            parts += [f"### {file.stem}: {name}", part.get("description", ""), keys_table(part)]
+        for key, part in schema.get("$defs", {}).items():
+            parts += [f"### {name}: {key}", part.get("description", ""), keys_table(part)]
     return "\n\n".join(part for part in parts if part)
 
 
 def keys_table(schema: Mapping[str, object]) -> str:
-    """Return the keys of an object, their types and what they mean; of anything else, its type."""
+    """Return a table of an object's keys, types and meanings; for any other schema, its type."""
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
         return f"`{kind(schema)}`"
     rows = [
-        (f"`{name}`", f"`{kind(each)}`", each.get("description", "")) for name, each in properties.items()
+        (f"`{key}`", f"`{kind(value)}`", value.get("description", "")) for key, value in properties.items()
     ]
-    return to_markdown(Table(("key", "type", "meaning"), rows), escape=_cell)
+    return to_markdown(Table(("key", "type", "meaning"), rows), escape=escape_cell)
 
 
 def kind(schema: Mapping[str, object]) -> str:
@@ -154,46 +172,52 @@ def kind(schema: Mapping[str, object]) -> str:
 
 
 def slug(family: str) -> str:
-    """Return the name of a family's page."""
+    """Return the file name of a family's page, without its ending."""
     return "-".join("".join(c if c.isalnum() else " " for c in family.lower()).split())
+
+
+def family_heading(family: str) -> str:
+    """Return the heading of a family's page: `Point cloud` for `point cloud`."""
+    return family[0].upper() + family[1:]
 
 
 def families_page(families: Mapping[str, Mapping[str, Architecture]]) -> str:
     """Return the page that links the families."""
-    lines = [
-        f"- [{family}]({slug(family)}.md): {', '.join(f'`{each.name}`' for each in members.values())}"
-        for family, members in families.items()
-    ]
-    about = "The base zoo, family by family, drawn from what the plugins declare and what `summary` counts."
+    lines = []
+    for family, members in families.items():
+        names = ", ".join(f"`{architecture.name}`" for architecture in members.values())
+        lines.append(f"- [{family_heading(family)}]({slug(family)}.md): {names}")
+    about = "The base zoo, family by family: what its plugins declare, and what `summary` counts."
     return "\n\n".join(["# Architectures", about, "\n".join(lines)])
 
 
 def family_page(family: str, members: Mapping[str, Architecture]) -> str:
-    """Return what `nnkit info` and `nnkit summary` say of the members of a family."""
-    rows = []
-    for full, each in members.items():
-        totals = api.summarize(full).totals
-        rows.append((f"`{full}`", each.summary, format_count(totals.parameters), format_count(totals.macs)))
-    numbers = frozenset({"parameters", "MACs"})
-    table = to_markdown(
-        Table(("architecture", "what it is", "parameters", "MACs"), rows, numbers), escape=_cell
-    )
-    parts = [f"# {family}", f"{table}\n\n{ABOUT_FAMILIES}"]
-    told: dict[str, str] = {}
-    for full, each in members.items():
-        parts.append(f"## {each.name}")
-        parts.append(each.summary + ("" if each.summary.endswith(".") else "."))
-        for title, text in sections(full, each):
-            if told.get(title) == text:
-                continue
-            told[title] = text
-            parts.append(f"**{title}**\n\n{text}")
+    """Return what `nnkit info` and `nnkit summary` print for the members of a family."""
+    parts = [f"# {family_heading(family)}", f"{family_table(members)}\n\n{ABOUT_FAMILIES}"]
+    written: dict[str, str] = {}
+    for name, architecture in members.items():
+        parts += [f"## {architecture.name}", architecture.summary.removesuffix(".") + "."]
+        for title, text in sections(name, architecture):
+            if written.get(title) != text:
+                written[title] = text
+                parts.append(f"**{title}**\n\n{text}")
     return "\n\n".join(parts)
 
 
-def sections(full: str, architecture: Architecture) -> Iterator[tuple[str, str]]:
-    """Yield (title, text) of all that an architecture declares."""
-    spec = api.resolve(full)
+def family_table(members: Mapping[str, Architecture]) -> str:
+    """Return the table of a family: each member with its parameters and MACs."""
+    rows = []
+    for name, architecture in members.items():
+        totals = api.summarize(name).totals
+        counts = (format_count(totals.parameters), format_count(totals.macs))
+        rows.append((f"`{name}`", architecture.summary, *counts))
+    columns = ("architecture", "what it is", "parameters", "MACs")
+    return to_markdown(Table(columns, rows, numbers=frozenset({"parameters", "MACs"})), escape=escape_cell)
+
+
+def sections(name: str, architecture: Architecture) -> Iterator[tuple[str, str]]:
+    """Yield (title, Markdown) for all that an architecture declares."""
+    spec = api.resolve(name)
     if architecture.paper:
         yield "Paper", "\n".join(f"- {line}" for line in architecture.paper.splitlines())
     if architecture.equation:
@@ -211,15 +235,14 @@ def sections(full: str, architecture: Architecture) -> Iterator[tuple[str, str]]
     if architecture.notes:
         yield "Notes", "\n".join(f"- {note}" for note in architecture.notes)
     if architecture.unsupported:
-        refused = "\n".join(f"- `{name}`: {reason}" for name, reason in architecture.unsupported.items())
-        yield "Not supported", refused
+        reasons = architecture.unsupported.items()
+        yield "Not supported", "\n".join(f"- `{feature}`: {reason}" for feature, reason in reasons)
 
 
-def lines_table(title: str, lines: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> str:
+def lines_table(title: str, lines: Iterable[tuple[str, str]]) -> str:
     """Return pairs of (how it is typed, what it means) as a table."""
-    return to_markdown(
-        Table((title, "meaning"), [(f"`{typed}`", meaning) for typed, meaning in lines]), escape=_cell
-    )
+    rows = [(f"`{typed}`", meaning) for typed, meaning in lines]
+    return to_markdown(Table((title, "meaning"), rows), escape=escape_cell)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""nnkit: build, summarise, export and smoke-run neural-network architectures, found through plugins.
+"""nnkit: build, summarize, export and smoke-test neural-network architectures, found through plugins.
 
 Everything here is loaded when first used, so `import nnkit` costs nothing and imports no torch.
 """

@@ -1,7 +1,8 @@
-"""The verbs for Python: resolve, call the handler, return the report.
+"""The verbs for Python: each resolves its target, calls the handler and returns the report.
 
-Each takes a reference (`"resnet18"`, `"net.yaml"`), a ModelSpec, or a `torch.nn.Module` with example
-inputs. Options are config fields, dims, `seed`, `dtype` and `weights`, by name.
+A target is a reference (`"resnet18"`, `"net.yaml"`), a ModelSpec, or a `torch.nn.Module` with example
+inputs. `options` are config fields, dims, `seed`, `dtype`, `weights` and `strict`. `preset` names a preset.
+`manager` holds the plugins to use, by default all that are installed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 def resolve(
     reference: str, *, preset: str | None = None, manager: PluginManager | None = None, **options: Any
 ) -> ModelSpec:
-    """Return the spec that a reference and options stand for.
+    """Return the spec of a reference with these options.
 
-    Raises UsageProblem for what can't be, with the nearest name.
+    Raises UsageProblem for an unknown name, with the nearest one, and for a value that isn't allowed.
     """
     return look_up(reference, manager or plugin_manager()).resolve(preset, options)
 
@@ -61,7 +62,7 @@ def build(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "nn.Module":
-    """Return the module, in eval mode, on `device`; on `"meta"` it has shapes and no weights.
+    """Return the module, in eval mode, on `device`; on `"meta"` it has shapes but no weights.
 
         nnkit.build("resnet18", num_classes=10)
 
@@ -88,14 +89,15 @@ def summarize(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SummaryReport":
-    """Return what is in a model, step by step, and what it costs.
+    """Return the layers, shapes, parameters, multiply-adds and memory of a model.
 
-    inputs: what a module takes: a tensor, a sequence of positional arguments of any kind, or a mapping
-    of keyword arguments; the module stays as it is. For anything else they are made.
-    optimizer: `sgd`, `adam` or `adamw`: tell also what a training step with it costs, and the memory of
-    it and of an inference, on `device` (`cpu`, `cuda`, …).
-    fsdp: tell also what each of so many ranks needs that have the model sharded between them, with
-    `adamw` unless another optimizer is given. No rank is started.
+    Args:
+        inputs: arguments for a module, which is left unchanged: a tensor, a sequence of positional arguments,
+            or a mapping of keyword arguments. For a reference or a spec they are made.
+        optimizer: `sgd`, `adam` or `adamw`; also estimate the memory of an inference and of a training step.
+        device: the device to estimate memory for (`cpu`, `cuda`, …).
+        fsdp: also estimate the memory per rank when the model is sharded over this many ranks, with `adamw`
+            unless `optimizer` is given. No rank is started.
 
     Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
@@ -122,8 +124,11 @@ def fit(
 
         nnkit.fit("resnet18", "16GB").fit.training
 
-    memory: bytes, or text like `16GB` (16·10⁹) or `16GiB`. Where no training step fits, the summary is
-    of the largest inference, else of the smallest size; `report.fit` has both sizes.
+    Args:
+        memory: bytes, or text such as `16GB` (16·10⁹) or `16GiB`.
+
+    If no training step fits, the summary is of the largest inference that does, else of the smallest size;
+    `report.fit` has both sizes.
     """
     from nnkit.verbs.summary.fitting import fit_into, parse_size
 
@@ -141,25 +146,29 @@ def compare(
     device: str = "cpu",
     manager: PluginManager | None = None,
 ) -> "CompareReport":
-    """Return two or more models side by side and, for two, what differs layer by layer.
+    """Compare two or more models side by side, and two of them layer by layer.
 
         nnkit.compare("resnet18", nnkit.resolve("resnet18", num_classes=100)).changes
 
-    optimizer, device: compare the memory that they need as well, as in `summarize`.
+    Args:
+        optimizer: also compare the memory for training with it, on `device`; as in `summarize`.
     """
     from nnkit.verbs.summary.comparison import compare
 
     if len(targets) < 2:
-        raise UsageProblem("compare takes two models or more", 'nnkit.compare("resnet18", "resnet34")')
+        raise UsageProblem("compare takes two or more models", 'nnkit.compare("resnet18", "resnet34")')
     manager = manager or plugin_manager()
-    return compare([summarize(each, optimizer=optimizer, device=device, manager=manager) for each in targets])
+    return compare(
+        [summarize(target, optimizer=optimizer, device=device, manager=manager) for target in targets]
+    )
 
 
 @one_at_a_time
 def inspect_file(path: str | Path, *, stats: bool = False) -> "FileReport":
-    """Return what is in a model file of anybody's: ONNX, safetensors (its index too), or `.pt`.
+    """Return the contents of any model file: ONNX, safetensors (or its index), or `.pt`.
 
-    stats: read the values too, and tell their smallest, largest, mean, spread and how many are NaN.
+    Args:
+        stats: also read the values: minimum, maximum, mean, standard deviation, and how many are NaN.
     """
     from nnkit.verbs.summary.files import inspect_file
 
@@ -180,9 +189,14 @@ def _summary_request(
     spec, module = _target(target, given, preset, manager, options)
     spec.require_support("summary")
     return SummaryRequest(
-        spec=spec, host=manager, module=module, inputs=args, keywords=keywords, optimizer=optimizer,
+        spec=spec,
+        host=manager,
+        module=module,
+        inputs=args,
+        keywords=keywords,
+        optimizer=optimizer,
         device=device,
-    )  # fmt: skip
+    )
 
 
 @one_at_a_time
@@ -202,31 +216,43 @@ def export(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "ExportReport":
-    """Write a model to `path` and prove that the file is right.
+    """Write a model to `path` and prove that the file matches the model.
 
         nnkit.export("gcn", "graph.onnx", how=nnkit.ExportOptions(static=True))
 
-    format: `onnx`, `safetensors`, `pt2` or a plugin's, by default what the suffix of `path` says.
-    force: replace a file that is there. verify: whether to prove it. device: where the model is built,
-    traced and run. how: names, fixed dims and what else a format knows; `opset` is short for one of them.
+    Args:
+        inputs: example inputs for a module.
+        format: `onnx`, `safetensors`, `pt2` or a plugin's; by default the one of the suffix of `path`.
+        force: replace an existing file.
+        verify: prove the file before it is put in place.
+        device: where the model is built, traced and run.
+        how: names, fixed dims and other options of the format.
+        opset: short for `how=ExportOptions(opset=…)`.
+        progress: called with a line about each step.
 
-    Raises VerificationFailed when the proof doesn't hold; then no file is left, and what was there
-    before still is.
+    Raises VerificationFailed if the proof fails. Then no file is left, and an existing one is untouched.
     """
     manager, path = manager or plugin_manager(), Path(path)
     spec, module = _target(target, inputs, preset, manager, options)
     format = format or format_of(path, manager)
     suffix = suffix_of(format, manager)
     if format in formats_of(manager) and path.suffix != suffix:
-        # A file is known by its name wherever it is read again.
+        # The suffix is how every reader recognizes the format.
         raise UsageProblem(f"a file of {format} ends in {suffix}", f"call it {path.stem}{suffix}")
     spec.require_support("export", format)
     how = how or ExportOptions()
     request = ExportRequest(
-        spec=spec, host=manager, path=path, format=format, inputs=_tuple(inputs), force=force, verify=verify,
-        device=device, options=how if opset is None else replace(how, opset=opset),
+        spec=spec,
+        host=manager,
+        path=path,
+        format=format,
+        inputs=_tuple(inputs),
+        force=force,
+        verify=verify,
+        device=device,
+        options=how if opset is None else replace(how, opset=opset),
         progress=progress or ignore_progress,
-    )  # fmt: skip
+    )
     with neutral_torch(spec, module):
         report: ExportReport = manager.hook.nnkit_export(request=request)
     return report
@@ -244,15 +270,19 @@ def verify(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "VerifyReport":
-    """Prove again that a file is the model, wherever it came from.
+    """Prove that a file matches a model: again for a file that nnkit wrote, or for anyone's.
 
         nnkit.verify("gcn.onnx")
         nnkit.verify("theirs.onnx", against="resnet18", weights="theirs.safetensors")
 
-    against: the model that it should be; by default the one that a file of nnkit's names itself.
-    named: whether that says what its weights are, as it does where it is given; otherwise those that a
-    file was made from are taken from it, and held against their digest.
-    Raises VerificationFailed when the proof doesn't hold.
+    Args:
+        against: the model to compare with; by default the one that nnkit named in the file.
+        inputs: example inputs for a module.
+        named: take the weights from `against`, the default if it or `weights` is given. Otherwise take them
+            from the file, and compare them with the digest that nnkit wrote.
+        progress: called with a line about each step.
+
+    Raises VerificationFailed if the proof fails.
     """
     from nnkit.verbs.exporting.verifying import VerifyRequest, verify
 
@@ -279,10 +309,10 @@ def export_all(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "ExportsReport":
-    """Write a model to `folder` in every format there is; one that fails doesn't keep the others from it.
+    """Write a model to `folder` in every available format, and go on when one fails.
 
-    Left out are those that the architecture declares that it can't serve, and those that need a package
-    that isn't installed. Of `how`, each format heeds what concerns it.
+    Formats that the architecture declares as unsupported, or that need a package that isn't installed, are
+    failures in the report. Each format uses the options of `how` that apply to it.
     """
     from nnkit.verbs.exporting.formats import relevant_options
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport
@@ -296,10 +326,17 @@ def export_all(
         try:
             reports.append(
                 export(
-                    spec, path, format=format, force=force, verify=verify, device=device,
-                    how=relevant_options(how, format), progress=progress, manager=manager,
+                    spec,
+                    path,
+                    format=format,
+                    force=force,
+                    verify=verify,
+                    device=device,
+                    how=relevant_options(how, format),
+                    progress=progress,
+                    manager=manager,
                 )
-            )  # fmt: skip
+            )
         except NnkitError as error:
             failures[format] = error
     return ExportsReport(spec, tuple(reports), failures)
@@ -307,18 +344,18 @@ def export_all(
 
 def formats_of(manager: PluginManager) -> list[str]:
     """Return the names of all formats, core's first."""
-    return [*CORE_FORMATS, *(each.name for each in manager.exporters())]
+    return [*CORE_FORMATS, *(exporter.name for exporter in manager.exporters())]
 
 
 def format_of(path: Path, manager: PluginManager) -> str:
     """Return the format whose suffix a path has."""
-    suffixes = {each.suffix: each.name for each in manager.exporters()}
+    suffixes = {exporter.suffix: exporter.name for exporter in manager.exporters()}
     return suffixes.get(path.suffix, path.suffix.removeprefix("."))
 
 
 def suffix_of(format: str, manager: PluginManager) -> str:
     """Return the suffix of the files of a format."""
-    suffixes = {each.name: each.suffix for each in manager.exporters()}
+    suffixes = {exporter.name: exporter.suffix for exporter in manager.exporters()}
     return suffixes.get(format, f".{format}")
 
 
@@ -340,34 +377,47 @@ def smoke_run(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SmokeReport":
-    """Run the checks on a model on `device` and return what each of them found.
-
-    simulate: `cuda`, `xpu` or `mps`: check the placement alone, on a fake one of these, in the place of
-    `device`; then `target` must be named, and is built in another process.
-    checks: the names of those to run alone. full: run those that take long, too. compiled: check what
-    torch.compile makes of the model. A module is checked on a copy, so it stays as it is.
-    processes, parallel: start so many ranks and prove instead that the model trains over them, by `ddp`
-    (which is the default), `fsdp` or `tp`, as it does in one process; `parallel` alone is for a process that
-    torchrun has started. time_limit: of the ranks, in seconds.
+    """Run the checks on a model on `device` and return the result of each.
 
         nnkit.smoke_run("resnet18", processes=2, parallel="fsdp").passed
 
-    Raises UsageProblem for a device that isn't there or a check that isn't known, and NnkitError for a rank
-    that fails or hangs.
+    Args:
+        inputs: example inputs for a module. A copy of the module is checked, so it is left unchanged.
+        simulate: `cuda`, `xpu` or `mps`; instead of using `device`, check only the placement on a fake one.
+            The target is then built in a different process, so it can't be a module.
+        checks: the names of the only checks to run.
+        full: also run the slow checks.
+        compiled: check the model compiled with torch.compile.
+        processes: instead, check that training over this many ranks matches training in one process.
+        parallel: how to train over ranks: `ddp` (the default), `fsdp` or `tp`. Without `processes`, join as a
+            rank that torchrun started.
+        time_limit: seconds that the ranks may take.
+        progress: called with a line about each step.
+
+    Raises UsageProblem for an unavailable device or an unknown check, and NnkitError for a rank that fails or
+    hangs.
     """
     if simulate is not None:
         if device != "cpu":
-            raise UsageProblem("a device that is there isn't simulated", "give device or simulate")
-        device = f"{simulate} (simulated)"  # no handler that doesn't know simulations finds it
+            raise UsageProblem("device= and simulate= don't go together", "use one of them")
+        device = f"{simulate} (simulated)"  # a handler that doesn't know simulations finds no such device
     manager = manager or plugin_manager()
     spec, module = _target(target, inputs, preset, manager, options)
     spec.require_support("smoke-run")
     request = SmokeRequest(
-        spec=spec, host=manager, device=device, simulate=simulate, inputs=_tuple(inputs),
-        checks=None if checks is None else tuple(checks), full=full, compiled=compiled,
-        parallel=parallel if processes is None else parallel or "ddp", processes=processes,
-        time_limit=time_limit, progress=progress or ignore_progress,
-    )  # fmt: skip
+        spec=spec,
+        host=manager,
+        device=device,
+        simulate=simulate,
+        inputs=_tuple(inputs),
+        checks=None if checks is None else tuple(checks),
+        full=full,
+        compiled=compiled,
+        parallel=parallel if processes is None else parallel or "ddp",
+        processes=processes,
+        time_limit=time_limit,
+        progress=progress or ignore_progress,
+    )
     with neutral_torch(spec, module):
         report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report
@@ -392,30 +442,46 @@ def smoke_sweep(
     finished: "Callable[[ModelResult, int, int], None] | None" = None,
     manager: PluginManager | None = None,
 ) -> "SweepReport":
-    """Smoke-run many models, each in a process of its own, and return what became of them, worst first.
+    """Smoke-run several models, each in its own process, and return the results, worst first.
 
         nnkit.smoke_sweep("res*", "graph/*", results="zoo.jsonl", memory_limit="8GB").counts
 
-    patterns: names, or patterns of names; without any, all architectures. device, checks, full, compiled: as
-    in `smoke_run`. sizes: hold for those that have such a dim. results: the file that each result is added
-    to; what is in it already isn't run again. shard: (i, n), part i of n. time_limit: in seconds,
-    memory_limit: in bytes or like `8GB`, for each. jobs: how many at once. executor: `local` or a plugin's.
-    finished: called with each result, its number and how many are planned.
+    Args:
+        patterns: names, or patterns of names; by default all architectures.
+        device, checks, full, compiled: as in `smoke_run`.
+        sizes: sizes by dim, each used for the models that have that dim.
+        results: a file to append each result to; models with a result in it are skipped.
+        shard: (i, n) to run only part i of n.
+        time_limit: seconds that a model may take.
+        memory_limit: bytes that a model may use, or text such as `8GB`.
+        jobs: how many models run at once.
+        executor: `local`, or the executor of a plugin.
+        finished: called with each result, its number, and how many are planned.
 
-    Raises UsageProblem before anything runs, and SweepStopped, whose `report` has what was finished, on
-    Ctrl-C and where nothing more can be run.
+    Raises UsageProblem before anything runs. Raises SweepStopped, whose `report` has the finished models, on
+    Ctrl-C and when no more models can run.
     """
     from nnkit.verbs.summary.fitting import parse_size
     from nnkit.verbs.sweep.handler import SweepRequest, sweep
 
     request = SweepRequest(
-        manager=manager or plugin_manager(), patterns=patterns, device=device,
-        checks=None if checks is None else tuple(checks), full=full, compiled=compiled, seed=seed,
-        dtype=dtype, sizes=sizes or {}, results=None if results is None else Path(results), shard=shard,
+        manager=manager or plugin_manager(),
+        patterns=patterns,
+        device=device,
+        checks=None if checks is None else tuple(checks),
+        full=full,
+        compiled=compiled,
+        seed=seed,
+        dtype=dtype,
+        sizes=sizes or {},
+        results=None if results is None else Path(results),
+        shard=shard,
         time_limit=time_limit,
         memory_limit=parse_size(memory_limit) if isinstance(memory_limit, str) else memory_limit,
-        jobs=jobs, executor=executor, finished=finished,
-    )  # fmt: skip
+        jobs=jobs,
+        executor=executor,
+        finished=finished,
+    )
     return sweep(request)
 
 
@@ -435,27 +501,40 @@ def bench(
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "BenchReport":
-    """Measure one model, or two in turns: latency, throughput and peak memory of forward and training step.
+    """Measure latency, throughput and peak memory of one model, or of two in turns.
 
         nnkit.bench("resnet18", "resnet34").ratios[0].verdict
 
-    inputs: what modules are run with. training: whether the training step is measured, with `optimizer`.
-    rounds: each model is measured twice in one, in each mode; by default as many as `time_limit`,
-    seconds for each model in each mode, allows. threads: of torch on the CPU. compiled: by torch.compile.
-    progress: called with what is being done and the share of all that is done.
-    preset, options: of all targets that are no modules.
+    Args:
+        inputs: example inputs for modules.
+        training: also measure a training step with `optimizer`.
+        rounds: how many rounds to run, each with two samples per model and mode. By default as many as fit
+            into `time_limit`.
+        time_limit: seconds for each model in each mode.
+        threads: CPU threads for torch.
+        compiled: compile the models with torch.compile.
+        progress: called with a line about each step, and the share of the work that is done.
+        preset, options: used for every target that isn't a module.
     """
     from nnkit.verbs.benchmarking.handler import BenchRequest, bench
 
     manager = manager or plugin_manager()
-    found = [_target(each, inputs, preset, manager, options) for each in targets]
+    resolved = [_target(target, inputs, preset, manager, options) for target in targets]
     request = BenchRequest(
-        specs=tuple(spec for spec, _ in found), host=manager, inputs=_tuple(inputs), device=device,
-        training=training, optimizer=optimizer, rounds=rounds, time_limit=time_limit, threads=threads,
-        compiled=compiled, progress=progress or ignore_progress,
-    )  # fmt: skip
+        specs=tuple(spec for spec, _ in resolved),
+        host=manager,
+        inputs=_tuple(inputs),
+        device=device,
+        training=training,
+        optimizer=optimizer,
+        rounds=rounds,
+        time_limit=time_limit,
+        threads=threads,
+        compiled=compiled,
+        progress=progress or ignore_progress,
+    )
     with ExitStack() as stack:
-        for spec, module in found:
+        for spec, module in resolved:
             stack.enter_context(neutral_torch(spec, module))
         return bench(request)
 
@@ -467,7 +546,7 @@ def _target(
     manager: PluginManager,
     options: dict[str, Any],
 ) -> "tuple[ModelSpec, nn.Module | None]":
-    """Return the spec of whatever the caller named, and the module where it is one already."""
+    """Return the spec of a target, and the target itself if it is a module."""
     if isinstance(target, str):
         return look_up(target, manager).resolve(preset, options), None
     if isinstance(target, ModelSpec):
@@ -483,7 +562,7 @@ def _target(
 
 
 def _arguments(inputs: "Inputs") -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Return what forward takes by position and by name."""
+    """Return the positional and the keyword arguments of forward."""
     if inputs is None:
         return (), {}
     if isinstance(inputs, Mapping):

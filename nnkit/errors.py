@@ -1,4 +1,4 @@
-"""What can go wrong, with the exit code that tells a script and the hint that tells a person.
+"""The errors of nnkit, each with an exit code for scripts and a hint for people.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 a needed plugin is broken or missing, 4 a verification did
 not hold.
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class NnkitError(Exception):
-    """An operation failed; `message` says what, `hint` the way out."""
+    """An operation failed: `message` is what went wrong, `hint` is how to fix it."""
 
     exit_code = 1
 
@@ -20,17 +20,17 @@ class NnkitError(Exception):
 
 
 class UsageProblem(NnkitError):
-    """The user asked for something that can't be: a name, an option, a size, a file."""
+    """The user asked for something that isn't possible: an unknown name, option, size or file."""
 
     exit_code = 2
 
 
 class NoEstimate(NnkitError):
-    """What a model needs can't be estimated; `message` is one sentence, which may be a note in a report."""
+    """The memory of a model can't be estimated; `message` is one sentence that fits as a note in a report."""
 
 
 class PluginProblem(NnkitError):
-    """A plugin that is needed for the request is broken, missing or lacks an extra."""
+    """A plugin that the request needs is broken, missing, or lacks an extra."""
 
     exit_code = 3
 
@@ -42,7 +42,7 @@ class VerificationFailed(NnkitError):
 
 
 def damaged_file(path: Path, error: object) -> NnkitError:
-    """Return the error for a file that can't be read, or isn't what was written."""
+    """Return the error for a file that can't be read, or that changed after it was written."""
     return NnkitError(f"{path} is damaged: {error}", "export it again, or fetch it again")
 
 
@@ -55,6 +55,6 @@ def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -14,9 +14,9 @@ from nnkit.verbs.diagnosis import VARIABLES
 
 DOCS = ROOT / "docs"
 READS = r'environ(?:\.get)?\W{1,2}"([A-Z_]+)"'
-GENERATED = "<!-- written by docs/generate.py"
+GENERATED = "<!-- written by docs/generate.py"  # below the heading
 PAGES = {file.stem: file.read_text(encoding="utf-8") for file in DOCS.glob("*.md")}
-WRITTEN = {name: text for name, text in PAGES.items() if not text.startswith(GENERATED)}
+WRITTEN = {name: text for name, text in PAGES.items() if GENERATED not in text}
 SHOWN = [
     pytest.param(name, marks=[pytest.mark.slow] if text.startswith("<!-- slow -->") else [])
     for name, text in WRITTEN.items()
@@ -24,17 +24,44 @@ SHOWN = [
 ]
 
 
-def stale(pages):
-    """Return the names of the pages that the generator would write otherwise."""
-    return [name for name, text in pages if (DOCS / name).read_text(encoding="utf-8") != text]
-
-
-def test_commands_and_schemas_are_as_generated(monkeypatch):
+@pytest.fixture
+def generate(monkeypatch):
+    """The module that writes the generated pages."""
     monkeypatch.syspath_prepend(str(DOCS))
     import generate
 
-    pages = [("commands.md", generate.commands_page()), ("schemas.md", generate.schemas_page())]
-    assert stale((name, generate.MADE + text.rstrip() + "\n") for name, text in pages) == []
+    return generate
+
+
+def test_commands_and_schemas_are_as_generated(generate):
+    pages = {"commands.md": generate.commands_page(), "schemas.md": generate.schemas_page()}
+    stale = [
+        name for name, text in pages.items() if not generate.is_fresh(DOCS / name, generate.finish(text))
+    ]
+    assert stale == []
+
+
+def test_a_picture_shows_what_the_command_prints(generate):
+    """The quickest one; the others are checked beside the slow pages."""
+    for name, svg in generate.draw.pictures("summary"):
+        assert generate.draw.is_fresh(DOCS / "pictures" / name, svg), name
+
+
+def test_measurements_do_not_make_a_picture_stale(generate, tmp_path):
+    picture = tmp_path / "a.svg"
+    picture.write_text('<text x="1.5" y="2.5">loss 1.25</text>', encoding="utf-8")
+    assert generate.draw.is_fresh(picture, '<text x="3.5" y="2.5">loss 10.5</text>')
+    assert not generate.draw.is_fresh(picture, '<text x="1.5" y="2.5">loss 125</text>')
+    assert not generate.draw.is_fresh(picture, '<text x="1.5" y="9.5">loss 1.25</text>')
+
+
+@pytest.mark.parametrize(
+    "picture", [pytest.param(file, id=file.name) for file in DOCS.glob("pictures/*.svg")]
+)
+def test_a_picture_loads_nothing_and_names_no_folder(picture):
+    text = picture.read_text(encoding="utf-8")
+    assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
+    assert not re.search(r"url\(|/tmp/|/home/|/root/", text)
 
 
 @pytest.mark.slow
@@ -87,7 +114,11 @@ def test_the_site_builds_and_no_link_leads_nowhere(tmp_path):
     pytest.importorskip("material", reason="mkdocs-material is not installed: pip install -e '.[docs]'")
     done = python("-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site"), cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "site" / "architectures" / "vgg.html").is_file()
+    pages = {file.stem: file.read_text("utf-8") for file in (tmp_path / "site").glob("**/*.html")}
+    assert "<title>VGG - nnkit" in pages["vgg"]
+    assert '<span class="nnkit-option">--device</span>' in pages["commands"]
+    for name, page in pages.items():
+        assert not re.search(r'(?:src|rel="stylesheet" href)="https?:', page), f"{name} loads from elsewhere"
 
 
 def test_every_variable_is_on_its_page():
@@ -150,10 +181,7 @@ def test_the_changelog_is_in_the_form_that_it_says():
         assert not line or line.startswith(("#", "- ", "  ", "[")), line
 
 
-def test_code_of_the_generator_knows_every_kind_of_schema(monkeypatch):
-    monkeypatch.syspath_prepend(str(DOCS))
-    import generate
-
+def test_code_of_the_generator_knows_every_kind_of_schema(generate):
     cases = {
         "integer or null": {"type": ["integer", "null"]},
         "array of row": {"type": "array", "items": {"$ref": "#/$defs/row"}},

@@ -13,7 +13,7 @@ from nnkit.cli.options import EXISTING_DEVICE, device_option, input_option
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.cli.words import sort_words, specs_of
+from nnkit.cli.several_models import sort_words, specs_of
 from nnkit.contract.requests import OPTIMIZERS
 from nnkit.errors import UsageProblem
 from nnkit.verbs.benchmarking.report import BenchReport
@@ -82,14 +82,21 @@ def command(
     """
     settings = ctx.ensure_object(Settings)
     manager = installed_plugins(settings)
-    typed = sort_words(words, manager)
-    if not 1 <= len(typed.references) <= 2:
-        raise UsageProblem("bench takes one or two models", "nnkit bench resnet18 resnet34")
+    models = sort_words(words, manager)
+    if not 1 <= len(models.references) <= 2:
+        raise UsageProblem("bench takes one or two models", "for example: nnkit bench resnet18 resnet34")
     with progress_bar(settings) as progress, redirect_stdout(sys.stderr):  # what a model prints
         report = api.bench(
-            *specs_of(typed, manager, inputs), device=device, training=training, optimizer=optimizer,
-            rounds=rounds, time_limit=time_limit, threads=threads, compiled=compiled, progress=progress,
-        )  # fmt: skip
+            *specs_of(models, manager, inputs),
+            device=device,
+            training=training,
+            optimizer=optimizer,
+            rounds=rounds,
+            time_limit=time_limit,
+            threads=threads,
+            compiled=compiled,
+            progress=progress,
+        )
     _show(settings, report, format)
 
 

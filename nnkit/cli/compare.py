@@ -13,7 +13,7 @@ from nnkit.cli.installed import installed_plugins
 from nnkit.cli.options import device_option, input_option
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.cli.words import sort_words, specs_of
+from nnkit.cli.several_models import sort_words, specs_of
 from nnkit.contract.requests import OPTIMIZERS
 from nnkit.errors import UsageProblem
 
@@ -57,10 +57,10 @@ def command(
     """
     settings = ctx.ensure_object(Settings)
     manager = installed_plugins(settings)
-    typed = sort_words(words, manager)
-    if len(typed.references) < 2:
-        raise UsageProblem("compare takes two or more models", "nnkit compare resnet18 resnet34")
-    specs = specs_of(typed, manager, inputs)
+    models = sort_words(words, manager)
+    if len(models.references) < 2:
+        raise UsageProblem("compare takes two or more models", "for example: nnkit compare resnet18 resnet34")
+    specs = specs_of(models, manager, inputs)
     with redirect_stdout(sys.stderr):  # what a model prints
         report = api.compare(*specs, optimizer=optimizer, device=device)
     _show(settings, report, format)

@@ -28,6 +28,6 @@ def command(ctx: click.Context, shell: str) -> None:
     devices and columns.
     """
     root = ctx.find_root().command
-    kind = get_completion_class(shell)
-    if kind is not None:  # the shells of SHELLS are all known to click
-        click.echo(kind(root, {}, "nnkit", "_NNKIT_COMPLETE").source())
+    completion_class = get_completion_class(shell)
+    if completion_class is not None:  # the shells of SHELLS are all known to click
+        click.echo(completion_class(root, {}, "nnkit", "_NNKIT_COMPLETE").source())

@@ -24,54 +24,56 @@ def command(ctx: click.Context, as_json: bool) -> None:
     [tool.nnkit] in pyproject.toml), user file, default.
     """
     settings = ctx.ensure_object(Settings)
-    settled = configuration().with_flag("color", settings.color, "--color")
-    for problem in settled.problems:
+    configured = configuration().with_flag("color", settings.color, "--color")
+    for problem in configured.problems:
         settings.note(f"warning: {problem.message}; {problem.hint}")
     if as_json:
-        print_json(_data(settled))
+        print_json(_as_data(configured))
     else:
-        print_text(_text(settled))
+        print_text(_as_text(configured))
 
 
-def _data(settled: Configuration) -> dict[str, object]:
+def _as_data(configured: Configuration) -> dict[str, object]:
     return {
         "schema": "nnkit.config/1",
         "nnkit": __version__,
         "settings": [
             {
-                "name": _typed(name),
-                "value": getattr(settled, name),
-                "source": settled.source(name).kind,
-                "place": settled.source(name).place or None,
+                "name": _setting_name(name),
+                "value": getattr(configured, name),
+                "source": configured.source(name).kind,
+                "place": configured.source(name).place or None,
             }
             for name in SETTINGS
         ],
-        "files": _files(settled),
-        "problems": [problem.message for problem in settled.problems],
+        "files": _files(configured),
+        "problems": [problem.message for problem in configured.problems],
     }
 
 
-def _text(settled: Configuration) -> str:
+def _as_text(configured: Configuration) -> str:
     from nnkit.render.table import Table, to_plain
 
     rows = []
     for name in SETTINGS:
-        source = settled.source(name)
-        rows.append((_typed(name), _words(getattr(settled, name)), source.place or source.kind))
-    files = [f"{kind} file: {path or 'none'}" for kind, path in _files(settled).items()]
+        source = configured.source(name)
+        rows.append(
+            (_setting_name(name), _format_value(getattr(configured, name)), source.place or source.kind)
+        )
+    files = [f"{kind} file: {path or 'none'}" for kind, path in _files(configured).items()]
     return "\n".join([to_plain(Table(("setting", "value", "from"), rows)), "", *files])
 
 
-def _files(settled: Configuration) -> dict[str, str | None]:
+def _files(configured: Configuration) -> dict[str, str | None]:
     """Return the files that were read; None for one that doesn't exist."""
-    return {"project": None, "user": None} | {source.kind: source.place for source in settled.files}
+    return {"project": None, "user": None} | {source.kind: source.place for source in configured.files}
 
 
-def _typed(name: str) -> str:
+def _setting_name(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _words(value: tuple[str, ...] | str | None) -> str:
+def _format_value(value: tuple[str, ...] | str | None) -> str:
     if value is None:
         return "all"
     return value if isinstance(value, str) else ", ".join(value) or "none"

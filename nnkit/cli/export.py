@@ -104,12 +104,16 @@ FORMAT_SECTIONS: Sections = {
 
 @click.command("export", cls=ArchitectureCommand, sections=FORMAT_SECTIONS)
 @architecture_options
-@click.option("--onnx", "kind", flag_value="onnx", help="Write ONNX, each dim dynamic under its own name.")
-@click.option("--safetensors", "kind", flag_value="safetensors", help="Write the weights and the ModelSpec.")
-@click.option("--pt2", "kind", flag_value="pt2", help="Write a torch.export program.")
+@click.option(
+    "--onnx", "format_name", flag_value="onnx", help="Write ONNX, each dim dynamic under its own name."
+)
+@click.option(
+    "--safetensors", "format_name", flag_value="safetensors", help="Write the weights and the ModelSpec."
+)
+@click.option("--pt2", "format_name", flag_value="pt2", help="Write a torch.export program.")
 @click.option(
     "--format",
-    "kind",
+    "format_name",
     metavar="NAME",
     shell_complete=complete_format,
     help="Write one of these formats, or a plugin's (see nnkit plugins).",
@@ -137,7 +141,7 @@ FORMAT_SECTIONS: Sections = {
 @click.pass_context
 def command(
     ctx: click.Context,
-    kind: str | None,
+    format_name: str | None,
     all_formats: bool,
     output: Path | None,
     force: bool,
@@ -160,22 +164,33 @@ def command(
     settings = ctx.ensure_object(Settings)
     spec, how = _fix_sizes(spec, how, fix)
     if all_formats:
-        every = api.export_all(
-            spec, output or Path(), force=force, verify=verify, device=device, how=how,
+        reports = api.export_all(
+            spec,
+            output or Path(),
+            force=force,
+            verify=verify,
+            device=device,
+            how=how,
             progress=settings.progress,
-        )  # fmt: skip
-        _print(every, render.all_as_text, as_json)
-        for format, failure in every.failures.items():
+        )
+        _print(reports, render.all_as_text, as_json)
+        for format, failure in reports.failures.items():
             raise type(failure)(f"{format} was not written: {failure.message}", failure.hint)
         return
-    kind = kind or (api.format_of(output, plugin_manager()) if output else None)
-    if not kind:
-        raise UsageProblem("which format?", "add --onnx, --safetensors, --pt2 or --format NAME")
-    target = output or Path(spec.architecture.name + api.suffix_of(kind, plugin_manager()))
+    format_name = format_name or (api.format_of(output, plugin_manager()) if output else None)
+    if not format_name:
+        raise UsageProblem("no format was given", "add --onnx, --safetensors, --pt2 or --format NAME")
+    target = output or Path(spec.architecture.name + api.suffix_of(format_name, plugin_manager()))
     report = api.export(
-        spec, target, format=kind, force=force, verify=verify, device=device, how=how,
+        spec,
+        target,
+        format=format_name,
+        force=force,
+        verify=verify,
+        device=device,
+        how=how,
         progress=settings.progress,
-    )  # fmt: skip
+    )
     _print(report, render.as_text, as_json)
 
 

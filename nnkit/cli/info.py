@@ -26,30 +26,30 @@ def command(ctx: click.Context, as_json: bool, spec: ModelSpec) -> None:
     """
     handlers = installed_plugins(Settings(quiet=True)).handlers(spec)
     if as_json:
-        print_json(_data(spec, handlers))
+        print_json(_as_data(spec, handlers))
     else:
-        print_text(_text(spec, handlers))
+        print_text(_as_text(spec, handlers))
 
 
-def _data(spec: ModelSpec, handlers: dict[str, str]) -> dict[str, object]:
-    what = spec.architecture
+def _as_data(spec: ModelSpec, handlers: dict[str, str]) -> dict[str, object]:
+    architecture = spec.architecture
     return {
         "schema": "nnkit.info/1",
         "nnkit": __version__,
         "spec": spec.to_dict(),
-        "summary": what.summary,
-        "family": what.family,
-        "paper": what.paper,
-        "equation": what.equation,
-        "notes": list(what.notes),
+        "summary": architecture.summary,
+        "family": architecture.family,
+        "paper": architecture.paper,
+        "equation": architecture.equation,
+        "notes": list(architecture.notes),
         "inputs": [_tensor_data(tensor) for tensor in spec.inputs],
         "outputs": [_tensor_data(tensor) for tensor in spec.outputs],
         "presets": {
-            name: {"config": dict(each.config), "sizes": dict(each.sizes)}
-            for name, each in what.presets.items()
+            name: {"config": dict(preset.config), "sizes": dict(preset.sizes)}
+            for name, preset in architecture.presets.items()
         },
         "handlers": handlers,
-        "unsupported": dict(what.unsupported),
+        "unsupported": dict(architecture.unsupported),
     }
 
 
@@ -57,22 +57,22 @@ def _tensor_data(tensor: TensorSpec) -> dict[str, object]:
     return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}
 
 
-def _text(spec: ModelSpec, handlers: dict[str, str]) -> str:
-    what = spec.architecture
-    parts = [f"{spec.name}: {what.summary}"]
-    if what.paper:
-        parts.append(_section("paper", what.paper.splitlines()))
-    if what.equation:
-        parts.append(_section("equation", what.equation.strip("\n").splitlines()))
-    parts.append(_section("inputs", _lines([tensor_line(tensor) for tensor in spec.inputs])))
-    parts.append(_section("outputs", _lines([tensor_line(tensor) for tensor in spec.outputs])))
-    parts.append(_section("options", _lines(option_lines(what))))
-    parts.append(_section("sizes", _lines(size_lines(what))))
-    parts.append(_section("presets", _lines(preset_lines(what))))
-    parts.append(_section("notes", list(what.notes)))
+def _as_text(spec: ModelSpec, handlers: dict[str, str]) -> str:
+    architecture = spec.architecture
+    parts = [f"{spec.name}: {architecture.summary}"]
+    if architecture.paper:
+        parts.append(_section("paper", architecture.paper.splitlines()))
+    if architecture.equation:
+        parts.append(_section("equation", architecture.equation.strip("\n").splitlines()))
+    parts.append(_section("inputs", _align([tensor_line(tensor) for tensor in spec.inputs])))
+    parts.append(_section("outputs", _align([tensor_line(tensor) for tensor in spec.outputs])))
+    parts.append(_section("options", _align(option_lines(architecture))))
+    parts.append(_section("sizes", _align(size_lines(architecture))))
+    parts.append(_section("presets", _align(preset_lines(architecture))))
+    parts.append(_section("notes", list(architecture.notes)))
     served = [(verb, handlers[verb]) for verb in VERBS]
-    refused = [(name, f"not supported: {reason}") for name, reason in what.unsupported.items()]
-    parts.append(_section("handlers", _lines([*served, *refused])))
+    refused = [(name, f"not supported: {reason}") for name, reason in architecture.unsupported.items()]
+    parts.append(_section("handlers", _align([*served, *refused])))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -86,6 +86,6 @@ def _section(title: str, lines: list[str]) -> str:
     return "\n".join([title, *(f"  {line}" for line in lines)]) if lines else ""
 
 
-def _lines(pairs: list[tuple[str, str]]) -> list[str]:
+def _align(pairs: list[tuple[str, str]]) -> list[str]:
     width = max((len(left) for left, _ in pairs), default=0)
     return [f"{left:{width}}  {right}".rstrip() for left, right in pairs]

@@ -1,5 +1,7 @@
 """`nnkit list`."""
 
+from collections.abc import Mapping
+
 import click
 
 from nnkit import __version__
@@ -28,36 +30,46 @@ def command(ctx: click.Context, pattern: str, as_json: bool) -> None:
     PATTERN keeps the architectures whose name or family contains it.
     """
     manager = installed_plugins(ctx.ensure_object(Settings))
-    everything = manager.architectures()
-    word = pattern.lower()
-    found = {full: each for full, each in everything.items() if word in full or word in each.family.lower()}
-    if pattern and not found:
-        names = {full.rpartition("/")[2] for full in everything}
-        families = {each.family.lower() for each in everything.values()}
-        hint = did_you_mean(word, names | families) or "see all: nnkit list"
-        raise UsageProblem(f"no architecture matches {pattern!r}", hint)
+    architectures = manager.architectures()
+    matching = {
+        full_name: architecture
+        for full_name, architecture in architectures.items()
+        if pattern.lower() in full_name or pattern.lower() in architecture.family.lower()
+    }
+    if pattern and not matching:
+        raise UsageProblem(f"no architecture matches {pattern!r}", _suggestion(pattern, architectures))
     if as_json:
-        rows = [_row(full, each) for full, each in found.items()]
+        rows = [_row(full_name, architecture) for full_name, architecture in matching.items()]
         print_json({"schema": "nnkit.list/1", "nnkit": __version__, "architectures": rows})
     else:
-        print_text(_text(found))
+        print_text(_text(matching))
 
 
-def _row(full: str, architecture: Architecture) -> dict[str, str]:
+def _suggestion(pattern: str, architectures: Mapping[str, Architecture]) -> str:
+    names = {full_name.rpartition("/")[2] for full_name in architectures}
+    families = {architecture.family.lower() for architecture in architectures.values()}
+    return did_you_mean(pattern.lower(), names | families) or "list all architectures: nnkit list"
+
+
+def _row(full_name: str, architecture: Architecture) -> dict[str, str]:
     return {
         "name": architecture.name,
-        "plugin": full.rpartition("/")[0],
+        "plugin": full_name.rpartition("/")[0],
         "family": architecture.family,
         "summary": architecture.summary,
     }
 
 
-def _text(found: dict[str, Architecture]) -> str:
+def _text(architectures: Mapping[str, Architecture]) -> str:
+    """Return a table of the architectures, with a line for each family above its members."""
     from nnkit.render.table import Table, to_plain
 
     families: dict[str, list[tuple[str, ...]]] = {}
-    for full, each in found.items():
-        families.setdefault(each.family, []).append((f"  {each.name}", full.rpartition("/")[0], each.summary))
-    lines = to_plain(Table(("", "plugin", ""), [row for rows in families.values() for row in rows]))
-    body = iter(lines.splitlines()[1:])
-    return "\n".join(f"{family}\n" + "\n".join(next(body) for _ in rows) for family, rows in families.items())
+    for full_name, architecture in architectures.items():
+        row = (f"  {architecture.name}", full_name.rpartition("/")[0], architecture.summary)
+        families.setdefault(architecture.family, []).append(row)
+    table = to_plain(Table(("", "plugin", ""), [row for rows in families.values() for row in rows]))
+    lines = iter(table.splitlines()[1:])  # without the heading
+    return "\n".join(
+        f"{family}\n" + "\n".join(next(lines) for _ in rows) for family, rows in families.items()
+    )

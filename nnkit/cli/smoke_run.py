@@ -1,6 +1,7 @@
 """`nnkit smoke-run ARCH`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,9 @@ from nnkit.cli.sweep import SWEEP_SECTION, SweepCommand, SweepOptions, run_many,
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.verbs.parallel.world import world_around
+
+if TYPE_CHECKING:
+    from nnkit.verbs.smoke.report import SmokeReport
 
 
 @click.command("smoke-run", cls=SweepCommand, sections=SWEEP_SECTION)
@@ -76,9 +80,7 @@ def command(
         raise UsageProblem("--device and --simulate don't go together", "use one of them")
     device = device or "cpu"
     if spec is None:
-        for flag, value in (("--simulate", simulate), ("--nproc", nproc), ("--parallel", parallel)):
-            if value is not None:
-                raise UsageProblem(f"{flag} is for one model", "name only one model")
+        _refuse_one_model_options({"--simulate": simulate, "--nproc": nproc, "--parallel": parallel})
         run_many(
             ctx,
             many,
@@ -91,10 +93,6 @@ def command(
         )
         return
     many.refuse(parallel=nproc is not None or parallel is not None)
-    from nnkit.render.junit import as_junit
-    from nnkit.render.smoke import as_text
-    from nnkit.verbs.exporting.files import staged
-
     settings = ctx.ensure_object(Settings)
     with progress_bar(settings) as progress:
         report = api.smoke_run(
@@ -111,6 +109,21 @@ def command(
         )
     if parallel and (world := world_around()) and not world.leads:
         return  # rank 0 reports for all
+    _show(settings, report, junit, as_json)
+    _raise_for(report)
+
+
+def _refuse_one_model_options(options: dict[str, object]) -> None:
+    for flag, value in options.items():
+        if value is not None:
+            raise UsageProblem(f"{flag} is for one model", "name only one model")
+
+
+def _show(settings: Settings, report: "SmokeReport", junit: Path | None, as_json: bool) -> None:
+    from nnkit.render.junit import as_junit
+    from nnkit.render.smoke import as_text
+    from nnkit.verbs.exporting.files import staged
+
     if junit is not None:
         with staged(junit, force=True) as file:
             file.write_text(as_junit(report), encoding="utf-8")
@@ -118,10 +131,12 @@ def command(
         print_json(report.to_dict())
     else:
         print_text(as_text(report, settings.use_color), settings.use_color)
+
+
+def _raise_for(report: "SmokeReport") -> None:
+    """Raise VerificationFailed if a check failed."""
     failed = [check for check in report.checks if check.status == "failed"]
     if failed:
         names = ", ".join(check.name for check in failed)
-        raise VerificationFailed(
-            f"{len(failed)} of {len(report.checks)} checks failed: {names}",
-            f"rerun one: {failed[0].repeat}",
-        )
+        message = f"{len(failed)} of {len(report.checks)} checks failed: {names}"
+        raise VerificationFailed(message, f"rerun one: {failed[0].repeat}")

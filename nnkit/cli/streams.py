@@ -85,9 +85,12 @@ def _ascii(name: str) -> codecs.CodecInfo | None:
         return None
     plain = codecs.lookup("ascii")
     return codecs.CodecInfo(
-        plain.encode, plain.decode, incrementalencoder=plain.incrementalencoder,
-        incrementaldecoder=plain.incrementaldecoder, name=ASCII,
-    )  # fmt: skip
+        plain.encode,
+        plain.decode,
+        incrementalencoder=plain.incrementalencoder,
+        incrementaldecoder=plain.incrementaldecoder,
+        name=ASCII,
+    )
 
 
 def _readable(error: UnicodeError) -> tuple[str, int]:

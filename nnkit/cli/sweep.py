@@ -184,13 +184,9 @@ def run_many(
     settings = ctx.ensure_object(Settings)
     installed_plugins(settings)
     patterns: tuple[str, ...] = ctx.params["reference"]
-    if many.everything and patterns:
-        raise UsageProblem(f"--all and {patterns[0]} don't go together", "use one of them")
+    _refuse_contradictions(ctx, many, patterns)
     if junit is not None:
-        check_folder(junit)  # not after an hour
-    for name, flag in ONE_MODEL_OPTIONS.items():
-        if ctx.params[name] not in (None, ()):
-            raise UsageProblem(f"{flag} is for one model", "name only one model")
+        check_folder(junit)  # now rather than after an hour
 
     def report_result(result: ModelResult, number: int, planned: int) -> None:
         settings.note(as_line(result, number, planned))
@@ -219,6 +215,14 @@ def run_many(
         raise
     _show(settings, report, junit, as_json)
     _raise_for(report)
+
+
+def _refuse_contradictions(ctx: click.Context, many: SweepOptions, patterns: tuple[str, ...]) -> None:
+    if many.everything and patterns:
+        raise UsageProblem(f"--all and {patterns[0]} don't go together", "use one of them")
+    for name, flag in ONE_MODEL_OPTIONS.items():
+        if ctx.params[name] not in (None, ()):
+            raise UsageProblem(f"{flag} is for one model", "name only one model")
 
 
 def _show(settings: Settings, report: SweepReport, junit: Path | None, as_json: bool) -> None:

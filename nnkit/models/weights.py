@@ -198,8 +198,8 @@ def _identity(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
 
 
 def _misfit(path: Path, faults: Mapping[str, list[str]]) -> UsageProblem:
-    told = "; ".join(f"{kind}: {shorten(names, LISTED)}" for kind, names in faults.items() if names)
+    problems = "; ".join(f"{problem}: {shorten(names, LISTED)}" for problem, names in faults.items() if names)
     return UsageProblem(
-        f"the weights in {path} don't fit: {told}",
+        f"the weights in {path} don't fit: {problems}",
         "give the options that they were made with; --no-strict loads the tensors that are in both",
     )

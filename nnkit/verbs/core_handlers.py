@@ -56,7 +56,7 @@ def _call_own_handler(verb: Verb, spec: "ModelSpec", request: object) -> Any:
     except (Exception, SystemExit) as error:
         raise PluginProblem(
             f"{reference}, which serves {verb} for {spec.name}, failed: {type(error).__name__}: {error}",
-            "repeat with -v to see where, and report it to its author",
+            "see the full error with -v, and report it to the author",
         ) from error
 
 

@@ -77,7 +77,7 @@ def test_help_of_an_architecture_has_its_options_sizes_and_presets(nnkit_command
     for args in (["summary", "resnet18", "--help"], ["export", "--help", "resnet18"]):
         done = nnkit_command(*args)
         assert done.code == 0
-        assert re.search(r"Options of resnet18:\n +--num-classes integer >= 1 +classes", done.out)
+        assert re.search(r"Options of resnet18:\n +--num-classes integer >= 1 +number of classes", done.out)
         assert "[default: 10]" in done.out
         assert re.search(r"Sizes of resnet18:\n +--batch integer >= 1", done.out)
         assert re.search(r"Presets of resnet18:\n +--preset imagenet", done.out)

@@ -35,7 +35,7 @@ CASES = {
     ),
     "unknown preset": (["summary", "resnet18", "--preset", "imagnet"], 2, "has no preset 'imagnet'", "imagenet"),
     "no architecture": (["summary"], 2, "Missing argument 'ARCH'", "see: nnkit summary --help"),
-    "no format": (["export", "simple-cnn"], 2, "which format?", "--onnx"),
+    "no format": (["export", "simple-cnn"], 2, "no format was given", "--onnx"),
     "no folder": (
         ["export", "simple-cnn", "--onnx", "-o", "not/there.onnx"], 2, "folder not does not exist", "mkdir -p not",
     ),
@@ -57,7 +57,7 @@ CASES = {
     ),
     "unknown plugin": (["summary", "visoin/resnet18"], 2, "unknown architecture", "vision/resnet18"),
     "no family": (["list", "resnets"], 2, "no architecture matches 'resnets'", "did you mean resnet"),
-    "no check": (["smoke-run", "simple-cnn", "--check", "finit"], 2, "there is no check 'finit'", "finite"),
+    "no check": (["smoke-run", "simple-cnn", "--check", "finit"], 2, "unknown check 'finit'", "finite"),
     "no YAML file": (["summary", "net.yaml"], 2, "file net.yaml does not exist", "nnkit list"),
     "pattern without a match": (["list", "resnot"], 2, "no architecture matches 'resnot'", "did you mean resnet"),
     "code without inputs": (["summary", "torch.nn:ReLU"], 2, "torch.nn:ReLU needs its inputs declared", "--input"),

@@ -1,6 +1,7 @@
 """What holds for the help of every command, those of groups too."""
 
 import inspect
+import re
 from collections.abc import Iterator
 
 import click
@@ -55,11 +56,18 @@ def test_every_option_of_a_section_exists():
             assert set(section) <= names, f"{path}: {heading}"
 
 
+def test_commands_are_described_by_a_verb():
+    for group in (cli, ALL["nnkit plugins"]):
+        for name, line in group.lines.items():
+            assert re.fullmatch(r"[A-Z][a-z]+,? .*[^.]", line), name
+
+
 @pytest.mark.parametrize("path", ALL)
 def test_every_option_says_what_it_is_for(path):
     for parameter in ALL[path].params:
         if isinstance(parameter, click.Option):
-            assert parameter.help, parameter.name
+            assert re.match(r"[A-Z]|safetensors: ", parameter.help), parameter.name
+            assert parameter.help.endswith((".", "]")), parameter.name
 
 
 @pytest.mark.parametrize("path", ALL)

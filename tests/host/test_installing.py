@@ -137,7 +137,7 @@ def test_a_requirement_says_where_it_came_from(origin, line):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["install"], "name what to install"),
+        (["install"], "no plugin was named"),
         (["install", "./none"], "there is no ./none"),
         (["install", "no/such"], "there is no no/such"),
         (["install", "none-1.0-py3-none-any.whl"], "there is no none-1.0-py3-none-any.whl"),

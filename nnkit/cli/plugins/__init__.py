@@ -43,25 +43,26 @@ def command(ctx: click.Context, timed: bool, as_json: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     settings = ctx.ensure_object(Settings)
-    settled = configuration()
+    configured = configuration()
     if timed:
         # Only discovered, not imported: a plugin that hangs must be reported too.
-        manager = make_manager(configuration=replace(settled, plugins=()))
+        manager = make_manager(configuration=replace(configured, plugins=()))
         settings.progress("importing each plugin in its own process")
-        starts = measure(each for each in manager.plugins.values() if settled.loads(*each.names))
+        starts = measure(plugin for plugin in manager.plugins.values() if configured.loads(*plugin.names))
     else:
         manager, starts = plugin_manager(checked=False), None
-    for line in [*(f"{each.message}; {each.hint}" for each in settled.problems), *manager.unknown_names()]:
+    problems = [f"{problem.message}; {problem.hint}" for problem in configured.problems]
+    for line in (*problems, *manager.unknown_names()):
         settings.note(f"warning: {line}")
     if starts is not None:
-        print_json(_start_data(starts)) if as_json else print_text(_start_text(starts))
+        print_json(_starts_as_data(starts)) if as_json else print_text(_starts_as_text(starts))
     elif as_json:
-        print_json(_data(manager))
+        print_json(_as_data(manager))
     else:
-        print_text(_text(manager, settings.verbose))
+        print_text(_as_text(manager, settings.verbose))
 
 
-def _start_data(starts: list[Start]) -> dict[str, object]:
+def _starts_as_data(starts: list[Start]) -> dict[str, object]:
     return {
         "schema": "nnkit.plugins-time/1",
         "nnkit": __version__,
@@ -69,7 +70,7 @@ def _start_data(starts: list[Start]) -> dict[str, object]:
     }
 
 
-def _start_text(starts: list[Start]) -> str:
+def _starts_as_text(starts: list[Start]) -> str:
     from nnkit.render.table import Table, to_plain
 
     rows = [
@@ -95,7 +96,7 @@ def _remarks(start: Start) -> str:
     return "; ".join(remarks)
 
 
-def _data(manager: PluginManager) -> dict[str, object]:
+def _as_data(manager: PluginManager) -> dict[str, object]:
     return {
         "schema": "nnkit.plugins/1",
         "nnkit": __version__,
@@ -131,7 +132,7 @@ def _data(manager: PluginManager) -> dict[str, object]:
     }
 
 
-def _text(manager: PluginManager, verbose: bool) -> str:
+def _as_text(manager: PluginManager, verbose: bool) -> str:
     from nnkit.render.table import Table, to_plain
 
     rows = [
@@ -149,11 +150,11 @@ def _text(manager: PluginManager, verbose: bool) -> str:
         if verbose and failure.traceback:
             parts.append(failure.traceback.rstrip())
     parts += [str(deprecation) for deprecation in manager.deprecations]
-    parts += [f"command {name}, from {owner}{_hidden(name)}" for name, owner in plugin_commands()]
+    parts += [f"command {name}, from {owner}{_note_if_hidden(name)}" for name, owner in plugin_commands()]
     return "\n".join(parts)
 
 
-def _hidden(name: str) -> str:
+def _note_if_hidden(name: str) -> str:
     from nnkit.cli.main import COMMANDS as CORE
 
     return ": hidden by nnkit's own" if name in CORE else ""

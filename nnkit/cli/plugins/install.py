@@ -32,7 +32,7 @@ def command(ctx: click.Context, what: tuple[str, ...], editable: bool, dry_run: 
     A package that isn't a plugin, or whose plugin fails, stays installed. The exit code is then 3.
     """
     if not what:
-        raise UsageProblem("name what to install", "for example: nnkit plugins install nnkit-mine")
+        raise UsageProblem("no plugin was named", "for example: nnkit plugins install nnkit-mine")
     requirements = want(what, editable)
     step = Place.here().install(requirements, "editable" if editable else "name")
     take(ctx.ensure_object(Settings), step, requirements, dry_run)

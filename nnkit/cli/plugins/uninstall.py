@@ -43,4 +43,4 @@ def _ask(distribution: str) -> None:
             f"can't ask whether to remove {distribution}: stdin is not a terminal", "confirm with -y"
         )
     if not click.confirm(f"Remove {distribution}?", err=True):
-        raise NnkitError(f"{distribution} was not removed")
+        raise NnkitError(f"{distribution} was not removed", "to remove it, answer y or add -y")

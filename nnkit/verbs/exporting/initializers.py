@@ -4,8 +4,8 @@ A comparison of outputs can't see every value in a file: a gate may be zero, a u
 constant is also compared with the tensors of the module, in this order:
 
 1. by name. The same name, shape and dtype mean that it must be that tensor, as it is or transposed.
-2. by bits, for constants that an exporter renamed. Two different float tensors never have the same bits by
-   chance, except for constant ones (a bias of zeros), and those are equal in whatever way they are assigned.
+2. by bits, for constants that an exporter renamed. Two float tensors don't have the same bits by chance,
+   unless all their elements are equal (two biases of zeros), and then either is right.
 3. as a batch normalization merged into the layer before it, up to rounding.
 
 A constant that is found is right, whatever the outputs show. One that isn't found must show in an output.

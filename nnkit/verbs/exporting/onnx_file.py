@@ -117,7 +117,7 @@ class OnnxFile:
 
     @property
     def mismatch(self) -> str:
-        """A sentence if the file and the values beside it were not written together, otherwise empty."""
+        """A sentence if the file and its external values were not written together, otherwise empty."""
         return external_data.mismatch(self._path, self._model)
 
     def _not_the_model(self, problem: str, hint: str = "") -> VerificationFailed:

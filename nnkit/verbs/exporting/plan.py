@@ -69,10 +69,21 @@ class Plan:
         return Run({name: sizes[name] for name in all_dims}, _move_to(inputs, self.device), why)
 
     @property
+    def traced_run(self) -> Run:
+        """The run to trace with."""
+        first, *_ = self.runs
+        return first
+
+    @property
     def traced(self) -> Inputs:
         """The inputs to trace with."""
-        first, *_ = self.runs
-        return first.inputs
+        return self.traced_run.inputs
+
+    @property
+    def samples(self) -> list[Inputs]:
+        """The inputs of both runs at the traced sizes, on which normalizations measure statistics."""
+        first, second, *_ = self.runs
+        return [first.inputs, second.inputs]
 
     @property
     def input_names(self) -> tuple[str, ...]:

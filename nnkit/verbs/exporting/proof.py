@@ -1,4 +1,4 @@
-"""The proof that a file is the model: it is run beside the original module, at several sizes.
+"""The proof that a file is the model: both run on the same inputs, at several sizes.
 
 Exit code 0 must mean something, so a proof that could not have failed doesn't count. Outputs that are
 not numbers, are constant, or don't depend on the inputs prove nothing. Weights that no output depends on
@@ -108,7 +108,7 @@ class Prover:
     def prove(self, candidate: Candidate) -> Proof:
         """Compare a file with the module at every run of the plan, and check that it could have failed.
 
-        Raises VerificationFailed with the first thing that isn't so.
+        Raises VerificationFailed for the first difference, and for a proof that shows nothing.
         """
         start, reference = time.perf_counter(), self._reference
         equal = candidate.count_equal(reference.module)
@@ -149,8 +149,7 @@ class Prover:
     def _perturbed_reference(self, replaceable: set[str] | None) -> Reference | None:
         key = None if replaceable is None else frozenset(replaceable)
         if key not in self._perturbed_references:
-            samples = [run.inputs for run in self._plan.runs[:2]]
-            names = self._plan.spec.input_names
+            names, samples = self._plan.spec.input_names, self._plan.samples
             module = perturb(self._reference.module, names, samples, replaceable)
             reference = None if module is None else Reference(module, self._plan)
             self._perturbed_references[key] = reference

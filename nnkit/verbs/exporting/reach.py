@@ -39,7 +39,7 @@ def explore(plan: Plan, compare: Compare) -> Reach | None:
     watch = _choose_watch(smallest, compare)
     last = _Cost.of(smallest, compare, watch())
     tried = {tuple(run.sizes.items()) for run in plan.runs}
-    coarse, fine = ladders(plan.dims, plan.runs[0].sizes, _find_image_dims(plan))
+    coarse, fine = ladders(plan.dims, plan.traced_run.sizes, _find_image_dims(plan))
     checks: list[Check] = []
     for share, stage in ((COARSE_SHARE, coarse), (1.0, fine)):
         last_of_ladder: dict[int, _Cost] = {}
@@ -48,6 +48,8 @@ def explore(plan: Plan, compare: Compare) -> Reach | None:
             assignment = tuple(step.sizes.items())
             if step.ladder in ended or assignment in tried:
                 continue
+            # A ladder ends where its next step would exceed the budget, judged by the last comparison on any
+            # ladder and by the last one on its own: attention grows faster with time than with batch.
             expected = last.at(step.elements)
             if step.ladder in last_of_ladder:
                 expected = expected.or_more(last_of_ladder[step.ladder].at(step.elements))

@@ -66,7 +66,7 @@ class Reference:
 
     def check_repeatable(self) -> None:
         """Raise VerificationFailed when the module's results differ between calls on the same inputs."""
-        run, name = self._plan.runs[0], self._plan.spec.reference
+        run, name = self._plan.traced_run, self._plan.spec.reference
         first = self.outputs(run)
         difference = self._first_difference(first, self.compute(run))
         if difference is not None:
@@ -102,7 +102,7 @@ class Reference:
     ) -> tuple[str, str] | None:
         """Return the first output that differs, and how; None where all are the same."""
         for name, wanted, result in zip(self._plan.output_names, expected, results, strict=True):
-            check = compare(self._plan.runs[0], name, result, wanted, "own")
+            check = compare(self._plan.traced_run, name, result, wanted, "own")
             has_nan = wanted.is_floating_point() and bool(wanted.isnan().any())
             if not check.passed and not has_nan:
                 return name, check.problem
@@ -158,7 +158,7 @@ class Reference:
 
     def effects(self, checks: list[Check]) -> Effects | None:
         """Return the effect of each parameter, in units of what these checks allowed in the outputs."""
-        limits = [typical_tolerance(output) for output in self.outputs(self._plan.runs[0])]
+        limits = [typical_tolerance(output) for output in self.outputs(self._plan.traced_run)]
         for check in checks:
             if check.rounded:
                 index = self._plan.output_names.index(check.output)
@@ -190,7 +190,7 @@ class Reference:
         """Return why an output proves nothing, given its values on two inputs; or an empty string."""
         if not first.is_floating_point():
             # An index may well be the same twice. If no output is floating-point, it counts at once.
-            outputs = self.outputs(self._plan.runs[0])
+            outputs = self.outputs(self._plan.traced_run)
             has_floats = any(output.is_floating_point() for output in outputs)
             is_constant = torch.equal(first, second) and (not has_floats or self._hides_weights(index))
             return SAME if is_constant else ""
@@ -203,7 +203,7 @@ class Reference:
 
     def _hides_weights(self, index: int) -> bool:
         """Whether an integer output depends on weights, and yet is the same for all inputs drawn."""
-        run, spec = self._plan.runs[0], self._plan.spec
+        run, spec = self._plan.traced_run, self._plan.spec
         expected = self.outputs(run)[index]
         seeds = range(spec.seed + FURTHER_DRAWS, spec.seed + 2 * FURTHER_DRAWS)
         for seed in () if self._plan.given else seeds:

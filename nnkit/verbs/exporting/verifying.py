@@ -112,8 +112,7 @@ def _check_unknown(file: OnnxFile, module: nn.Module, plan: Plan) -> None:
     """Raise VerificationFailed for a tensor that is not in the module and that no output depends on."""
     unproven = file.without_effect(module, file.unknown) if file.unknown else []
     if unproven:
-        samples = [run.inputs for run in plan.runs[:2]]
-        other = perturb(module, plan.spec.input_names, samples, file.replaceable)
+        other = perturb(module, plan.spec.input_names, plan.samples, file.replaceable)
         unproven = unproven if other is None else file.without_effect(other, unproven)
     if unproven:
         raise VerificationFailed(

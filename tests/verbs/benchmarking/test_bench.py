@@ -231,7 +231,7 @@ def test_a_machine_that_was_busy_is_told(monkeypatch):
         (["gcn", "--optimizer", "lion"], "'lion' is not one of"),
         (["gcn", "--format", "xml"], "'xml' is not one of"),
         (["gcn", "--device", "gpu"], "'gpu' is not a device"),
-        (["gcn", "--left.hidden", "3"], "--left. and --right. are for two models"),
+        (["gcn", "--left.hidden", "3"], "--left. and --right. need exactly two models"),
         (["gcn", "--hiden", "3"], "gcn has no option 'hiden'"),
         (["gcn", "--seed", "x"], "--seed takes an integer, got 'x'"),
         (["gnc"], "gnc"),

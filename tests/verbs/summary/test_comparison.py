@@ -129,7 +129,11 @@ def test_csv_and_markdown_have_the_same_changes(nnkit_command):
         (["gcn", "gcn", "--left.hidden-chanels", "3"], "gcn has no option 'hidden_chanels'", "did you mean"),
         (["gcn", "gcn", "--middle.depth", "3"], "no such option --middle.depth", "--left. or --right."),
         (["gcn", "gcn", "--nodes"], "option --nodes needs a value", "--nodes VALUE"),
-        (["gcn", "gcn", "gcn", "--left.nodes", "3"], "--left. and --right. are for two models", "name two"),
+        (
+            ["gcn", "gcn", "gcn", "--left.nodes", "3"],
+            "--left. and --right. need exactly two models",
+            "name two",
+        ),
     ],
 )
 def test_bad_input_gets_one_clear_error(nnkit_command, args, error, hint):

@@ -1,0 +1,130 @@
+"""The command line of `bench` and `compare`: several models, and options for all of them or for one of two.
+
+Click can't parse this line. Which options exist depends on every model that is named, and one option may be a
+flag of the first model and take a value for the second. So click passes on the words it doesn't know, which
+are sorted by a grammar that needs no look-up of a model:
+
+- A word that doesn't begin with `-` is a reference.
+- `--NAME=VALUE` is an option with its value.
+- `--NAME` and `--no-NAME` mean yes and no if NAME is a yes-or-no option of any installed architecture.
+- Any other `--NAME` takes the next word as its value.
+- `--left.NAME` and `--right.NAME` are options of one of two models, in each of these forms.
+
+The references are then looked up, and each gets the options that it has.
+"""
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnkit.contract.config import options_of
+from nnkit.contract.spec import ModelSpec
+from nnkit.errors import UsageProblem
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.models.references import Reference, look_up
+
+SIDES = ("left", "right")
+MODEL_OPTIONS = frozenset({"seed", "dtype", "weights", "preset"})  # that every architecture has
+
+
+@dataclass
+class SeveralModels:
+    """What was typed: references, options for all of them, and options for the left and the right one."""
+
+    references: list[str] = field(default_factory=list)
+    common: dict[str, Any] = field(default_factory=dict)
+    by_side: dict[str, dict[str, Any]] = field(default_factory=lambda: {side: {} for side in SIDES})
+
+    def options_for(self, option: str, name: str) -> tuple[dict[str, Any], str]:
+        """Return the options that `--NAME` or `--SIDE.NAME` belongs to, and its name among them."""
+        side, dot, name_of_side = name.partition(".")
+        if not dot:
+            return self.common, name
+        if side not in SIDES:
+            raise UsageProblem(
+                f"no such option {option}", "options for one model begin with --left. or --right."
+            )
+        return self.by_side[side], name_of_side
+
+
+def sort_words(words: Sequence[str], manager: PluginManager) -> SeveralModels:
+    """Sort what was typed into references and options, by the grammar of this module."""
+    models, flags = SeveralModels(), _flags(manager)
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            models.references.append(word)
+            continue
+        name, equals, value = word.lstrip("-").partition("=")
+        options, name = models.options_for(word, name)
+        if equals:
+            options[_field(name)] = value
+        elif name in flags:
+            options[_field(name.removeprefix("no-"))] = str(not name.startswith("no-")).lower()
+        elif rest:
+            options[_field(name)] = rest.pop(0)
+        else:
+            raise UsageProblem(f"option {word} needs a value", f"for example: {word} VALUE")
+    return models
+
+
+def _field(name: str) -> str:
+    return name.replace("-", "_")
+
+
+def _flags(manager: PluginManager) -> frozenset[str]:
+    """Return the yes-or-no options of all architectures, as they are typed."""
+    names = {
+        option.flag.removeprefix("--")
+        for architecture in manager.architectures().values()
+        for option in options_of(architecture.config)
+        if option.is_flag
+    }
+    return frozenset(names | {f"no-{name}" for name in names})
+
+
+def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str]) -> list[ModelSpec]:
+    """Return the spec of each reference, with those of the common options that it has, and with its own."""
+    with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
+        references = [look_up(text, manager, inputs) for text in models.references]
+    own_options = [models.by_side[side] for side in SIDES]
+    if len(references) != len(SIDES):
+        if any(own_options):
+            raise UsageProblem("--left. and --right. need exactly two models", "name two, or leave them out")
+        own_options = [{} for _ in references]
+    _refuse_unknown(models.common, references)
+    return [
+        _resolve(reference, models.common, own)
+        for reference, own in zip(references, own_options, strict=True)
+    ]
+
+
+def _refuse_unknown(options: dict[str, Any], references: Sequence[Reference]) -> None:
+    """Raise UsageProblem for an option that no model has."""
+    for name, value in options.items():
+        if not any(_has(reference, name) for reference in references):
+            references[0].resolve(None, {name: value})  # raises, with the nearest name
+
+
+def _resolve(reference: Reference, common: dict[str, Any], own: dict[str, Any]) -> ModelSpec:
+    options = {name: value for name, value in common.items() if _has(reference, name)} | own
+    preset = options.pop("preset", None)
+    if "seed" in options:
+        options["seed"] = _integer("seed", options["seed"])
+    return reference.resolve(preset, options)
+
+
+def _integer(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageProblem(f"--{name} takes an integer, got {text!r}", f"for example: --{name} 1") from error
+
+
+def _has(reference: Reference, name: str) -> bool:
+    architecture = reference.architecture
+    fields = {option.name for option in options_of(architecture.config)}
+    return name in {*fields, *architecture.dims, *MODEL_OPTIONS}
