@@ -12,8 +12,8 @@ UNKNOWN = "-"
 
 
 def as_text(report: BenchReport, terminal: bool = False, color: bool = False) -> str:
-    """Return the figures: of one model, its modes side by side; of two, the models, mode by mode."""
-    tables = [to_terminal(each, color) if terminal else to_plain(each) for each in _tables(report)]
+    """Return the figures: for one model its modes side by side, for two the models, mode by mode."""
+    tables = [to_terminal(table, color) if terminal else to_plain(table) for table in _tables(report)]
     notes = "\n".join(paragraph(label, text, terminal) for label, text in _notes(report))
     return "\n\n".join([_title(report), *tables, notes])
 
@@ -34,22 +34,24 @@ def _title(report: BenchReport) -> str:
 def _tables(report: BenchReport) -> Iterator[Table]:
     if len(report.models) == 1:
         model = report.models[0]
-        yield _table("", {TITLES[each.mode]: (model, each) for each in model.measurements})
+        yield _table(
+            "", {TITLES[measurement.mode]: (model, measurement) for measurement in model.measurements}
+        )
         return
     for mode, title in TITLES.items():
         columns = {
-            label: (model, each)
+            label: (model, measurement)
             for label, model in zip(report.labels, report.models, strict=True)
-            for each in model.measurements
-            if each.mode == mode
+            for measurement in model.measurements
+            if measurement.mode == mode
         }
         if columns:
             yield _table(title, columns)
 
 
 def _table(title: str, columns: Mapping[str, tuple[BenchModel, Measurement]]) -> Table:
-    figures = [_figures(model, each) for model, each in columns.values()]
-    rows = [(label, *(each[label] for each in figures)) for label in figures[0]]
+    figures = [_figures(model, measurement) for model, measurement in columns.values()]
+    rows = [(label, *(column[label] for column in figures)) for label in figures[0]]
     return Table((title, *columns), rows, frozenset(columns))
 
 
@@ -76,8 +78,9 @@ def _time(nanoseconds: float | None) -> str:
     """Return `41.2 ms`."""
     if nanoseconds is None:
         return UNKNOWN
-    unit, size = next((each for each in TIME_UNITS if nanoseconds >= each[1]), TIME_UNITS[-1])
-    return f"{_three_digits(nanoseconds / size)} {unit}"
+    units = ((unit, length) for unit, length in TIME_UNITS if nanoseconds >= length)
+    unit, length = next(units, TIME_UNITS[-1])
+    return f"{_three_digits(nanoseconds / length)} {unit}"
 
 
 def _three_digits(number: float) -> str:

@@ -32,8 +32,15 @@ def as_csv(report: CompareReport) -> str:
         return to_csv(Table(columns, rows))
     columns = ("change", "path", "left", "right", "parameters", "macs")
     changes = [
-        (each.kind, each.path, _layer(each.left), _layer(each.right), str(each.parameters), str(each.macs))
-        for each in report.changes
+        (
+            change.kind,
+            change.path,
+            _layer(change.left),
+            _layer(change.right),
+            str(change.parameters),
+            str(change.macs),
+        )
+        for change in report.changes
     ]
     return to_csv(Table(columns, changes))
 
@@ -41,10 +48,10 @@ def as_csv(report: CompareReport) -> str:
 def _tables(report: CompareReport) -> Iterator[Table]:
     yield _side_by_side(report)
     if report.options:
-        options = [(each.name, str(each.left), str(each.right)) for each in report.options]
+        options = [(option.name, str(option.left), str(option.right)) for option in report.options]
         yield Table(("option", "left", "right"), options)
     if report.changes:
-        rows = [_change(each) for each in report.changes]
+        rows = [_change(change) for change in report.changes]
         yield Table(
             ("", "step", "left", "right", "parameters", "MACs"), rows, frozenset({"parameters", "MACs"})
         )
@@ -58,7 +65,7 @@ def _side_by_side(report: CompareReport) -> Table:
     figures = [_figures(side) for side in report.sides]
     rows: list[tuple[str, ...]] = []
     for label in figures[0]:
-        numbers = [each.get(label, 0) for each in figures]
+        numbers = [side.get(label, 0) for side in figures]
         cells = [format_bytes(n) if label in BYTES else format_count(n) for n in numbers]
         difference = (_difference(numbers[0], numbers[1], label in BYTES),) if len(numbers) == 2 else ()
         rows.append((label, *cells, *difference))
@@ -109,7 +116,7 @@ def _verdict(report: CompareReport) -> str:
         return "equal"
     if len(report.sides) != 2:
         return "not equal"
-    kinds = [each.kind for each in report.changes]
+    kinds = [change.kind for change in report.changes]
     counts = [f"{kinds.count(kind)} {kind}" for kind in SIGNS if kind in kinds]
     if report.options:
         counts.append(plural(len(report.options), "option"))

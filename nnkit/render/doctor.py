@@ -15,7 +15,7 @@ def as_text(diagnosis: Diagnosis) -> str:
         "threads": "{} in an operator, {} between them".format(*diagnosis.threads or ("?", "?")),
         **diagnosis.variables,
         **{name: _package(diagnosis, name) for name in diagnosis.packages},
-        **{each.device: _device(each) for each in diagnosis.devices},
+        **{device.device: _device(device) for device in diagnosis.devices},
         "plugins": ", ".join(diagnosis.plugins) or "none",
         "failures": ", ".join(diagnosis.failures) or "none",
     }

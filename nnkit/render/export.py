@@ -25,7 +25,7 @@ def as_text(report: ExportReport) -> str:
 def all_as_text(report: ExportsReport) -> str:
     """Return every file and what proves it, and why the others weren't written."""
     failed = [f"{name}: not written: {error.message}" for name, error in report.failures.items()]
-    return "\n\n".join([*(as_text(each) for each in report.reports), *failed])
+    return "\n\n".join([*(as_text(exported) for exported in report.reports), *failed])
 
 
 def _proof(report: ExportReport) -> Iterator[str]:
@@ -47,19 +47,19 @@ def _proof(report: ExportReport) -> Iterator[str]:
 def _table(proof: Proof) -> Table:
     numbers = frozenset({"largest difference", "allowed", "spread"})
     columns = ("output", "spread", "largest difference", "allowed", "at", "element")
-    return Table(columns, [_cells(each) for each in proof.outputs], numbers)
+    return Table(columns, [_cells(output) for output in proof.outputs], numbers)
 
 
 def _cells(output: OutputProof) -> tuple[str, ...]:
-    place = ",".join(map(str, output.where))
+    element = ",".join(map(str, output.where))
     return (
         output.output, f"{output.scale:.2g}", f"{output.max_abs_diff:.2g}", f"{output.tolerance:.2g}",
-        format_sizes(output.sizes), f"[{place}]" if place else "",
+        format_sizes(output.sizes), f"[{element}]" if element else "",
     )  # fmt: skip
 
 
 def _weights(proof: Proof) -> Iterator[str]:
-    yield f"sizes       {'; '.join(format_sizes(each) for each in proof.assignments)}"
+    yield f"sizes       {'; '.join(format_sizes(assignment) for assignment in proof.assignments)}"
     if proof.reach:
         limits = f"{proof.reach.seconds:g} s and {format_bytes(proof.reach.bytes)}"
         more = plural(len(proof.reach.assignments), "larger assignment")
@@ -79,12 +79,12 @@ def _weights(proof: Proof) -> Iterator[str]:
 def _coverage(coverage: Coverage) -> str:
     if coverage.own is None or coverage.share is None:
         return f"{coverage.parameters:,}; no output has a gradient that would tell which of them it feels"
-    told = f"{format_percent(coverage.share)} of {coverage.parameters:,} proven"
+    text = f"{format_percent(coverage.share)} of {coverage.parameters:,} proven"
     if coverage.proven != coverage.own:
         own = coverage.own / coverage.parameters if coverage.parameters else 1.0
-        told += f", {format_percent(own)} by the model's own weights, the others by perturbed ones"
+        text += f", {format_percent(own)} by the model's own weights, the others by perturbed ones"
     if coverage.unproven:
-        told += f"; not proven: {shorten(coverage.unproven)}"
+        text += f"; not proven: {shorten(coverage.unproven)}"
     if coverage.unused:
-        told += f"; never read: {shorten(coverage.unused)}"
-    return told
+        text += f"; never read: {shorten(coverage.unused)}"
+    return text

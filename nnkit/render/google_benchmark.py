@@ -17,9 +17,9 @@ def as_google_benchmark(report: BenchReport) -> str:
     """Return each sample as a repetition of `MODEL/MODE`, in nanoseconds of one run, and their aggregates."""
     where = report.environment
     measured = [
-        (f"{label}/{each.mode}", each)
+        (f"{label}/{measurement.mode}", measurement)
         for label, model in zip(report.labels, report.models, strict=True)
-        for each in model.measurements
+        for measurement in model.measurements
     ]
     data = {
         "context": {
@@ -35,7 +35,9 @@ def as_google_benchmark(report: BenchReport) -> str:
             "torch_threads": str(where.threads),
         },
         "benchmarks": [
-            entry for place, (name, each) in enumerate(measured) for entry in _entries(place, name, each)
+            entry
+            for index, (name, measurement) in enumerate(measured)
+            for entry in _entries(index, name, measurement)
         ],
     }
     return json_text(data, indent=2)
@@ -45,7 +47,8 @@ def _entries(family: int, name: str, measured: Measurement) -> Iterator[dict[str
     samples = measured.samples
     count = len(samples.nanoseconds)
     real, cpu = (
-        [each / samples.loops for each in times] for times in (samples.nanoseconds, samples.cpu_nanoseconds)
+        [duration / samples.loops for duration in times]
+        for times in (samples.nanoseconds, samples.cpu_nanoseconds)
     )
     shared = {
         "family_index": family,
@@ -55,20 +58,20 @@ def _entries(family: int, name: str, measured: Measurement) -> Iterator[dict[str
         "threads": 1,
         "time_unit": "ns",
     }
-    for place in range(count):
+    for index in range(count):
         yield {
             "name": name,
             **shared,
             "run_type": "iteration",
-            "repetition_index": place,
+            "repetition_index": index,
             "iterations": samples.loops,
-            "real_time": real[place],
-            "cpu_time": cpu[place],
+            "real_time": real[index],
+            "cpu_time": cpu[index],
         }
     aggregates: dict[str, Aggregate] = {"mean": statistics.fmean, "median": statistics.median}
     if count > 1:
         aggregates["stddev"] = statistics.stdev
-    for aggregate, of in aggregates.items():
+    for aggregate, compute in aggregates.items():
         yield {
             "name": f"{name}_{aggregate}",
             **shared,
@@ -76,6 +79,6 @@ def _entries(family: int, name: str, measured: Measurement) -> Iterator[dict[str
             "aggregate_name": aggregate,
             "aggregate_unit": "time",
             "iterations": count,
-            "real_time": of(real),
-            "cpu_time": of(cpu),
+            "real_time": compute(real),
+            "cpu_time": compute(cpu),
         }

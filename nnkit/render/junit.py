@@ -26,12 +26,12 @@ def sweep_as_junit(report: SweepReport) -> str:
 
 def _add_run(suite: ElementTree.Element, model: ModelResult) -> None:
     """Add a case for the run of the model as a whole."""
-    kind, count = ("skipped", "skipped") if model.status == "skipped" else ("error", "errors")
+    tag, count = ("skipped", "skipped") if model.status == "skipped" else ("error", "errors")
     suite.set("tests", "1")
     suite.set(count, "1")
     case = ElementTree.SubElement(suite, "testcase", classname=model.name, name="run")
-    told = model.message if kind == "skipped" else f"{model.status}: {model.message}"
-    ElementTree.SubElement(case, kind, message=told).text = f"again: {model.command}"
+    message = model.message if tag == "skipped" else f"{model.status}: {model.message}"
+    ElementTree.SubElement(case, tag, message=message).text = f"again: {model.command}"
 
 
 def _suite(name: str, device: str, checks: Sequence[CheckResult]) -> ElementTree.Element:
@@ -46,9 +46,9 @@ def _suite(name: str, device: str, checks: Sequence[CheckResult]) -> ElementTree
     for check in checks:
         case = ElementTree.SubElement(suite, "testcase", classname=name, name=check.name)
         if check.status in ("failed", "skipped"):
-            kind = "failure" if check.status == "failed" else "skipped"
-            entry = ElementTree.SubElement(case, kind, message=check.message)
-            if kind == "failure":
+            tag = "failure" if check.status == "failed" else "skipped"
+            entry = ElementTree.SubElement(case, tag, message=check.message)
+            if tag == "failure":
                 entry.text = f"again: {check.repeat}"
         else:
             ElementTree.SubElement(case, "system-out").text = f"{check.status}: {check.message}"

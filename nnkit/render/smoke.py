@@ -12,7 +12,7 @@ COLORS = {"passed": "green", "warned": "yellow", "failed": "red", "skipped": "br
 
 
 def as_text(report: SmokeReport, color: bool = False) -> str:
-    """Return the checklist, a line each, and below what failed the command that runs it alone."""
+    """Return the checklist, one line per check; each failure is followed by the command that reruns it."""
     how = "compiled" if report.compiled else ""
     sizes = format_sizes(report.spec.sizes)
     dtypes = describe_dtypes(report.spec, report.dtypes)
@@ -21,7 +21,7 @@ def as_text(report: SmokeReport, color: bool = False) -> str:
 
 
 def checklist(checks: Sequence[CheckResult], color: bool = False) -> list[str]:
-    """Return the lines of checks, and below what failed the command that runs it alone."""
+    """Return one line per check; each failure is followed by the command that reruns it."""
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:

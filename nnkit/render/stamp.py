@@ -1,4 +1,4 @@
-"""What nnkit wrote into a file about itself -> lines of text."""
+"""The record that nnkit writes into a file about its making -> lines of text."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,27 +6,27 @@ from typing import Any
 from nnkit.contract.text import format_percent, format_sizes
 
 
-def lines(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def lines(stamp: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (what, text): who made the file, of which model, and what proved it."""
-    versions = ", ".join(f"{name} {version}" for name, version in told.get("versions", {}).items())
-    yield "made by", f"nnkit {told['nnkit']}{versions and f' with {versions}'}"
-    spec = told["spec"]
+    versions = ", ".join(f"{name} {version}" for name, version in stamp.get("versions", {}).items())
+    yield "made by", f"nnkit {stamp['nnkit']}{versions and f' with {versions}'}"
+    spec = stamp["spec"]
     options = " ".join(f"{name}={value}" for name, value in spec["config"].items())
     weights = spec["weights"] or f"seed {spec['seed']}"
     yield "model", f"{spec['architecture']} {options}".rstrip() + f", {spec['dtype']}, weights from {weights}"
-    if "sha256" in told:
-        yield "sha256", f"{told['sha256']} (of the weights)"
-    if "proof" in told:
-        yield "proof", _proof(told["proof"])
+    if "sha256" in stamp:
+        yield "sha256", f"{stamp['sha256']} (of the weights)"
+    if "proof" in stamp:
+        yield "proof", _proof(stamp["proof"])
 
 
-def _proof(told: Mapping[str, Any] | None) -> str:
-    if not told:
+def _proof(proof: Mapping[str, Any] | None) -> str:
+    if not proof:
         return "none: it was not proven when it was written"
-    if not told["outputs"]:
-        return f"read back when it was written, {told['equal'][0]} tensors equal bit for bit"
-    worst = max((each["max_abs_diff"] / (each["scale"] or 1) for each in told["outputs"]), default=0.0)
-    where = "; ".join(format_sizes(each) for each in told["sizes"])
-    share = (told["coverage"] or {}).get("share")
+    if not proof["outputs"]:
+        return f"read back when it was written, {proof['equal'][0]} tensors equal bit for bit"
+    worst = max((output["max_abs_diff"] / (output["scale"] or 1) for output in proof["outputs"]), default=0.0)
+    at = "; ".join(format_sizes(sizes) for sizes in proof["sizes"])
+    share = (proof["coverage"] or {}).get("share")
     parameters = "" if share is None else f", {format_percent(share)} of the parameters"
-    return f"in {told['runner']} at {where}: differences up to {worst:.1g} of the spread{parameters}"
+    return f"in {proof['runner']} at {at}: differences up to {worst:.1g} of the spread{parameters}"

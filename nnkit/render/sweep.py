@@ -12,8 +12,8 @@ WIDTH = max(map(len, STATUSES))
 
 def as_line(result: ModelResult, number: int, planned: int) -> str:
     """Return a line for a model that has just ended."""
-    place = f"[{number:{len(str(planned))}}/{planned}]"
-    return f"{place} {result.status:{WIDTH}}  {result.name}  {result.seconds:.1f} s  {result.message}"
+    position = f"[{number:{len(str(planned))}}/{planned}]"
+    return f"{position} {result.status:{WIDTH}}  {result.name}  {result.seconds:.1f} s  {result.message}"
 
 
 def as_text(report: SweepReport, terminal: bool = False, color: bool = False) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from nnkit.contract.visible import visible
 
 GAP = 3  # between the columns that rich draws
-NARROWEST = 12  # a column of words is cut no further
-FALLBACK = 80  # columns, where stdout is no terminal
+NARROWEST = 12  # a column of text is cut no further
+FALLBACK = 80  # columns, if stdout is not a terminal
 LABEL = 12  # width of the labels beneath a table
 
 
@@ -29,9 +29,9 @@ class Table:
         object.__setattr__(self, "columns", tuple(map(visible, self.columns)))
         object.__setattr__(self, "rows", [tuple(map(visible, row)) for row in self.rows])
 
-    def without(self, place: int) -> "Table":
+    def without(self, index: int) -> "Table":
         """Return the table without one of its columns."""
-        columns, *rows = ((*line[:place], *line[place + 1 :]) for line in (self.columns, *self.rows))
+        columns, *rows = ((*line[:index], *line[index + 1 :]) for line in (self.columns, *self.rows))
         return Table(columns, rows, self.numbers)
 
 
@@ -51,8 +51,8 @@ def to_plain(table: Table) -> str:
 def to_terminal(table: Table, color: bool) -> str:
     """Return the table drawn by rich in the width of the terminal.
 
-    Words are cut in their middle, numbers never; where there is no room even so, columns are left out,
-    words before numbers, and the last line says which.
+    Text is cut in the middle, numbers never are. If that isn't enough, columns are left out, text before
+    numbers, and the last line lists them.
     """
     import rich.box
     from rich.console import Console
@@ -77,30 +77,30 @@ def to_terminal(table: Table, color: bool) -> str:
 
 
 def _fitted(table: Table, width: int) -> tuple[Table, list[int], list[str]]:
-    """Return the columns that have room, how wide each is, and the names of the others."""
+    """Return the columns that fit, how wide each is, and the names of the others."""
     left_out: list[str] = []
     while True:
         widths = _widths(table, width - GAP * (len(table.columns) - 1))
         if sum(widths) + GAP * (len(widths) - 1) <= width or len(widths) == 1:
             return table, widths, left_out
-        words = [name for name in table.columns[1:] if name not in table.numbers]
-        gone = table.columns.index((words or table.columns[-1:])[0])
-        left_out.append(table.columns[gone])
-        table = table.without(gone)
+        texts = [name for name in table.columns[1:] if name not in table.numbers]
+        dropped = texts[0] if texts else table.columns[-1]
+        left_out.append(dropped)
+        table = table.without(table.columns.index(dropped))
 
 
 def _widths(table: Table, room: int) -> list[int]:
-    """Return a width for each column; where there is no room for all, the first words give way first."""
+    """Return a width for each column; if they don't all fit, the first columns of text shrink first."""
     widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
-    for place, name in enumerate(table.columns):
+    for index, name in enumerate(table.columns):
         if name not in table.numbers:
             excess = sum(widths) - room
-            widths[place] -= min(max(excess, 0), max(widths[place] - NARROWEST, 0))
+            widths[index] -= min(max(excess, 0), max(widths[index] - NARROWEST, 0))
     return widths
 
 
 def cut(text: str, width: int) -> str:
-    """Return the text, its middle left out where it is wider than `width`."""
+    """Return the text, without its middle if it is wider than `width`."""
     if len(text) <= width:
         return text
     kept = width - 1
@@ -108,7 +108,7 @@ def cut(text: str, width: int) -> str:
 
 
 def terminal_width() -> int:
-    """Return the columns of the terminal that stdout is; `COLUMNS` overrules it."""
+    """Return the width of the terminal; the variable `COLUMNS` overrides it."""
     if os.environ.get("COLUMNS", "").isdecimal():
         return int(os.environ["COLUMNS"]) or FALLBACK
     try:
@@ -118,7 +118,7 @@ def terminal_width() -> int:
 
 
 def paragraph(label: str, text: str, terminal: bool) -> str:
-    """Return a labelled line; on a terminal it is broken between words where it is wider."""
+    """Return a labeled line; on a terminal it is wrapped between words."""
     line = visible(f"{label:{LABEL}} {text}")
     if not terminal:
         return line
@@ -135,7 +135,7 @@ def to_csv(table: Table) -> str:
 
 
 def _not_a_formula(cell: str) -> str:
-    """Return the cell, behind an apostrophe where a spreadsheet would compute it; numbers are kept."""
+    """Return the cell, after an apostrophe if a spreadsheet would compute it; numbers stay as they are."""
     if not cell.startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")):
         return cell
     try:
@@ -163,15 +163,23 @@ MARKUP = re.compile(r"[\\`*|$]|~(?=\S)|(?<=\])\(|(?<!\w)_|_(?!\w)")
 
 def to_latex(table: Table, caption: Sequence[str]) -> str:
     """Return a LaTeX `table` with the lines of its caption; it needs the package booktabs."""
-    kinds = "".join("r" if name in table.numbers else "l" for name in table.columns)
+    alignment = "".join("r" if name in table.numbers else "l" for name in table.columns)
     heading, *rows = (" & ".join(map(_latex, line)) + r" \\" for line in (table.columns, *table.rows))
-    told = " ".join(f"{_latex(visible(line))}." for line in caption)
-    return "\n".join(
-        [
-            r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", heading,
-            r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", rf"\caption{{{told}}}", r"\end{table}",
-        ]
-    )  # fmt: skip
+    caption_text = " ".join(f"{_latex(visible(line))}." for line in caption)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        heading,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\caption{{{caption_text}}}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
 
 
 LATEX = {
@@ -192,7 +200,7 @@ def _escape(text: str, quote: bool = True) -> str:
 
 
 def to_html(table: Table, title: str, notes: Sequence[tuple[str, str]]) -> str:
-    """Return an HTML table with a caption, and labelled lines beneath it."""
+    """Return an HTML table with a caption, and labeled lines beneath it."""
     lines = [
         "<table>",
         f"<caption>{_escape(visible(title))}</caption>",

@@ -40,5 +40,5 @@ def _values(model: BenchModel) -> dict[str, str]:
 
 def _image_size(spec: ModelSpec) -> str:
     """Return the last axis of the first input of four axes, an image; empty where there is none."""
-    shapes = [spec.shape(each) for each in spec.inputs if len(each.shape) == 4]
+    shapes = [spec.shape(tensor) for tensor in spec.inputs if len(tensor.shape) == 4]
     return str(shapes[0][-1]) if shapes else ""

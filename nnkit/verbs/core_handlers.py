@@ -1,4 +1,4 @@
-"""The first and the last handler in line for each verb, and the manager of plugins that has them.
+"""The first and the last handler of each verb, and the plugin manager that has both.
 
 Torch-free until one of them is called.
 """
@@ -30,22 +30,22 @@ class OwnHandlers:
 
     @hookimpl(tryfirst=True)
     def nnkit_build(self, request: BuildRequest) -> Any:
-        return _own("build", request.spec, request)
+        return _call_own_handler("build", request.spec, request)
 
     @hookimpl(tryfirst=True)
     def nnkit_summarize(self, request: SummaryRequest) -> Any:
-        return _own("summary", request.spec, request)
+        return _call_own_handler("summary", request.spec, request)
 
     @hookimpl(tryfirst=True)
     def nnkit_export(self, request: ExportRequest) -> Any:
-        return _own("export", request.spec, request)
+        return _call_own_handler("export", request.spec, request)
 
     @hookimpl(tryfirst=True)
     def nnkit_smoke_run(self, request: SmokeRequest) -> Any:
-        return _own("smoke-run", request.spec, request)
+        return _call_own_handler("smoke-run", request.spec, request)
 
 
-def _own(verb: Verb, spec: "ModelSpec", request: object) -> Any:
+def _call_own_handler(verb: Verb, spec: "ModelSpec", request: object) -> Any:
     reference = spec.architecture.handlers.get(verb)
     if not reference:
         return None
@@ -61,7 +61,7 @@ def _own(verb: Verb, spec: "ModelSpec", request: object) -> Any:
 
 
 class CoreHandlers:
-    """Serves every verb that nobody before it in line has served."""
+    """Serves every verb that no handler before it served."""
 
     @hookimpl(trylast=True)
     def nnkit_build(self, request: BuildRequest) -> "nn.Module":
@@ -108,8 +108,8 @@ def make_manager(
 def plugin_manager(checked: bool = True) -> PluginManager:
     """Return the manager of the installed plugins; they are looked up once in a process.
 
-    Raises UsageProblem where a configuration file is broken; for commands that look into what is wrong,
-    and so are not to be `checked`, nothing in that file counts.
+    Raises UsageProblem if a configuration file is broken. With `checked` False, for commands that diagnose
+    problems, a broken file is ignored instead.
     """
     settled = configuration()
     if not checked and not settled.problems:

@@ -1,7 +1,7 @@
-"""What this installation is made of: versions, devices, memory, threads, what is broken. Torch-free itself.
+"""The facts of this installation: versions, devices, memory, threads, what is broken. Torch-free itself.
 
-Whatever is broken becomes a fact, so that a doctor can be asked about anything. Packages are imported in
-processes of their own first: one that is broken may raise, hang or abort.
+Whatever is broken becomes a fact, so that `nnkit doctor` works on any installation. Packages are first
+imported in separate processes: a broken one may raise, hang or abort.
 """
 
 import os
@@ -26,15 +26,15 @@ OPTIONAL = {
     "torch-geometric": "torch_geometric", "huggingface-hub": "huggingface_hub", "openvino": "openvino",
     "submitit": "submitit", "distributed": "distributed",
 }  # fmt: skip
-"""Distributions that nnkit or its plugins work with where they are installed, and the module of each."""
+"""Distributions that nnkit or its plugins use if they are installed, and the module of each."""
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
-PATIENCE = 60  # seconds that a package may take to be imported
+IMPORT_LIMIT = 60  # seconds
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device, by its name, and its memory in bytes; None where it isn't known."""
+    """A device with its name and its memory in bytes, None if unknown."""
 
     device: str
     name: str
@@ -44,12 +44,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The facts that a report of a fault needs: `python`, `platform`, `devices`, `plugins` in words.
+    """The facts that a bug report needs.
 
-    processors: those that this process may use. threads: torch's, within an operator and between them.
-    packages: versions by name, None where it isn't installed. broken: why an installed one can't be
-    imported. variables: those of the environment that matter. failures: of plugins, and of the
-    files that configure them.
+    processors: the number that this process may use. threads: torch's, within an operator and between
+    operators. packages: versions by name, None if not installed. broken: why an installed package can't be
+    imported. variables: environment variables that matter. failures: of plugins and configuration files.
 
     Example:
 
@@ -77,12 +76,12 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Return the facts; it takes some seconds, in which the optional packages are tried."""
+    """Return the facts. This takes some seconds, because it tries to import the optional packages."""
     manager = plugin_manager(checked=False)
     packages = {name: _version(name) for name in (*NEEDED, *OPTIONAL)}
-    tried = {"torch": "torch", **OPTIONAL}
-    broken = _broken({name: module for name, module in tried.items() if packages[name]})
-    threads, devices = (None, []) if "torch" in broken or not packages["torch"] else _of_torch()
+    to_import = {"torch": "torch", **OPTIONAL}
+    broken = _broken({name: module for name, module in to_import.items() if packages[name]})
+    threads, devices = (None, []) if "torch" in broken or not packages["torch"] else _ask_torch()
     return Diagnosis(
         python=f"{platform.python_version()} ({platform.python_implementation()})",
         platform=platform.platform(),
@@ -107,29 +106,30 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-    except Exception:  # it is there, and its metadata is damaged
+    except Exception:  # it is installed, and its metadata is damaged
         return "?"
 
 
 def _broken(packages: dict[str, str]) -> dict[str, str]:
     """Return those of the packages that can't be imported, each with the reason."""
     with ThreadPoolExecutor(_processors()) as pool:
-        faults = pool.map(_fault_of, packages.values())
+        faults = pool.map(_try_import, packages.values())
     return {name: fault for name, fault in zip(packages, faults, strict=True) if fault}
 
 
-def _fault_of(module: str) -> str:
+def _try_import(module: str) -> str:
+    """Return why a module can't be imported, "" if it can."""
     command = [sys.executable, "-c", f"import {module}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_LIMIT, check=False)
     except subprocess.TimeoutExpired:
-        return f"its import takes more than {PATIENCE} seconds"
+        return f"its import takes more than {IMPORT_LIMIT} seconds"
     if done.returncode < 0:
-        return f"its import dies of signal {-done.returncode}"
+        return f"its import is killed by signal {-done.returncode}"
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""
 
 
-def _of_torch() -> tuple[tuple[int, int], list[Device]]:
+def _ask_torch() -> tuple[tuple[int, int], list[Device]]:
     """Return its threads and accelerators."""
     import torch
 
@@ -142,12 +142,12 @@ def _of_torch() -> tuple[tuple[int, int], list[Device]]:
 def _accelerators(names: Iterable[str]) -> Iterable[Device]:
     import torch
 
-    for text in names:
-        device = torch.device(text)
+    for name in names:
+        device = torch.device(name)
         backend = torch.get_device_module(device)
-        name = backend.get_device_name(device) if hasattr(backend, "get_device_name") else device.type
+        model = backend.get_device_name(device) if hasattr(backend, "get_device_name") else device.type
         free, total = backend.mem_get_info(device) if hasattr(backend, "mem_get_info") else (None, None)
-        yield Device(text, name, total, free)
+        yield Device(name, model, total, free)
 
 
 def _processors() -> int:
@@ -161,5 +161,5 @@ def _memory() -> tuple[int | None, int | None]:
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         return os.sysconf("SC_PHYS_PAGES") * page, os.sysconf("SC_AVPHYS_PAGES") * page
-    except (AttributeError, ValueError, OSError):  # Windows has none, macOS not all of them
+    except (AttributeError, ValueError, OSError):  # Windows has none of these names, macOS not all
         return None, None

@@ -1,4 +1,4 @@
-"""What a benchmark says. Torch-free."""
+"""The report of a benchmark. Torch-free."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,9 +15,9 @@ Verdict = Literal["faster", "slower", "no difference seen"]
 class Samples:
     """What was measured, raw and in order.
 
-    order: the place of each sample among all that were taken in its mode, those of the other model too.
-    loops: how many runs a sample is of. nanoseconds: wall time of each sample, all its runs together.
-    cpu_nanoseconds: the time that all processors spent for this process meanwhile.
+    order: the position of each sample among all that were taken in its mode, including the other model's.
+    loops: the number of runs in a sample. nanoseconds: wall time of each sample, all its runs together.
+    cpu_nanoseconds: the time that all processors spent on this process meanwhile.
     """
 
     loops: int
@@ -27,13 +27,13 @@ class Samples:
 
     @property
     def times(self) -> list[float]:
-        """The nanoseconds of one run, by each sample."""
-        return [each / self.loops for each in self.nanoseconds]
+        """The nanoseconds of one run, from each sample."""
+        return [duration / self.loops for duration in self.nanoseconds]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Nanoseconds of one run; a percentile that so few samples can't tell is None."""
+    """Nanoseconds of one run; a percentile is None if there are too few samples for it."""
 
     median: float
     p90: float | None
@@ -45,11 +45,11 @@ class Latency:
 class Measurement:
     """One model in one mode.
 
-    throughput: per second, samples where the model has a batch, else runs.
-    flops: of a run, as nnkit counts them. mfu: the share of the matmul probe's rate that they are done at.
-    mbu: the share of the copy probe's rate at which the weights are read, once in a forward.
-    peak: the most bytes alive at once in a run, with all that is there before it; estimate: what
-    `nnkit summary --optimizer` says of it. None is what isn't known.
+    throughput: samples per second if the model has a batch, else runs per second.
+    flops: of a run, as nnkit counts them. mfu: their rate as a share of the matmul probe's. mbu: the rate of
+    reading the weights once in each forward, as a share of the copy probe's.
+    peak: the most bytes alive at once in a run, including what is alive before it. estimate: the figure of
+    `nnkit summary --optimizer`. None means unknown.
     """
 
     mode: Mode
@@ -67,8 +67,8 @@ class Measurement:
 class BenchModel:
     """One of the models.
 
-    dtypes: how many elements of the parameters have which dtype. batch: the size of its dim `batch`, None
-    where it has none. untrained: why it has no training step, "" where it has one, or none was asked for.
+    dtypes: the number of parameter elements by dtype. batch: the size of its dim `batch`, None if it has
+    none. untrained: why it has no training step, "" if it has one or none was requested.
     """
 
     spec: ModelSpec
@@ -82,11 +82,11 @@ class BenchModel:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The time of the second model by that of the first: the median of pairs of blocks, and its interval.
+    """The time of the second model divided by that of the first: the median of pairs of blocks.
 
-    low, high: the interval that a bootstrap over the pairs gives at this level of confidence.
-    verdict: of the second model; a difference is seen where all of the interval is more than 2 % from 1,
-    as much as two copies of one model may differ for where their tensors lie in memory.
+    low, high: the interval of a bootstrap over the pairs, at this level of confidence.
+    verdict: on the second model. A difference is seen if all of the interval is more than 2 % from 1. Two
+    copies of the same model differ by up to that, depending on where their tensors lie in memory.
     """
 
     mode: Mode
@@ -111,7 +111,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where it ran. threads: of torch on the CPU."""
+    """Where it ran. threads: CPU threads of torch."""
 
     device: str
     device_name: str
@@ -124,10 +124,10 @@ class Environment:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What `models` took, and, for two, the `ratios` in each mode that both of them have.
+    """The measurements of `models`, and, for two, the `ratios` in each mode that both have.
 
-    before, after: the probes at both ends. optimizer: of the training step. compiled: whether by
-    torch.compile. date: when it began, ISO 8601. environment: where. warnings: what makes the numbers
+    before, after: the probes at both ends. optimizer: of the training step. compiled: whether with
+    torch.compile. date: when it began, ISO 8601. environment: where it ran. warnings: what makes the numbers
     less than certain.
 
     Example:
@@ -150,7 +150,7 @@ class BenchReport:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What tells the models apart."""
+        """The names of the models, made distinct."""
         return labels_of([model.spec for model in self.models])
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class BenchReport:
                 "dtypes": dict(model.dtypes),
                 "macs": model.macs,
                 "batch": model.batch,
-                "measurements": [asdict(each) for each in model.measurements],
+                "measurements": [asdict(measurement) for measurement in model.measurements],
                 "untrained": model.untrained,
             }
             for model in self.models
@@ -174,7 +174,7 @@ class BenchReport:
 
 
 def labels_of(specs: Sequence[ModelSpec]) -> tuple[str, ...]:
-    """Return the names of one or two models, with `left` and `right` where those are the same."""
+    """Return the names of one or two models, with `left` and `right` if they are the same."""
     names = tuple(spec.name for spec in specs)
     if len(set(names)) == len(names):
         return names

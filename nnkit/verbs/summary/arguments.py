@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 Operator = Any
-"""An overload, `aten.add.Tensor`, or its packet, `aten.add`, which here means its first overload."""
+"""An overload, `aten.add.Tensor`, or its packet, `aten.add`, which here means its default overload."""
 
 
 def named_arguments(operator: Operator, args: tuple[Any, ...]) -> dict[str, Any]:
@@ -14,7 +14,6 @@ def named_arguments(operator: Operator, args: tuple[Any, ...]) -> dict[str, Any]
     Example: `named_arguments(aten.roll, (x, [1]))` is `{"self": x, "shifts": [1], "dims": []}`.
     """
     if isinstance(operator, torch._ops.OpOverloadPacket):
-        overloads: list[str] = operator.overloads()  # type: ignore[no-untyped-call]
-        operator = getattr(operator, overloads[0])
+        operator = operator.default
     names = {argument.name: argument.default_value for argument in operator._schema.arguments}
     return names | dict(zip(names, args, strict=False))

@@ -1,4 +1,4 @@
-"""Summaries side by side, and what differs between two of them, layer by layer. Torch-free."""
+"""Compares summaries, two of them layer by layer. Torch-free."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from nnkit.verbs.summary.report import Memory, Row, Shape, SummaryReport, Totals
 
 @dataclass(frozen=True)
 class Layer:
-    """A call as it is compared: what is its own alone, without the calls beneath that have rows."""
+    """A call as it is compared: only its own cost, without the calls beneath that have rows."""
 
     path: str
     type: str
@@ -26,9 +26,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Change:
-    """A layer that one model has and the other hasn't, or that differs, or stands in another place.
+    """A layer that only one model has, that differs between them, or that is elsewhere in the order.
 
-    parameters, macs: what the right one has more than the left.
+    parameters, macs: how many more the right one has than the left.
     """
 
     kind: Literal["added", "removed", "changed", "moved"]
@@ -62,9 +62,9 @@ class Side:
 class CompareReport:
     """The models side by side, and, for two, every difference from the first to the second.
 
-    sides: the models. options, changes: the choices and the layers that differ. equal: whether all of
-    them have the same layers in the same order at the same cost, and, where they are of one architecture,
-    the same choices.
+    sides: the models. options, changes: the choices and the layers that differ. equal: whether all models
+    have the same layers in the same order at the same cost and, if they share an architecture, the same
+    choices.
 
     Example:
 
@@ -96,17 +96,17 @@ class CompareReport:
                 }
                 for side in self.sides
             ],
-            "options": [asdict(each) for each in self.options],
-            "changes": [asdict(each) for each in self.changes],
+            "options": [asdict(option) for option in self.options],
+            "changes": [asdict(change) for change in self.changes],
         }
 
 
 def compare(reports: Sequence[SummaryReport]) -> CompareReport:
     """Return how two or more summaries differ."""
     first, *others = reports
-    options = [tuple(_options(first.spec, each.spec)) for each in others]
-    changes = [tuple(_changes(_layers(first), _layers(each))) for each in others]
-    sides = tuple(Side(each.spec, each.totals, each.memory, len(each.rows) - 1) for each in reports)
+    options = [tuple(_options(first.spec, other.spec)) for other in others]
+    changes = [tuple(_changes(_layers(first), _layers(other))) for other in others]
+    sides = tuple(Side(report.spec, report.totals, report.memory, len(report.rows) - 1) for report in reports)
     equal = not any(options) and not any(changes)
     if len(others) != 1:
         return CompareReport(sides, equal)
@@ -114,20 +114,22 @@ def compare(reports: Sequence[SummaryReport]) -> CompareReport:
 
 
 def _options(left: ModelSpec, right: ModelSpec) -> Iterator[OptionChange]:
-    """Yield the choices that differ; those of two architectures can't be held against each other."""
-    one, other = left.to_dict(), right.to_dict()
+    """Yield the choices that differ; of two architectures only dtype and sizes can be compared."""
+    lefts, rights = left.to_dict(), right.to_dict()
     if left.name != right.name:
-        one, other = ({"dtype": each["dtype"], "sizes": each["sizes"]} for each in (one, other))
-    one, other = _flat(one), _flat(other)
-    for name in {**one, **other}:
-        if name in one and name in other and one[name] != other[name]:
-            yield OptionChange(name, one[name], other[name])
+        lefts, rights = ({key: data[key] for key in ("dtype", "sizes")} for data in (lefts, rights))
+    lefts, rights = _flatten(lefts), _flatten(rights)
+    for name, value in lefts.items():
+        if name in rights and value != rights[name]:
+            yield OptionChange(name, value, rights[name])
 
 
-def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in data.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+        flat.update(
+            _flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
     return flat
 
 
@@ -135,16 +137,15 @@ Key: TypeAlias = tuple[str, int]
 
 
 def _layers(report: SummaryReport) -> dict[Key, Layer]:
-    """Return the layers by path and by which of the calls there it is, in order.
+    """Return the layers in order, by path and the number of the call there.
 
-    Of a call with rows beneath it counts what is not theirs; where that is nothing, they stand for it.
+    A call with rows beneath counts only what they don't; if nothing remains, it is no layer.
     """
     layers: dict[Key, Layer] = {}
     seen: Counter[str] = Counter()
-    children = _children(report.rows)
-    for row, of_row in zip(report.rows, children, strict=True):
-        parameters = row.parameters - sum(each.parameters for each in of_row)
-        macs = row.macs - sum(each.macs for each in of_row)
+    for row, children in zip(report.rows, _children(report.rows), strict=True):
+        parameters = row.parameters - sum(child.parameters for child in children)
+        macs = row.macs - sum(child.macs for child in children)
         if row.leaf or parameters or macs:
             layers[row.path, seen[row.path]] = Layer(
                 row.path,
@@ -164,17 +165,17 @@ def _children(rows: Sequence[Row]) -> list[list[Row]]:
     """Return the rows right beneath each row."""
     children: list[list[Row]] = [[] for _ in rows]
     above: list[int] = []
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         while above and rows[above[-1]].depth >= row.depth:
             above.pop()
         if above:
             children[above[-1]].append(row)
-        above.append(place)
+        above.append(index)
     return children
 
 
 def _changes(left: dict[Key, Layer], right: dict[Key, Layer]) -> Iterator[Change]:
-    """Yield the differences in the order of the left one's calls; what was added, after what it follows."""
+    """Yield the differences in the order of the left one's calls; an added layer after the one it follows."""
     moved = _moved([key for key in left if key in right], [key for key in right if key in left])
     added: dict[Key | None, list[Key]] = {None: []}
     before: Key | None = None
@@ -184,23 +185,23 @@ def _changes(left: dict[Key, Layer], right: dict[Key, Layer]) -> Iterator[Change
         else:
             added.setdefault(before, []).append(key)
     yield from (_change("added", None, right[key]) for key in added[None])
-    for each, layer in left.items():
-        if each not in right:
+    for key, layer in left.items():
+        if key not in right:
             yield _change("removed", layer, None)
-        elif layer != right[each]:
-            yield _change("changed", layer, right[each])
-        elif each in moved:
-            yield _change("moved", layer, right[each])
-        yield from (_change("added", None, right[key]) for key in added.get(each, ()))
+        elif layer != right[key]:
+            yield _change("changed", layer, right[key])
+        elif key in moved:
+            yield _change("moved", layer, right[key])
+        yield from (_change("added", None, right[after]) for after in added.get(key, ()))
 
 
-def _moved(one: list[Key], other: list[Key]) -> set[Key]:
-    """Return the keys, of two orders of the same ones, that don't keep their place among the others."""
-    if one == other:
+def _moved(left: list[Key], right: list[Key]) -> set[Key]:
+    """Return the keys, given in two orders, that change their position among the others."""
+    if left == right:
         return set()
-    blocks = SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
-    stay = {key for block in blocks for key in one[block.a : block.a + block.size]}
-    return {*one} - stay
+    blocks = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
+    unmoved = {key for block in blocks for key in left[block.a : block.a + block.size]}
+    return {*left} - unmoved
 
 
 def _change(
@@ -208,8 +209,6 @@ def _change(
 ) -> Change:
     layer = right or left
     assert layer is not None
-    return Change(
-        kind, layer.path, left, right,
-        parameters=(right.parameters if right else 0) - (left.parameters if left else 0),
-        macs=(right.macs if right else 0) - (left.macs if left else 0),
-    )  # fmt: skip
+    parameters = (right.parameters if right else 0) - (left.parameters if left else 0)
+    macs = (right.macs if right else 0) - (left.macs if left else 0)
+    return Change(kind, layer.path, left, right, parameters, macs)

@@ -1,4 +1,4 @@
-"""What is in a model file. Torch-free."""
+"""The report of a model file. Torch-free."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,15 +11,15 @@ SUFFIXES = (".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def is_model_file(path: Path) -> bool:
-    """Whether a path ends as those of model files do."""
+    """Whether a path has the suffix of a model file."""
     return path.suffix in SUFFIXES or path.name.endswith(INDEX)
 
 
 @dataclass(frozen=True)
 class TensorStats:
-    """Of the values of a tensor that are finite; `nans` and `infinities` are how many aren't.
+    """Statistics of the finite values of a tensor; `nans` and `infinities` count the others.
 
-    std: of the population. All are None where there is no finite value.
+    std: of the population. All are None if there is no finite value.
     """
 
     min: float | None
@@ -32,7 +32,7 @@ class TensorStats:
 
 @dataclass(frozen=True)
 class FileTensor:
-    """A tensor in a file. bytes: of its values. file: the shard that holds it, empty where it is the file."""
+    """A tensor in a file. bytes: of its values. file: the other file that holds it, "" if it is this one."""
 
     name: str
     dtype: str
@@ -57,7 +57,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Graph:
-    """What an ONNX file has beside tensors. operators: how often each comes, in subgraphs too."""
+    """What an ONNX file has beside tensors. operators: how often each occurs, including in subgraphs."""
 
     ir_version: int
     opsets: Mapping[str, int]
@@ -69,11 +69,11 @@ class Graph:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What is in a model `file`, of the `format` that it is found to have.
+    """What is in a model `file`.
 
-    tensors: each with its dtype and shape. graph: of ONNX, what it computes. bytes: of all files together.
-    files: the others that belong to it, with their bytes. metadata: what the file says of itself, as text.
-    elements: of all tensors; tensor_bytes: of the memory that they take, which tied ones share.
+    tensors: with their dtypes and shapes. graph: of an ONNX file, what it computes. bytes: of all files
+    together. files: the other files that belong to it, with their bytes. metadata: entries of the file, as
+    text. elements: of all tensors. tensor_bytes: of their memory, which tied ones share.
 
     Example:
 

@@ -1,14 +1,15 @@
-"""A model file of anybody's -> FileReport. Headers alone are read, unless the values are asked for.
+"""Any model file -> FileReport. Only headers are read, unless the values are asked for.
 
-No code in a file runs: a pickle is read by torch's `weights_only`, which knows tensors and plain data.
+No code in a file runs: a pickle is read with torch's `weights_only`, which accepts tensors and plain data.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from nnkit.contract.text import LISTED, truncate
 from nnkit.contract.visible import brief
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.models import metadata
@@ -19,24 +20,25 @@ from nnkit.verbs.summary.file_report import SUFFIXES, FileReport, FileTensor, Te
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST = 1_000_000  # entries of a pickle
-DEEPEST = 1000  # levels of a pickle
-LARGEST_VIEW = 1000  # times that a tensor may show the values that it has
+MOST_ENTRIES = 1_000_000  # of a pickle
+MOST_LEVELS = 1000  # of a pickle
+LARGEST_VIEW = 1000  # ratio of a tensor's bytes to those that are stored
+LONGEST_TEXT = 60  # characters of a value that is not a tensor
 
 
 def inspect_file(path: Path, stats: bool = False) -> FileReport:
-    """Return what is in a file; with `stats`, what its values are too.
+    """Return what is in a file, with `stats` including statistics of its values.
 
-    Raises UsageProblem for a file that isn't there or of no known kind, NnkitError for a damaged one.
+    Raises UsageProblem for a file that doesn't exist or is of no known kind, NnkitError for a damaged one.
     """
     if not path.is_file():
-        raise UsageProblem(f"there is no file {path}", "check the path")
+        raise UsageProblem(f"file {path} does not exist", "check the path")
     if path.name.endswith(INDEX):
         return _sharded(path, stats)
     match path.suffix:
         case ".safetensors":
             texts, tensors = _safetensors(path, stats)
-            return _report(path, "safetensors", tensors, metadata=texts)
+            return _report(path, "safetensors", tensors, texts)
         case ".onnx":
             from nnkit.verbs.summary.onnx_files import inspect_onnx
 
@@ -45,30 +47,42 @@ def inspect_file(path: Path, stats: bool = False) -> FileReport:
             return _pickled(path, stats)
     kinds = ", ".join((*SUFFIXES, INDEX))
     raise UsageProblem(
-        f"{path} is no model file by its name", did_you_mean(path.suffix, SUFFIXES) or f"one ends in {kinds}"
+        f"{path} is not a model file that nnkit reads",
+        did_you_mean(path.suffix, SUFFIXES) or f"those end in {kinds}",
     )
 
 
-def _report(path: Path, format: Any, tensors: list[FileTensor], **more: Any) -> FileReport:
-    if metadata.KEY in (texts := more.get("metadata", {})):
-        metadata.decode(texts[metadata.KEY], path)  # which raises where nnkit didn't write it
+def _report(
+    path: Path,
+    format: Literal["safetensors", "torch"],
+    tensors: list[FileTensor],
+    texts: Mapping[str, str],
+    files: Mapping[str, int] | None = None,
+) -> FileReport:
+    if metadata.KEY in texts:
+        metadata.decode(texts[metadata.KEY], path)  # which raises if nnkit didn't write it
     return FileReport(
-        file=str(path), format=format, bytes=path.stat().st_size, tensors=tuple(tensors),
-        elements=sum(each.elements for each in tensors), tensor_bytes=sum(each.bytes for each in tensors),
-        **more,
-    )  # fmt: skip
+        file=str(path),
+        format=format,
+        bytes=path.stat().st_size,
+        tensors=tuple(tensors),
+        elements=sum(tensor.elements for tensor in tensors),
+        tensor_bytes=sum(tensor.bytes for tensor in tensors),
+        files=files or {},
+        metadata=texts,
+    )
 
 
 def _safetensors(path: Path, stats: bool, shard: str = "") -> tuple[Mapping[str, str], list[FileTensor]]:
     """Return the metadata and the tensors of one file."""
     header = read_header(path)
     tensors = [
-        FileTensor(each.name, each.dtype, each.shape, each.elements, each.end - each.begin, shard)
-        for each in header.entries
+        FileTensor(entry.name, entry.dtype, entry.shape, entry.elements, entry.end - entry.begin, shard)
+        for entry in header.entries
     ]
     if stats:
-        values = _stats_of_safetensors(path, [each.name for each in tensors])
-        tensors = [_with_stats(each, values[each.name]) for each in tensors]
+        values = _stats_of_safetensors(path, [tensor.name for tensor in tensors])
+        tensors = [replace(tensor, stats=values[tensor.name]) for tensor in tensors]
     return header.metadata, tensors
 
 
@@ -86,20 +100,21 @@ def _stats_of_safetensors(path: Path, names: list[str]) -> dict[str, TensorStats
 
 def _sharded(path: Path, stats: bool) -> FileReport:
     """Read the index of a model in several files, and the header of each of them."""
-    where, told = metadata.read_index(path)
+    shard_of, about = metadata.read_index(path)
     files: dict[str, int] = {}
     tensors: list[FileTensor] = []
-    shards = dict.fromkeys(where.values())
+    shards = dict.fromkeys(shard_of.values())
     metadata.check_shards(path, shards)
     for shard in shards:
         files[shard] = (path.parent / shard).stat().st_size
         tensors += _safetensors(path.parent / shard, stats, shard)[1]
-    names = Counter(each.name for each in tensors)
-    metadata.check_found(path, where, names)
-    if twins := [name for name, times in names.items() if times > 1]:
-        raise metadata.damaged(path, f"{', '.join(map(brief, twins[:3]))} is in more than one of its files")
-    texts = {name: str(value) for name, value in told.items()}
-    report = _report(path, "safetensors", tensors, files=files, metadata=texts)
+    names = Counter(tensor.name for tensor in tensors)
+    metadata.check_found(path, shard_of, names)
+    if repeated := [name for name, times in names.items() if times > 1]:
+        listed = ", ".join(map(brief, repeated[:LISTED]))
+        raise metadata.damaged(path, f"{listed} is in more than one of its files")
+    texts = {name: str(value) for name, value in about.items()}
+    report = _report(path, "safetensors", tensors, texts, files)
     return replace(report, bytes=report.bytes + sum(files.values()))
 
 
@@ -115,25 +130,25 @@ def _pickled(path: Path, stats: bool) -> FileReport:
     tensors, texts, storages = [], {}, {}
     for name, value in _flat(path, content):
         if isinstance(value, torch.Tensor):
-            tensors.append(_of_torch(path, name, value, stats))
+            tensors.append(_describe_tensor(path, name, value, stats))
             strided = value.layout == torch.strided
             storages[value.untyped_storage()._cdata if strided else name] = _stored_bytes(value)
         else:
-            texts[name] = str(value) if len(str(value)) <= 60 else f"{str(value)[:59]}…"
-    report = _report(path, "torch", tensors, metadata=texts)
+            texts[name] = truncate(str(value), LONGEST_TEXT)
+    report = _report(path, "torch", tensors, texts)
     return replace(report, tensor_bytes=sum(storages.values()))
 
 
 def _flat(path: Path, content: Any) -> Iterator[tuple[str, Any]]:
     """Yield what is in nested dicts and lists under dotted names.
 
-    Raises NnkitError where one holds itself, or the same one so often that there is no end to it.
+    Raises NnkitError if a container holds itself, or holds another so often that there is no end to it.
     """
     waiting, met = [("", content)], 0
     while waiting:
         prefix, value = waiting.pop()
         met += 1
-        if met > MOST or prefix.count(".") > DEEPEST:
+        if met > MOST_ENTRIES or prefix.count(".") > MOST_LEVELS:
             raise metadata.damaged(path, "there is no end to what its lists and mappings hold")
         if isinstance(value, (dict, list, tuple)):
             items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -143,25 +158,25 @@ def _flat(path: Path, content: Any) -> Iterator[tuple[str, Any]]:
             yield prefix, value
 
 
-def _of_torch(path: Path, name: str, tensor: "Tensor", stats: bool) -> FileTensor:
+def _describe_tensor(path: Path, name: str, tensor: "Tensor", stats: bool) -> FileTensor:
     from nnkit.verbs.summary.values import stats_of
 
     shown = tensor.numel() * tensor.element_size()
     if stats and shown > max(path.stat().st_size, _stored_bytes(tensor)) * LARGEST_VIEW:
         raise metadata.damaged(path, f"{name!r} claims {shown:,} bytes, more than the file can hold")
     return FileTensor(
-        name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.numel(),
-        shown, stats=stats_of(tensor) if stats else None,
-    )  # fmt: skip
+        name=name,
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        shape=tuple(tensor.shape),
+        elements=tensor.numel(),
+        bytes=shown,
+        stats=stats_of(tensor) if stats else None,
+    )
 
 
 def _stored_bytes(tensor: "Tensor") -> int:
-    """Return what the values of a tensor take, of which an expanded one shows some many times."""
+    """Return the bytes that are stored for a tensor; an expanded one has fewer than its shape says."""
     import torch
 
     shown = tensor.numel() * tensor.element_size()
     return min(shown, tensor.untyped_storage().nbytes()) if tensor.layout == torch.strided else shown
-
-
-def _with_stats(tensor: FileTensor, stats: TensorStats | None) -> FileTensor:
-    return replace(tensor, stats=stats)

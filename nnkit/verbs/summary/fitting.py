@@ -1,11 +1,9 @@
-"""Which size fits into memory: the summary of the largest batch, or length, that a machine can hold."""
+"""The summary at the largest size, such as the batch, that fits into memory."""
 
-import functools
 import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 from nnkit.contract.requests import SummaryRequest
 from nnkit.errors import UsageProblem, did_you_mean
@@ -20,7 +18,7 @@ def parse_size(text: str) -> int:
     """Return the bytes of `16GB` (16·10⁹), `16GiB` (16·2³⁰), or a plain number."""
     match = SIZE.fullmatch(text)
     if match is None:
-        raise UsageProblem(f"can't read the size {text!r}", "write it so: 16GB, 512MiB")
+        raise UsageProblem(f"can't read the size {text!r}", "write it like 16GB or 512MiB")
     base = 1024 if match["binary"] else 1000
     return int(float(match["number"]) * base ** PREFIXES.index(match["unit"].lower()))
 
@@ -28,7 +26,7 @@ def parse_size(text: str) -> int:
 def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
     """Return the summary at the largest size of `dim` whose training step fits into `limit` bytes.
 
-    Raises UsageProblem where the architecture has no such dim.
+    Raises UsageProblem if the architecture has no such dim.
     """
     spec = request.spec
     dims = spec.architecture.dims_for(spec.config)
@@ -37,37 +35,54 @@ def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
             f"{spec.name} has no size --{dim} under these options",
             did_you_mean(dim, dims) or f"its sizes: {', '.join(dims) or 'none'}",
         )
-
-    @functools.cache
-    def report_at(size: int) -> SummaryReport:
-        at_size = replace(request, spec=spec.with_sizes({dim: size}))
-        report: SummaryReport = request.host.hook.nnkit_summarize(request=at_size)
-        return report
-
-    def memory_at(size: int) -> Memory:
-        report = report_at(size)
-        if report.memory is None:
-            reason = report.warnings[0] if report.warnings else "its plugin's own summary reports none"
-            raise UsageProblem(f"the memory of {spec.name} is not known: {reason}", "leave --memory out")
-        return report.memory
-
-    lowest, step, highest = max(dims[dim].least, dims[dim].multiple_of), dims[dim].multiple_of, dims[dim].max
-
-    def peak(size: int, which: Literal["training_peak", "inference_peak"]) -> int:
-        if highest is not None and size > highest:
-            return limit + 1  # no size of this dim, however much memory there is
-        needed: int = getattr(memory_at(size), which)
-        return needed
-
-    def training_peak(size: int) -> int:
-        return peak(size, "training_peak")
-
+    step = dims[dim].multiple_of
+    lowest = max(dims[dim].least, step)
+    peaks = _Peaks(request, dim, too_much=limit + 1)
     # Batch norm can't be trained on one sample; what can't be trained on two has nothing to train.
-    trained = next((size for size in (lowest, lowest + step) if training_peak(size)), None)
-    training = largest_batch(training_peak, limit, trained, step) if trained else 0
-    inference = largest_batch(lambda size: peak(size, "inference_peak"), limit, lowest, step)
-    report = report_at(training or inference or lowest)
+    trained = next((size for size in (lowest, lowest + step) if peaks.training(size)), None)
+    training = largest_batch(peaks.training, limit, trained, step) if trained else 0
+    inference = largest_batch(peaks.inference, limit, lowest, step)
+    report = peaks.report_at(training or inference or lowest)
     return replace(report, fit=Fit(dim, limit, training, inference))
+
+
+class _Peaks:
+    """The peak memory at each size of a dim, from a summary that is made once for each size.
+
+    A size beyond the dim's maximum needs `too_much`: it doesn't fit, however much memory there is.
+    """
+
+    def __init__(self, request: SummaryRequest, dim: str, too_much: int) -> None:
+        spec = request.spec
+        self._request, self._dim, self._too_much = request, dim, too_much
+        self._highest = spec.architecture.dims_for(spec.config)[dim].max
+        self._reports: dict[int, SummaryReport] = {}
+
+    def training(self, size: int) -> int:
+        """Return the bytes of a training step, 0 if the model can't be trained at this size."""
+        return self._too_much if self._is_too_large(size) else self._memory_at(size).training_peak
+
+    def inference(self, size: int) -> int:
+        """Return the bytes of an inference."""
+        return self._too_much if self._is_too_large(size) else self._memory_at(size).inference_peak
+
+    def report_at(self, size: int) -> SummaryReport:
+        """Return the summary at this size."""
+        if size not in self._reports:
+            at_size = replace(self._request, spec=self._request.spec.with_sizes({self._dim: size}))
+            self._reports[size] = self._request.host.hook.nnkit_summarize(request=at_size)
+        return self._reports[size]
+
+    def _is_too_large(self, size: int) -> bool:
+        return self._highest is not None and size > self._highest
+
+    def _memory_at(self, size: int) -> Memory:
+        report = self.report_at(size)
+        if report.memory is None:
+            name = self._request.spec.name
+            reason = report.warnings[0] if report.warnings else "its own summary reports no memory"
+            raise UsageProblem(f"the memory of {name} is unknown: {reason}", "leave --memory out")
+        return report.memory
 
 
 def largest_batch(peak_of: Callable[[int], int], limit: int, lowest: int = 1, step: int = 1) -> int:
@@ -101,11 +116,12 @@ def largest_batch(peak_of: Callable[[int], int], limit: int, lowest: int = 1, st
 def _next_guess(seen: dict[int, int], fits: int, fails: int) -> int:
     """Return where the line through the last two points meets zero; every third time, the middle.
 
-    Peaks are the larger of functions that are affine in the batch: the line may lead astray, not the middle.
+    A peak is the largest of several functions that are affine in the batch, so the line may mislead. The
+    middle can't.
     """
     if len(seen) % 3 == 0 and fails <= MOST_STEPS:
         return (fits + fails) // 2
-    (one, excess), (other, another) = list(seen.items())[-2:]
-    if another == excess:
+    (before, excess_before), (last, excess) = list(seen.items())[-2:]
+    if excess == excess_before:
         return 16 * fits
-    return math.floor(other - another * (other - one) / (another - excess))
+    return math.floor(last - excess * (last - before) / (excess - excess_before))

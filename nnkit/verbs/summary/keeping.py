@@ -1,4 +1,4 @@
-"""A module as it was: what a run changes in it is put back."""
+"""Restores a module after a run: its attributes, buffers, modes and gradients."""
 
 import types
 from collections import deque
@@ -15,11 +15,11 @@ NO_STATE = (type, types.ModuleType, types.FunctionType, types.MethodType, types.
 
 
 class Snapshot:
-    """A module's attributes, what is in them, its tensors and its inputs: what `restore` puts back.
+    """A module's attributes, their contents, its tensors and its inputs, which `restore` puts back.
 
     Attributes are followed through lists, dicts, sets and objects of the user's own classes. Buffers are
     copied beforehand, other tensors by `before_write`. Values that change unseen can't be put back.
-    replaced: the storages for which the run gave tensors others, when they have been put back.
+    replaced: after `restore`, the storages of tensors that the run gave a new one.
     """
 
     def __init__(self, module: nn.Module, inputs: Any = ()) -> None:
@@ -31,20 +31,20 @@ class Snapshot:
         self.replaced: set[int] = set()
         self.gradients: list[tuple[Tensor, bool, Tensor | None]] = []
         parameters, buffers = named_parameters(module).values(), named_buffers(module).values()
-        self.modes = {each: each.training for each in named_modules(module).values()}
+        self.modes = {submodule: submodule.training for submodule in named_modules(module).values()}
         for tensor in (*parameters, *buffers, *tensors_in(inputs)):
             self._watch(tensor)
         for buffer in buffers:
             self._copy(buffer)
-        if not is_unshaped(module):  # a lazy module becomes another
+        if not is_unshaped(module):  # a lazy module changes its class
             self._note(module)
 
     def before_write(self, tensor: Tensor) -> None:
-        """Copy what shares its storage with `tensor`, which is about to be written to."""
+        """Copy every tensor that shares its storage with `tensor`, which is about to be written to."""
         for storage in storages_of(tensor):
-            for each in self.by_storage.get(storage, ()):
-                self._copy(each)
-                self.written.add(id(each))
+            for sharer in self.by_storage.get(storage, ()):
+                self._copy(sharer)
+                self.written.add(id(sharer))
 
     def restore(self) -> None:
         """Put everything back."""
@@ -58,7 +58,7 @@ class Snapshot:
                     self.replaced.add(_storage(held))
                     tensor.data = held
             for key, (tensor, version, before) in self.copies.items():
-                # What is written to `data` has no version.
+                # A write to `data` doesn't change the version.
                 if key in self.written or tensor._version != version:
                     tensor.copy_(before)
             for tensor, needed, gradient in self.gradients:
@@ -66,17 +66,17 @@ class Snapshot:
                 tensor.requires_grad_(needed)
 
     def _note(self, value: Any) -> None:
-        """Note what is in a container or an object, however nested."""
+        """Record the contents of a container or an object, however nested."""
         if isinstance(value, Tensor):
             self._watch(value)
         elif isinstance(value, tuple):
-            for each in value:
-                self._note(each)
+            for element in value:
+                self._note(element)
         elif (state := _state_of(value)) is not None and id(state) not in self.states:
             content = state.copy()
             self.states[id(state)] = state, content
-            for each in list(content.values() if isinstance(content, dict) else content):
-                self._note(each)
+            for element in list(content.values() if isinstance(content, dict) else content):
+                self._note(element)
 
     def _watch(self, tensor: Tensor) -> None:
         if _has_values(tensor) and id(tensor) not in self.tensors:
@@ -93,7 +93,7 @@ class Snapshot:
 
 
 def _has_values(tensor: Tensor) -> bool:
-    """Whether a tensor is a plain one, with memory of its own that may be written to."""
+    """Whether a tensor is a plain one, with its own memory that may be written to."""
     if is_lazy(tensor) or tensor.is_meta or tensor.is_nested or tensor.is_inference():
         return False
     return tensor.layout == torch.strided and not hasattr(tensor, "__tensor_flatten__")
@@ -104,7 +104,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _state_of(value: Any) -> Any:
-    """Return the container that holds what `value` remembers, None where that is nothing."""
+    """Return the container that holds the state of `value`, None if it has none."""
     if isinstance(value, (list, dict, set, deque)):
         return value
     if isinstance(value, (NO_STATE, torch.jit.ScriptModule)):
@@ -116,10 +116,10 @@ def _state_of(value: Any) -> Any:
 
 
 def _fill(state: Any, content: Any) -> None:
-    """Make a container hold what `content` does, the very same objects, where it doesn't."""
+    """Make a container hold the same objects as `content`, unless it does already."""
     same = len(state) == len(content)
     if isinstance(state, dict):
-        same = same and all(name in state and state[name] is each for name, each in content.items())
+        same = same and all(name in state and state[name] is value for name, value in content.items())
     elif isinstance(state, set):
         same = same and state == content
     else:

@@ -1,6 +1,6 @@
-"""What the CPU's large kernels need of memory within one call, and what the fused ones give on fake tensors.
+"""How much memory the CPU's large kernels need within one call, and what fused ones return on fake tensors.
 
-Those are convolutions, attention and LSTM. The rules for all other operators are in scratch.py.
+The large kernels are convolutions, attention and LSTM. The rules for all other operators are in scratch.py.
 """
 
 import math
@@ -10,21 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnkit.verbs.summary.arguments import named_arguments
+
 ONEDNN_BLOCK = 16  # elements, to a multiple of which oneDNN's kernels for AVX-512 pad
 
 HALF = 2  # bytes of an element of bfloat16 and float16
 
 aten = torch.ops.aten
 
-# What kernels take and give back within a call, in bytes at the worst moment beyond what they return:
-# seen in the events of torch's allocator, with oneDNN 3 on AVX-512.
+# The bytes that kernels allocate and free within a call, at the worst moment, beyond their result:
+# measured in the events of torch's allocator, with oneDNN 3 on AVX-512.
 
 
 class _Convolution:
     """How the CPU does a convolution, and the bytes of its operands in oneDNN's blocked layout.
 
-    onednn: whether oneDNN does it. columns: bytes of all patches laid out for a matrix product, where it
-    is done by one instead. read: bytes of the copy of x. copies: bytes of contiguous copies, of what isn't.
+    onednn: whether oneDNN does it. columns: bytes of all patches laid out for a matrix product, if that is
+    how it is done. read: bytes of the copy of x. copies: bytes of the contiguous copies of other operands.
     """
 
     def __init__(self, x: Tensor, weight: Tensor, result: Tensor, bias: Any, options: Any) -> None:
@@ -42,7 +44,9 @@ class _Convolution:
         layout = torch._C._conv_determine_backend_memory_format(x, weight, backend)
         self.channels_last = layout in (torch.channels_last, torch.channels_last_3d)
         unordered = [x, *([weight] if self.channels_last else [])]
-        self.copies = sum(_bytes(each) for each in unordered if not each.is_contiguous(memory_format=layout))
+        self.copies = sum(
+            _bytes(operand) for operand in unordered if not operand.is_contiguous(memory_format=layout)
+        )
         self.layout = layout
         self.depthwise = groups > 1 and weight.shape[1] == 1
         # Kernels that work on x as it is, in backward.
@@ -108,21 +112,26 @@ def _padded(tensor: Tensor, *channels: int) -> int:
 
 def _fused_attention(args: Any, result: Any) -> int:
     """`_native_multi_head_attention(query, key, value, embed_dim, num_head, …, mask, need_weights, …)`."""
-    x, heads, mask = args[0], args[4], args[9] if len(args) > 9 else None
-    weights = result[1]
-    return int(_attention_at_once(x, heads, mask) - x.nbytes * (weights is None or not weights.numel()))
+    given = named_arguments(aten._native_multi_head_attention, args)
+    x, weights = given["query"], result[1]
+    alive = _attention_at_once(x, given["num_head"], given["mask"])
+    has_weights = weights is not None and weights.numel() > 0
+    return int(alive if has_weights else alive - x.nbytes)
 
 
 def _fused_encoder_layer(args: Any, result: Any) -> int:
     """`_transformer_encoder_layer_fwd(src, embed_dim, num_heads, …, norm_first, …, ffn_weight_1, …)`."""
-    x, heads, norm_first, ffn_weight = args[0], args[2], args[8], args[14]
-    hidden = x.nbytes // x.shape[-1] * ffn_weight.shape[0]
-    attention = _attention_at_once(x, heads, args[18] if len(args) > 18 else None) + norm_first * x.nbytes
+    given = named_arguments(aten._transformer_encoder_layer_fwd, args)
+    x = given["src"]
+    hidden = x.nbytes // x.shape[-1] * given["ffn_weight_1"].shape[0]
+    attention = _attention_at_once(x, given["num_heads"], given["mask"])
+    if given["norm_first"]:
+        attention += x.nbytes
     return int(max(attention, 2 * x.nbytes + hidden) - x.nbytes)
 
 
 def _attention_at_once(x: Tensor, heads: int, mask: Tensor | None) -> int:
-    """Return what is alive: queries, keys and values twice, or once with the scores, masked ones twice."""
+    """Return the bytes alive: queries, keys, values twice, or once with the scores; masked scores twice."""
     scores = x.shape[0] * heads * x.shape[1] ** 2 * x.itemsize
     return int(3 * x.nbytes + max(3 * x.nbytes, scores * (1 if mask is None else 2)))
 
@@ -169,8 +178,8 @@ def _lstm_layer(args: Any, result: Any) -> int:
 
 def _lstm_layer_backward(args: Any, result: Any) -> int:
     """`mkldnn_rnn_layer_backward(x, weight_ih, weight_hh, …)`: weights of a row that is no good, copied."""
-    weights = [(each, _row(each.shape[1])) for each in args[1:3]]
-    copied = sum(each.shape[0] * row * each.itemsize for each, row in weights if row != each.shape[1])
+    weights = [(weight, _row(weight.shape[1])) for weight in args[1:3]]
+    copied = sum(weight.shape[0] * row * weight.itemsize for weight, row in weights if row != weight.shape[1])
     return _lstm_at_once(args) + int(copied)
 
 
@@ -178,7 +187,7 @@ def _lstm_at_once(args: Any) -> int:
     """Return what is alive in both directions: the weights or their gradients packed, all steps' gates."""
     x, weights = args[0], args[1:3]
     gates, _ = _lstm_rows(args)
-    return int((sum(each.shape[1] for each in weights) + x.shape[0] * x.shape[1]) * gates * x.itemsize)
+    return int((sum(weight.shape[1] for weight in weights) + x.shape[0] * x.shape[1]) * gates * x.itemsize)
 
 
 def _lstm_rows(args: Any) -> tuple[int, int]:
@@ -233,40 +242,44 @@ def _gradient_of_threads(args: Any) -> int:
 def _gradient_by_channel(args: Any) -> int:
     """A depthwise convolution of a large kernel, or of volumes, is done in one of several ways."""
     gradient, x, weight = args[:3]
-    by_channel = args[9] > 1 and weight.shape[1] == 1
+    groups = named_arguments(aten.convolution_backward, args)["groups"]
+    by_channel = groups > 1 and weight.shape[1] == 1
     return _bytes(gradient) + _bytes(x) if by_channel and (max(weight.shape[2:]) > 3 or x.ndim > 4) else 0
 
 
 def _volumes_by_channel(args: Any) -> int:
     x, weight = args[:2]
-    return _bytes(x) if args[8] > 1 and weight.shape[1] == 1 and x.ndim > 4 else 0
+    groups = named_arguments(aten.convolution, args)["groups"]
+    return _bytes(x) if groups > 1 and weight.shape[1] == 1 and x.ndim > 4 else 0
 
 
 def _gradient_of_strided_points(args: Any) -> int:
     """A kernel of one pixel and a stride: the pixels that count may be gathered."""
     gradient, _, weight = args[:3]
-    return _bytes(gradient) if math.prod(weight.shape[2:]) == 1 and max(args[4]) > 1 else 0
+    stride = named_arguments(aten.convolution_backward, args)["stride"]
+    return _bytes(gradient) if math.prod(weight.shape[2:]) == 1 and max(stride) > 1 else 0
 
 
 def _strided_points(args: Any) -> int:
-    x, weight = args[:2]
-    stride = args[3]
+    x, weight, _, stride = args[:4]
     return _bytes(x) // math.prod(stride) if math.prod(weight.shape[2:]) == 1 and max(stride) > 1 else 0
 
 
 def _gradient_of_half(args: Any) -> int:
-    return _bytes(args[0]) + _bytes(args[1]) if args[1].itemsize == HALF else 0
+    gradient, x = args[:2]
+    return _bytes(gradient) + _bytes(x) if x.itemsize == HALF else 0
 
 
 def _transposed_to_few(args: Any) -> int:
     """Return the bytes of a transposed convolution's output, where its channels don't fill a block."""
-    x, weight, transposed = args[0], args[1], args[6]
+    x, weight, _, stride, _, _, transposed = args[:7]
     few = transposed and weight.shape[1] % (ONEDNN_BLOCK // 2)
-    return 2 * ONEDNN_BLOCK * math.prod(args[3]) * _bytes(x) // x.shape[1] if few else 0
+    return 2 * ONEDNN_BLOCK * math.prod(stride) * _bytes(x) // x.shape[1] if few else 0
 
 
 def _gradient_of_transposed_to_few(args: Any) -> int:
-    gradient, weight, transposed = args[0], args[2], args[7]
+    gradient, _, weight = args[:3]
+    transposed = named_arguments(aten.convolution_backward, args)["transposed"]
     return _padded(gradient, 1) if transposed and weight.shape[1] % (ONEDNN_BLOCK // 2) else 0
 
 
@@ -298,10 +311,10 @@ DOUBTS: dict[str, dict[str, Callable[[Any], int]]] = {
         "attention in half precision": _attention_in_half
     },
 }
-"""By operator and by the words for what is in doubt."""
+"""By operator, and by the name of what may be off."""
 
 
-# What operators give on fake tensors where torch knows it wrongly, or would run the kernel to see.
+# What operators return on fake tensors, if torch gets that wrong or would run the kernel to find out.
 
 
 def _fake_encoder_layer(args: Any) -> Tensor:
@@ -309,8 +322,9 @@ def _fake_encoder_layer(args: Any) -> Tensor:
 
 
 def _fake_attention(args: Any) -> tuple[Tensor, Tensor]:
-    x, needs_weights = args[0], args[10] if len(args) > 10 else True
-    return torch.empty_like(x), x.new_empty((*x.shape[:2], x.shape[1]) if needs_weights else 0)
+    given = named_arguments(aten._native_multi_head_attention, args)
+    x = given["query"]
+    return torch.empty_like(x), x.new_empty((*x.shape[:2], x.shape[1]) if given["need_weights"] else 0)
 
 
 def _fake_lstm_layer(args: Any) -> tuple[Tensor, ...]:
@@ -324,9 +338,9 @@ def _fake_lstm_layer(args: Any) -> tuple[Tensor, ...]:
 
 def _fake_reduced_loss(args: Any) -> Tensor:
     """A mean or sum of losses keeps the memory of all of them, in which it was computed."""
-    x, target, reduction = args[0], args[1], args[2] if len(args) > 2 else 1
+    x, target, *reduction = args
     losses = torch.empty_like(x + target)
-    return losses.as_strided((), ()) if reduction else losses
+    return losses.as_strided((), ()) if not reduction or reduction[0] else losses
 
 
 STAND_INS: dict[Any, Callable[[Any], Any]] = {

@@ -1,4 +1,4 @@
-"""An ONNX file of anybody's -> FileReport, without its external data unless values are asked for."""
+"""Any ONNX file -> FileReport, without its external data unless values are asked for."""
 
 import math
 from collections import Counter
@@ -30,23 +30,23 @@ def inspect_onnx(path: Path, stats: bool) -> FileReport:
         raise damaged(path, "it has no graph")
     texts = {entry.key: entry.value for entry in model.metadata_props}
     if metadata.KEY in texts:
-        metadata.decode(texts[metadata.KEY], path)  # which raises where nnkit didn't write it
+        metadata.decode(texts[metadata.KEY], path)  # which raises if nnkit didn't write it
     graphs = list(graphs_in(model.graph))
-    initializers = [each for graph in graphs for each in graph.initializer]
+    initializers = [initializer for graph in graphs for initializer in graph.initializer]
     _check(path, graphs)
     files = files_of(path, model)
     for tensor in initializers:
         _check_length(path, tensor)
     if problem := mismatch(path, model):
         raise NnkitError(problem, "export it again, or fetch both files again")
-    tensors = tuple(_tensor(path, each, stats) for each in initializers)
+    tensors = tuple(_tensor(path, initializer, stats) for initializer in initializers)
     return FileReport(
         file=str(path),
         format="onnx",
         bytes=path.stat().st_size + sum(files.values()),
         tensors=tensors,
-        elements=sum(each.elements for each in tensors),
-        tensor_bytes=sum(each.bytes for each in tensors),
+        elements=sum(tensor.elements for tensor in tensors),
+        tensor_bytes=sum(tensor.bytes for tensor in tensors),
         files=files,
         metadata=texts,
         graph=_graph(model, graphs),
@@ -54,7 +54,7 @@ def inspect_onnx(path: Path, stats: bool) -> FileReport:
 
 
 def _check(path: Path, graphs: list[GraphProto]) -> None:
-    """Raise NnkitError for an initializer that can't be: its name, dtype, shape or the bytes that it has."""
+    """Raise NnkitError for an initializer with an impossible name, dtype, shape or number of bytes."""
     for graph in graphs:
         names = Counter(tensor.name for tensor in graph.initializer)
         for tensor in graph.initializer:
@@ -74,13 +74,13 @@ def _check(path: Path, graphs: list[GraphProto]) -> None:
 def _graph(model: ModelProto, graphs: list[GraphProto]) -> Graph:
     nodes = [node for graph in graphs for node in graph.node]
     nodes += [node for function in model.functions for node in function.node]
-    given = {each.name for each in model.graph.initializer}
+    initialized = {initializer.name for initializer in model.graph.initializer}
     return Graph(
         ir_version=model.ir_version,
-        opsets={each.domain or "ai.onnx": each.version for each in model.opset_import},
+        opsets={opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
         producer=f"{model.producer_name} {model.producer_version}".strip(),
-        inputs=tuple(_port(each) for each in model.graph.input if each.name not in given),
-        outputs=tuple(_port(each) for each in model.graph.output),
+        inputs=tuple(_port(value) for value in model.graph.input if value.name not in initialized),
+        outputs=tuple(_port(output) for output in model.graph.output),
         operators=dict(Counter(map(_operator, nodes)).most_common()),
     )
 
@@ -90,15 +90,15 @@ def _operator(node: NodeProto) -> str:
 
 
 def _port(value: ValueInfoProto) -> Port:
-    kind = value.type.tensor_type
+    tensor = value.type.tensor_type
     shape: tuple[Axis, ...] = tuple(
-        axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in kind.shape.dim
+        axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in tensor.shape.dim
     )
-    return Port(value.name, _dtype(kind.elem_type), shape)
+    return Port(value.name, _dtype(tensor.elem_type), shape)
 
 
 def _dtype(number: int) -> str:
-    """Return `float32`, the name that torch and NumPy have for it, where onnx calls it FLOAT."""
+    """Return `float32`, torch's and NumPy's name, for what onnx calls FLOAT."""
     if number not in TensorProto.DataType.values():
         return "?"
     name = str(TensorProto.DataType.Name(number)).lower()
@@ -108,11 +108,21 @@ def _dtype(number: int) -> str:
 def _tensor(path: Path, tensor: TensorProto, stats: bool) -> FileTensor:
     shape, dtype = tuple(tensor.dims), _dtype(tensor.data_type)
     elements = math.prod(shape)
-    where = {each.key: each.value for each in tensor.external_data} if uses_external_data(tensor) else {}
+    external = _external_data(tensor) if uses_external_data(tensor) else {}
     return FileTensor(
-        tensor.name, dtype, shape, elements, _bytes(tensor, elements), where.get("location", ""),
-        _stats(path, tensor) if stats else None,
-    )  # fmt: skip
+        name=tensor.name,
+        dtype=dtype,
+        shape=shape,
+        elements=elements,
+        bytes=_bytes(tensor, elements),
+        file=external.get("location", ""),
+        stats=_stats(path, tensor) if stats else None,
+    )
+
+
+def _external_data(tensor: TensorProto) -> dict[str, str]:
+    """Return where a tensor lies in another file: `location`, `offset`, `length`."""
+    return {entry.key: entry.value for entry in tensor.external_data}
 
 
 def _bytes(tensor: TensorProto, elements: int) -> int:
@@ -142,8 +152,8 @@ def _stats(path: Path, tensor: TensorProto) -> TensorStats | None:
 
 
 def _check_length(path: Path, tensor: TensorProto) -> None:
-    """Raise NnkitError where the bytes that a tensor has in another file can't be its own."""
-    length = {entry.key: entry.value for entry in tensor.external_data}.get("length")
+    """Raise NnkitError if a tensor has too many or too few bytes in another file."""
+    length = _external_data(tensor).get("length")
     needed = _bytes(tensor, math.prod(tensor.dims))
     if uses_external_data(tensor) and length is not None and int(length) != needed:
         claim = f"{int(length):,} bytes in another file"

@@ -12,7 +12,7 @@ from nnkit.verbs.summary.formulas import Formula
 
 def _linear(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
     """`linear(x, packed, …)` from (…, I) to (…, O)."""
-    x = next(each for each in args if isinstance(each, Tensor))
+    x = next(argument for argument in args if isinstance(argument, Tensor))
     return int(x.numel() * result.shape[-1])
 
 
@@ -27,13 +27,13 @@ def _transposed(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> i
 
 
 def _weight(args: tuple[Any, ...]) -> Tensor:
-    packed = next(each for each in args if hasattr(each, "unpack"))
+    packed = next(argument for argument in args if hasattr(argument, "unpack"))
     weight: Tensor = packed.unpack()[0]
     return weight
 
 
 def _by_columns(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
-    """A product `(…, K) @ weight` to (…, N), of a weight in a layout of its own."""
+    """A product `(…, K) @ weight` to (…, N), with a weight in a special layout."""
     return int(args[0].numel() * result.shape[-1])
 
 
@@ -53,7 +53,7 @@ def _recurrent(gates: int) -> Formula:
 
     def macs(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int | None:
         if not isinstance(args[4], int) or isinstance(args[4], bool):
-            return None  # packed sequences have another order
+            return None  # packed sequences have a different order
         x, layers, directions = args[0], args[4], 1 + args[7]
         hidden = (args[1] if isinstance(args[1], Tensor) else args[1][0]).shape[-1]
         inputs = x.shape[-1] + (layers - 1) * directions * hidden
@@ -63,7 +63,7 @@ def _recurrent(gates: int) -> Formula:
     return macs
 
 
-# By qualified name, for not every build of torch has these operators.
+# By qualified name, because not every build of torch has these operators.
 PACKED: dict[str, Formula] = {
     "quantized::matmul": _by_columns,
     "quantized::quantized_lstm_cell_dynamic": _cell(4),
@@ -83,13 +83,13 @@ PACKED: dict[str, Formula] = {
     "onednn::linear_relu_dynamic_fp16": _linear,
     "onednn::qlinear_pointwise": _by_columns,
 }
-LAYER = re.compile(r"quantized::(?P<kind>linear|conv_transpose|conv)\w*")
+LAYER = re.compile(r"quantized::(?P<layer>linear|conv_transpose|conv)\w*")
 
 
 @functools.cache
 def packed_formula(name: str) -> Formula | None:
-    """Return the formula of an operator with packed weights by its qualified name, None for any other."""
-    layer = LAYER.fullmatch(name)
-    if layer is None or "pack" in name:
+    """Return the formula of an operator with packed weights by its qualified name, None for all others."""
+    match = LAYER.fullmatch(name)
+    if match is None or "pack" in name:
         return PACKED.get(name)
-    return {"linear": _linear, "conv_transpose": _transposed, "conv": _convolution}[layer["kind"]]
+    return {"linear": _linear, "conv_transpose": _transposed, "conv": _convolution}[match["layer"]]

@@ -1,4 +1,4 @@
-"""What a summary says. Torch-free."""
+"""The report of a summary. Torch-free."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor that a call took or gave."""
+    """A tensor that a call took or returned."""
 
     shape: Shape
     dtype: str
@@ -23,7 +23,7 @@ class TensorInfo:
 
 
 Value: TypeAlias = "TensorInfo | tuple[Value, ...] | dict[str, Value] | str"
-"""What a call took or gave: tensors, however nested; anything else in the words that Python has for it."""
+"""What a call took or returned: tensors, however nested; anything else as its Python repr."""
 
 
 def tensors_of(value: Value) -> Iterator[TensorInfo]:
@@ -31,8 +31,8 @@ def tensors_of(value: Value) -> Iterator[TensorInfo]:
     if isinstance(value, TensorInfo):
         yield value
     elif not isinstance(value, str):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from tensors_of(each)
+        for element in value.values() if isinstance(value, dict) else value:
+            yield from tensors_of(element)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Training:
     """What a call costs in a training step.
 
     flops: forward and backward together. saved: bytes that its forward keeps for backward.
-    peak: the most bytes that are alive at once during its forward.
+    peak: the most bytes alive at once during its forward.
     """
 
     flops: int
@@ -52,11 +52,11 @@ class Training:
 class Row:
     """One call: of a module, or of a function in a module's own forward.
 
-    path: where it stands, dotted; a function's is its module's path and its name.
-    parameters, trainable and macs include everything beneath. A tensor counts where it is met first:
-    a module's later calls have `repeated` set, and `tied` names the owner of a parameter counted above.
+    path: the dotted name; a function's is its module's path and its own name.
+    parameters, trainable, macs: include everything beneath. A tensor counts only in the first call that has
+    it: later calls of a module have `repeated` set, and `tied` names a parameter that is counted above.
     inputs: positional arguments, then, if there are any, the keyword arguments as one dict.
-    training: None unless it was asked for, or where the training step doesn't pass.
+    training: None unless it was requested, or if the training step doesn't make this call.
     leaf: whether the report has no row beneath this one.
     """
 
@@ -82,7 +82,7 @@ class Row:
 
     @property
     def output_shapes(self) -> tuple[Shape, ...]:
-        """The shapes of the tensors that it gave."""
+        """The shapes of the tensors that it returned."""
         return tuple(tensor.shape for tensor in tensors_of(self.outputs))
 
     @property
@@ -109,11 +109,11 @@ class Totals:
     """What the whole model holds and costs. Every tensor counts once, tied or not.
 
     macs: multiply-adds of convolutions and matrix products; flops: twice that.
-    dtypes: how many elements of the parameters have which dtype.
-    training_flops: forward and backward together, None unless it was asked for.
-    uncounted: the operators that ran and were not counted, with how often. missed: those of them that
-    multiply, by their names; with one of them macs is too low.
-    unused: the parameters that no operator read, by name; `aux1.*` where it is all of a module's.
+    dtypes: the number of parameter elements by dtype.
+    training_flops: forward and backward together, None unless requested.
+    uncounted: the operators that ran and were not counted, with how often each ran. missed: those of them
+    that multiply, judging by their names; if there are any, macs is too low.
+    unused: the names of parameters that no operator read; `aux1.*` for all of a module's.
     """
 
     parameters: int
@@ -136,14 +136,13 @@ class Memory:
     """Bytes that a model needs, each storage counted once however many tensors share it.
 
     inputs: the tensors that forward is called with. gradients: of the parameters that get one.
-    optimizer_state: what the optimiser keeps from step to step.
-    saved: what autograd keeps from forward for backward, without parameters, buffers and inputs, which
-    are there anyway.
-    training_peak: the most that is alive at once in a step after the first: forward, the sum of the
-    outputs, which are held, backward, and the optimiser, with gradients set to None between steps.
+    optimizer_state: what the optimizer keeps from step to step.
+    saved: what autograd keeps from forward for backward, beside parameters, buffers and inputs.
+    training_peak: the most that is alive at once in a step after the first: forward, the sum of the outputs,
+    which are held, backward, and the optimizer, with gradients set to None between steps.
     inference_peak: the same for a forward in eval mode under `torch.inference_mode`.
-    All that has to do with training is 0 where the model can't be trained at this size; `note` says why,
-    and whatever else makes the figures less than exact ("" where nothing does).
+    The figures of training are 0 if the model can't be trained at this size. note: why it can't, and
+    whatever else makes the figures less than exact; "" if nothing does.
     """
 
     device: str
@@ -161,12 +160,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class Sharded:
-    """What each of `ranks` processes needs that have the model between them, sharded by fully_shard.
+    """What each of `ranks` processes needs with the model sharded across them by fully_shard.
 
-    blocks: the modules, by name, of which the parameters are gathered for as long as they run; those of the
-    rest are there from the beginning of a step to its end. gathered: the most bytes that are so at once.
-    memory: of one rank, on inputs of its own of these sizes: parameters, gradients and optimizer_state are
-    its shards, and the peaks have what is gathered and exchanged in them.
+    blocks: the names of the modules whose parameters are gathered only while they run; the rest is gathered
+    from the beginning of a step to its end. gathered: the most bytes that are gathered at once.
+    memory: of one rank, on its own inputs of these sizes: parameters, gradients and optimizer_state are its
+    shards, and the peaks include what is gathered and exchanged.
     """
 
     ranks: int
@@ -177,7 +176,7 @@ class Sharded:
 
 @dataclass(frozen=True)
 class Fit:
-    """The largest size of a dim with which a step fits into so many bytes; 0 where none does."""
+    """The largest sizes of a dim at which training and inference fit into `limit` bytes; 0 if none does."""
 
     dim: str
     limit: int
@@ -187,7 +186,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Failure:
-    """Where forward failed: the innermost call, what it was given, and the error."""
+    """Where forward failed: the innermost call, its inputs, and the error."""
 
     path: str
     type: str
@@ -199,11 +198,11 @@ class Failure:
 class SummaryReport:
     """The `rows` in call order, and the `totals`.
 
-    memory: of training and inference, where an optimiser was named. sharded: that of each of many ranks.
-    fit: the size that fits, where it was sought. method: `meta` when shapes and counts come from a run
-    without weights or data, `run` when from a real run on the CPU, or wherever a module given from Python
-    lives; `reason` says why, where that is not plain. failure: set where forward failed; then the rows end
-    with the call that did. warnings: what is missing from the figures, in words.
+    memory: of training and inference, if an optimizer was named. sharded: that of each rank, if requested.
+    fit: the sizes that fit into memory, if requested. method: `meta` if shapes and counts come from a run
+    without weights or data, `run` if from a real run on the CPU, or wherever a module given from Python is.
+    reason: why this method, if it isn't obvious. failure: set if forward failed; then the rows end with the
+    call that failed. warnings: what is missing from the figures, in words.
 
     Example:
 
@@ -226,7 +225,7 @@ class SummaryReport:
 
     @property
     def batch(self) -> int | None:
-        """The size of the dim `batch`, where every input leads with it."""
+        """The size of the dim `batch`, if every input leads with it."""
         inputs = self.spec.inputs
         leads = bool(inputs) and all(tensor.shape[:1] == ("batch",) for tensor in inputs)
         return self.spec.sizes.get("batch") if leads else None
@@ -234,9 +233,9 @@ class SummaryReport:
     def select(
         self, depth: int | None = None, only: str | None = None, functional: bool = True
     ) -> "SummaryReport":
-        """Return the report with some of its rows alone.
+        """Return the report with only some of its rows.
 
-        depth: rows so deep at most; their numbers include what lies beneath. only: rows whose path or
+        depth: the deepest level to keep; numbers still include what lies beneath. only: rows whose path or
         type matches a pattern like `layer1*` or `Conv2d`. functional: whether functions have rows.
         The first row, the model itself, always stays.
         """
@@ -283,11 +282,11 @@ class ForwardFailed(NnkitError):
     def __init__(self, report: SummaryReport) -> None:
         failure = report.failure
         assert failure is not None
-        place = f"{failure.path or 'the model'} ({failure.type})"
+        where = f"{failure.path or 'the model'} ({failure.type})"
         sizes = " ".join(f"{name}={size}" for name, size in report.spec.sizes.items())
         problem = report.spec.forward_problem(
-            f"forward failed in {place}{sizes and f' at {sizes}'}: {failure.error}",
-            "look at the sizes and the dtype of the inputs",
+            f"forward failed in {where}{sizes and f' at {sizes}'}: {failure.error}",
+            "check the sizes and the dtype of the inputs",
         )
         super().__init__(problem.message, problem.hint)
         self.exit_code = problem.exit_code

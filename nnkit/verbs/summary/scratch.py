@@ -1,8 +1,8 @@
-"""How much memory an operator takes on the CPU within one call, and gives back before it returns.
+"""How much memory an operator allocates on the CPU within one call, and frees before it returns.
 
-Three rules cover kinds of operators: a view takes nothing, an elementwise operator converts operands of
-another dtype, and a kernel that reads memory in order copies what isn't contiguous. Single operators have
-a formula: the large kernels in kernels.py, the small ones here. EXACT lists those that take nothing.
+Three rules cover kinds of operators: a view allocates nothing, an elementwise operator converts operands of
+different dtypes, and a kernel that reads memory in order copies what isn't contiguous. Single operators have
+a formula: the large kernels in kernels.py, the small ones here. EXACT lists those that allocate nothing.
 
 All of it was measured: in the events of torch's allocator (2.13, x86), call by call.
 """
@@ -24,7 +24,7 @@ Formula = Callable[[Any, Any], int]
 
 PACKED = 2**16  # bytes of oneDNN's buffers for a product in half precision, at most
 
-# Operators of these are collectives, or mark a place for the profiler.
+# Operators of these namespaces are collectives, or mark a section for the profiler.
 WITHOUT_KERNELS = ("c10d", "_c10d_functional", "fsdp", "profiler", "prim")
 
 
@@ -37,7 +37,7 @@ class Doubt:
 
 
 def scratch(operator: Any, args: Any, result: Any) -> int | None:
-    """Return the bytes that a call takes beyond its result, or None for an operator without a rule."""
+    """Return the bytes that a call needs beyond its result, or None for an operator without a rule."""
     rule = _rule_for(operator)
     return rule(args, result) if rule else None
 
@@ -81,25 +81,25 @@ def _numel_bytes(tensor: Tensor) -> int:
 
 def _conversions(args: Any, result: Any) -> int:
     """TensorIterator: what has another dtype than the common one is copied, operands and result."""
-    return _converted([each for each in tensors_in(args) if each.ndim], result)
+    return _converted([tensor for tensor in tensors_in(args) if tensor.ndim], result)
 
 
 def _converted(operands: list[Tensor], result: Any) -> int:
     output = next(tensors_in(result), None)
     if not operands or output is None:
         return 0
-    common = reduce(torch.promote_types, (each.dtype for each in operands))
+    common = reduce(torch.promote_types, (operand.dtype for operand in operands))
     if output.dtype.is_floating_point and not (common.is_floating_point or common.is_complex):
         common = output.dtype
-    copied = sum(each.numel() for each in operands if each.dtype != common)
+    copied = sum(operand.numel() for operand in operands if operand.dtype != common)
     returned = output.numel() if output.dtype not in (common, torch.bool) else 0
     return (copied + returned) * common.itemsize
 
 
 def _chosen(args: Any, result: Any) -> int:
     """`where(condition, a, b)`, `masked_fill(x, mask, value)`: the condition stays as it is."""
-    operands = [each for each in tensors_in(args) if each.ndim]
-    return _converted([each for each in operands if each.dtype != torch.bool], result)
+    operands = [tensor for tensor in tensors_in(args) if tensor.ndim]
+    return _converted([operand for operand in operands if operand.dtype != torch.bool], result)
 
 
 def _converted_input(args: Any, result: Any) -> int:
@@ -135,7 +135,7 @@ PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
 
 def _products(args: Any, result: Any) -> int:
     """`mm(a, b)`, `addmm(c, a, b)`, `bmm`, `baddbmm`: BLAS takes matrices whose rows or columns are dense."""
-    matrices = [each for each in args if isinstance(each, Tensor)][-2:]
+    matrices = [tensor for tensor in args if isinstance(tensor, Tensor)][-2:]
     return sum(map(_matrix_copy, matrices))
 
 
@@ -153,7 +153,7 @@ def _matrix_copy(tensor: Tensor) -> int:
 
 def _product_with_vector(args: Any, result: Any) -> int:
     """`mv(matrix, vector)`, `addmv(c, matrix, vector)`."""
-    return _matrix_copy([each for each in args if isinstance(each, Tensor)][-2])
+    return _matrix_copy([tensor for tensor in args if isinstance(tensor, Tensor)][-2])
 
 
 def _drawn(args: Any, result: Any) -> int:
@@ -182,7 +182,9 @@ def _batch_norm_backward(args: Any, result: Any) -> int:
 
 def _distances(args: Any, result: Any) -> int:
     """`_euclidean_dist(a, b)`: one product of both, each with two more columns: its norm and ones."""
-    return sum(_numel_bytes(each) + 2 * _numel_bytes(each) // max(each.shape[-1], 1) for each in args[:2])
+    return sum(
+        _numel_bytes(tensor) + 2 * _numel_bytes(tensor) // max(tensor.shape[-1], 1) for tensor in args[:2]
+    )
 
 
 def _resized(args: Any, result: Any) -> int:
@@ -305,8 +307,8 @@ FORMULAS: dict[str, Formula] = {
 
 
 def _half_products(args: Any) -> int:
-    """oneDNN packs what it multiplies in half precision, by blocks of sizes that can't be asked for."""
-    matrices = [each for each in args if isinstance(each, Tensor)][-2:]
+    """oneDNN packs what it multiplies in half precision, in blocks whose size can't be queried."""
+    matrices = [tensor for tensor in args if isinstance(tensor, Tensor)][-2:]
     return sum(map(_numel_bytes, matrices)) + PACKED if matrices[-1].itemsize == HALF else 0
 
 
@@ -318,8 +320,8 @@ def _by_norm(args: Any) -> int:
 def _pooled_signal(args: Any) -> int:
     """Without gradients max_pool1d keeps no indices, but does under a dispatch mode."""
     x, kernel = args[:2]
-    alone = not torch.is_grad_enabled() and x.ndim == 4 and x.shape[2] == kernel[0] == 1
-    return x.numel() // kernel[-1] * 8 if alone else 0
+    is_signal = not torch.is_grad_enabled() and x.ndim == 4 and x.shape[2] == kernel[0] == 1
+    return x.numel() // kernel[-1] * 8 if is_signal else 0
 
 
 def _values_only(args: Any) -> int:
@@ -340,7 +342,7 @@ DOUBTS: dict[str, dict[str, Callable[[Any], int]]] = {
     "max_pool2d_with_indices": {"max_pool1d": _pooled_signal},
     "_linalg_svd": {"a singular value decomposition": _values_only},
 }
-"""By operator and by the words for what is in doubt."""
+"""By operator, and by the name of what may be off."""
 
 COPIED: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(
@@ -394,4 +396,4 @@ EXACT = frozenset(
     zeros zeros_like
     """.split()
 )
-"""Operators that take nothing beyond their result."""
+"""Operators that need nothing beyond their result."""

@@ -1,4 +1,4 @@
-"""What each call of a model costs in a training step, beside what it costs in the run that is counted."""
+"""What each call of a model costs in a training step: FLOPs, saved bytes, peak."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -28,10 +28,10 @@ def with_training(
     optimizer: str,
     device: str,
 ) -> SummaryReport:
-    """Return the report with the memory of a training step and of an inference, and what each row has in it.
+    """Return the report with the memory of a training step and of an inference, and the share of each row.
 
-    Rows keep the figures of the run in eval mode; a call that a training step doesn't make has none of it.
-    Raises NnkitError where the model can't be run in training mode.
+    Rows keep the figures of the run in eval mode; a call that a training step doesn't make gets no cost.
+    Raises NnkitError if the model can't run in training mode.
     """
     watcher = TrainingWatcher(formulas)
     memory = estimate_memory(module, args, dict(keywords), optimizer, device, watcher)
@@ -39,7 +39,7 @@ def with_training(
     warnings = report.warnings
     if memory.training_peak and flops < report.totals.flops:
         warnings += (
-            "a training step multiplies less than a forward in eval mode: what it runs is not the same",
+            "a training step multiplies less than a forward in eval mode: it doesn't run the same operators",
         )
     return replace(
         report,
@@ -53,7 +53,7 @@ def with_training(
 class TrainingWatcher(Watcher):
     """Watches a training step: its products, what it saves for backward, its memory.
 
-    Of a step that is given up and made anew elsewhere the last one counts.
+    If a step is abandoned and repeated elsewhere, the last one counts.
     """
 
     def __init__(self, formulas: Mapping[str, Formula]) -> None:
@@ -89,12 +89,12 @@ class TrainingWatcher(Watcher):
             self.differentiates = False
 
     def save(self, size: int) -> None:
-        """Note that a storage of so many bytes is kept for backward."""
+        """Record that a storage of `size` bytes is kept for backward."""
         self.current.saved += size
 
     @contextmanager
     def under_way(self, call: Call) -> Iterator[None]:
-        """Have `call` on top of the stack, and note the most bytes that are alive meanwhile."""
+        """Put `call` on top of the stack, and record the most bytes that are alive meanwhile."""
         live = self.live
         assert live is not None
         if call.module is not None:
@@ -108,9 +108,9 @@ class TrainingWatcher(Watcher):
 
     @contextmanager
     def _making(self, call: Call) -> Iterator[None]:
-        """Note that the nodes of autograd's graph that are made meanwhile are those of `call`.
+        """Record that the nodes added to autograd's graph meanwhile belong to `call`.
 
-        Autograd numbers them in the order in which they are made.
+        Autograd numbers its nodes in the order in which they are made.
         """
         outer = self.makers[-1][1] if self.makers else call
         self.makers.append((torch._C._autograd._get_sequence_nr(), call))
@@ -120,19 +120,19 @@ class TrainingWatcher(Watcher):
             self.makers.append((torch._C._autograd._get_sequence_nr(), outer))
 
     def leave_out(self, call: Call, parent: Call) -> None:
-        """Have no row for the call of a function; what it costs is its parent's."""
+        """Give the call of a function no row; its cost goes to its parent."""
         super().leave_out(call, parent)
         self.makers = [(number, parent if maker is call else maker) for number, maker in self.makers]
 
     def call_module(self, called: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Note the call of a module and make it; in backward it is one that is computed again."""
+        """Record the call of a module and make it; in backward it is a call that is recomputed."""
         if not self.differentiates:
             return super().call_module(called, module, args, kwargs)
         with self._making(self.calls.get(module, self.root)):
             return called(module, *args, **kwargs)
 
     def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Make the call of a function; note it, unless it is computed again."""
+        """Make the call of a function; record it, unless it is recomputed."""
         if not self.differentiates:
             return super().call_function(func, args, kwargs)
         return func(*args, **kwargs)
@@ -140,7 +140,7 @@ class TrainingWatcher(Watcher):
     def spend(self, macs: int) -> None:
         """Add multiply-adds to the call under way, in backward to the one that made the node.
 
-        A forward that is computed again in backward, to save memory, counts once.
+        A forward that is recomputed in backward, to save memory, counts once.
         """
         if not self.differentiates:
             super().spend(macs)
@@ -148,11 +148,11 @@ class TrainingWatcher(Watcher):
             self._maker().backward += macs
 
     def _maker(self) -> Call:
-        """Return the call that made the node of which the backward runs."""
+        """Return the call that made the node whose backward runs."""
         node = torch._C._current_autograd_node()
         number = node._sequence_nr() if node is not None else 0
-        place = bisect_right(self.makers, number, key=lambda maker: maker[0])
-        return self.makers[place - 1][1] if place else self.root
+        index = bisect_right(self.makers, number, key=lambda maker: maker[0])
+        return self.makers[index - 1][1] if index else self.root
 
 
 def _flops(call: Call) -> int:
@@ -163,19 +163,19 @@ def _with_costs(rows: tuple[Row, ...], watcher: TrainingWatcher, memory: Memory)
     costs = dict(_costs(watcher.root)) if memory.training_peak else {}
     seen: Counter[tuple[str, str]] = Counter()
     for row in rows:
-        place = row.path, row.kind
-        yield replace(row, training=costs.get((*place, seen[place])))
-        seen[place] += 1
+        call = row.path, row.kind
+        yield replace(row, training=costs.get((*call, seen[call])))
+        seen[call] += 1
 
 
 def _costs(root: Call) -> Iterator[tuple[Key, Training]]:
-    """Yield what each call costs, by path, kind and which of the calls there it is."""
+    """Yield what each call costs, by path, kind and the number of the call there."""
     seen: Counter[tuple[str, str]] = Counter()
 
     def walk(call: Call) -> Iterator[tuple[Key, Training]]:
-        place = call.path, call.kind
-        yield (*place, seen[place]), Training(_flops(call), call.total("saved"), call.peak)
-        seen[place] += 1
+        key = call.path, call.kind
+        yield (*key, seen[key]), Training(_flops(call), call.total("saved"), call.peak)
+        seen[key] += 1
         for child in call.children:
             yield from walk(child)
 

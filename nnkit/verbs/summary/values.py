@@ -1,15 +1,15 @@
-"""What the values of a tensor in a file are."""
+"""Statistics of the values of a tensor in a file."""
 
 import torch
 from torch import Tensor
 
 from nnkit.verbs.summary.file_report import TensorStats
 
-CHUNK = 2**22  # elements that are looked at together
+CHUNK = 2**22  # elements that are read at once
 
 
 def stats_of(tensor: Tensor) -> TensorStats | None:
-    """Return what the values of a tensor are, a part of them at a time; None where it has none."""
+    """Return the statistics of a tensor, computed part by part; None if it has no real values."""
     if tensor.numel() == 0 or tensor.is_complex() or tensor.layout != torch.strided:
         return None
     nans = infinities = count = 0
@@ -26,7 +26,7 @@ def stats_of(tensor: Tensor) -> TensorStats | None:
     if not count:
         return TensorStats(None, None, None, None, nans, infinities)
     mean = total / count
-    for part in parts:  # again, for the mean has to be known: squares alone lose what is small beside it
+    for part in parts:  # a second pass with the mean: sums of squares lose what is small beside it
         values = part.double()
         squares += float((values[values.isfinite()] - mean).square().sum())
     return TensorStats(low, high, mean, (squares / count) ** 0.5, nans, infinities)

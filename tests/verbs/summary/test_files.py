@@ -243,10 +243,10 @@ def test_a_checkpoint_that_is_none_is_damaged(tmp_path):
 
 
 def test_no_such_file_and_no_such_kind_are_the_users_to_mend(tmp_path):
-    with pytest.raises(UsageProblem, match="there is no file"):
+    with pytest.raises(UsageProblem, match="does not exist"):
         nnkit.inspect_file(tmp_path / "none.onnx")
     (tmp_path / "m.txt").write_text("")
-    with pytest.raises(UsageProblem, match="no model file"):
+    with pytest.raises(UsageProblem, match="is not a model file"):
         nnkit.inspect_file(tmp_path / "m.txt")
 
 
