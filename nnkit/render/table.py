@@ -118,7 +118,7 @@ def terminal_width() -> int:
 
 
 def paragraph(label: str, text: str, terminal: bool) -> str:
-    """Return a labelled line; on a terminal it is broken between words where it is wider."""
+    """Return a labeled line; on a terminal it is broken between words where it is wider."""
     line = visible(f"{label:{LABEL}} {text}")
     if not terminal:
         return line
@@ -192,7 +192,7 @@ def _escape(text: str, quote: bool = True) -> str:
 
 
 def to_html(table: Table, title: str, notes: Sequence[tuple[str, str]]) -> str:
-    """Return an HTML table with a caption, and labelled lines beneath it."""
+    """Return an HTML table with a caption, and labeled lines beneath it."""
     lines = [
         "<table>",
         f"<caption>{_escape(visible(title))}</caption>",

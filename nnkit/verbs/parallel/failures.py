@@ -25,7 +25,7 @@ OTHERS = (  # whose frames say little to a user
     "<",
 )
 ENDED_BY_LAUNCHER = -signal.SIGTERM
-VERBOSE = "see all that it wrote: repeat with -v"
+VERBOSE = "see its full output with -v"
 
 
 class _Written(Exception):
@@ -115,7 +115,7 @@ def _too_late(ranks: Sequence[_Rank], limit: float) -> NnkitError:
     places = "; ".join(f"rank {each.number} in {each.place}" for each in running)
     return _error(
         f"{len(running)} of {len(ranks)} ranks took longer than {limit:g} s: {places}",
-        "see their stacks: repeat with -v; or give them longer with --time-limit",
+        "see their stacks with -v, or allow more time with --time-limit",
         running,
     )
 

@@ -38,9 +38,13 @@ def _refuse_impossible(request: SmokeRequest) -> None:
             did_you_mean(str(request.parallel), STRATEGIES) or f"one of: {', '.join(STRATEGIES)}",
         )
     if request.processes is not None and request.processes < 1:
-        raise UsageProblem(f"--nproc takes a number of processes, got {request.processes}", "say --nproc 2")
+        raise UsageProblem(
+            f"--nproc takes a number of processes, got {request.processes}", "for example: --nproc 2"
+        )
     if request.time_limit is not None and request.time_limit <= 0:
-        raise UsageProblem(f"--time-limit takes seconds, got {request.time_limit:g}", "say --time-limit 120")
+        raise UsageProblem(
+            f"--time-limit takes seconds, got {request.time_limit:g}", "for example: --time-limit 120"
+        )
     if request.checks is not None or request.full or request.compiled:
         raise UsageProblem(
             "many processes have checks of their own",

@@ -92,7 +92,7 @@ def _environment(processes: int, report: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the launcher from logging what an error tells better."""
+    """Keep the launcher from logging what the error reports better."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

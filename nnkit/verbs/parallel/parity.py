@@ -245,7 +245,7 @@ def _same_weights(module: nn.Module) -> str:
     dist.broadcast_object_list(of_first, src=0)
     others = [name for name, digest in mine.items() if of_first[0].get(name) != digest]
     if others:
-        raise Failed(f"{others[0]} is another than on rank 0: it isn't drawn from the seed alone")
+        raise Failed(f"{others[0]} differs from rank 0; it must depend only on the seed")
     return f"{len(mine)} tensors, the same on every rank from the seed"
 
 
@@ -282,7 +282,7 @@ def _same_gradients(one: Trained, many: Trained) -> str:
 
 
 def _same_parameters(start: nn.Module, one: Trained, many: Trained) -> str:
-    """Compare where the parameters went, all together: one alone may have gone by its rounding only."""
+    """Compare where the parameters went, all together: a single one may have moved only by rounding."""
     before = {name: each for name, each in start.named_parameters() if each.requires_grad}
     names = list(before)
     apart = {name: _norm(many.tensors[name], one.tensors[name]) for name in names}
@@ -306,5 +306,7 @@ def _same_buffers(module: nn.Module, one: Trained, many: Trained) -> str:
     for name in names:
         apart = difference(one.tensors[name], many.tensors[name])
         if not apart <= TOLERANCE.get(one.tensors[name].dtype, 0.0):
-            raise Failed(f"after {STEPS} steps {name} is another than in one process: it follows a share")
+            raise Failed(
+                f"after {STEPS} steps {name} differs from one process; it depends on the share of a rank"
+            )
     return f"{len(names)}, after {STEPS} steps as in one process"

@@ -82,8 +82,8 @@ def _word_of_failure(world: World) -> Iterator[None]:
         yield
     except Exception as error:
         get_error_handler().record_exception(error)
-        told = f"rank {world.rank} failed: {type(error).__name__}: {first_line(error)}"
-        raise NnkitError(told, "see where: repeat with -v") from error
+        message = f"rank {world.rank} failed: {type(error).__name__}: {first_line(error)}"
+        raise NnkitError(message, "see the full error with -v") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What each rank of a world needs for a training step with fully_shard, told without the world.
+"""What each rank of a world needs for a training step with fully_shard, estimated without the world.
 
 The collectives of a fake process group move nothing, and fake tensors have no memory: what is left are
 the storages that one rank makes and frees, which are watched as those of one process are.
@@ -120,9 +120,11 @@ def _fake(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _world_of(ranks: int) -> Iterator[DeviceMesh]:
-    """Have this process be rank 0 of a world in which nobody else is."""
+    """Make this process rank 0 of a world without other processes."""
     if dist.is_initialized():
-        raise UsageProblem("this process is in a world already", "ask in a process of its own: nnkit summary")
+        raise UsageProblem(
+            "a process group is already initialized", "run it in a separate process: nnkit summary"
+        )
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
     try:
         yield init_device_mesh("cpu", (ranks,))

@@ -211,7 +211,7 @@ def test_ctrl_c_leaves_nobody_behind(tmp_path):
     ("words", "message", "hint"),
     [
         (["--parallel", "ddp"], "--parallel ddp needs processes to run in", "say how many: --nproc 2"),
-        (["--nproc", "0"], "--nproc takes a number of processes, got 0", "say --nproc 2"),
+        (["--nproc", "0"], "--nproc takes a number of processes, got 0", "for example: --nproc 2"),
         (["--nproc", "two"], "Invalid value for '--nproc': 'two' is not a valid integer.", "--help"),
         (["--nproc", "2", "--parallel", "fdsp"], "called 'fdsp'", "did you mean fsdp?"),
         (["--nproc", "2", "--parallel", "pipeline"], "called 'pipeline'", "one of: ddp, fsdp, tp"),

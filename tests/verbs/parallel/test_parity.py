@@ -34,10 +34,10 @@ FAULTS = {  # what fails in them, and what one of the messages says
     "ddp faulty.py:UnusedOnOneRank": (["gradients", "parameters"], "that of gate differs by"),
     "ddp faulty.py:OwnWeights": (
         ["weights", "loss", "gradients", "parameters"],
-        "rank 1: first.bias is another than on rank 0: it isn't drawn from the seed alone",
+        "rank 1: first.bias differs from rank 0; it must depend only on the seed",
     ),
-    "ddp faulty.py:FollowsItsShare": (["buffers"], "seen is another than in one process"),
-    "fsdp faulty.py:FollowsItsShare": (["buffers"], "seen is another than in one process"),
+    "ddp faulty.py:FollowsItsShare": (["buffers"], "seen differs from one process"),
+    "fsdp faulty.py:FollowsItsShare": (["buffers"], "seen differs from one process"),
 }  # fmt: skip
 
 
