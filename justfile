@@ -35,8 +35,10 @@ docs:
 serve:
     mkdocs serve
 
-# start-up, summary and export beside their rivals
+# start-up, summary, counts and export beside their rivals
 bench:
+    python tests/benchmarks/bench_counts.py
+    python tests/benchmarks/bench_sizes.py
     python tests/benchmarks/bench_startup.py
     python tests/benchmarks/bench_summary.py
     python tests/benchmarks/bench_export.py

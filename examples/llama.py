@@ -1,4 +1,4 @@
-"""A decoder like Llama 3, as a module of your own: nnkit needs its file, a name in it, and its input.
+"""A decoder like Llama 3, as an ordinary module: nnkit needs its file, a name in the file, and its input.
 
     nnkit summary examples/llama.py:llama_70b --input "tokens: int64[batch, time=2048]"
 
@@ -34,7 +34,7 @@ class Attention(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of features of (…, T, head) by the angle of its position."""
+    """Rotate each pair of features of (…, T, head) by the angle of its position."""
     one, other = x.chunk(2, dim=-1)
     return torch.cat([one * cos - other * sin, other * cos + one * sin], dim=-1)
 
@@ -53,7 +53,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then the feed-forward layers, each on what is normalized, added to what came."""
+    """Attention and feed-forward layers, each applied to the normalized input and added to the input."""
 
     def __init__(self, width: int, heads: int, kv_heads: int, hidden: int) -> None:
         super().__init__()

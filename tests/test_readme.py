@@ -55,7 +55,7 @@ def console_blocks() -> Iterator[object]:
 
 
 @pytest.mark.usefixtures("shell")
-@pytest.mark.parametrize("block", console_blocks())
+@pytest.mark.parametrize("block", list(console_blocks()))
 def test_a_command_prints_what_the_page_shows(block, tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     type_out(block, tmp_path)
@@ -76,15 +76,20 @@ def run_python(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("page", [page for page, text in TEXTS.items() if PYTHON.search(text)])
-def test_the_python_of_a_page_runs(page, run_python):
+@pytest.mark.parametrize("page", [page for page, text in GUIDES.items() if PYTHON.search(text)])
+def test_the_python_of_a_guide_runs(page, run_python):
     run_python(page)
 
 
-def test_the_python_of_the_readme_exports_and_declares(run_python, tmp_path):
-    names = run_python("README")
+def test_the_python_of_the_readme_runs(run_python, tmp_path):
+    run_python("README")
     assert (tmp_path / "graph.onnx").is_file()
-    assert [architecture.name for architecture in names["nnkit_architectures"]()] == ["perceptron"]
+
+
+def test_the_plugin_of_the_readme_is_one(plugins_from):
+    manager = plugins_from(perceptron=PYTHON.findall(README)[0])
+    assert list(manager.architectures()) == ["perceptron/perceptron"]
+    assert manager.failures == []
 
 
 def test_the_suite_of_the_guide_is_of_one_plugin(run_python):

@@ -42,7 +42,8 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
         result = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
         mismatches = [
-            f"{name} is {format_shape(tensor.shape)} in the file, {format_shape(own[name].shape)} in the model"
+            f"{name} is {format_shape(tensor.shape)} in the file, "
+            f"{format_shape(own[name].shape)} in the model"
             for name, tensor in state.items()
             if name in own and own[name].shape != tensor.shape
         ]

@@ -1,31 +1,22 @@
-"""The matrix Â of a graph, in the form that multiplies features fastest where it is.
+"""The matrix Â of a graph, in the form that multiplies features fastest on their device.
 
     Â = D^-½ (A + I) D^-½,    D = diag of the row sums of A + I
 
-Row t of A holds the edges into node t: A[t, s] is the weight of the edge s -> t, so Â X sums over the
-neighbors that point at a node, and its degree counts them. A node that has a self-loop keeps that
-one's weight; the others get one of weight 1 (as PyG's `add_remaining_self_loops`). Nothing here has
-N² elements but the dense matrix that the caller brings.
-
-A graph of 2.4 million nodes and 124 million directed edges (ogbn-products) with 32-bit floats, on
-paper: edge_index 2.0 GB, its weights 0.5 GB, the CSR matrix 1.0 GB with indices of 32 bits and as much
-again for its transpose in training, one activation of 256 features 2.5 GB; gathered messages would be
-127 GB a layer, which is why the product is CSR's and not a scatter.
-Symbols: N nodes, E edges, F features.
+Row t of A holds the edges into node t: A[t, s] is the weight of the edge s -> t. So Â X sums over the
+neighbors that point at a node, and its degree counts them. A node that has a self-loop keeps the weight
+of that loop; every other node gets a loop of weight 1, as with PyG's `add_remaining_self_loops`. Only
+the caller's own dense matrix has N² elements. Symbols: N nodes, E edges, F features.
 """
 
-from __future__ import annotations
-
+import itertools
 import warnings
 import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Adjacency(Protocol):
@@ -37,30 +28,29 @@ class Adjacency(Protocol):
 class EdgeList:
     """A matrix by its entries: `index` (2, E) of source and target, `weight` (E,).
 
-    Multiplies by CSR where torch can, and by gathering and adding up where it can't: while exporting,
-    on meta tensors, or when the weights themselves are to be learned. Adds up in the precision of the
-    weights, which is never half.
+    Multiplies by CSR where torch can. Elsewhere it gathers messages and adds them up: in an export, on meta
+    tensors, and when the weights are learned. It adds in the precision of the weights, which is never half.
     """
 
     def __init__(self, index: Tensor, weight: Tensor, num_nodes: int) -> None:
         self.index, self.weight, self.num_nodes = index, weight, num_nodes
-        self._csr: CSR | None = None
+        self._compressed: CompressedRows | None = None
 
     def prepare(self, x: Tensor) -> None:
-        """Make now what multiplying features like `x` will need."""
-        if self._csr is None and self._multiplies_by_csr(x):
-            self._csr = CSR(_csr(self.index, self.weight, self.num_nodes))
+        """Compress the rows now if multiplying features like `x` will need that."""
+        if self._compressed is None and self._can_compress(x):
+            self._compressed = CompressedRows(_to_csr(self.index, self.weight, self.num_nodes))
 
     def __matmul__(self, x: Tensor) -> Tensor:
         self.prepare(x)
-        if self._csr is not None:
-            return _multiply(self._csr, x.to(self.weight.dtype)).to(x.dtype)
+        if self._compressed is not None:
+            return _multiply(self._compressed, x.to(self.weight.dtype)).to(x.dtype)
         source, target = self.index
         messages = x[source] * self.weight[:, None]  # (E, F)
         sums = messages.new_zeros(self.num_nodes, x.shape[1]).index_add(0, target, messages)  # (N, F)
         return sums.to(x.dtype)
 
-    def _multiplies_by_csr(self, x: Tensor) -> bool:
+    def _can_compress(self, x: Tensor) -> bool:
         return (
             not torch.compiler.is_compiling()
             and not torch.compiler.is_exporting()
@@ -70,28 +60,28 @@ class EdgeList:
         )
 
 
-class CSR:
-    """A constant matrix in compressed rows and, once it is asked for, its transpose likewise."""
+class CompressedRows:
+    """A constant matrix in torch's CSR layout, and its transpose in the same layout once it is needed."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
-        self._transpose: CSR | None = None
+        self._transpose: CompressedRows | None = None
 
     @property
-    def transpose(self) -> CSR:
+    def transpose(self) -> "CompressedRows":
         if self._transpose is None:
-            with _beta_silenced():
-                self._transpose = CSR(self.rows.t().to_sparse_csr())
+            with _silence_beta_warning():
+                self._transpose = CompressedRows(self.rows.t().to_sparse_csr())
         return self._transpose
 
 
 class _Product(torch.autograd.Function):
-    """A X, and Aᵀ G on the way back; torch's own way back multiplies by columns, at half the speed."""
+    """A X forward, and Aᵀ G backward. torch's own backward multiplies by columns, at half the speed."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, matrix: CSR) -> Tensor:
+    def forward(ctx: Any, x: Tensor, matrix: CompressedRows) -> Tensor:
         ctx.matrix = matrix
-        # Autocast would bring the matrix to a precision for which there is no product.
+        # Autocast would convert the matrix to a precision that has no product.
         with torch.autocast(x.device.type, enabled=False):
             return matrix.rows @ x
 
@@ -100,38 +90,38 @@ class _Product(torch.autograd.Function):
         return _multiply(ctx.matrix.transpose, gradient), None
 
 
-def _multiply(matrix: CSR, x: Tensor) -> Tensor:
+def _multiply(matrix: CompressedRows, x: Tensor) -> Tensor:
     product: Tensor = _Product.apply(x, matrix)  # type: ignore[no-untyped-call]
     return product
 
 
-def _csr(index: Tensor, weight: Tensor, num_nodes: int) -> Tensor:
-    """Return the matrix as CSR, entries that repeat added up."""
+def _to_csr(index: Tensor, weight: Tensor, num_nodes: int) -> Tensor:
+    """Return the matrix in CSR layout, with repeated entries added up."""
     source, target = index
     shape = (num_nodes, num_nodes)
     entries = torch.sparse_coo_tensor(torch.stack([target, source]), weight, shape, check_invariants=True)
-    with _beta_silenced():
+    with _silence_beta_warning():
         csr = entries.coalesce().to_sparse_csr()
         rows, columns, values = csr.crow_indices(), csr.col_indices(), csr.values()
-        if values.shape[0] < 2**31:  # half the bytes, and what MKL would copy them to at each product
+        if values.shape[0] < 2**31:  # half the memory, and MKL would convert to it at each product
             rows, columns = rows.int(), columns.int()
         return torch.sparse_csr_tensor(rows, columns, values, shape, check_invariants=False)
 
 
 @contextmanager
-def _beta_silenced() -> Iterator[None]:
+def _silence_beta_warning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         yield
 
 
 def dtype_of_sums(dtype: torch.dtype) -> torch.dtype:
-    """Return the precision to add up in: adding ones, bfloat16 stops at 256 and float16 at 2,048."""
+    """Return the precision to add up in: a sum of ones stops at 256 in bfloat16, at 2,048 in float16."""
     return torch.float32 if dtype.itemsize < 4 else dtype
 
 
 def _weights(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> Tensor:
-    """Return the weights (E,), 1 each where there are none, in the precision to add up in."""
+    """Return the weights (E,), or ones, in the precision to add up in."""
     dtype = dtype_of_sums(like.dtype)
     return like.new_ones(edge_index.shape[1], dtype=dtype) if edge_weight is None else edge_weight.to(dtype)
 
@@ -139,16 +129,16 @@ def _weights(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> Te
 def normalize_edges(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> EdgeList:
     """Return Â for `edge_index` (2, E), with weights (E,) or 1 each, to multiply features `like` (N, F).
 
-    No shape depends on a value, so it exports and runs on meta: existing loops give their
-    weight to the one loop that each node gets, and keep none.
+    Each node gets one loop. A loop that the graph has already gives its weight to that one and keeps none,
+    rather than being removed: no shape may depend on a value, so that this exports and runs on meta.
     """
     num_nodes = like.shape[0]
     source, target = edge_index
     weight = _weights(edge_index, edge_weight, like)  # (E,)
     is_loop = source == target
-    # What is no loop writes to one place more, which is then cut off.
-    place = torch.where(is_loop, target, num_nodes)
-    loops = weight.new_ones(num_nodes + 1).scatter(0, place, weight)[:num_nodes]  # (N,)
+    # An edge that is no loop writes to an extra row, which is then cut off.
+    row = torch.where(is_loop, target, num_nodes)
+    loops = weight.new_ones(num_nodes + 1).scatter(0, row, weight)[:num_nodes]  # (N,)
     nodes = torch.arange(num_nodes, device=edge_index.device)
     index = torch.cat([edge_index, torch.stack([nodes, nodes])], dim=1)  # (2, E + N)
     weight = torch.cat([weight.masked_fill(is_loop, 0.0), loops])  # (E + N,)
@@ -163,7 +153,7 @@ def bare_edges(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> 
 
 
 def mean_edges(edge_index: Tensor, edge_weight: Tensor | None, like: Tensor) -> EdgeList:
-    """Return A with each row divided by its sum: multiplying averages over the neighbors, by weight.
+    """Return A with each row divided by its sum: its product is the weighted mean over the neighbors.
 
     A node without neighbors gets zeros.
     """
@@ -188,39 +178,39 @@ def _inverse_square_root(degree: Tensor) -> Tensor:
 
 
 class AdjacencyCache:
-    """Keeps the last normalized graph, for as long as the very same tensors come unchanged."""
+    """Keeps the last normalized graph, as long as the same tensors come back unchanged."""
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] = ()
-        self._alive: list[weakref.ref[Tensor]] = []
+        self._references: list[weakref.ref[Tensor]] = []
         self._value: EdgeList | None = None
 
     def get(self, *key: Tensor | int | torch.dtype | None) -> EdgeList | None:
         """Return the graph made from `key`, if it is the last one that was put."""
-        same = self._key == _identity(key) and all(each() is not None for each in self._alive)
-        return self._value if same else None
+        alive = all(reference() is not None for reference in self._references)
+        return self._value if alive and self._key == _identify(key) else None
 
     def put(self, value: EdgeList, *key: Tensor | int | torch.dtype | None) -> None:
-        """Keep the graph made from `key` in the place of the last."""
-        self._key, self._value = _identity(key), value
-        self._alive = [weakref.ref(each) for each in key if isinstance(each, Tensor)]
+        """Keep the graph made from `key` instead of the last one."""
+        self._key, self._value = _identify(key), value
+        self._references = [weakref.ref(part) for part in key if isinstance(part, Tensor)]
 
-    def __deepcopy__(self, memo: object) -> AdjacencyCache:
+    def __deepcopy__(self, memo: object) -> "AdjacencyCache":
         return AdjacencyCache()
 
-    def __reduce__(self) -> tuple[type[AdjacencyCache], tuple[()]]:
+    def __reduce__(self) -> tuple[type["AdjacencyCache"], tuple[()]]:
         return AdjacencyCache, ()
 
 
-def _identity(key: tuple[Tensor | int | torch.dtype | None, ...]) -> tuple[object, ...]:
-    """Name tensors by object and version: an in-place change makes another graph."""
-    return tuple((id(each), _version(each)) if isinstance(each, Tensor) else each for each in key)
+def _identify(key: tuple[Tensor | int | torch.dtype | None, ...]) -> tuple[object, ...]:
+    """Return what identifies a key: of a tensor its object and its version, which changes in place raise."""
+    return tuple((id(part), _version(part)) if isinstance(part, Tensor) else part for part in key)
 
 
 def _version(tensor: Tensor) -> int:
-    # Tensors made under inference mode can't say whether they have changed; a new number each time
-    # means that they are never taken for unchanged.
-    return next(_counter) if tensor.is_inference() else tensor._version
+    # A tensor made in inference mode has no version. A new number each time means that it never counts as
+    # unchanged.
+    return next(_unique_versions) if tensor.is_inference() else tensor._version
 
 
-_counter = iter(range(-1, -(2**62), -1))
+_unique_versions = itertools.count(-1, -1)

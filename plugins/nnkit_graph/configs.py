@@ -8,13 +8,15 @@ from msgspec import Meta
 
 @dataclass(frozen=True, kw_only=True)
 class NodeClassifierConfig:
-    """What every network that scores nodes has."""
+    """The options that every node classifier has."""
 
-    in_channels: Annotated[int, Meta(ge=1, description="features of a node")] = 16
-    hidden_channels: Annotated[int, Meta(ge=1, description="features of a node between layers")] = 16
-    num_classes: Annotated[int, Meta(ge=1, description="number of node classes")] = 4
-    num_layers: Annotated[int, Meta(ge=1, description="layers, and hops that a node sees")] = 2
-    dropout: Annotated[float, Meta(ge=0, lt=1, description="share of features dropped before a layer")] = 0.5
+    in_channels: Annotated[int, Meta(ge=1, description="features per node")] = 16
+    hidden_channels: Annotated[int, Meta(ge=1, description="features per node between layers")] = 16
+    num_classes: Annotated[int, Meta(ge=1, description="number of classes")] = 4
+    num_layers: Annotated[int, Meta(ge=1, description="number of layers, and of hops a node sees")] = 2
+    dropout: Annotated[
+        float, Meta(ge=0, lt=1, description="fraction of features dropped before each layer")
+    ] = 0.5
 
     @property
     def layer_sizes(self) -> list[int]:
@@ -28,17 +30,17 @@ class GCNConfig(NodeClassifierConfig):
 
     bias: Annotated[bool, Meta(description="add a bias after each aggregation")] = True
     adjacency: Annotated[
-        Literal["sparse", "dense"], Meta(description="the graph as edge_index, or as the textbook's matrix")
+        Literal["sparse", "dense"], Meta(description="graph as edge_index, or as a dense matrix")
     ] = "sparse"
-    edge_weight: Annotated[bool, Meta(description="take a weight for each edge as a third input")] = False
+    edge_weight: Annotated[bool, Meta(description="add edge weights as a third input")] = False
     normalization: Annotated[
         Literal["symmetric", "none"],
-        Meta(description="Â = D^-½ (A+I) D^-½, or the bare matrix A without self-loops"),
+        Meta(description="symmetric: D^-½ (A+I) D^-½; none: A without added self-loops"),
     ] = "symmetric"
     aggregate: Annotated[
-        Literal["every", "first"], Meta(description="layers that aggregate over neighbors")
+        Literal["every", "first"], Meta(description="which layers aggregate over neighbors")
     ] = "every"
-    cached: Annotated[bool, Meta(description="keep the normalized graph while the same tensors come")] = False
+    cached: Annotated[bool, Meta(description="reuse the normalized graph for the same tensors")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ class GNNConfig(NodeClassifierConfig):
 
     aggregation: Annotated[
         Literal["sum", "mean", "weighted-mean", "max"],
-        Meta(description="what a node makes of its neighbors; weighted-mean takes a weight for each edge"),
+        Meta(description="how neighbors are combined; weighted-mean adds edge weights as an input"),
     ] = "mean"
 
 
@@ -60,18 +62,16 @@ class GraphSAGEConfig(NodeClassifierConfig):
 class GATConfig(NodeClassifierConfig):
     """Options of the graph attention network."""
 
-    hidden_channels: Annotated[int, Meta(ge=1, description="features of each head between layers")] = 8
-    heads: Annotated[int, Meta(ge=1, description="heads of each layer but the last, which has one")] = 8
+    hidden_channels: Annotated[int, Meta(ge=1, description="features per head between layers")] = 8
+    heads: Annotated[int, Meta(ge=1, description="heads per layer; the last layer has one")] = 8
     dropout: Annotated[
-        float, Meta(ge=0, lt=1, description="share of features, and of attention, dropped in training")
+        float, Meta(ge=0, lt=1, description="fraction of features and attention weights dropped in training")
     ] = 0.6
-    negative_slope: Annotated[
-        float, Meta(ge=0, description="slope of the leaky relu below zero, for the scores")
-    ] = 0.2
+    negative_slope: Annotated[float, Meta(ge=0, description="slope of the leaky ReLU on the scores")] = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class GINConfig(NodeClassifierConfig):
     """Options of the graph isomorphism network."""
 
-    train_eps: Annotated[bool, Meta(description="learn ε, the extra weight of a node's own features")] = False
+    train_eps: Annotated[bool, Meta(description="train ε, the extra weight of a node's own features")] = False

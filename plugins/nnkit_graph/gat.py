@@ -7,31 +7,26 @@ https://arxiv.org/abs/1710.10903
     α_ts = softmax of e_ts over s
     h'_t = elu(Σ_s α_ts W h_s + b)                       heads side by side; no elu after the last layer
 
-Keys and initial values are those of PyG's GATConv. A self-loop of the graph's own gives way to the one
-that each node has. Symbols: N nodes, E directed edges, H heads, D features of a head, C classes.
+Keys and initial values are those of PyG's GATConv. Each node attends to itself once, which
+replaces any self-loop of the graph. Symbols: N nodes, E directed edges, H heads, D features of a head,
+C classes.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnkit_graph.adjacency import dtype_of_sums
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GATConfig
+from nnkit_graph.configs import GATConfig
 
 
 def edge_softmax(scores: Tensor, target: Tensor, num_nodes: int) -> Tensor:
     """Return the softmax of scores (E, H) over the edges into each target (E,), never in half precision."""
     scores = scores.to(dtype_of_sums(scores.dtype))
-    place = target[:, None].expand_as(scores)  # (E, H)
+    index = target[:, None].expand_as(scores)  # (E, H)
     # The maximum only keeps exp in range; it cancels, so no gradient goes through it.
     lowest = scores.new_full((num_nodes, scores.shape[1]), float("-inf"))
-    highest = lowest.scatter_reduce(0, place, scores.detach(), "amax")  # (N, H)
+    highest = lowest.scatter_reduce(0, index, scores.detach(), "amax")  # (N, H)
     weight = (scores - highest[target]).exp()  # (E, H)
     total = torch.zeros_like(lowest).index_add(0, target, weight)  # (N, H)
     return weight / total[target]

@@ -7,14 +7,11 @@ https://arxiv.org/abs/1609.02907
 
     Â = D^-½ (A + I) D^-½ is the graph with self-loops, normalized by degrees on both sides.
 
-Features go through W before Â, for there are fewer of them then. Keys and initial values are those
-of PyG's GCN. Symbols: N nodes, E directed edges, F features, C classes.
+Features go through W before Â, which usually leaves fewer of them to aggregate. Keys and initial values
+are those of PyG's GCN. Symbols: N nodes, E directed edges, F features, C classes.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +25,7 @@ from nnkit_graph.adjacency import (
     normalize_edges,
     normalize_matrix,
 )
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GCNConfig
+from nnkit_graph.configs import GCNConfig
 
 
 class GCNConv(nn.Module):
@@ -80,7 +75,7 @@ class GCNLayers(nn.Module):
 
 
 class GCN(GCNLayers):
-    """The network of Kipf and Welling, and by options the two other forms that go by its name.
+    """The network of Kipf and Welling, and by options the two other forms with the same name.
 
     Shapes: x (N, in_channels), edge_index (2, E) [, edge_weight (E,)] -> scores (N, num_classes).
     """
@@ -101,7 +96,7 @@ class GCN(GCNLayers):
         key = (edge_index, edge_weight, x.shape[0], x.dtype)
         edges = self._cache.get(*key)
         if edges is None:
-            # What is made in inference mode could never take part in training, which may come next.
+            # A tensor made in inference mode can't be used in training, which may come next.
             with torch.inference_mode(False), torch.no_grad():
                 edges = form(edge_index, edge_weight, x)
                 edges.prepare(x)
@@ -110,7 +105,7 @@ class GCN(GCNLayers):
 
 
 class DenseGCN(GCNLayers):
-    """The same network for a graph that comes as the textbook's matrix.
+    """The same network for a graph given as a dense matrix.
 
     Shapes: x (N, in_channels), adjacency (N, N) -> scores (N, num_classes).
     """
@@ -121,5 +116,5 @@ class DenseGCN(GCNLayers):
 
 
 def gcn(config: GCNConfig) -> GCNLayers:
-    """Build the network for the form in which the graph comes."""
+    """Return the network for the form in which the graph is given."""
     return DenseGCN(config) if config.adjacency == "dense" else GCN(config)

@@ -1,28 +1,24 @@
-"""Graph isomorphism network: sums neighbors, which tells apart what means and maxima can't.
+"""Graph isomorphism network: sums over neighbors, which separate graphs that means and maxima can't.
 
 Xu, Hu, Leskovec, Jegelka: How Powerful are Graph Neural Networks? ICLR 2019,
 https://arxiv.org/abs/1810.00826
 
     h'_t = MLP((1 + ε) h_t + Σ of h_s over the edges s -> t)
 
-The MLP has two linear layers with a relu between them; another relu stands between the layers of the
+The MLP has two linear layers with a relu between them; another relu comes between the layers of the
 network. Keys and initial values are those of PyG's GIN. Symbols: N nodes, E directed edges,
 F features, C classes.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnkit_graph.adjacency import Adjacency, bare_edges
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GINConfig
+from nnkit_graph.configs import GINConfig
 
 
 class MLP(nn.Module):

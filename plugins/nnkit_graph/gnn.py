@@ -1,4 +1,4 @@
-"""Message-passing network: a node joins what its neighbors send with what it is itself.
+"""Message-passing network: a node combines its own features with messages from its neighbors.
 
 Gilmer, Schoenholz, Riley, Vinyals, Dahl: Neural Message Passing for Quantum Chemistry. ICML 2017,
 https://arxiv.org/abs/1704.01212; in the plain form of Scarselli et al. 2009, The Graph Neural Network
@@ -10,25 +10,20 @@ Model, https://doi.org/10.1109/TNN.2008.2005605.
 Symbols: N nodes, E directed edges, F features, C classes.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnkit_graph.adjacency import bare_edges, mean_edges
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GNNConfig
+from nnkit_graph.configs import GNNConfig
 
 
 def aggregate(x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, aggregation: str) -> Tensor:
     """Return what each node gets from its neighbors, (N, F); zeros where it has none.
 
-    x (N, F), edge_index (2, E), edge_weight (E,) for `weighted-mean` alone.
+    x (N, F), edge_index (2, E), edge_weight (E,) only for `weighted-mean`.
     """
     match aggregation:
         case "sum":
@@ -39,8 +34,8 @@ def aggregate(x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, aggrega
             return mean_edges(edge_index, edge_weight, x) @ x
         case "max":
             source, target = edge_index
-            place = target[:, None].expand(-1, x.shape[1])  # (E, F)
-            return torch.zeros_like(x).scatter_reduce(0, place, x[source], "amax", include_self=False)
+            index = target[:, None].expand(-1, x.shape[1])  # (E, F)
+            return torch.zeros_like(x).scatter_reduce(0, index, x[source], "amax", include_self=False)
     raise ValueError(f"unknown aggregation {aggregation!r}")
 
 

@@ -9,18 +9,13 @@ Keys and initial values are those of PyG's GraphSAGE. Symbols: N nodes, E direct
 C classes.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnkit_graph.adjacency import Adjacency, mean_edges
-
-if TYPE_CHECKING:
-    from nnkit_graph.configs import GraphSAGEConfig
+from nnkit_graph.configs import GraphSAGEConfig
 
 
 class SAGEConv(nn.Module):

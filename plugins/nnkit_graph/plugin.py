@@ -7,23 +7,23 @@ NNKIT_PLUGIN_API = "1.0"
 
 FAMILY = "graph"
 DIMS = {
-    "nodes": Dim(default=34, description="nodes of the graph"),
-    "edges": Dim(default=156, min=0, description="directed edges; an undirected one counts twice"),
+    "nodes": Dim(default=34, description="nodes in the graph"),
+    "edges": Dim(default=156, min=0, description="directed edges; an undirected edge counts twice"),
 }
 PRESETS = {
     "cora": Preset(
         config={"in_channels": 1433, "hidden_channels": 16, "num_classes": 7},
         sizes={"nodes": 2708, "edges": 10_556},
-        description="citations of papers, with the paper's 16 hidden units",
+        description="the Cora citation graph, with the paper's 16 hidden units",
     ),
     "karate": Preset(
         config={"in_channels": 34, "hidden_channels": 16, "num_classes": 4},
         sizes={"nodes": 34, "edges": 156},
-        description="Zachary's club, each node described by itself",
+        description="Zachary's karate club, with one-hot features",
     ),
 }
 
-X = TensorSpec("x", ("nodes", "in_channels"), description="features of the nodes")
+X = TensorSpec("x", ("nodes", "in_channels"), description="node features")
 EDGE_INDEX = TensorSpec(
     "edge_index",
     (2, "edges"),
@@ -34,9 +34,9 @@ EDGE_INDEX = TensorSpec(
 )
 EDGE_WEIGHT = TensorSpec("edge_weight", ("edges",), sample="uniform", description="weight of each edge")
 MATRIX = TensorSpec(
-    "adjacency", ("nodes", "nodes"), sample="adjacency", description="row t, column s: the edge s to t"
+    "adjacency", ("nodes", "nodes"), sample="adjacency", description="row t, column s: the edge from s to t"
 )
-SCORES = TensorSpec("scores", ("nodes", "num_classes"), description="scores of the classes, not normalized")
+SCORES = TensorSpec("scores", ("nodes", "num_classes"), description="class scores, not normalized")
 
 
 def _gcn_inputs(config: GCNConfig) -> tuple[TensorSpec, ...]:
@@ -48,7 +48,7 @@ def _gcn_inputs(config: GCNConfig) -> tuple[TensorSpec, ...]:
 GCN = Architecture(
     name="gcn",
     family=FAMILY,
-    summary="Graph convolutional network: neighbors averaged by degree, then a linear layer",
+    summary="Graph convolutional network: degree-weighted mean over neighbors, then a linear layer",
     build="nnkit_graph.gcn:gcn",
     config=GCNConfig,
     inputs=_gcn_inputs,
@@ -59,11 +59,12 @@ GCN = Architecture(
     "https://arxiv.org/abs/1609.02907",
     equation="H_k = relu(Â H_{k-1} W_k + b_k),  Â = D^-½ (A + I) D^-½;  no relu after the last layer",
     notes=(
-        "Scores are not cut off by a relu nor passed through a softmax, unlike the tutorial's: losses do it.",
-        "The tutorial's network that aggregates once is --aggregate first --normalization none; its "
-        "unnormalized one is --normalization none. Both leave out a node's own features.",
-        "An existing self-loop keeps its weight, as in PyG; the textbook's A + I would count it twice.",
-        "The bias is PyG's; the authors' code has none: --no-bias (23,040 parameters on Cora, else 23,063).",
+        "Unlike the tutorial's, the scores go through no relu and no softmax; a loss applies what it needs.",
+        "For the tutorial's network that aggregates once, use --aggregate first --normalization none; for "
+        "its unnormalized network, --normalization none. Both leave out a node's own features.",
+        "An existing self-loop keeps its weight, as in PyG. The textbook's A + I would count it twice.",
+        "The bias follows PyG. The authors' code has none: use --no-bias (23,040 parameters on Cora, not "
+        "23,063).",
     ),
 )
 
@@ -76,7 +77,7 @@ def _gnn_inputs(config: GNNConfig) -> tuple[TensorSpec, ...]:
 GNN = Architecture(
     name="gnn",
     family=FAMILY,
-    summary="Message passing: a node joins its neighbors' aggregate with its own features",
+    summary="Message passing: a node combines its own features with an aggregate of its neighbors",
     build="nnkit_graph.gnn:GNN",
     config=GNNConfig,
     inputs=_gnn_inputs,
@@ -87,8 +88,8 @@ GNN = Architecture(
     "ICML 2017, https://arxiv.org/abs/1704.01212",
     equation="h'_t = relu(W [h_t ; aggregate of h_s over s -> t] + b);  no relu after the last layer",
     notes=(
-        "The tutorial's text describes this network; its code sums only the neighbors, without the node's "
-        "own features, and passes the scores through a relu, which leaves whole rows without a gradient.",
+        "The tutorial's text describes this network. Its code only adds up the neighbors, without the node's "
+        "own features, and applies a relu to the scores, which leaves whole rows without a gradient.",
         "A node without neighbors gets an aggregate of zeros, whatever the aggregation.",
     ),
 )
@@ -96,7 +97,7 @@ GNN = Architecture(
 GRAPHSAGE = Architecture(
     name="graphsage",
     family=FAMILY,
-    summary="GraphSAGE: own features and the mean of the neighbors', a linear layer for each",
+    summary="GraphSAGE: a linear layer for own features and one for the mean over neighbors",
     build="nnkit_graph.graphsage:GraphSAGE",
     config=GraphSAGEConfig,
     inputs=[X, EDGE_INDEX],
@@ -107,15 +108,15 @@ GRAPHSAGE = Architecture(
     "https://arxiv.org/abs/1706.02216",
     equation="h'_t = relu(W_l mean(h_s over s -> t) + b + W_r h_t);  no relu after the last layer",
     notes=(
-        "The mean aggregator over all neighbors; the paper also samples some of them, and normalizes "
-        "features to unit length, which PyG leaves to the caller.",
+        "This is the mean aggregator over all neighbors. The paper also samples neighbors and normalizes "
+        "features to unit length; like PyG, this leaves both to the caller.",
     ),
 )
 
 GAT = Architecture(
     name="gat",
     family=FAMILY,
-    summary="Graph attention: neighbors weighed by how well they match",
+    summary="Graph attention: neighbors weighted by how well they match",
     build="nnkit_graph.gat:GAT",
     config=GATConfig,
     inputs=[X, EDGE_INDEX],
@@ -125,7 +126,7 @@ GAT = Architecture(
         "cora": Preset(
             config={"in_channels": 1433, "hidden_channels": 8, "heads": 8, "num_classes": 7},
             sizes={"nodes": 2708, "edges": 10_556},
-            description="citations of papers, with the paper's 8 heads of 8",
+            description="the Cora citation graph, with the paper's 8 heads of 8 features",
         ),
         "karate": PRESETS["karate"],
     },
@@ -133,15 +134,15 @@ GAT = Architecture(
     "https://arxiv.org/abs/1710.10903",
     equation="α_ts = softmax_s(leaky_relu(a_dst·W h_t + a_src·W h_s)),  h'_t = elu(Σ_s α_ts W h_s + b)",
     notes=(
-        "The last layer has one head, as the paper's on Cora (92,373 parameters).",
-        "Each node attends to itself once; a self-loop of the graph's own gives way to that, as in PyG.",
+        "The last layer has one head, as in the paper on Cora (92,373 parameters).",
+        "Each node attends to itself once. As in PyG, that replaces any self-loop of the graph.",
     ),
 )
 
 GIN = Architecture(
     name="gin",
     family=FAMILY,
-    summary="Graph isomorphism network: neighbors summed, then a small perceptron",
+    summary="Graph isomorphism network: sum over neighbors, then a small MLP",
     build="nnkit_graph.gin:GIN",
     config=GINConfig,
     inputs=[X, EDGE_INDEX],
@@ -151,7 +152,9 @@ GIN = Architecture(
     paper="Xu, Hu, Leskovec, Jegelka: How Powerful are Graph Neural Networks?, ICLR 2019, "
     "https://arxiv.org/abs/1810.00826",
     equation="h'_t = MLP((1 + ε) h_t + Σ h_s over s -> t)",
-    notes=("Without the paper's batch norm, and with ε fixed at 0 unless --train-eps, as PyG's by default.",),
+    notes=(
+        "As in PyG by default, there is no batch norm, unlike in the paper, and ε is 0 unless --train-eps.",
+    ),
 )
 
 

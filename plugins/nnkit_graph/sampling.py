@@ -1,14 +1,9 @@
-"""Random graphs to try the networks on."""
+"""Random graphs as example inputs."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def distinct_edges(
@@ -16,7 +11,7 @@ def distinct_edges(
 ) -> Tensor:
     """Draw an edge_index (2, E) of distinct directed edges without self-loops.
 
-    Where there are fewer than E of those, edges repeat.
+    Edges repeat where fewer than E of those exist.
     """
     nodes, edges = sizes["nodes"], shape[1]
     possible = nodes * (nodes - 1)
@@ -24,7 +19,7 @@ def distinct_edges(
         return torch.randint(nodes, shape, generator=generator).to(dtype)
     if possible < 4 * edges:
         codes = torch.randperm(possible, generator=generator)[:edges]
-    else:  # drawn twice as often as needed, enough are distinct
+    else:  # of twice as many as needed, enough are distinct
         codes = torch.unique(torch.randint(max(possible, 1), (2 * edges + 64,), generator=generator))
         codes = codes[torch.randperm(len(codes), generator=generator)[:edges]]
     target = codes // max(nodes - 1, 1)

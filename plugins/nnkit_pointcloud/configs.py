@@ -5,12 +5,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-InChannels = Annotated[int, Meta(ge=1, description="coordinates of a point")]
+InChannels = Annotated[int, Meta(ge=1, description="coordinates per point")]
 Dropout = Annotated[
-    float, Meta(ge=0, lt=1, description="share of the head's activations dropped in training")
+    float, Meta(ge=0, lt=1, description="fraction of the head's activations dropped in training")
 ]
 ReturnTransform = Annotated[
-    bool, Meta(description="also return the feature transform, which the paper's loss keeps near orthogonal")
+    bool, Meta(description="also return the feature transform, for the orthogonality loss")
 ]
 
 
@@ -37,6 +37,6 @@ class PointNetVanillaConfig:
 class PointNetSegmentationConfig:
     """Options of `pointnet-segmentation`."""
 
-    num_classes: Annotated[int, Meta(ge=1, description="number of part classes, one for each point")] = 50
+    num_classes: Annotated[int, Meta(ge=1, description="number of part classes, predicted per point")] = 50
     in_channels: InChannels = 3
     return_transform: ReturnTransform = False

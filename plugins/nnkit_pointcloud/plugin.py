@@ -14,21 +14,21 @@ CLOUD = TensorSpec(
     "x", ("batch", "in_channels", "points"), description="coordinates of the points, in any order"
 )
 DIMS = {
-    "batch": Dim(default=1, description="clouds; batch norm needs at least 2 to train"),
-    "points": Dim(default=1024, description="points of a cloud"),
+    "batch": Dim(default=1, description="clouds in a batch; batch norm needs at least 2 in training"),
+    "points": Dim(default=1024, description="points per cloud"),
 }
-TUTORIAL = 'What the tutorial shows under the heading "PointNet" is another thing: see pointer-network.'
+TUTORIAL = 'What the tutorial calls "PointNet" is a pointer network: see pointer-network.'
 ORIGINAL = (
-    "Layers, initial values (Glorot; T-Nets that predict the identity) and the batch norm's epsilon of 1e-3 "
-    "are those of the authors' code. PyTorch ports use 1e-5 and other initial values."
+    "Layers, initial values (Glorot, and T-Nets that predict the identity) and the batch norm epsilon of "
+    "1e-3 follow the authors' code. PyTorch ports use 1e-5 and other initial values."
 )
 MULTIPLY_ADDS = (
-    "The paper's 440 million operations per cloud are multiply-adds, rounded: 448.0 million at 1024 points "
+    "The paper's 440 million operations per cloud are rounded multiply-adds: 448.0 million at 1024 points "
     "and 40 classes."
 )
 REGULARIZER = (
-    "The paper adds 0.001 · ‖I − A Aᵀ‖² of the feature transform A to the loss: --return-transform "
-    "returns A, nnkit_pointcloud.pointnet.orthogonality_loss computes it."
+    "The paper adds 0.001 · ‖I − A Aᵀ‖² to the loss, where A is the feature transform. --return-transform "
+    "returns A, and nnkit_pointcloud.pointnet.orthogonality_loss computes the term."
 )
 
 
@@ -41,21 +41,19 @@ def _outputs(
 
 
 def _classification_outputs(config: PointNetConfig) -> tuple[TensorSpec, ...]:
-    return _outputs(
-        TensorSpec("logits", ("batch", "num_classes"), description="scores of the classes"), config
-    )
+    return _outputs(TensorSpec("logits", ("batch", "num_classes"), description="class scores"), config)
 
 
 def _segmentation_outputs(config: PointNetSegmentationConfig) -> tuple[TensorSpec, ...]:
     logits = TensorSpec(
-        "logits", ("batch", "num_classes", "points"), description="scores of the classes, point by point"
+        "logits", ("batch", "num_classes", "points"), description="class scores for each point"
     )
     return _outputs(logits, config)
 
 
 POINTNET = Architecture(
     name="pointnet",
-    summary="PointNet classifier of point clouds, with input and feature transform nets",
+    summary="PointNet classifier for point clouds, with input and feature transform nets",
     build="nnkit_pointcloud.pointnet:PointNet",
     config=PointNetConfig,
     inputs=(CLOUD,),
@@ -69,11 +67,11 @@ POINTNET = Architecture(
 
 POINTNET_VANILLA = Architecture(
     name="pointnet-vanilla",
-    summary="PointNet classifier without transform nets, the paper's baseline",
+    summary="PointNet classifier without transform nets: the paper's baseline",
     build="nnkit_pointcloud.pointnet:PointNetVanilla",
     config=PointNetVanillaConfig,
     inputs=(CLOUD,),
-    outputs=(TensorSpec("logits", ("batch", "num_classes"), description="scores of the classes"),),
+    outputs=(TensorSpec("logits", ("batch", "num_classes"), description="class scores"),),
     dims=DIMS,
     family=FAMILY,
     paper=PAPER,
@@ -81,8 +79,8 @@ POINTNET_VANILLA = Architecture(
     notes=(
         TUTORIAL,
         ORIGINAL,
-        "The authors' code drops activations only before the last layer here; this drops after both "
-        "hidden layers of the head, as their full network does.",
+        "In the authors' code this network has dropout only before the last layer. Here it has dropout after "
+        "both hidden layers of the head, like their full network.",
     ),
 )
 
@@ -101,8 +99,8 @@ POINTNET_SEGMENTATION = Architecture(
         TUTORIAL,
         ORIGINAL,
         REGULARIZER,
-        "The segmentation network of the paper's Figure 2; the supplement's variant for ShapeNet parts, "
-        "which also takes the class of the object and joins five layers, is a different network.",
+        "This is the segmentation network of the paper's Figure 2. The supplement's variant for ShapeNet "
+        "parts is a different network: it also takes the class of the object, and joins five layers.",
     ),
 )
 

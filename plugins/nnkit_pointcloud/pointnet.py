@@ -5,7 +5,7 @@ CVPR 2017, https://arxiv.org/abs/1612.00593
 
     f({x_1, ..., x_n}) = g( max_i h(x_i) )
 
-h is one small network applied to each point alone, the maximum is taken per channel over the points,
+h is one small network applied to each point separately, the maximum is taken per channel over the points,
 and g classifies the vector that is left. A maximum does not know the order of its arguments, so f
 doesn't either. Two transform nets (T-Nets), themselves such functions, predict a matrix from the
 cloud that turns its coordinates (3×3) and later its features (64×64) into a canonical pose. For
@@ -20,18 +20,14 @@ Layers, initial values and the batch norm's epsilon are those of the authors' co
 https://github.com/charlesq34/pointnet. B is the batch, N the number of points, C channels.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from nnkit_pointcloud.configs import PointNetConfig, PointNetSegmentationConfig, PointNetVanillaConfig
+from nnkit_pointcloud.configs import PointNetConfig, PointNetSegmentationConfig, PointNetVanillaConfig
 
-# The authors' batch norm; torch's 1e-5 would load the same weights and answer a little differently.
+# As in the authors' code; with torch's 1e-5 the same weights would give slightly different results.
 BATCH_NORM_EPS = 1e-3
 
 POINT_FEATURES = 64
@@ -39,7 +35,7 @@ GLOBAL_FEATURES = 1024
 
 
 def shared_mlp(*widths: int) -> nn.Sequential:
-    """Return the multi-layer perceptron that every point goes through alone: (B, C, N) -> (B, C', N)."""
+    """Return the multi-layer perceptron that is applied to every point: (B, C, N) -> (B, C', N)."""
     layers: list[nn.Module] = []
     for in_channels, out_channels in pairwise(widths):
         # A convolution of width 1 is a linear layer with the same weights at each point.
@@ -68,7 +64,7 @@ def dense_mlp(*widths: int, dropout: float | None = None) -> nn.Sequential:
 def max_over_points(x: Tensor) -> Tensor:
     """Reduce (B, C, N) to (B, C) by the maximum over the points.
 
-    `amax` shares the gradient among equal maxima, so that gradients don't depend on the order either.
+    `amax` divides the gradient among equal maxima, so that gradients don't depend on the order either.
     """
     return x.amax(dim=2)
 

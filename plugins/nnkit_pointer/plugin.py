@@ -10,7 +10,7 @@ NOISE = TensorSpec(
     "noise",
     ("batch", "length", "length"),
     sample="uniform",
-    description="per step and element, uniform on (0, 1): a choice is the argmax of score + Gumbel noise",
+    description="uniform on (0, 1), per step and element: each choice is the argmax of score + Gumbel noise",
 )
 TARGETS = TensorSpec(
     "targets",
@@ -18,7 +18,7 @@ TARGETS = TensorSpec(
     dtype="int64",
     sample="nnkit_pointer.pointer_network:random_orders",
     index_of="length",
-    description="the elements to go on from, step by step",
+    description="the elements to continue from, step by step",
 )
 LENGTHS = TensorSpec(
     "lengths",
@@ -26,7 +26,7 @@ LENGTHS = TensorSpec(
     dtype="int64",
     sample="lengths",
     index_of="length",
-    description="true elements of each row, at least 1; the rest is padding",
+    description="real elements in each row, at least 1; the rest is padding",
 )
 
 
@@ -37,7 +37,7 @@ def _inputs(config: PointerNetworkConfig) -> tuple[TensorSpec, ...]:
 
 POINTER_NETWORK = Architecture(
     name="pointer-network",
-    summary="pointer network: an LSTM that answers with positions of its input",
+    summary="Pointer network: an LSTM whose outputs are positions in its input",
     build="nnkit_pointer.pointer_network:pointer_network",
     config=PointerNetworkConfig,
     inputs=_inputs,
@@ -45,29 +45,29 @@ POINTER_NETWORK = Architecture(
         TensorSpec(
             "log_probs",
             ("batch", "length", "length"),
-            description="per step, the log-probability of each element; -1000 where it can't be chosen",
+            description="log-probability of each element in each step; -1000 where it can't be chosen",
         ),
         TensorSpec(
             "indices",
             ("batch", "length"),
             dtype="int64",
             index_of="length",
-            description="per step, the element pointed at",
+            description="the element pointed at in each step",
         ),
     ),
     dims={
-        "batch": Dim(default=1, description="rows"),
-        "length": Dim(default=10, description="elements of a row, and steps of the decoder"),
+        "batch": Dim(default=1, description="sequences in a batch"),
+        "length": Dim(default=10, description="elements per sequence, and steps of the decoder"),
     },
     presets={
         "paper": Preset(
             config={"input_size": 2, "hidden_size": 512},
-            description="points in the plane and the width of the paper's LSTMs",
+            description="points in the plane, with LSTMs as wide as the paper's",
         ),
         "sort": Preset(
             config={"input_size": 1, "hidden_size": 64, "embedding_size": 32},
             sizes={"length": 8},
-            description="numbers to sort: small, and learned in seconds",
+            description="sorting numbers: small, and learned in seconds",
         ),
     },
     family="pointer network",
@@ -77,18 +77,20 @@ POINTER_NETWORK = Architecture(
         "d_{i+1} = LSTM(x_{C_i}, d_i)"
     ),
     notes=(
-        "The tutorial's snippet fails on every input: its decoder gets a state of the wrong shape. With that "
-        "mended it still can't point: it scores the decoder's output alone, never the encoder's, and takes "
-        "a softmax over one number, which is always 1.",
-        "The decoder is fed the element it pointed at, as in the paper; the tutorial feeds it a mixture of "
-        "encoder outputs, which doesn't have the width of an element.",
-        "The tutorial's softmax gives probabilities; log_probs are what a loss takes, and never overflow.",
-        "As many steps as elements, each element once (--no-mask-chosen lifts that). The paper's convex "
-        "hulls end early, at an end symbol: append an element for it, and cut the answer there.",
-        "No beam search: the paper's answers for the traveling salesman use one.",
-        "LSTMs are torch's, with two biases each, so that their weights load; the paper has one.",
-        "--decoding sampled takes its randomness as the input `noise`, so that a seed decides, and an "
-        "exported file can be checked: there is no random operator in it.",
+        "The tutorial's snippet fails on every input, because its decoder gets a state of the wrong shape. "
+        "Even with that fixed it can't point: it scores only the decoder's output, never the encoder's, and "
+        "takes a softmax over one number, which is always 1.",
+        "The decoder's input is the element it pointed at, as in the paper. The tutorial feeds it a mixture "
+        "of encoder outputs, which doesn't have the width of an element.",
+        "The tutorial's softmax gives probabilities. A loss takes log_probs, which never overflow.",
+        "There are as many steps as elements, and each element is chosen once (--no-mask-chosen lifts "
+        "that). The paper's convex hulls end early, at an end symbol: append an element for it, and cut the "
+        "answer there.",
+        "There is no beam search, which the paper uses for the traveling salesman.",
+        "The LSTMs are torch's, with two biases each, so that weights of torch.nn.LSTM load. The paper has "
+        "one.",
+        "--decoding sampled takes its randomness as the input `noise`. So a seed decides the result, and an "
+        "exported file has no random operator and can be checked.",
         "Steps beyond the length of a padded row point at the padding, each at its own position, with "
         "probability 1.",
     ),

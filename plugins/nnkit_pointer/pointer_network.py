@@ -1,4 +1,4 @@
-"""Pointer network: a recurrent decoder whose output at each step is one of the input's elements.
+"""Pointer network: a recurrent decoder that outputs one of the input's elements in each step.
 
 Vinyals, Fortunato, Jaitly: Pointer Networks. NeurIPS 2015, https://arxiv.org/abs/1506.03134
 
@@ -14,24 +14,21 @@ asked about ten. B is the batch, N the number of elements, T the steps, E the wi
 as the LSTMs see it, M the width of e_j and d_i, A that of the attention.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-if TYPE_CHECKING:
-    from nnkit_pointer.configs import PointerNetworkConfig
+from nnkit_pointer.configs import PointerNetworkConfig
 
-# What an element that can't be chosen gets for a log-probability. Its exponential is 0 in every
+# The log-probability of an element that can't be chosen. Its exponential is 0 in every
 # dtype; -inf would be too, but turns losses, entropies and comparisons into NaN.
 IMPOSSIBLE = -1000.0
 
-# Far beyond where a sigmoid is 0 or 1 in any dtype, and still a number in float16.
+# Large enough that a sigmoid is 0 or 1 in any dtype, and still finite in float16.
 SATURATING = 1e4
 
 Tensors: TypeAlias = tuple[Tensor, ...]
@@ -60,7 +57,7 @@ class AdditiveAttention(nn.Module):
 
 
 class PointerNetwork(nn.Module):
-    """Encoder, decoder and attention; `decode` runs them. Its subclasses say what `forward` takes."""
+    """Encoder, decoder and attention; `decode` runs them. The subclasses define the inputs of `forward`."""
 
     def __init__(self, config: PointerNetworkConfig) -> None:
         super().__init__()
@@ -92,20 +89,22 @@ class PointerNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return log-probabilities (B, T, N) and the indices (B, T) of the elements pointed at.
 
-        x: elements (B, N, input_size). lengths: (B,), how many of each row are true elements.
-        targets: (B, T), indices to feed back in the place of the network's own choices. noise:
-        (B, N, N), uniform on (0, 1), from which choices are sampled. With neither, the likeliest
-        element is taken. T is N but for `targets`.
+        x: elements (B, N, input_size). lengths: (B,), the number of real elements in each row.
+        targets: (B, T), indices to feed back instead of the network's own choices. noise: (B, N, N),
+        uniform on (0, 1), from which choices are sampled. With neither, the likeliest element is chosen.
+        T equals N unless `targets` are given.
 
-        Of a row with fewer elements, the steps beyond its length point at the padding, each step at
-        its own position, with probability 1: they add nothing to a loss, and targets there don't matter.
+        In a row with fewer elements, the steps beyond its length point at the padding, each step at its
+        own position, with probability 1. They add nothing to a loss, and targets there are ignored.
         """
         positions = torch.arange(x.shape[1], device=x.device)  # (N,)
         steps = positions if targets is None else torch.arange(targets.shape[1], device=x.device)  # (T,)
         available = torch.ones_like(x[..., 0], dtype=torch.bool)  # (B, N)
         if lengths is not None:
             available = positions < lengths.unsqueeze(1)
-            x = x.masked_fill(~available.unsqueeze(2), 0)  # whatever stands there, even NaN, has no effect
+            x = x.masked_fill(
+                ~available.unsqueeze(2), 0
+            )  # whatever the padding contains, even NaN, has no effect
             if targets is not None:
                 targets = torch.where(steps < lengths.unsqueeze(1), targets, steps)
         elements: Tensor = self.embedding(x)  # (B, N, E)
@@ -125,7 +124,7 @@ class PointerNetwork(nn.Module):
             return (take(elements, chosen), hidden, cell, available), (log_probs, chosen)
 
         start = self.start.repeat(x.shape[0], 1)  # (B, E)
-        guide = (each.transpose(0, 1) for each in (targets, noise) if each is not None)  # (T, B, ...)
+        guide = (tensor.transpose(0, 1) for tensor in (targets, noise) if tensor is not None)  # (T, B, ...)
         log_probs, indices = unroll(step, (start, *state, available), (steps, *guide))
         return log_probs.transpose(0, 1), indices.transpose(0, 1)  # (B, T, N), (B, T)
 
@@ -146,14 +145,14 @@ class GreedyPointerNetwork(PointerNetwork):
 
 
 class SampledPointerNetwork(PointerNetwork):
-    """Points at an element drawn from the distribution, by means of `noise` (B, N, N), uniform on (0, 1)."""
+    """Points at an element drawn from the distribution with `noise` (B, N, N), uniform on (0, 1)."""
 
     def forward(self, x: Tensor, noise: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.decode(x, lengths, noise=noise)
 
 
 class TeacherForcedPointerNetwork(PointerNetwork):
-    """Goes on from the elements that `targets` (B, T) names, whatever it would have pointed at: to train."""
+    """Continues from the elements in `targets` (B, T), whatever it would have pointed at: for training."""
 
     def forward(self, x: Tensor, targets: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.decode(x, lengths, targets)
@@ -190,7 +189,7 @@ def take(elements: Tensor, index: Tensor) -> Tensor:
 
 
 def allowed_in_row(available: Tensor, now: Tensor, lengths: Tensor) -> Tensor:
-    """Return what step `now` may point at (B, N): what is available, or, past the length, position `now`."""
+    """Return what step `now` may point at (B, N): available elements, or past the length, position `now`."""
     positions = torch.arange(available.shape[1], device=available.device)  # (N,)
     finished = (now >= lengths).unsqueeze(1)  # (B, 1)
     # Not torch.where: ONNX Runtime has no Where for booleans.
@@ -200,31 +199,31 @@ def allowed_in_row(available: Tensor, now: Tensor, lengths: Tensor) -> Tensor:
 def random_orders(
     shape: Sequence[int], _sizes: Mapping[str, int], dtype: torch.dtype, generator: torch.Generator
 ) -> Tensor:
-    """Draw rows of the numbers from 0 to below the last size, each once: example `targets`."""
+    """Draw rows that are permutations of 0 to the last size minus one: example `targets`."""
     return torch.rand(tuple(shape), generator=generator).argsort(dim=-1).to(dtype)
 
 
 def unroll(step: Step, carry: Tensors, given: Tensors) -> Tensors:
     """Call `step(carry, given at t) -> (carry, outputs)` for each t, axis 0 of `given`; stack the outputs.
 
-    An exported graph gets a loop of any length, which eager torch would run several times slower.
+    An export uses a scan, whose length is free. In eager mode it would be several times slower.
     """
     if torch.compiler.is_exporting():
         from torch._higher_order_ops.scan import scan
 
         def fresh(carry: Tensors, at_step: Tensors) -> tuple[Tensors, Tensors]:
             carry, output = step(carry, at_step)
-            # A scan refuses to return a tensor twice, or one that it was given.
-            return tuple(each.clone() for each in carry), tuple(each.clone() for each in output)
+            # A scan can't return a tensor twice, or return one of its inputs.
+            return tuple(part.clone() for part in carry), tuple(part.clone() for part in output)
 
         _, stacked = scan(fresh, carry, given)
         return tuple(stacked)
     outputs = []
-    # Unbound once: for what needs a gradient, indexing at each step makes backward quadratic.
-    for at_step in zip(*(each.unbind(0) for each in given), strict=True):
+    # Unbound once, because indexing in each step would make backward quadratic.
+    for at_step in zip(*(tensor.unbind(0) for tensor in given), strict=True):
         carry, output = step(carry, at_step)
         outputs.append(output)
-    return tuple(torch.stack(each) for each in zip(*outputs, strict=True))
+    return tuple(torch.stack(steps) for steps in zip(*outputs, strict=True))
 
 
 def encode_padded(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:

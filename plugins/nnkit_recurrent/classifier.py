@@ -46,7 +46,7 @@ class SequenceClassifier(_Classifier):
 
 
 class PaddedSequenceClassifier(_Classifier):
-    """A SequenceClassifier of padded sequences: `lengths` (B,) says how many steps of each count.
+    """A SequenceClassifier of padded sequences: `lengths` (B,) is the number of real steps in each.
 
     With `every_step` the steps beyond have the log-probabilities of a state of zeros.
     """
@@ -61,5 +61,5 @@ def classifier(
     recurrent: RecurrentLayer, config: RecurrentConfig
 ) -> SequenceClassifier | PaddedSequenceClassifier:
     """Return the classifier over `recurrent` with the inputs and outputs that `config` asks for."""
-    kind = PaddedSequenceClassifier if config.lengths else SequenceClassifier
-    return kind(recurrent, config.num_classes, config.predict == "every")
+    classifier_class = PaddedSequenceClassifier if config.lengths else SequenceClassifier
+    return classifier_class(recurrent, config.num_classes, config.predict == "every")

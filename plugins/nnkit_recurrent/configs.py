@@ -8,29 +8,25 @@ from msgspec import Meta
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentConfig:
-    """What every recurrent network has."""
+    """The options that every recurrent network has."""
 
-    input_size: Annotated[int, Meta(ge=1, description="features of a step of the sequence")] = 28
-    hidden_size: Annotated[int, Meta(ge=1, description="features of the state")] = 128
-    num_layers: Annotated[
-        int, Meta(ge=1, description="layers, each fed with the states of the one below")
-    ] = 1
-    bidirectional: Annotated[bool, Meta(description="read the sequence backwards too")] = False
+    input_size: Annotated[int, Meta(ge=1, description="features per step")] = 28
+    hidden_size: Annotated[int, Meta(ge=1, description="size of the hidden state")] = 128
+    num_layers: Annotated[int, Meta(ge=1, description="stacked layers")] = 1
+    bidirectional: Annotated[bool, Meta(description="also read the sequence backward")] = False
     dropout: Annotated[
-        float, Meta(ge=0, le=1, description="share of values dropped between layers in training")
+        float, Meta(ge=0, le=1, description="fraction of values dropped between layers in training")
     ] = 0.0
     num_classes: Annotated[int, Meta(ge=1, description="number of classes")] = 10
     predict: Annotated[
-        Literal["last", "every"], Meta(description="classify the sequence at its end, or every step of it")
+        Literal["last", "every"], Meta(description="classify the whole sequence at its end, or every step")
     ] = "last"
     implementation: Annotated[
         Literal["fused", "plain"],
-        Meta(description="torch's kernel where it computes the equation, or the cell step by step"),
+        Meta(description="torch's own kernel where it has one, or the cell step by step"),
     ] = "fused"
-    lengths: Annotated[bool, Meta(description="take the lengths of padded sequences as an input")] = False
-    initial_state: Annotated[bool, Meta(description="take the state before the first step as an input")] = (
-        False
-    )
+    lengths: Annotated[bool, Meta(description="add an input with the lengths of padded sequences")] = False
+    initial_state: Annotated[bool, Meta(description="add an input with the initial state")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +35,7 @@ class RNNConfig(RecurrentConfig):
 
     nonlinearity: Annotated[
         Literal["tanh", "relu", "identity"],
-        Meta(description="function of the state; identity makes it affine in the sequence"),
+        Meta(description="nonlinearity of the state; identity makes it affine in the sequence"),
     ] = "tanh"
 
 
@@ -49,7 +45,7 @@ class GRUConfig(RecurrentConfig):
 
     reset: Annotated[
         Literal["before", "after"],
-        Meta(description="reset the state before the product with it (Cho) or after (cuDNN, torch.nn)"),
+        Meta(description="reset the state before the product (Cho) or after it (cuDNN, torch.nn)"),
     ] = "before"
 
 

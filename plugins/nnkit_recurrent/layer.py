@@ -43,7 +43,7 @@ class RecurrentLayer(nn.RNNBase):
     operator: ClassVar[str]
     """The name of the operator in ONNX."""
     gates_in_onnx: ClassVar[Sequence[int]]
-    """The place here of each block of weight rows, in ONNX's order."""
+    """Our index of each block of weight rows, in ONNX's order."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class RecurrentLayer(nn.RNNBase):
 
     @property
     def kernel(self) -> Kernel | None:
-        """Torch's function for the whole stack, None where it has none for this equation."""
+        """torch's function for the whole stack; None where it has none for this equation."""
         raise NotImplementedError
 
     @property

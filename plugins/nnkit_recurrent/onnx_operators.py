@@ -1,4 +1,4 @@
-"""ONNX's own operators RNN, GRU and LSTM, in the place of a layer while it is exported."""
+"""ONNX's own operators RNN, GRU and LSTM, used instead of a layer in an export."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ def onnx_layer(
 ) -> tuple[Tensor, State]:
     """Run one layer over x (T, B, I) as ONNX's operator RNN, GRU or LSTM: returns (T, B, D·H) and the state.
 
-    weights: W_ih, W_hh, b_ih and b_hh of each direction. gates: where each of ONNX's gates is among ours.
+    weights: W_ih, W_hh, b_ih and b_hh of each direction. gates: our index of each of ONNX's gates.
     """
     time, batch, _ = x.shape
     directions, _, hidden_size = state[0].shape

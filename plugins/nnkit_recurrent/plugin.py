@@ -7,8 +7,8 @@ NNKIT_PLUGIN_API = "1.0"
 
 FAMILY = "recurrent"
 DIMS = {
-    "batch": Dim(default=1, description="sequences"),
-    "time": Dim(default=28, description="steps of a sequence"),
+    "batch": Dim(default=1, description="sequences in a batch"),
+    "time": Dim(default=28, description="steps per sequence"),
 }
 STATES = {"h": "hidden state", "c": "cell state"}
 
@@ -16,31 +16,31 @@ PRESETS = {
     "rows": Preset(
         config={"input_size": 28, "hidden_size": 128, "num_classes": 10},
         sizes={"time": 28},
-        description="MNIST digits read row by row",
+        description="MNIST digits, read row by row",
     ),
     "names": Preset(
         config={"input_size": 57, "hidden_size": 128, "num_classes": 18},
         sizes={"time": 10},
-        description="surnames read letter by letter, 18 languages",
+        description="surnames from 18 languages, read letter by letter",
     ),
 }
 
 IMPLEMENTATIONS = (
-    "--implementation plain runs the cell step by step, with the input projected for the whole sequence "
-    "beforehand; it computes what fused computes. In ONNX, fused is the operator of that name (a Scan in "
-    "float64, for which ONNX Runtime has no kernel) and plain a Scan, both for any number of steps."
+    "--implementation plain runs the cell step by step, after projecting the input, and computes the same "
+    "as fused. In ONNX, fused becomes the recurrent operator, or a Scan in float64, for which ONNX Runtime "
+    "has no kernel. plain becomes a Scan. Both work for any number of steps."
 )
 STATE = (
-    "The tutorial makes the initial state itself, on the CPU and in float32; here it follows the input's "
-    "device and dtype, can be an input (--initial-state), counts, and is never written to."
+    "The tutorial creates the initial state on the CPU in float32. Here it has the device and dtype of the "
+    "input, can itself be an input (--initial-state), affects the result, and is never modified."
 )
 WEIGHTS = (
-    "The parameters of the recurrent part are those of torch.nn.{name}, two biases and all, under the same "
-    "names, so that its state dict loads as is. {difference}"
+    "The parameters of the recurrent part have the names and shapes of torch.nn.{name}, including its two "
+    "biases, so its state dict loads unchanged. {difference}"
 )
 LAST = (
-    "With --predict last a bidirectional network joins the final states of both directions, each of which "
-    "has read the whole sequence; with --lengths the final state is that of the last step that counts."
+    "With --predict last, a bidirectional network joins the final states of both directions, each of which "
+    "has read the whole sequence. With --lengths, the final state is that of the last real step."
 )
 
 
@@ -65,7 +65,7 @@ def _inputs(config: RecurrentConfig, parts: str) -> tuple[TensorSpec, ...]:
         "int64",
         "lengths",
         "time",
-        "steps of each sequence that count; the rest is padding",
+        "real steps in each sequence; the rest is padding",
     )
     return (
         x,
@@ -109,17 +109,18 @@ RNN = Architecture(
     presets=PRESETS,
     family=FAMILY,
     paper=(
-        "Elman: Finding structure in time, Cognitive Science 14, 1990, https://doi.org/10.1207/s15516709cog1402_1"
+        "Elman: Finding structure in time, Cognitive Science 14, 1990, "
+        "https://doi.org/10.1207/s15516709cog1402_1"
     ),
     equation="h_t = φ(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh);  y_t = log softmax(W_o h_t + b_o)",
     notes=(
-        "The tutorial's state has no nonlinearity (--nonlinearity identity): it is affine in the sequence, "
+        "The tutorial's state has no nonlinearity (--nonlinearity identity). It is affine in the sequence, "
         "can't learn XOR over time, and grows without bound once the spectral radius of W_hh exceeds 1.",
-        "The tutorial's scores come from the input and the state before it; Elman's, and these, from the "
-        "state after it. The tutorial takes one step a call; this reads a sequence.",
+        "The tutorial computes scores from the input and the state before it. Elman and this network compute "
+        "them from the state after it. The tutorial takes one step per call; this network reads a sequence.",
         WEIGHTS.format(
             name="RNN",
-            difference="--nonlinearity identity, which torch.nn.RNN hasn't, always runs step by step.",
+            difference="--nonlinearity identity, which torch.nn.RNN lacks, always runs step by step.",
         ),
         STATE,
         IMPLEMENTATIONS,
@@ -129,7 +130,7 @@ RNN = Architecture(
 
 GRU = Architecture(
     name="gru",
-    summary="gated recurrent unit, reset gate before the product (Cho) or after it (cuDNN, torch.nn)",
+    summary="Gated recurrent unit, with the reset before the product (Cho) or after it (cuDNN, torch.nn)",
     build="nnkit_recurrent.gru:gru",
     config=GRUConfig,
     inputs=_hidden_inputs,
@@ -146,12 +147,13 @@ GRU = Architecture(
         "after: tanh(W_in x_t + b_in + r ⊙ (W_hn h_{t-1} + b_hn));  h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}"
     ),
     notes=(
-        "--reset before is Cho's and the tutorial's equation, ONNX's linear_before_reset=0; --reset after is "
-        "that of cuDNN and torch.nn.GRU. The weights of one don't fit the other.",
-        "z keeps the old state, as in Cho and torch.nn; the tutorial's z, as in Chung et al. 2014, takes the "
-        "new one: its weights fit with the sign of W_z and b_z turned.",
-        "The tutorial writes each new state into the tensor it was given: backward fails, the caller's state "
-        "changes, and so do outputs returned before. Its call is one time step, looping over layers alone.",
+        "--reset before is the equation of Cho and the tutorial, and linear_before_reset=0 in ONNX. --reset "
+        "after is the equation of cuDNN and torch.nn.GRU. Weights for one don't work for the other.",
+        "z keeps the old state, as in Cho and torch.nn. The tutorial's z takes the new state, as in Chung "
+        "et al. 2014: its weights work once the signs of W_z and b_z are flipped.",
+        "The tutorial writes each new state into the tensor it was given. So backward fails, and the "
+        "caller's state and earlier outputs change. Its call is a single time step that loops only over "
+        "layers.",
         WEIGHTS.format(
             name="GRU",
             difference="--reset before, for which torch has no kernel, always runs step by step.",
@@ -164,7 +166,7 @@ GRU = Architecture(
 
 LSTM = Architecture(
     name="lstm",
-    summary="long short-term memory",
+    summary="Long short-term memory",
     build="nnkit_recurrent.lstm:lstm",
     config=LSTMConfig,
     inputs=_lstm_inputs,
@@ -182,9 +184,10 @@ LSTM = Architecture(
         "c_t = f ⊙ c_{t-1} + i ⊙ g;  h_t = o ⊙ tanh(c_t)"
     ),
     notes=(
-        "The tutorial's network asks for a state and ignores it; here it counts. Its own cell is never used.",
-        "The tutorial's cell has its gates in the order i, f, o, g, its weights transposed and one bias; the "
-        "order here is i, f, g, o.",
+        "The tutorial's network takes a state and ignores it, and never uses its own cell. Here the state "
+        "is used.",
+        "The tutorial's cell has one bias, transposed weights, and gates in the order i, f, o, g. The order "
+        "here is i, f, g, o.",
         WEIGHTS.format(name="LSTM", difference="").rstrip(),
         STATE,
         IMPLEMENTATIONS,

@@ -1,7 +1,7 @@
-"""A cell applied step after step: as a Python loop, and as a scan when the network is exported.
+"""A cell applied step by step: in a Python loop, or in a scan when the network is exported.
 
-An exported loop would be unrolled into the file, which then holds for the one length it was traced at.
-A scan stays a loop, and runs outside of an export too slowly to be the only form.
+An export would unroll a Python loop, and the file would only work for the length it was traced at. A scan
+stays a loop in the file, but is too slow to be used outside of an export.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def loop_steps(
 def scan_steps(
     cell: Cell, project: Project, x: Tensor, state: State, valid: Tensor | None, reverse: bool
 ) -> tuple[Tensor, State]:
-    """Do what `loop_steps` does, in a form that exports with any number of steps."""
+    """Do the same as `loop_steps`, in a form that exports with any number of steps."""
 
     def step(carry: list[Tensor], inputs: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         after = _advance(cell, inputs[0], tuple(carry), None if valid is None else inputs[1])

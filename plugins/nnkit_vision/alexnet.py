@@ -20,7 +20,7 @@ from nnkit_vision.pooling import AdaptiveAvgPool2d
 class AlexNet(nn.Module):
     """Five convolutions and three linear layers: (B, in_channels, H, W) → (B, num_classes).
 
-    The means over a 6×6 grid let any size in, from 63×63 on: the least that the pools leave something of.
+    The means over a 6×6 grid allow any size from 63×63, the smallest that survives the pools.
     """
 
     def __init__(self, config: AlexNetConfig) -> None:

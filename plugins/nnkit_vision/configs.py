@@ -7,7 +7,7 @@ from msgspec import Meta
 
 Classes: TypeAlias = Annotated[int, Meta(ge=1, description="number of classes")]
 Channels: TypeAlias = Annotated[int, Meta(ge=1, description="image channels")]
-Dropout: TypeAlias = Annotated[float, Meta(ge=0, le=1, description="share of units dropped in training")]
+Dropout: TypeAlias = Annotated[float, Meta(ge=0, le=1, description="fraction of units dropped in training")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class SimpleCNNConfig:
     num_classes: Classes = 10
     in_channels: Channels = 3
     image_size: Annotated[
-        int, Meta(ge=4, multiple_of=4, description="height and width of the image; it is halved twice")
+        int, Meta(ge=4, multiple_of=4, description="height and width of the image, which is halved twice")
     ] = 32
 
 
@@ -30,7 +30,7 @@ class ResNetConfig:
     stem: Annotated[
         Literal["imagenet", "cifar"],
         Meta(
-            description="first layers: imagenet (7×7 convolution and pool, 1/4 of the size) or "
+            description="first layers: imagenet (7×7 convolution and pooling, 1/4 of the size) or "
             "cifar (3×3 convolution, full size)"
         ),
     ] = "imagenet"
@@ -43,8 +43,8 @@ class BottleneckResNetConfig(ResNetConfig):
     variant: Annotated[
         Literal["v1.5", "v1"],
         Meta(
-            description="where a bottleneck strides: v1.5 in its 3×3 convolution (torchvision), "
-            "v1 in its first 1×1 (the paper); the weights of one load into the other and give other results"
+            description="where a bottleneck has its stride: v1.5 in the 3×3 convolution (torchvision), "
+            "v1 in the first 1×1 (the paper); weights of one load into the other and give wrong results"
         ),
     ] = "v1.5"
 
@@ -64,12 +64,12 @@ class LeNetConfig:
     num_classes: Classes = 10
     in_channels: Channels = 1
     image_size: Annotated[int, Meta(ge=16, description="height and width of the image")] = 28
-    padding: Annotated[int, Meta(ge=0, description="zeros around the image, on each side")] = 2
+    padding: Annotated[int, Meta(ge=0, description="zeros added on each side of the image")] = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeNet1998Config:
-    """Options of `lenet-1998`: none, it is the paper's network."""
+    """Options of `lenet-1998`: none, since it is the paper's network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +106,10 @@ class GoogLeNetConfig:
     num_classes: Classes = 1000
     in_channels: Channels = 3
     aux_logits: Annotated[
-        bool, Meta(description="two auxiliary heads, which training returns after the logits")
+        bool, Meta(description="add two auxiliary heads, whose scores follow the logits in training")
     ] = False
     dropout: Dropout = 0.2
-    dropout_aux: Annotated[float, Meta(ge=0, le=1, description="dropout of the auxiliary heads")] = 0.7
+    dropout_aux: Annotated[float, Meta(ge=0, le=1, description="dropout in the auxiliary heads")] = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ class Subsampling(nn.Module):
 
 
 class SparseConv2d(nn.ModuleList):
-    """A 5×5 convolution whose output map i sees the input maps `table[i]` alone.
+    """A 5×5 convolution whose output map i sees only the input maps `table[i]`.
 
     (B, C, H, W) → (B, len(table), H-4, W-4). The paper's reason: fewer connections, and maps that
     see different inputs must learn different features.

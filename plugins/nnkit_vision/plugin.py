@@ -1,4 +1,4 @@
-"""What nnkit_vision declares: the image classifiers, their inputs, dims and presets. Torch-free."""
+"""The image classifiers, with their inputs, dims and presets. Torch-free."""
 
 from collections.abc import Sequence
 
@@ -20,15 +20,15 @@ from nnkit_vision.configs import (
 NNKIT_PLUGIN_API = "1.0"
 
 BATCH = Dim(default=1, description="images in a batch")
-LOGITS = TensorSpec("logits", ("batch", "num_classes"), description="class scores, not yet a softmax")
+LOGITS = TensorSpec("logits", ("batch", "num_classes"), description="class scores before the softmax")
 
 
 def image_dims(default: int, smallest: int = 1) -> dict[str, Dim]:
-    """Return the dims of a batch of images of any size from `smallest` on."""
+    """Return the dims of a batch of images at least `smallest` pixels high and wide."""
     return {
         "batch": BATCH,
-        "height": Dim(default=default, min=smallest, description="image height in pixels"),
-        "width": Dim(default=default, min=smallest, description="image width in pixels"),
+        "height": Dim(default=default, min=smallest, description="height of the image in pixels"),
+        "width": Dim(default=default, min=smallest, description="width of the image in pixels"),
     }
 
 
@@ -45,13 +45,13 @@ SIMONYAN_2014 = "Simonyan and Zisserman 2014, https://arxiv.org/abs/1409.1556"
 SZEGEDY_2014 = "Szegedy et al. 2014, https://arxiv.org/abs/1409.4842"
 HE_2015 = "He, Zhang, Ren and Sun 2015, https://arxiv.org/abs/1512.03385"
 
-AS_TORCHVISION = "Names, initialization and arithmetic are torchvision's: its state dicts load as they are."
+AS_TORCHVISION = "Names, initialization and arithmetic match torchvision, so its state dicts load unchanged."
 
-IMAGENET = Preset(config={"num_classes": 1000}, description="as trained on ImageNet: 1000 classes")
+IMAGENET = Preset(config={"num_classes": 1000}, description="ImageNet: 1000 classes")
 
 SIMPLE_CNN = Architecture(
     name="simple-cnn",
-    summary="Two convolutions with pools and two linear layers",
+    summary="Two convolutions with pooling, and two linear layers",
     family="CNN",
     build="nnkit_vision.simple_cnn:SimpleCNN",
     config=SimpleCNNConfig,
@@ -61,9 +61,9 @@ SIMPLE_CNN = Architecture(
     paper=f"after {LECUN_1998}",
     equation="y = fc2(relu(fc1(flatten(pool(relu(conv2(pool(relu(conv1(x)))))))))",
     notes=[
-        "The tutorial reshapes with view(-1, 4096), which at any other image size moves pixels from one "
-        "image to the next and changes the batch; here each image is flattened by itself and the first "
-        "linear layer is as wide as image_size asks.",
+        "The tutorial reshapes with view(-1, 4096). At any other image size that moves pixels from one "
+        "image to the next and changes the batch. Here each image is flattened separately, and the first "
+        "linear layer is sized for image_size.",
     ],
 )
 
@@ -77,19 +77,19 @@ LENET = Architecture(
     outputs=[LOGITS],
     dims={"batch": BATCH},
     presets={
-        "mnist": Preset(description="28×28 gray, padded to the paper's 32×32"),
+        "mnist": Preset(description="28×28 grayscale, padded to the paper's 32×32"),
         "cifar10": Preset(
             config={"in_channels": 3, "image_size": 32, "padding": 0}, description="32×32 in color"
         ),
     },
     paper=f"after {LECUN_1998}",
     equation="y = fc3(relu(fc2(relu(fc1(flatten(pool(relu(conv2(pool(relu(conv1(x)))))))))))",
-    notes=["Not the network of the paper, which is lenet-1998."],
+    notes=["This is not the network of the paper; that one is lenet-1998."],
 )
 
 LENET_1998 = Architecture(
     name="lenet-1998",
-    summary="LeNet-5 as published: sparse maps, trainable subsampling, distances to drawn digits",
+    summary="LeNet-5 as published: sparse maps, trainable subsampling, distances to digit bitmaps",
     family="LeNet",
     build="nnkit_vision.lenet_1998:LeNet1998",
     config=LeNet1998Config,
@@ -99,8 +99,8 @@ LENET_1998 = Architecture(
     paper=LECUN_1998,
     equation="y_i = Σ_j (F6_j - bitmap_ij)²; f(a) = 1.7159 tanh(2a/3) after each layer up to F6",
     notes=[
-        "The outputs are penalties, as in the paper: the smallest wins, and -y are the scores for a loss.",
-        "The bitmaps are drawn in the style of the paper's Figure 3; its own pixels aren't published.",
+        "The outputs are penalties, as in the paper: the smallest one wins. Use -y as scores for a loss.",
+        "The bitmaps are drawn in the style of the paper's Figure 3, whose own pixels aren't published.",
     ],
 )
 
@@ -114,12 +114,12 @@ ALEXNET = Architecture(
     outputs=[LOGITS],
     dims=image_dims(224, smallest=63),
     presets={"imagenet": IMAGENET},
-    paper=f"{KRIZHEVSKY_2012}; this form Krizhevsky 2014, https://arxiv.org/abs/1404.5997",
+    paper=f"{KRIZHEVSKY_2012}; in the form of Krizhevsky 2014, https://arxiv.org/abs/1404.5997",
     equation="y = classifier(flatten(avgpool(features(x))))",
     notes=[
         AS_TORCHVISION,
-        "Not the network of 2012, which is alexnet-2012: one column instead of two groups, fewer channels, "
-        "no local response normalization.",
+        "This is not the network of 2012, which is alexnet-2012. It has one column instead of two groups, "
+        "fewer channels, and no local response normalization.",
     ],
 )
 
@@ -137,7 +137,7 @@ ALEXNET_2012 = Architecture(
     equation="y = classifier(flatten(features(x))); b_i = a_i / (2 + 10⁻⁴ Σ_j a_j²)^0.75 over 5 channels",
     notes=[
         "The paper says 224×224, but the 55×55 outputs of its first layer need 227×227.",
-        "The paper doesn't divide α by the window of five, torch and Caffe do: alpha is 5·10⁻⁴ for torch.",
+        "torch and Caffe divide α by the window of five, the paper doesn't: so alpha is 5·10⁻⁴ here.",
     ],
 )
 
@@ -156,24 +156,24 @@ def vgg(depth: int, batch_norm: bool) -> Architecture:
         dims=image_dims(224, smallest=32),
         presets={"imagenet": IMAGENET},
         paper=SIMONYAN_2014,
-        equation="y = classifier(flatten(avgpool(features(x)))), of 3×3 convolutions alone",
+        equation="y = classifier(flatten(avgpool(features(x)))), with 3×3 convolutions only",
         notes=[AS_TORCHVISION, *(["The paper has no batch normalization."] if batch_norm else [])],
     )
 
 
 def googlenet_inputs(config: GoogLeNetConfig) -> Sequence[TensorSpec]:
-    """Return the inputs of `googlenet-2014`: the paper's auxiliary heads fix the size."""
+    """Return the inputs of `googlenet-2014`, whose auxiliary heads need images of the paper's size."""
     return [image(height=224, width=224) if config.aux_logits else image()]
 
 
 AUX_NOTE = (
-    "With aux_logits, training returns (logits, aux2, aux1), evaluation only the logits; the paper adds the "
-    "auxiliary losses with weight 0.3."
+    "With aux_logits, training returns (logits, aux2, aux1), and evaluation only the logits. The paper adds "
+    "the auxiliary losses with weight 0.3."
 )
 
 GOOGLENET = Architecture(
     name="googlenet",
-    summary="Inceptions: four branches side by side, joined along the channels",
+    summary="Inception blocks: four parallel branches, concatenated along the channels",
     family="GoogLeNet",
     build="nnkit_vision.googlenet:GoogLeNet",
     config=GoogLeNetConfig,
@@ -185,9 +185,9 @@ GOOGLENET = Architecture(
     equation="inception(x) = cat(1×1·x, 3×3·1×1·x, 3×3·1×1·x, 1×1·pool(x))",
     notes=[
         AS_TORCHVISION,
-        "As torchvision, and not as the paper (googlenet-2014): batch normalization with eps 0.001, a 3×3 in "
-        "place of the 5×5, a last pool of 2×2, auxiliary heads over means of 4×4.",
-        "torchvision's constructor makes the auxiliary heads by default; here they come with aux_logits.",
+        "It follows torchvision where that differs from the paper (googlenet-2014): batch normalization with "
+        "eps 0.001, 3×3 instead of 5×5, a last pool of 2×2, and auxiliary heads over 4×4 means.",
+        "torchvision's constructor adds the auxiliary heads by default. Here they come with aux_logits.",
         AUX_NOTE,
     ],
 )
@@ -205,9 +205,10 @@ GOOGLENET_2014 = Architecture(
     paper=SZEGEDY_2014,
     equation="inception(x) = cat(1×1·x, 3×3·1×1·x, 5×5·1×1·x, 1×1·pool(x))",
     notes=[
-        "Initialization and the constants of the normalization, on which the paper is silent, are those of "
+        "The paper doesn't give its initialization or the constants of its normalization. They are those of "
         "Caffe's bvlc_googlenet.",
-        "The paper's auxiliary heads pool 5×5 by 3, which fits only 224×224: aux_logits fixes the size.",
+        "The paper's auxiliary heads pool 5×5 with stride 3, which fits only 224×224: aux_logits fixes the "
+        "size.",
         AUX_NOTE,
     ],
 )
@@ -216,12 +217,12 @@ RESNET_PRESETS = {
     "imagenet": Preset(
         config={"num_classes": 1000, "stem": "imagenet"},
         sizes={"height": 224, "width": 224},
-        description="as trained on ImageNet: 1000 classes, 224×224",
+        description="ImageNet: 1000 classes, 224×224",
     ),
     "cifar10": Preset(
         config={"num_classes": 10, "stem": "cifar"},
         sizes={"height": 32, "width": 32},
-        description="for CIFAR-10: 10 classes, 32×32, a stem that keeps the size",
+        description="CIFAR-10: 10 classes, 32×32, a stem that keeps the size",
     ),
 }
 
@@ -231,19 +232,20 @@ def resnet(depth: int) -> Architecture:
     bottleneck = depth >= 50
     notes = [
         AS_TORCHVISION,
-        "The tutorial leaves torch's default initialization, with which a network that has learned a batch "
-        "by heart gets about a quarter of it wrong in evaluation; here convolutions are drawn by He's rule.",
-        "The tutorial puts the ImageNet stem before images of any size; at 32×32 it leaves one pixel to the "
-        "last stage, where training with a batch of one raises. Take stem cifar there.",
+        "The tutorial keeps torch's default initialization. A network that has learned a batch by heart then "
+        "misclassifies about a quarter of it in evaluation. Here convolutions are drawn by He's rule.",
+        "The tutorial uses the ImageNet stem for images of any size. At 32×32 it leaves the last stage a "
+        "single pixel, and training with a batch of one raises an error. Use --stem cifar there.",
     ]
     if bottleneck:
         notes.append(
-            "v1.5 (torchvision's) strides in the 3×3 convolution, v1 (the paper's) in the first 1×1. Both "
-            "have the same state dict, so weights of the other load silently and give other results."
+            "v1.5 (torchvision) has its stride in the 3×3 convolution, v1 (the paper) in the first 1×1. "
+            "Their state dicts are alike, so weights of one load into the other silently and give wrong "
+            "results."
         )
     return Architecture(
         name=f"resnet{depth}",
-        summary=f"Residual network of {depth} layers, of {'bottlenecks' if bottleneck else 'basic blocks'}",
+        summary=f"Residual network of {depth} layers, with {'bottlenecks' if bottleneck else 'basic blocks'}",
         family="ResNet",
         build=f"nnkit_vision.resnet:resnet{depth}",
         config=BottleneckResNetConfig if bottleneck else ResNetConfig,
@@ -261,7 +263,7 @@ def cifar_resnet(depth: int) -> Architecture:
     """Declare one ResNet for CIFAR."""
     return Architecture(
         name=f"resnet{depth}",
-        summary=f"Residual network of {depth} layers for CIFAR, shortcuts without parameters",
+        summary=f"Residual network of {depth} layers for CIFAR, with parameter-free shortcuts",
         family="ResNet",
         build=f"nnkit_vision.resnet_cifar:resnet{depth}",
         config=CIFARResNetConfig,
@@ -274,7 +276,7 @@ def cifar_resnet(depth: int) -> Architecture:
         },
         paper=f"{HE_2015}, section 4.2",
         equation="y = relu(F(x) + x), and relu(F(x) + pad(x)) where a stage begins (option A)",
-        notes=["Many published ports have projections (option B) instead: their state dicts don't fit."],
+        notes=["Many published ports use projections (option B) instead; their state dicts don't fit."],
     )
 
 

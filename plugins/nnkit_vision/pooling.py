@@ -8,8 +8,8 @@ from torch.nn import functional as F
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     """Means over a grid of bins: (B, C, H, W) → (B, C, *output_size), for any H and W.
 
-    Source: torch.nn.AdaptiveAvgPool2d, which this is but for the export. The ONNX exporter turns that one
-    into a pool whose window fits only the traced size; as two matrix products it fits every size:
+    Like torch.nn.AdaptiveAvgPool2d, except in an export. The ONNX exporter turns torch's into a pool whose
+    window only fits the traced size. Written as two matrix products it fits every size:
 
         y = R x Cᵀ, where R averages rows and C columns
     """
@@ -22,7 +22,7 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
             return super().forward(input)
         rows, columns = self.output_size
         height, width = input.shape[-2:]
-        # A size of 1 would be taken for a constant; averaging() gives the row and column of zeros no weight.
+        # Padded, because an export takes a size of 1 for a constant; averaging() gives the zeros no weight.
         padded = F.pad(input, (0, 1, 0, 1))  # (B, C, H+1, W+1)
         return averaging(rows, height, input) @ padded @ averaging(columns, width, input).mT
 

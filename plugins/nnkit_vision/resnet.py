@@ -28,7 +28,7 @@ Shortcut: TypeAlias = Callable[[int, int, int], nn.Module | None]
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """Return a 3×3 convolution that keeps the size, but for its stride."""
+    """Return a 3×3 convolution that keeps the size, apart from its stride."""
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
 
 
@@ -43,14 +43,17 @@ def conv7x7(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    """Return the shortcut's projection W_s, or None where the input can be added as it is."""
+    """Return the projection W_s of a shortcut, or None where the input can be added unchanged."""
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut: (B, in_channels, H, W) → (B, out_channels, H/stride, W/stride)."""
+    """Two 3×3 convolutions and a shortcut: (B, in_channels, H, W) → (B, out_channels, H/stride, W/stride).
+
+    The ResNets for CIFAR use this block too, with a `shortcut` that has no parameters.
+    """
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int = 1, shortcut: Shortcut = projection
@@ -68,7 +71,7 @@ class BasicBlock(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         out += x if self.downsample is None else self.downsample(x)
-        y: Tensor = self.relu(out)
+        y: Tensor = self.relu(out)  # typed here: calling a module returns Any
         return y
 
 
@@ -76,8 +79,8 @@ class Bottleneck(nn.Module):
     """1×1, 3×3 and 1×1 convolutions and a shortcut.
 
     (B, in_channels, H, W) → (B, out_channels, H/stride, W/stride). The 3×3 works on a quarter of
-    `out_channels`. The stride sits there (`v1.5`) or in the first 1×1 (`v1`), which drops three
-    pixels in four before anything has looked at them.
+    `out_channels`. The stride is there (`v1.5`) or in the first 1×1 (`v1`), which drops three pixels in four
+    before any layer has seen them. Its shortcut is no parameter: only ResNets for ImageNet use this block.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class Bottleneck(nn.Module):
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         out += x if self.downsample is None else self.downsample(x)
-        y: Tensor = self.relu(out)
+        y: Tensor = self.relu(out)  # typed here: calling a module returns Any
         return y
 
 
@@ -145,16 +148,16 @@ class ResNet(nn.Module):
 
 
 def stage(block: Block, depth: int, in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """Return `depth` blocks, of which the first strides and widens."""
+    """Return `depth` blocks; the first one strides and widens."""
     rest = (block(out_channels, out_channels, 1) for _ in range(depth - 1))
     return nn.Sequential(block(in_channels, out_channels, stride), *rest)
 
 
 def init_convolutions(model: nn.Module) -> None:
-    """Draw each convolution as He et al. 2015 (https://arxiv.org/abs/1502.01852) do, by its fan-out.
+    """Draw each convolution by its fan-out, as He et al. 2015 (https://arxiv.org/abs/1502.01852) do.
 
     Fan-out keeps the size of the gradients. With torch's own default, a ResNet-18 that has learned 32
-    images by heart gets about a quarter of them wrong in evaluation, by its running statistics.
+    images by heart misclassifies about a quarter of them in evaluation, where it uses running statistics.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -167,7 +170,7 @@ def basic_resnet(depths: Sequence[int], config: ResNetConfig) -> ResNet:
 
 
 def bottleneck_resnet(depths: Sequence[int], config: BottleneckResNetConfig) -> ResNet:
-    """Return a ResNet of bottlenecks, which stride where `config.variant` says."""
+    """Return a ResNet of bottlenecks, with their stride where `config.variant` puts it."""
     block = partial(Bottleneck, variant=config.variant)
     return ResNet(block, depths, (256, 512, 1024, 2048), config)
 

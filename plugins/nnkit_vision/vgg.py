@@ -1,4 +1,4 @@
-"""VGG: depth from small filters alone; two 3×3 convolutions see as far as one 5×5, for less.
+"""VGG: depth from small filters only. Two 3×3 convolutions see as far as one 5×5, at a lower cost.
 
 Simonyan and Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
 https://arxiv.org/abs/1409.1556, configurations A, B, D and E of its Table 1; with batch normalization
@@ -31,7 +31,7 @@ E = (2, 2, 4, 4, 4)
 class VGG(nn.Module):
     """Stages of 3×3 convolutions and three linear layers: (B, in_channels, H, W) → (B, num_classes).
 
-    The means over a 7×7 grid let any size in, from 32×32 on: five pools halve it.
+    The means over a 7×7 grid allow any size from 32×32, which five pools halve to 1×1.
     """
 
     def __init__(self, depths: Sequence[int], batch_norm: bool, config: VGGConfig) -> None:

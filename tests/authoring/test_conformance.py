@@ -40,7 +40,7 @@ def candidate_of(name, manager=None):
 
 @pytest.mark.parametrize("plugin", sorted(plugin_manager().plugins))
 def test_the_plugins_of_core_pass(plugin):
-    assert "modules of" in meet(CHECKS["import"], candidate_of(plugin))
+    assert "modules (limit" in meet(CHECKS["import"], candidate_of(plugin))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ FAULTS = {
             "from dataclasses",
             "import asyncio, http.server, multiprocessing.managers, pydoc, unittest.mock, xmlrpc.server\nfrom dataclasses",
         ),
-        "modules, 100 at most; most are of ",
+        "modules, more than 100; most belong to ",
     ),
     "twice": ("import", ("    return [A", "    return 2 * [A"), "failed at registration: architecture 'net'"),
     "not frozen": ("config", ("frozen=True", "frozen=False"), "Config can be changed"),
@@ -123,19 +123,23 @@ FAULTS = {
         ("dims=", 'presets={"big": Preset(config={"depth": 3})}, dims='),
         "unknown option 'depth'",
     ),
-    "option without words": ("help", ('description="units"', ""), "explains nothing of --width"),
-    "dim without words": ("help", (', description="samples"', ""), "explains nothing of --batch"),
+    "option without words": ("help", ('description="units"', ""), "doesn't explain --width"),
+    "dim without words": ("help", (', description="samples"', ""), "doesn't explain --batch"),
     "no summary": ("help", ('"A layer"', '""'), "its summary is not one line"),
     "values at birth": (
         "meta",
         ("config.width)\n", "config.width)\n            self.scale = float(self.layer.weight.sum())\n"),
         "meta",
     ),
-    "wrong shape": ("shapes", ('"width"))]', "7))]"), "output y is 4×3, declared 4×7, at batch=4"),
+    "wrong shape": (
+        "shapes",
+        ('"width"))]', "7))]"),
+        "output y has shape 4×3, but 4×7 is declared (batch=4)",
+    ),
     "fixed batch": (
         "shapes",
         ("self.layer(x)", "self.layer(x).view(2, -1)"),
-        "output y is 2×",
+        "output y has shape 2×",
     ),
     "fails at a size": (
         "shapes",
@@ -150,7 +154,7 @@ FAULTS = {
     "own seed": (
         "determinism",
         ("super().__init__()", "super().__init__()\n            torch.manual_seed(0)"),
-        "another seed gives the same weights",
+        "a different seed gives the same weights",
     ),
     "no seed": (
         "determinism",
@@ -158,17 +162,17 @@ FAULTS = {
             "config.width)\n",
             "config.width)\n            import time; self.layer.bias.data.fill_(time.perf_counter() % 1)\n",
         ),
-        "layer.bias is another when it is built again",
+        "layer.bias changes when the model is built again",
     ),
     "random in eval": (
         "determinism",
         ("self.layer(x)", "self.layer(x) + torch.rand(1)"),
-        "differs from run to run",
+        "differs between two runs",
     ),
     "unused parameter": (
         "gradients",
         ("config.width)\n", "config.width)\n            self.idle = nn.Linear(2, 2)\n"),
-        "none reaches idle.bias, idle.weight",
+        "no gradient reaches idle.bias, idle.weight",
     ),
     "kept aside": (
         "safetensors",
@@ -176,7 +180,7 @@ FAULTS = {
             "config.width)\n",
             "config.width)\n            self.register_buffer('b', torch.rand(3), persistent=False)\n",
         ),
-        "b is another in the model that is built from the file",
+        "b differs in the model built from the file",
     ),
     "mixes the batch": (
         "smoke-run",
@@ -253,31 +257,31 @@ def test_a_declaration_that_is_true_is_a_skip_with_its_reason(candidate):
 
 @pytest.mark.parametrize("name", ["meta", "shapes", "determinism", "gradients", "safetensors"])
 def test_a_declaration_that_is_not_true_is_a_fault_of_its_own_check(candidate, name):
-    with pytest.raises(Unmet, match="it holds, but is declared unsupported: I never tried") as raised:
+    with pytest.raises(Unmet, match="it passes, but is declared unsupported: I never tried") as raised:
         meet(CHECKS[name], candidate(unsupported={name: "I never tried"}))
-    assert raised.value.hint == "drop it from `unsupported`"
+    assert raised.value.hint == "remove it from `unsupported`"
 
 
 def test_an_export_that_is_declared_impossible_is_tried_in_each_format(candidate):
-    with pytest.raises(Unmet, match="it holds, but is declared unsupported: no files"):
+    with pytest.raises(Unmet, match="it passes, but is declared unsupported: no files"):
         meet(CHECKS["safetensors"], candidate(unsupported={"export": "no files"}))
 
 
 @pytest.mark.parametrize("name", ["summary", "build", "finite", "pt2"])
 def test_the_others_are_tried_by_the_check_unsupported(candidate, name):
-    with pytest.raises(Unmet, match=f"{name} holds, but is declared unsupported: I never tried"):
+    with pytest.raises(Unmet, match=f"{name} works, but is declared unsupported: I never tried"):
         meet(CHECKS["unsupported"], candidate(unsupported={name: "I never tried"}))
 
 
 def test_a_declaration_of_what_there_is_not_is_a_fault(candidate):
-    with pytest.raises(Unmet, match="'onxx' is declared unsupported, and there is no such thing") as raised:
+    with pytest.raises(Unmet, match="'onxx' is declared unsupported, but nothing has that name") as raised:
         meet(CHECKS["unsupported"], candidate(unsupported={"onxx": "never"}))
     assert raised.value.hint == "did you mean onnx?"
 
 
 def test_reports_of_what_is_declared_unsupported_are_left_out(candidate):
     declared = {"export": "no files", "smoke-run": "no run"}
-    assert meet(CHECKS["schemas"], candidate(unsupported=declared)) == "summary: as their schemas say"
+    assert meet(CHECKS["schemas"], candidate(unsupported=declared)) == "summary: valid against their schemas"
 
 
 def test_without_jsonschema_the_check_says_what_to_install(candidate, monkeypatch):
@@ -293,7 +297,9 @@ def test_a_card_tells_each_check_and_how_to_repeat_it(candidate):
     found = candidate(("self.layer(x)", "self.layer(x) - x.mean()"), unsupported={"finite": "never tried"})
     (card,) = running.checked([found], running.choose_checks(["config", "smoke-run", "unsupported"]))
     assert [check.status for check in card.checks] == ["passed", "failed", "failed"]
-    assert "so on purpose is declared: unsupported={'batch-independence': 'why'}" in card.checks[1].message
+    assert (
+        "if this is on purpose, declare unsupported={'batch-independence': 'why'}" in card.checks[1].message
+    )
     assert card.checks[1].repeat == "nnkit plugins check bad/net --check smoke-run"
     assert not card.passed
 
@@ -323,14 +329,14 @@ def test_the_json_of_cards_is_as_its_schema_says(nnkit_command):
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        ([], "there is no plugin but those that come with nnkit", "say which: nnkit plugins check vision"),
-        (["grap"], "there is no plugin, distribution or architecture 'grap'", "did you mean graph"),
+        ([], "no plugins are installed besides nnkit's own", "name a plugin: nnkit plugins check vision"),
+        (["grap"], "unknown plugin, distribution or architecture 'grap'", "did you mean graph"),
         (
             ["graph", "--architecture", "gnc"],
             "graph declares no architecture 'gnc'",
             "did you mean gnn or gin or gcn?",
         ),
-        (["graph", "--check", "onxx"], "there is no check 'onxx'", "did you mean onnx?"),
+        (["graph", "--check", "onxx"], "unknown check 'onxx'", "did you mean onnx?"),
     ],
 )
 def test_names_that_nobody_has_are_usage_errors(nnkit_command, words, message, hint):
@@ -345,7 +351,7 @@ def test_the_command_ends_with_4_where_a_check_fails(nnkit_command, plugins_from
     monkeypatch.setattr("nnkit.cli.plugins.check.plugin_manager", lambda: manager)
     done = nnkit_command("plugins", "check", "--check", "help")  # neither comes with nnkit
     assert done.code == 4
-    assert "failed   help  the help text explains nothing of --width\n" in done.out
+    assert "failed   help  the help text doesn't explain --width\n" in done.out
     assert "again: nnkit plugins check bad/net --check help" in done.out
     assert done.err == (
         "Error: 1 of 2 checks failed\nhint: rerun one: nnkit plugins check bad/net --check help\n"
@@ -420,7 +426,7 @@ def test_a_subclass_passes_and_leaves_out_what_came_later(tmp_path):
 @pytest.mark.parametrize(
     ("plugin", "architectures", "message"),
     [
-        ("grap", (), "TestIt: there is no plugin, distribution or architecture 'grap'"),
+        ("grap", (), "TestIt: unknown plugin, distribution or architecture 'grap'"),
         ("graph", ("gnc",), "TestIt: graph declares no architecture 'gnc'"),
         ("", (), "TestIt names no plugin"),
     ],

@@ -184,15 +184,15 @@ def test_a_network_takes_the_name_of_no_other_class(
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["my plugin", "--architecture", "my-net"], "'my plugin' is no name for a plugin"),
-        (["../mine", "--architecture", "my-net"], "'../mine' is no name for a plugin"),
-        (["nnkit", "--architecture", "my-net"], "'nnkit' is no name for a plugin"),
-        (["3d", "--architecture", "my-net"], "'3d' is no name for a plugin"),
-        (["class", "--architecture", "my-net"], "'class' is a word of Python, and no name for a plugin"),
-        (["mine", "--architecture", "My_Net"], "'My_Net' is no name for an architecture"),
-        (["mine", "--architecture", "lambda"], "'lambda' is a word of Python, and no name for an architecture"),
-        (["mine", "--architecture", "resnet18"], "there is an architecture 'resnet18' already: vision/resnet18"),
-        (["vision", "--architecture", "my-net"], "nnkit-vision is installed already"),
+        (["my plugin", "--architecture", "my-net"], "'my plugin' is not a valid name for a plugin"),
+        (["../mine", "--architecture", "my-net"], "'../mine' is not a valid name for a plugin"),
+        (["nnkit", "--architecture", "my-net"], "'nnkit' is not a valid name for a plugin"),
+        (["3d", "--architecture", "my-net"], "'3d' is not a valid name for a plugin"),
+        (["class", "--architecture", "my-net"], "'class' is a Python keyword, so it can't name a plugin"),
+        (["mine", "--architecture", "My_Net"], "'My_Net' is not a valid name for an architecture"),
+        (["mine", "--architecture", "lambda"], "'lambda' is a Python keyword, so it can't name an architecture"),
+        (["mine", "--architecture", "resnet18"], "architecture 'resnet18' already exists: vision/resnet18"),
+        (["vision", "--architecture", "my-net"], "nnkit-vision is already installed"),
         (["mine"], "the plugin's architecture needs a name"),
         (["mine", "--architecture", "my-net", "--input", IMAGES], "--input needs --from FILE.py:CLASS"),
         (["mine", "--from", "net.py:SmallCNN"], "net.py:SmallCNN needs its inputs declared: x"),
@@ -216,7 +216,7 @@ def test_the_name_of_an_installed_distribution_is_taken(nnkit_command, tmp_path,
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nnkit-mine\nVersion: 1.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     done = nnkit_command("plugins", "new", "mine", "--architecture", "my-net")
-    assert (done.code, done.err.splitlines()[0]) == (2, "Error: nnkit-mine is installed already")
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: nnkit-mine is already installed")
 
 
 def test_a_folder_with_files_is_left_as_it_is_and_an_empty_one_is_filled(nnkit_command, tmp_path):
@@ -224,7 +224,7 @@ def test_a_folder_with_files_is_left_as_it_is_and_an_empty_one_is_filled(nnkit_c
     folder.mkdir()
     (folder / "thesis.tex").write_text("all of it")
     done = nnkit_command("plugins", "new", "mine", "--architecture", "my-net")
-    assert (done.code, done.err.splitlines()[0]) == (2, "Error: nnkit-mine is there already")
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: nnkit-mine already exists")
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
     (folder / "thesis.tex").unlink()
     assert nnkit_command("plugins", "new", "mine", "--architecture", "my-net").code == 0
@@ -235,8 +235,8 @@ def test_a_plugin_around_a_module_of_ones_own(nnkit_command, tmp_path, manager_o
     done = nnkit_command("plugins", "new", "cnn", "--from", "net.py:SmallCNN", "--input", IMAGES)
     assert done.code == 0, done.err
     assert done.err.splitlines()[:2] == [
-        "note: norm is no option, and keeps its default: BatchNorm2d",
-        "note: depth is called model_depth: --depth is nnkit's own",
+        "note: norm can't be an option and keeps its default: BatchNorm2d",
+        "note: depth becomes model_depth: --depth is an option of nnkit",
     ]
     project = tmp_path / "nnkit-cnn"
     assert (project / "src" / "nnkit_cnn" / "model.py").read_text() == CNN
@@ -307,7 +307,7 @@ def test_the_sizes_that_a_module_can_take_are_found(
     rows = declared.dims["rows"]
     assert (rows.least, rows.max, rows.multiple_of) == limits
     notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
-    assert notes == ([f"note: the size of rows is {told}, as trying has shown"] if told else [])
+    assert notes == ([f"note: size rows must be {told}, as trial runs show"] if told else [])
 
 
 def test_a_dim_that_cannot_grow_is_moved_down(nnkit_command, tmp_path, manager_of):
@@ -321,9 +321,9 @@ def test_a_dim_that_cannot_grow_is_moved_down(nnkit_command, tmp_path, manager_o
 @pytest.mark.parametrize(
     ("code", "text", "message"),
     [
-        ("Pairs", "x: float32[batch, time]", "axis 1 of 'output' follows the sizes in a way that has no name: 1 at time=1, 64 at time=8, 81 at time=9, 5184 at time=72"),
+        ("Pairs", "x: float32[batch, time]", "axis 1 of 'output' depends on the sizes in a way that can't be expressed: 1 at time=1, 64 at time=8, 81 at time=9, 5184 at time=72"),
         ("Fixed", "x: float32[batch, side=4, 4]", "forward fails at batch=1, side=5: RuntimeError: "),
-        ("Fickle", "x: float32[batch, time]", "what it returns depends on the sizes of its inputs"),
+        ("Fickle", "x: float32[batch, time]", "the number of outputs or axes depends on the sizes of the inputs"),
         ("SmallCNN", "x: float32[batch, 5, 16, 16]", "forward fails at batch=1: RuntimeError: "),
     ],
 )  # fmt: skip
@@ -362,9 +362,7 @@ def test_a_class_in_an_installed_package_brings_the_module_that_defines_it(nnkit
     assert done.code == 0
     copied = (tmp_path / "nnkit-fire" / "src" / "nnkit_fire" / "model.py").read_text()
     assert "class SqueezeNet(nn.Module):" in copied
-    assert (
-        "note: squeezenet.py imports ..transforms._presets, which lies beside it and isn't copied" in done.err
-    )
+    assert "note: squeezenet.py imports ..transforms._presets from its folder, which isn't copied" in done.err
     assert (
         'TensorSpec("output", ("batch", "num_classes"))'
         in (tmp_path / "nnkit-fire" / "src" / "nnkit_fire" / "plugin.py").read_text()
@@ -379,7 +377,7 @@ def test_a_neighbor_that_is_not_copied_is_told(nnkit_command, tmp_path, monkeypa
     )
     done = nnkit_command("plugins", "new", "mine", "--from", "net.py:Net", "--input", "x: float32[batch, 3]")
     assert done.code == 0
-    assert done.err.startswith("note: net.py imports layers_beside, which lies beside it and isn't copied")
+    assert done.err.startswith("note: net.py imports layers_beside from its folder, which isn't copied")
     assert neighbors("import os\nfrom . import a\nfrom .b import c\nimport torch.nn", tmp_path) == [
         ".a",
         ".b",

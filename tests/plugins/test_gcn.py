@@ -30,7 +30,7 @@ def test_equals_pyg_in_outputs_and_gradients(name, dtype, bound, by_csr, monkeyp
     nodes, edge_index, weight = graphs()[name]
     weight = None if weight is None else weight.to(dtype)
     if not by_csr:
-        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._multiplies_by_csr", lambda self, x: False)
+        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._can_compress", lambda self, x: False)
     ours, theirs = pair(dtype, weight is not None)
     x = torch.randn(nodes, 16, dtype=dtype)
     found, wanted = [], []
@@ -193,7 +193,7 @@ def test_a_cached_graph_is_used_again_for_the_same_tensors_and_no_others():
 @pytest.mark.parametrize("by_csr", [True, False])
 def test_a_graph_that_is_cached_in_inference_mode_can_be_trained_on(by_csr, monkeypatch):
     if not by_csr:
-        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._multiplies_by_csr", lambda self, x: False)
+        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._can_compress", lambda self, x: False)
     model = nnkit.build("gcn", cached=True)
     nodes, edge_index, _ = graphs()["directed"]
     x = torch.randn(nodes, 16)

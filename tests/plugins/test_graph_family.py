@@ -69,7 +69,7 @@ EVERY = [
 def test_half_precision_counts_every_neighbor_of_a_hub(name, options, by_csr, dtype, bound, monkeypatch):
     """Added up one by one, ones stop at 256 in bfloat16 and at 2,048 in float16."""
     if not by_csr:
-        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._multiplies_by_csr", lambda self, x: False)
+        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._can_compress", lambda self, x: False)
     leaves = torch.arange(1, 5000)
     edge_index = torch.stack([leaves, torch.zeros_like(leaves)])
     half = nnkit.build(name, dtype=dtype, **options)
@@ -86,7 +86,7 @@ def test_half_precision_counts_every_neighbor_of_a_hub(name, options, by_csr, dt
 @pytest.mark.parametrize(("name", "options"), EVERY)
 def test_it_trains_under_autocast(name, options, by_csr, monkeypatch):
     if not by_csr:
-        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._multiplies_by_csr", lambda self, x: False)
+        monkeypatch.setattr("nnkit_graph.adjacency.EdgeList._can_compress", lambda self, x: False)
     nodes, edge_index, _ = graphs()["directed"]
     model, x = nnkit.build(name, **options), torch.randn(nodes, 16)
     with torch.autocast("cpu", torch.bfloat16):

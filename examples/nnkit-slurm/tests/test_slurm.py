@@ -34,7 +34,7 @@ def test_the_limits_become_those_of_the_jobs(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("", "there is no Slurm here"),
+        ("", "Slurm is not available"),
         ("cluster=local gpus", "can't read 'gpus' in NNKIT_SLURM"),
         ("cluster=local gpu=1", "NNKIT_SLURM: "),
     ],

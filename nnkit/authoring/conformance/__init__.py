@@ -1,1 +1,1 @@
-"""The conformance suite: what every plugin and every architecture must keep to."""
+"""The conformance suite: the contract that every plugin and every architecture must meet."""

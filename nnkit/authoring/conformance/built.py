@@ -24,29 +24,29 @@ META, CPU = torch.device("meta"), torch.device("cpu")
 
 
 def meta(candidate: ArchitectureCandidate) -> str:
-    """It is built on the meta device: without memory for its weights."""
+    """It can be built on the meta device, without memory for its weights."""
     check_built_without_weights(candidate.spec, candidate.host)
     tensors = registered(build_module(candidate.spec, candidate.host, META))
-    if real := [name for name, each in tensors.items() if not each.is_meta]:
+    if real := [name for name, tensor in tensors.items() if not tensor.is_meta]:
         raise Unmet(f"{real[0]} has values on the meta device")
     return f"{len(tensors)} tensors without memory"
 
 
 def shapes(candidate: ArchitectureCandidate) -> str:
-    """Outputs have the declared shapes, at two sizes of every dim; without weights where that works."""
+    """Outputs have the declared shapes at two sizes of every dim, without weights where that works."""
     spec = candidate.small
     if not spec.outputs:
         raise Unmet("it declares no outputs", "declare what forward returns: outputs=[TensorSpec(…)]")
     dims = spec.architecture.dims_for(spec.config)
-    tried = [dict(spec.sizes), *other_sizes(dims, spec.sizes)]
+    assignments = [dict(spec.sizes), *other_sizes(dims, spec.sizes)]
     where = "without weights"
     try:
-        _check_shapes(candidate, META, tried)
+        _check_shapes(candidate, META, assignments)
     except (ForwardFails, NnkitError):
-        # Values may decide what it does; and with values at hand, an error says more.
+        # It may depend on values; and with values, an error says more.
         where = "on the CPU"
-        _check_shapes(candidate, CPU, tried)
-    counts = [f"{name} at {plural(len({sizes[name] for sizes in tried}), 'size')}" for name in dims]
+        _check_shapes(candidate, CPU, assignments)
+    counts = [f"{name} at {plural(len({sizes[name] for sizes in assignments}), 'size')}" for name in dims]
     return f"{', '.join(counts) or 'no dims'}, {where}"
 
 
@@ -55,11 +55,11 @@ class ForwardFails(Unmet):
 
 
 def _check_shapes(
-    candidate: ArchitectureCandidate, device: torch.device, tried: Sequence[Mapping[str, int]]
+    candidate: ArchitectureCandidate, device: torch.device, assignments: Sequence[Mapping[str, int]]
 ) -> None:
     subject = Subject(candidate.small, candidate.host, device)
     module = subject.fresh()
-    for sizes in tried:
+    for sizes in assignments:
         at = format_sizes(sizes)
         try:
             outputs = subject.evaluate(module, subject.inputs(sizes=sizes))
@@ -72,43 +72,47 @@ def _check_shapes(
         for declared, tensor in outputs:
             wanted = subject.spec.shape(declared, sizes)
             if tuple(tensor.shape) != wanted:
-                found = f"{format_shape(tensor.shape)}, declared {format_shape(wanted)}"
-                raise Unmet(f"output {declared.name} is {found}, at {at}")
+                found = f"{format_shape(tensor.shape)}, but {format_shape(wanted)} is declared"
+                raise Unmet(f"output {declared.name} has shape {found} ({at})")
 
 
 def determinism(candidate: ArchitectureCandidate) -> str:
-    """A seed decides: the same weights each time, others for another, and the same outputs twice."""
+    """The seed decides the weights, and two runs give the same outputs."""
     spec = candidate.small
-    first, again, other = (
-        registered(build_module(each, candidate.host))
-        for each in (spec, spec, replace(spec, seed=spec.seed + 1))
-    )
-    if changed := [name for name, each in first.items() if not torch.equal(each, again[name])]:
-        raise Unmet(f"{changed[0]} is another when it is built again with the same seed")
-    drawn = [name for name, each in first.items() if each.numel() and (each != each.flatten()[0]).any()]
-    if drawn and all(torch.equal(first[name], other[name]) for name in drawn):
-        raise Unmet("another seed gives the same weights", "leave seeding to nnkit: no torch.manual_seed")
-    return f"{len(first)} tensors; {_verdict(candidate, 'determinism')}"
+    first = registered(build_module(spec, candidate.host))
+    again = registered(build_module(spec, candidate.host))
+    reseeded = registered(build_module(replace(spec, seed=spec.seed + 1), candidate.host))
+    if changed := [name for name, tensor in first.items() if not torch.equal(tensor, again[name])]:
+        raise Unmet(f"{changed[0]} changes when the model is built again with the same seed")
+    random = [name for name, tensor in first.items() if not _is_uniform(tensor)]
+    if random and all(torch.equal(first[name], reseeded[name]) for name in random):
+        raise Unmet("a different seed gives the same weights", "leave seeding to nnkit: no torch.manual_seed")
+    return f"{len(first)} tensors; {_run_smoke_check(candidate, 'determinism')}"
+
+
+def _is_uniform(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is empty or filled with one value."""
+    return not tensor.numel() or not (tensor != tensor.flatten()[0]).any()
 
 
 def gradients(candidate: ArchitectureCandidate) -> str:
     """The gradient of the outputs reaches every trainable parameter."""
-    return _verdict(candidate, "gradients")
+    return _run_smoke_check(candidate, "gradients")
 
 
-def _verdict(candidate: ArchitectureCandidate, check: str) -> str:
-    """Return what one of core's checks of smoke-run saw, whoever serves that verb."""
+def _run_smoke_check(candidate: ArchitectureCandidate, check: str) -> str:
+    """Return what a check of core's smoke-run saw, even where a plugin handles that verb."""
     request = SmokeRequest(spec=candidate.small, host=candidate.host, checks=(check,))
     (result,) = run_checks(request).checks
-    return judged(result)
+    return translate(result)
 
 
-def judged(result: CheckResult) -> str:
-    """Return what a check of smoke-run saw, or raise what the suite has for its status."""
+def translate(result: CheckResult) -> str:
+    """Return what a check of smoke-run saw, or raise the suite's exception for its status."""
     match result.status:
         case "failed":
-            so = f"what is so on purpose is declared: unsupported={{{result.name!r}: 'why'}}"
-            raise Unmet(result.message, f"{result.repeat}; {so}")
+            declaration = f"unsupported={{{result.name!r}: 'why'}}"
+            raise Unmet(result.message, f"{result.repeat}; if this is on purpose, declare {declaration}")
         case "warned":
             raise Doubtful(result.message)
         case "skipped":
@@ -117,35 +121,35 @@ def judged(result: CheckResult) -> str:
 
 
 def safetensors(candidate: ArchitectureCandidate) -> str:
-    """The file holds every tensor, bit for bit, and what it is; nnkit builds the model from it."""
+    """The file holds the spec and every tensor, bit for bit, and nnkit builds the model from it."""
     spec, host = candidate.small, candidate.host
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.safetensors")
         report = api.export(spec, file, manager=host)
         read = api.resolve(str(file), manager=host)
         if replace(read, weights=None).to_dict() != spec.to_dict():
-            raise Unmet("the file stands for another model")
-        expected, found = (registered(build_module(each, host)) for each in (spec, read))
-    if other := [name for name, each in expected.items() if not torch.equal(each, found[name])]:
-        raise Unmet(f"{other[0]} is another in the model that is built from the file")
+            raise Unmet("the file describes a different model")
+        expected, actual = registered(build_module(spec, host)), registered(build_module(read, host))
+    if different := [name for name, tensor in expected.items() if not torch.equal(tensor, actual[name])]:
+        raise Unmet(f"{different[0]} differs in the model built from the file")
     return f"{len(expected)} tensors equal, {format_bytes(report.bytes)}"
 
 
 def onnx(candidate: ArchitectureCandidate) -> str:
-    """The ONNX file is proven in ONNX Runtime, at several sizes."""
+    """The ONNX file is proven in ONNX Runtime at several sizes."""
     proof = candidate.onnx_report.proof
     if proof is None:
-        raise Unmet("no proof was made of the file")
+        raise Unmet("the export made no proof of the file")
     share = proof.coverage.share if proof.coverage else None
-    told = "" if share is None else f", {format_percent(share)} of the parameters proven"
-    return f"{len(proof.assignments)} assignments of sizes in {proof.runner}{told}"
+    proven = "" if share is None else f", {format_percent(share)} of the parameters proven"
+    return f"{len(proof.assignments)} assignments of sizes in {proof.runner}{proven}"
 
 
 def smoke_run(candidate: ArchitectureCandidate) -> str:
-    """Every check of smoke-run holds."""
+    """Every check of smoke-run passes."""
     checks = candidate.smoke_report.checks
     for status in ("failed", "warned"):
         for result in checks:
             if result.status == status:
-                judged(replace(result, message=f"{result.name}: {result.message}"))
-    return f"{sum(each.status == 'passed' for each in checks)} of {len(checks)} checks passed, none failed"
+                translate(replace(result, message=f"{result.name}: {result.message}"))
+    return f"{sum(check.status == 'passed' for check in checks)} of {len(checks)} checks passed, none failed"

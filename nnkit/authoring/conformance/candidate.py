@@ -1,4 +1,4 @@
-"""What a check of the suite looks at: an installed plugin, or one of its architectures. Torch-free."""
+"""What a check of the suite examines: an installed plugin, or one of its architectures. Torch-free."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -32,22 +32,22 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What it is called on a command line."""
+        """Its name on a command line."""
         return self.plugin.name
 
     @property
     def unsupported(self) -> Mapping[str, str]:
-        """Why something can't be."""
+        """What it declares as unsupported, with the reasons."""
         return {}
 
     def undeclared(self) -> "Candidate":
-        """Return the same, without the declarations of what can't be."""
+        """Return the same without its declarations of what is unsupported."""
         return self
 
 
 @dataclass(frozen=True, eq=False)
 class ArchitectureCandidate(Candidate):
-    """An architecture. What the checks make of it is kept, for the next of them."""
+    """An architecture. What a check computes from it is kept for the checks that follow."""
 
     architecture: Architecture
     help_of: HelpOf
@@ -65,12 +65,12 @@ class ArchitectureCandidate(Candidate):
 
     @cached_property
     def spec(self) -> ModelSpec:
-        """The architecture as it is by default."""
+        """The architecture with its default options."""
         return make_spec(self.architecture, self.plugin.name)
 
     @cached_property
     def small(self) -> ModelSpec:
-        """The same for inputs of the sizes that smoke-run uses, quick to run."""
+        """The same at the sizes that smoke-run uses, which are quick to run."""
         import torch
 
         from nnkit.verbs.smoke.subject import Subject
@@ -79,7 +79,7 @@ class ArchitectureCandidate(Candidate):
 
     @cached_property
     def smoke_report(self) -> "SmokeReport":
-        """The smoke-run with every check that it has by default."""
+        """The smoke-run with its default checks."""
         return api.smoke_run(self.small, manager=self.host)
 
     @cached_property

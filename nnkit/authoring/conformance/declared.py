@@ -1,9 +1,10 @@
-"""Checks of what a plugin declares, all of them without torch."""
+"""Checks of what a plugin declares. Torch-free."""
 
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate, Candidate
@@ -15,7 +16,7 @@ from nnkit.contract.text import plural
 from nnkit.models.references import Reference
 
 HEAVY = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime")
-BUDGET = 100  # modules that a plugin may import beyond nnkit's own; those of the base zoo import 3 to 10
+BUDGET = 100  # modules that a plugin may import beyond nnkit's own; the base zoo's import 3 to 10
 SECONDS = 60
 
 PROBE = """
@@ -32,39 +33,47 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 
 def imports(candidate: Candidate) -> str:
-    """The plugin loads without a fault, and its module imports neither torch nor much else."""
+    """The plugin loads without an error, and its module imports neither torch nor many other modules."""
     plugin, host = candidate.plugin, candidate.host
-    if faults := [each for each in host.failures if each.plugin == plugin.name]:
+    if failures := [failure for failure in host.failures if failure.plugin == plugin.name]:
         raise Unmet(
-            "; ".join(f"failed at {each.stage}: {each.message}" for each in faults), "nnkit plugins -v"
+            "; ".join(f"failed at {failure.stage}: {failure.message}" for failure in failures),
+            "nnkit plugins -v",
         )
-    modules = _imported_by(plugin.module)
-    tops = {name.partition(".")[0] for name in modules}
-    if heavy := [name for name in HEAVY if name in tops]:
+    modules = _list_imports(plugin.module)
+    packages = Counter(name.partition(".")[0] for name in modules)
+    if heavy := [name for name in HEAVY if name in packages]:
         raise Unmet(f"{plugin.module} imports {', '.join(heavy)}, which slows down every command")
     if len(modules) > BUDGET:
-        most = max(tops, key=lambda top: sum(name.partition(".")[0] == top for name in modules))
-        raise Unmet(f"{plugin.module} imports {len(modules)} modules, {BUDGET} at most; most are of {most}")
-    if old := [each.message for each in host.deprecations if each.plugin == plugin.name]:
-        raise Doubtful("; ".join(old))
-    return f"{len(modules)} modules of {BUDGET} at most, none of them {', '.join(HEAVY[:3])}"
+        largest = packages.most_common(1)[0][0]
+        raise Unmet(
+            f"{plugin.module} imports {len(modules)} modules, more than {BUDGET}; most belong to {largest}"
+        )
+    if deprecations := [used.message for used in host.deprecations if used.plugin == plugin.name]:
+        raise Doubtful("; ".join(deprecations))
+    return f"{len(modules)} modules (limit {BUDGET}), none of them {', '.join(HEAVY[:3])}"
 
 
-def _imported_by(module: str) -> list[str]:
-    """Return what a process of its own imports to load a plugin and to ask for all that it declares."""
+def _list_imports(module: str) -> list[str]:
+    """Return the modules that a fresh process imports to load a plugin and read all that it declares."""
     path = os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PROBE, module, *COLLECTING_HOOKS],
-        capture_output=True, text=True, timeout=SECONDS, check=False, env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-    if done.returncode:
-        raise Unmet(f"{module} can't be imported alone: {(done.stderr.splitlines() or ['no reason'])[-1]}")
-    names: list[str] = json.loads(done.stdout)
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    if process.returncode:
+        lines = process.stderr.splitlines()
+        raise Unmet(f"{module} can't be imported on its own: {lines[-1] if lines else 'no reason given'}")
+    names: list[str] = json.loads(process.stdout)
     return names
 
 
 def config(candidate: ArchitectureCandidate) -> str:
-    """Every choice survives as JSON, as YAML and as typed; defaults and presets are valid."""
+    """Every option survives JSON, YAML and the command line; defaults and presets are valid."""
     architecture, spec = candidate.architecture, candidate.spec
     _check_frozen(spec.config)
     values = config_values(spec.config)
@@ -73,11 +82,13 @@ def config(candidate: ArchitectureCandidate) -> str:
         value = getattr(spec.config, option.name)
         read = getattr(make_config(architecture.config, {option.name: as_text(value)}), option.name)
         if read != value:
-            raise Unmet(f"{option.flag} {as_text(value)}, typed, is read as {read!r}, not as {value!r}")
+            raise Unmet(
+                f"{option.flag} {as_text(value)} on a command line is read as {read!r}, not as {value!r}"
+            )
     for preset in (None, *architecture.presets):
         _check_round_trip(candidate, preset)
     what = f"{plural(len(values), 'option')}, {plural(len(architecture.presets), 'preset')}"
-    return f"{what}, as JSON, as YAML and as typed"
+    return f"{what}, through JSON, YAML and the command line"
 
 
 def _check_frozen(config: Any) -> None:
@@ -92,25 +103,26 @@ def _check_round_trip(candidate: ArchitectureCandidate, preset: str | None) -> N
 
     spec = make_spec(candidate.architecture, candidate.plugin.name, preset=preset)
     data = spec.to_dict()
-    for form, read in (("JSON", json.loads(json.dumps(data))), ("YAML", yaml.safe_load(spec.to_yaml()))):
-        base = check_spec_data(read, form)
+    copies = {"JSON": json.loads(json.dumps(data)), "YAML": yaml.safe_load(spec.to_yaml())}
+    for form, copy in copies.items():
+        base = check_spec_data(copy, form)
         again = make_spec(candidate.architecture, candidate.plugin.name, base=base)
         if again != spec:
             changed = [key for key, value in again.to_dict().items() if value != data[key]]
             what = f"preset {preset}" if preset else "the default"
-            raise Unmet(f"{what} is another after {form}: {', '.join(changed) or 'its config'}")
+            raise Unmet(f"{what} changes in {form}: {', '.join(changed) or 'its config'}")
 
 
 def help_text(candidate: ArchitectureCandidate) -> str:
     """`nnkit summary ARCH --help` explains every option, dim and preset."""
     architecture = candidate.architecture
     if not architecture.summary or "\n" in architecture.summary:
-        raise Unmet("its summary is not one line", "say in one line what it is: Architecture(summary=…)")
+        raise Unmet("its summary is not one line", "describe it in one line: Architecture(summary=…)")
     options = options_of(architecture.config)
     dims = {f"--{name.replace('_', '-')}": dim.description for name, dim in architecture.dims.items()}
     explained = {**{option.flag: option.description for option in options}, **dims}
-    if silent := [flag for flag, words in explained.items() if not words]:
-        raise Unmet(f"the help text explains nothing of {', '.join(silent)}")
+    if unexplained := [flag for flag, description in explained.items() if not description]:
+        raise Unmet(f"the help text doesn't explain {', '.join(unexplained)}")
     text = candidate.help_of(Reference(architecture, candidate.plugin.name))
     if missing := [flag for flag in explained if flag not in text]:
         raise Unmet(f"the help text lacks {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""What the conformance suite says of a plugin. Torch-free."""
+"""The reports of the conformance suite. Torch-free."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,10 +9,12 @@ from nnkit.verbs.smoke.report import CheckResult
 
 @dataclass(frozen=True)
 class ReportCard:
-    """What was found of a plugin as a whole, or of one of its architectures.
+    """The results for a plugin as a whole, or for one of its architectures.
 
-    name: `plugin` or `plugin/architecture`. distribution, version: where the plugin comes from. checks:
-    what each check of the suite found.
+    Attributes:
+        name: `plugin` or `plugin/architecture`.
+        distribution, version: where the plugin comes from.
+        checks: what each check of the suite found.
 
     Example:
 

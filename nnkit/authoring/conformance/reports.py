@@ -1,4 +1,4 @@
-"""Checks of the reports that the verbs give, and of what is declared that it can't be."""
+"""Checks of the reports of the verbs, and of what an architecture declares as unsupported."""
 
 import json
 import tempfile
@@ -20,27 +20,27 @@ TESTING = "pip install 'nnkit[testing]'"
 
 
 def valid_reports(candidate: ArchitectureCandidate) -> str:
-    """The reports of summary, export and smoke-run are what their JSON schemas say."""
+    """The reports of summary, export and smoke-run match their JSON schemas."""
     try:
         import jsonschema
     except ImportError as error:
         raise NotApplicable(f"it needs the package jsonschema: {TESTING}") from error
-    seen = []
-    for verb, make in _reports(candidate).items():
+    matched = []
+    for verb, make_report in _reports(candidate).items():
         try:
-            report = make()
+            report = make_report()
         except NnkitError:
-            continue  # declared so, or the check of that verb says why
+            continue  # it is declared unsupported, or the check of that verb says why
         try:
             data = json.loads(json.dumps(report.to_dict()))
         except (TypeError, ValueError) as error:
-            raise Unmet(f"the report of {verb} can't be JSON: {error}") from error
+            raise Unmet(f"the report of {verb} can't be written as JSON: {error}") from error
         try:
             jsonschema.validate(data, schemas.schema_of(data), cls=jsonschema.Draft202012Validator)
         except jsonschema.ValidationError as error:
             raise Unmet(f"the report of {verb} at {error.json_path}: {error.message}") from error
-        seen.append(verb)
-    return f"{', '.join(seen) or 'no report'}: as their schemas say"
+        matched.append(verb)
+    return f"{', '.join(matched) or 'no report'}: valid against their schemas"
 
 
 def _reports(candidate: ArchitectureCandidate) -> Mapping[str, Callable[[], Any]]:
@@ -52,22 +52,24 @@ def _reports(candidate: ArchitectureCandidate) -> Mapping[str, Callable[[], Any]
 
 
 def unsupported(candidate: ArchitectureCandidate) -> str:
-    """Whatever else is declared that it can't serve, it can't."""
+    """Whatever else is declared unsupported really is."""
     covered = {name for check in ARCHITECTURE_CHECKS for name in check.declared_by}
     trials = _trials(candidate.undeclared())
     for name, reason in candidate.unsupported.items():
         if name in covered:
             continue
         if name not in trials:
-            near = did_you_mean(name, [*covered, *trials])
-            raise Unmet(f"{name!r} is declared unsupported, and there is no such thing", near)
-        if _holds(trials[name]):
-            raise Unmet(f"{name} holds, but is declared unsupported: {reason}", "drop it from `unsupported`")
+            suggestion = did_you_mean(name, [*covered, *trials])
+            raise Unmet(f"{name!r} is declared unsupported, but nothing has that name", suggestion)
+        if _succeeds(trials[name]):
+            raise Unmet(
+                f"{name} works, but is declared unsupported: {reason}", "remove it from `unsupported`"
+            )
     return ", ".join(candidate.unsupported) or "nothing is declared"
 
 
 def _trials(candidate: ArchitectureCandidate) -> dict[str, Callable[[], bool]]:
-    """Return what finds out whether something that has no check of its own can be served after all."""
+    """Return functions that try what has no check of its own, by name; each returns whether it works."""
     spec, host = candidate.small, candidate.host
 
     def exports(format: str) -> bool:
@@ -80,14 +82,14 @@ def _trials(candidate: ArchitectureCandidate) -> dict[str, Callable[[], bool]]:
         return run_checks(request).checks[0].status == "passed"
 
     return {
-        **{each.name: partial(passes, each.name) for each in (*CHECKS, *host.checks())},
+        **{check.name: partial(passes, check.name) for check in (*CHECKS, *host.checks())},
         **{format: partial(exports, format) for format in api.formats_of(host)},
         "build": lambda: build_module(spec, host) is not None,
         "summary": lambda: api.summarize(spec, manager=host) is not None,
     }
 
 
-def _holds(trial: Callable[[], bool]) -> bool:
+def _succeeds(trial: Callable[[], bool]) -> bool:
     try:
         return trial()
     except Exception:

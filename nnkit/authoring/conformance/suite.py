@@ -1,6 +1,6 @@
-"""The checks of the suite, and how one of them is held against a candidate. Torch-free.
+"""The checks of the suite, and how a check is applied to a candidate. Torch-free.
 
-`nnkit.testing` and `nnkit plugins check` run these very checks.
+`nnkit.testing` and `nnkit plugins check` both run these checks.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ VERSION = 1
 
 
 class Unmet(AssertionError):
-    """A check does not hold; `message` says what is wrong, `hint` what its author can do."""
+    """A check failed: `message` says what is wrong, `hint` what the author of the plugin can do."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -25,21 +25,24 @@ class Unmet(AssertionError):
 
 
 class Doubtful(Exception):
-    """A check holds, and something may still be wrong."""
+    """A check passed, but something may still be wrong."""
 
 
 class NotApplicable(Exception):
-    """A check has nothing to look at, or the architecture declares that it can't hold, and it doesn't."""
+    """A check has nothing to examine, or it fails as the architecture declares."""
 
 
 @dataclass(frozen=True)
 class SuiteCheck:
     """A check of the suite.
 
-    run: `module:function`, called with the candidate; returns what it saw, or raises one of the above.
-    hint: what to do where it doesn't hold. since: the version of the suite that it came with.
-    declared_by: the keys of `Architecture.unsupported` that say that it can't hold. It is tried all the
-    same: where it holds, the declaration is what is wrong.
+    Attributes:
+        name: of the check.
+        run: `module:function`, called with the candidate; it returns what it saw, or raises one of the above.
+        hint: what to do when it fails.
+        since: the version of the suite that introduced it.
+        declared_by: the keys of `Architecture.unsupported` that declare that it fails. The check is run
+            anyway: if it passes, the declaration is wrong.
     """
 
     name: str
@@ -53,7 +56,7 @@ PLUGIN_CHECKS = (
     SuiteCheck(
         "import",
         "nnkit.authoring.conformance.declared:imports",
-        "name code as `module:function`, so that it is imported when it is needed",
+        "name code as `module:function`, so that it is imported only when it is needed",
     ),
 )
 
@@ -61,29 +64,29 @@ ARCHITECTURE_CHECKS = (
     SuiteCheck(
         "config",
         "nnkit.authoring.conformance.declared:config",
-        "a config is a frozen, keyword-only dataclass of plain values: numbers, text, tuples, Literal, None",
+        "make it a frozen, keyword-only dataclass of plain values: numbers, text, tuples, Literal, None",
     ),
     SuiteCheck(
         "help",
         "nnkit.authoring.conformance.declared:help_text",
-        "a field is explained by Annotated[…, Meta(description=…)], a dim by Dim(description=…)",
+        "describe a field with Annotated[…, Meta(description=…)], and a dim with Dim(description=…)",
     ),
     SuiteCheck(
         "meta",
         "nnkit.authoring.conformance.built:meta",
-        "a constructor should not look at the values of its weights",
+        "a constructor must not depend on the values of its weights",
         declared_by=("meta",),
     ),
     SuiteCheck(
         "shapes",
         "nnkit.authoring.conformance.built:shapes",
-        "mend `outputs`, or the limits of the dim: Dim(min=…, max=…, multiple_of=…)",
+        "correct `outputs`, or the limits of the dim: Dim(min=…, max=…, multiple_of=…)",
         declared_by=("shapes",),
     ),
     SuiteCheck(
         "determinism",
         "nnkit.authoring.conformance.built:determinism",
-        "draw weights with torch's own generator, which nnkit seeds, and nothing at random in eval mode",
+        "draw weights from torch's default generator, which nnkit seeds, and nothing random in eval mode",
         declared_by=("determinism",),
     ),
     SuiteCheck(
@@ -95,44 +98,44 @@ ARCHITECTURE_CHECKS = (
     SuiteCheck(
         "safetensors",
         "nnkit.authoring.conformance.built:safetensors",
-        "keep all that the model is in parameters and buffers",
+        "keep all state of the model in parameters and buffers",
         declared_by=("safetensors", "export"),
     ),
     SuiteCheck(
         "onnx",
         "nnkit.authoring.conformance.built:onnx",
-        'see more: nnkit export ARCH --onnx -v; what can\'t be is declared: unsupported={"onnx": "why"}',
+        'see more: nnkit export ARCH --onnx -v; if unsupported, declare it: unsupported={"onnx": "why"}',
         declared_by=("onnx", "export"),
     ),
     SuiteCheck(
         "smoke-run",
         "nnkit.authoring.conformance.built:smoke_run",
-        "see each check alone: nnkit smoke-run ARCH --check NAME",
+        "run a single check: nnkit smoke-run ARCH --check NAME",
         declared_by=("smoke-run",),
     ),
     SuiteCheck(
         "schemas",
         "nnkit.authoring.conformance.reports:valid_reports",
-        "a handler of your own returns the report that core's does, with plain values in it",
+        "your own handler must return the same report as core's, with plain values",
     ),
     SuiteCheck(
         "unsupported",
         "nnkit.authoring.conformance.reports:unsupported",
-        "declare only what is so: a verb, an export format, a check of smoke-run or of this suite",
+        "declare only what really fails: a verb, an export format, a check of smoke-run or of this suite",
     ),
 )
 
 
 def meet(check: SuiteCheck, candidate: Candidate) -> str:
     """Return what a check saw; raises Unmet, Doubtful or NotApplicable."""
-    reason = next(filter(None, map(candidate.unsupported.get, check.declared_by)), None)
-    if reason is None:
+    reasons = [candidate.unsupported[key] for key in check.declared_by if candidate.unsupported.get(key)]
+    if not reasons:
         return _run(check, candidate)
     try:
         _run(check, candidate.undeclared())
     except (Unmet, Doubtful, NotApplicable) as fault:
-        raise NotApplicable(f"declared unsupported: {reason}") from fault
-    raise Unmet(f"it holds, but is declared unsupported: {reason}", "drop it from `unsupported`")
+        raise NotApplicable(f"declared unsupported: {reasons[0]}") from fault
+    raise Unmet(f"it passes, but is declared unsupported: {reasons[0]}", "remove it from `unsupported`")
 
 
 def _run(check: SuiteCheck, candidate: Candidate) -> str:

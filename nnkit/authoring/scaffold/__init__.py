@@ -1,1 +1,1 @@
-"""Writes a plugin of the user's own: a complete small distribution, from templates beside this module."""
+"""Writes a new plugin for the user: a small, complete distribution, from the templates in this folder."""

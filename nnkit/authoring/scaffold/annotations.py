@@ -1,4 +1,4 @@
-"""Values and types, written as Python source that ruff would not change. Torch-free."""
+"""Values and types written as Python source, formatted as ruff formats it. Torch-free."""
 
 import json
 import types
@@ -9,26 +9,25 @@ from msgspec import Meta
 PLAIN = (bool, int, float, str)
 
 
-def type_source(kind: Any) -> str:
-    """Return the source of a type of an option, or an empty string for one that has none of its own.
+def type_source(annotation: Any) -> str:
+    """Return the source of an option's type, or an empty string for a type that can't be written.
 
-    Beside the builtins it may name `Annotated`, `Literal` and `Meta`.
+    Besides builtins it may use `Annotated`, `Literal` and `Meta`.
     """
-    if kind in PLAIN:
-        return str(kind.__name__)
-    if kind in (None, types.NoneType):
+    if annotation in PLAIN:
+        return str(annotation.__name__)
+    if annotation in (None, types.NoneType):
         return "None"
-    if kind is Ellipsis:
+    if annotation is Ellipsis:
         return "..."
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return f"Literal[{', '.join(map(value_source, arguments))}]"
     if origin is Annotated:
-        metas = [each for each in arguments[1:] if isinstance(each, Meta)]
+        metas = [_meta_source(argument) for argument in arguments[1:] if isinstance(argument, Meta)]
         inner = type_source(arguments[0])
-        words = [inner, *(_meta_source(each) for each in metas)]
-        return f"Annotated[{', '.join(words)}]" if inner and metas else inner
-    parts = [type_source(each) for each in arguments]
+        return f"Annotated[{', '.join([inner, *metas])}]" if inner and metas else inner
+    parts = [type_source(argument) for argument in arguments]
     if not parts or not all(parts):
         return ""
     if origin in (Union, types.UnionType):
@@ -37,9 +36,9 @@ def type_source(kind: Any) -> str:
 
 
 def _meta_source(meta: Meta) -> str:
-    known = {name: getattr(meta, name) for name in ("gt", "ge", "lt", "le", "multiple_of", "description")}
-    words = [f"{name}={value_source(value)}" for name, value in known.items() if value is not None]
-    return f"Meta({', '.join(words)})"
+    names = ("gt", "ge", "lt", "le", "multiple_of", "description")
+    values = {name: getattr(meta, name) for name in names}
+    return call_source("Meta", **{name: value for name, value in values.items() if value is not None})
 
 
 def value_source(value: Any) -> str:
@@ -56,12 +55,13 @@ def value_source(value: Any) -> str:
 
 def call_source(name: str, *values: Any, **named: Any) -> str:
     """Return the source of a call with plain arguments."""
-    words = [*map(value_source, values), *(f"{key}={value_source(value)}" for key, value in named.items())]
-    return f"{name}({', '.join(words)})"
+    arguments = [value_source(value) for value in values]
+    arguments += [f"{key}={value_source(value)}" for key, value in named.items()]
+    return f"{name}({', '.join(arguments)})"
 
 
 def block_source(opening: str, lines: list[str], closing: str, indent: int) -> str:
-    """Return a bracket with an item on each line, as ruff leaves it; in one line where it is empty."""
+    """Return a pair of brackets with an item on each line, or on one line where it is empty."""
     if not lines:
         return f"{opening}{closing}"
     inner = "".join(f"{' ' * (indent + 4)}{line},\n" for line in lines)

@@ -1,4 +1,4 @@
-"""What a new plugin is called in each place that names it, and what it can't be called. Torch-free."""
+"""The names of a new plugin, and the names that are not allowed. Torch-free."""
 
 import importlib.util
 import keyword
@@ -10,14 +10,14 @@ from nnkit.host.installing.distributions import NNKIT, find_distribution, normal
 from nnkit.host.plugin_manager import PluginManager
 
 TAKEN = ("Architecture", "Block", "Dim", "Meta", "Tensor", "TensorSpec")
-"""Classes that the templates use; a network's own is called otherwise."""
+"""Classes that the templates use; the class of a network gets a different name."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """The names of a new plugin: `nnkit-mine` holds the package `nnkit_mine` with the plugin `mine`.
+    """The names of a new plugin: `nnkit-mine` contains the package `nnkit_mine` with the plugin `mine`.
 
-    architecture: `my-net`. network: the class of its module, `MyNet`.
+    architecture: such as `my-net`. network: the class of its module, `MyNet`.
     """
 
     distribution: str
@@ -30,7 +30,7 @@ class Names:
 def choose_names(name: str, architecture: str, manager: PluginManager) -> Names:
     """Return the names for a plugin that the user calls `mine`, `nnkit-mine` or `nnkit_mine`.
 
-    Raises UsageProblem for a name that can't be one, or that something installed has already.
+    Raises UsageProblem for a name that is not allowed or already taken.
     """
     plugin = normalized(name).removeprefix(NNKIT).removeprefix("-")
     _refuse(name, plugin, "a plugin")
@@ -43,27 +43,31 @@ def choose_names(name: str, architecture: str, manager: PluginManager) -> Names:
         network=_class_name(architecture),
     )
     if find_distribution(names.distribution) or importlib.util.find_spec(names.package):
-        raise UsageProblem(f"{names.distribution} is installed already", "choose another name for the plugin")
+        raise UsageProblem(
+            f"{names.distribution} is already installed", "choose a different name for the plugin"
+        )
     if plugin in manager.plugins:
         owner = manager.plugins[plugin].distribution
-        raise UsageProblem(f"{owner} has a plugin {plugin!r} already", "choose another name for the plugin")
+        raise UsageProblem(
+            f"{owner} already has a plugin {plugin!r}", "choose a different name for the plugin"
+        )
     owners = [full for full in manager.architectures() if full.endswith(f"/{architecture}")]
     if owners:
         raise UsageProblem(
-            f"there is an architecture {architecture!r} already: {owners[0]}",
-            f"choose another name, for example: --architecture my-{architecture}",
+            f"architecture {architecture!r} already exists: {owners[0]}",
+            f"choose a different name, for example: --architecture my-{architecture}",
         )
     return names
 
 
 def _refuse(typed: str, name: str, what: str) -> None:
-    """Raise UsageProblem unless `name` is what nnkit and Python take for a name."""
+    """Raise UsageProblem unless `name` is a valid name for nnkit and for Python."""
     if keyword.iskeyword(name):
-        raise UsageProblem(f"{typed!r} is a word of Python, and no name for {what}", "for example: my-net")
+        raise UsageProblem(f"{typed!r} is a Python keyword, so it can't name {what}", "for example: my-net")
     if not NAME.fullmatch(name) or name[0].isdecimal():
         raise UsageProblem(
-            f"{typed!r} is no name for {what}",
-            "a name is lower-case words joined by hyphens, the first begins with a letter: my-net",
+            f"{typed!r} is not a valid name for {what}",
+            "use lowercase words joined by hyphens, starting with a letter, such as my-net",
         )
 
 

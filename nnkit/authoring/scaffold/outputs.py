@@ -1,4 +1,4 @@
-"""What a module of the user's own returns, found by running it at several sizes: its outputs, axes named."""
+"""The outputs of a user's module, with named axes, found by running it at several sizes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,84 +12,87 @@ from nnkit.contract.config import config_values
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import make_spec
 from nnkit.errors import NnkitError
+from nnkit.models.precision import name_of
 
 
 @dataclass(frozen=True)
-class Found:
-    """What running a model at its default options showed: outputs, dims with their limits, parameters."""
+class Findings:
+    """What runs at the default options showed: outputs, dims with their limits, number of parameters."""
 
     outputs: tuple[TensorSpec, ...]
     dims: Mapping[str, Dim]
     parameters: int
 
 
-def find_outputs(architecture: Architecture, host: Host) -> Found:
-    """Return what `forward` returns at the default options, and which sizes it takes.
+def find_outputs(architecture: Architecture, host: Host) -> Findings:
+    """Return the outputs of `forward` at the default options, and the sizes that it allows.
 
-    An axis is named by the dim or the option whose size it has, or by arithmetic of dims. Raises NnkitError
-    where a run fails, or where an axis follows the sizes in a way that has no name.
+    Each axis is a dim, an option, or arithmetic of dims. Raises NnkitError where a run fails, or where an
+    axis depends on the sizes in a way that can't be expressed.
     """
     trials = Trials(make_spec(architecture), host)
     plain = trials.plain
-    fields = _fields_that_lead(trials)
+    options = _find_options(trials)
 
-    def declared(name: str, axis: int) -> int | str:
-        found = _name_of(trials, name, axis)
-        return fields.get((name, axis), found) if isinstance(found, int) else found
+    def declare_axis(name: str, axis: int) -> int | str:
+        expression = _find_expression(trials, name, axis)
+        if isinstance(expression, int):  # no dim changes it, but an option may
+            return options.get((name, axis), expression)
+        return expression
 
-    outputs = tuple(
-        TensorSpec(
-            name,
-            tuple(declared(name, axis) for axis in range(len(shape))),
-            _dtype(plain.dtypes[name]),
+    outputs = []
+    for name, shape in plain.shapes.items():
+        axes = tuple(declare_axis(name, axis) for axis in range(len(shape)))
+        outputs.append(TensorSpec(name, axes, _name_dtype(plain.dtypes[name])))
+    return Findings(tuple(outputs), trials.dims, plain.parameters)
+
+
+def _name_dtype(dtype: torch.dtype) -> str:
+    return "float" if dtype is torch.float32 else name_of(dtype)
+
+
+def _find_expression(trials: Trials, output: str, axis: int) -> int | str:
+    """Return the size of an axis where no dim changes it, or an expression of the dims that do."""
+    all_runs = [run for runs in trials.runs.values() for run in runs.values()]
+    if any(_count_axes(run) != _count_axes(trials.plain) for run in all_runs):
+        raise NnkitError(
+            "the number of outputs or axes depends on the sizes of the inputs", "declare the outputs by hand"
         )
-        for name, shape in plain.shapes.items()
-    )
-    return Found(outputs, trials.dims, plain.parameters)
-
-
-def _dtype(kind: torch.dtype) -> str:
-    return "float" if kind is torch.float32 else str(kind).removeprefix("torch.")
-
-
-def _name_of(trials: Trials, output: str, axis: int) -> int | str:
-    """Return what an axis is declared by: the size that it has always, or how it follows the dims."""
-    every = [each for runs in trials.runs.values() for each in runs.values()]
-    if any(_axes(each) != _axes(trials.plain) for each in every):
-        raise NnkitError("what it returns depends on the sizes of its inputs", "declare outputs by hand")
     seen = {
-        name: {size: each.shapes[output][axis] for size, each in runs.items()}
+        name: {size: run.shapes[output][axis] for size, run in runs.items()}
         for name, runs in trials.runs.items()
     }
-    moving = {name: sizes for name, sizes in seen.items() if len(set(sizes.values())) > 1}
-    if not moving:
+    changing = {name: sizes for name, sizes in seen.items() if len(set(sizes.values())) > 1}
+    if not changing:
         return trials.plain.shapes[output][axis]
 
     def ask(name: str, size: int) -> int | None:
-        found = trials.at(name, size)
-        return found.shapes[output][axis] if found else None
+        run = trials.at(name, size)
+        return run.shapes[output][axis] if run else None
 
     between = {
-        name: range(min(sizes), max(sizes), trials.dims[name].multiple_of) for name, sizes in moving.items()
+        name: range(min(sizes), max(sizes), trials.dims[name].multiple_of) for name, sizes in changing.items()
     }
-    if expression := find_product(moving, between, ask):
+    if expression := find_product(changing, between, ask):
         return expression
-    found = ", ".join(
-        f"{each} at {name}={size}" for name in moving for size, each in sorted(moving[name].items())
+    measured = ", ".join(
+        f"{axis_size} at {name}={size}"
+        for name, sizes in changing.items()
+        for size, axis_size in sorted(sizes.items())
     )
     raise NnkitError(
-        f"axis {axis} of {output!r} follows the sizes in a way that has no name: {found}",
+        f"axis {axis} of {output!r} depends on the sizes in a way that can't be expressed: {measured}",
         "fix that axis of the input (x: float32[batch, 32]), or declare the outputs by hand",
     )
 
 
-def _axes(found: Run) -> dict[str, int]:
-    return {name: len(shape) for name, shape in found.shapes.items()}
+def _count_axes(run: Run) -> dict[str, int]:
+    return {name: len(shape) for name, shape in run.shapes.items()}
 
 
-def _fields_that_lead(trials: Trials) -> dict[tuple[str, int], str]:
-    """Return the option that each axis follows: twice as large where the option is."""
-    spec, found = trials.spec, dict[tuple[str, int], str]()
+def _find_options(trials: Trials) -> dict[tuple[str, int], str]:
+    """Return the option that decides each axis: where the option is doubled, so is the axis."""
+    spec, options = trials.spec, dict[tuple[str, int], str]()
     for field, value in config_values(spec.config).items():
         axes = [
             (name, axis)
@@ -103,7 +106,7 @@ def _fields_that_lead(trials: Trials) -> dict[tuple[str, int], str]:
             doubled = trials.run(
                 make_spec(spec.architecture, options={**spec.sizes, field: 2 * value})
             ).shapes
-            found |= {(name, axis): field for name, axis in axes if doubled[name][axis] == 2 * value}
-        except (NnkitError, KeyError, IndexError):  # an option that doesn't go with the others
+            options |= {(name, axis): field for name, axis in axes if doubled[name][axis] == 2 * value}
+        except (NnkitError, KeyError, IndexError):  # the doubled option conflicts with others
             continue
-    return found
+    return options

@@ -1,4 +1,4 @@
-"""The files of a new plugin, and their way to disk: all of them or none. Torch-free."""
+"""The files of a new plugin, written all or none. Torch-free."""
 
 import tempfile
 from collections.abc import Mapping
@@ -24,36 +24,36 @@ FRESH = {
     "src/$package/plugin.py": "fresh/plugin.py",
     "tests/test_$module.py": "fresh/test.py",
 }
-"""Templates by the path of what they become; with `.txt` at their end, no tool takes them for code."""
+"""Templates by the path of the file they become. They end in `.txt`, so that no tool takes them for code."""
 
 
 def fresh_project(names: Names) -> dict[str, str]:
-    """Return the files of a plugin with a small network to begin with, by path."""
+    """Return the files of a plugin with a small network to start from, by path."""
     return fill({**COMMON, **FRESH}, names, {"exclude": "", "extra": ""})
 
 
 def fill(templates: Mapping[str, str], names: Names, values: Mapping[str, str]) -> dict[str, str]:
-    """Return the files that templates become, by path, with the names and further values filled in."""
-    every = {**asdict(names), "api": PLUGIN_API, "module": names.architecture.replace("-", "_"), **values}
+    """Return the files made from templates, by path, with the names and other values filled in."""
+    module = names.architecture.replace("-", "_")
+    substitutions = {**asdict(names), "api": PLUGIN_API, "module": module, **values}
     folder = files("nnkit.authoring.scaffold") / "templates"
-    return {
-        Template(path).substitute(every): Template((folder / f"{name}.txt").read_text("utf-8")).substitute(
-            every
-        )
-        for path, name in templates.items()
-    }
+    project = {}
+    for path, name in templates.items():
+        template = (folder / f"{name}.txt").read_text("utf-8")
+        project[Template(path).substitute(substitutions)] = Template(template).substitute(substitutions)
+    return project
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise UsageProblem where a project can't be written to `folder`: something is there already."""
+    """Raise UsageProblem where `folder` exists and is not an empty folder."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageProblem(f"{folder} is there already", "choose another name, or move it away")
+        raise UsageProblem(f"{folder} already exists", "choose a different name, or move it away")
 
 
 def write_project(folder: Path, project: Mapping[str, str]) -> None:
     """Write all files to a new folder, or none.
 
-    Raises UsageProblem where it holds something already, NnkitError when writing fails.
+    Raises UsageProblem where it exists and isn't empty, NnkitError where it can't be written.
     """
     refuse_existing(folder)
     try:

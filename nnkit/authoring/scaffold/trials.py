@@ -1,4 +1,4 @@
-"""A module of the user's own, run at other sizes than its first: what comes out, and what it can take."""
+"""Runs of a user's module at several sizes: what it returns, and which sizes it allows."""
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ from nnkit.models.sampling import sample_inputs
 from nnkit.models.tensors import output_names, tensors_in
 
 LARGEST_STEP = 64
-FAR = 64  # steps away from the first size: what grows slowly has moved by then
-REAL = 2 * 10**8  # parameters, for which memory can be taken to see what meta tensors don't show
+FAR = 64  # steps away from the first size, where even an axis that grows slowly has changed
+MAX_PARAMETERS = 2 * 10**8  # of a model that is also run with values, which meta tensors don't have
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run returned, by name: shapes and dtypes; and how many parameters the model has."""
+    """The shapes and dtypes that one run returned, by name, and the number of parameters of the model."""
 
     shapes: dict[str, tuple[int, ...]]
     dtypes: dict[str, torch.dtype]
@@ -30,10 +30,10 @@ class Run:
 
 
 class Trials:
-    """A model at the sizes of `spec`, and at others that differ from them in one dim.
+    """A model at the sizes of `spec`, and at sizes that differ from these in one dim.
 
-    plain: what it returned at the first. dims: with the limits that were found. runs: for each dim, what it
-    returned at each size that was tried and can be taken. Raises NnkitError where a dim has one size alone.
+    plain: the run at the sizes of `spec`. dims: with the limits that were found. runs: for each dim, the run
+    at each size that works. Raises NnkitError where a dim works at only one size.
     """
 
     def __init__(self, spec: ModelSpec, host: Host) -> None:
@@ -46,84 +46,85 @@ class Trials:
         self.runs = {name: {size: self.plain} for name, size in spec.sizes.items()}
         self.dims: dict[str, Dim] = {}
         for name, dim in spec.architecture.dims_for(spec.config).items():
-            found = self._with_least(name, self._with_step(name, dim))
-            self.dims[name] = self._with_most(name, found) if self._can_be_real() else found
-            self._go_far(name, self.dims[name])
+            limited = self._find_minimum(name, self._find_step(name, dim))
+            if self._can_run_with_values():
+                limited = self._find_maximum(name, limited)
+            self.dims[name] = limited
+            self._run_far_away(name, limited)
 
     def run(self, spec: ModelSpec) -> Run:
         """Run the model with other sizes or options; raises NnkitError where it fails."""
         return run(spec, self._host, self._device)
 
-    def _can_be_real(self) -> bool:
-        return self._device == "meta" and self.plain.parameters <= REAL
+    def _can_run_with_values(self) -> bool:
+        return self._device == "meta" and self.plain.parameters <= MAX_PARAMETERS
 
     def at(self, name: str, size: int) -> Run | None:
-        """Return what comes out at another size of a dim; None where it fails, or nothing comes out."""
+        """Return the run at a size of a dim; None where it fails or returns an empty tensor."""
         if size not in self.runs[name]:
             try:
-                found = self.run(self.spec.with_sizes({name: size}))
+                run = self.run(self.spec.with_sizes({name: size}))
             except NnkitError:
                 return None
-            if any(0 in shape for shape in found.shapes.values()):
+            if any(0 in shape for shape in run.shapes.values()):
                 return None
-            self.runs[name][size] = found
+            self.runs[name][size] = run
         return self.runs[name][size]
 
-    def _with_step(self, name: str, dim: Dim) -> Dim:
-        """Return the dim with the least step to another size; where all of those are less, with a limit."""
+    def _find_step(self, name: str, dim: Dim) -> Dim:
+        """Return the dim with the smallest step to a size that works; with a limit if only smaller do."""
         first = self.spec.sizes[name]
-        small = [each for each in divisors(first) if each <= LARGEST_STEP]
-        steps = [dim.multiple_of] if dim.multiple_of > 1 else small
+        small_divisors = [divisor for divisor in divisors(first) if divisor <= LARGEST_STEP]
+        steps = [dim.multiple_of] if dim.multiple_of > 1 else small_divisors
         for step in steps:
             if not dim.problem_with(first + step) and self.at(name, first + step):
                 return replace(dim, multiple_of=step)
         for step in steps:
             if not dim.problem_with(first - step) and self.at(name, first - step):
                 return replace(dim, multiple_of=step, max=first)
-        self.run(self.spec.with_sizes({name: first + steps[0]}))  # raises, and says why
+        self.run(self.spec.with_sizes({name: first + steps[0]}))  # raises the reason
         return dim
 
-    def _with_least(self, name: str, dim: Dim) -> Dim:
-        """Return the dim with the least size that can be taken, as if all between it and the first could."""
+    def _find_minimum(self, name: str, dim: Dim) -> Dim:
+        """Return the dim with the smallest size that works, if all sizes from there to the first do."""
         step = dim.multiple_of
         low, high = dim.least // step, self.spec.sizes[name] // step
         if self.at(name, low * step):
             return dim
         between = range(low + 1, high)
-        least = low + 1 + bisect_left(between, True, key=lambda each: self.at(name, each * step) is not None)
-        return replace(dim, min=least * step)
+        index = bisect_left(between, True, key=lambda steps: self.at(name, steps * step) is not None)
+        return replace(dim, min=(low + 1 + index) * step)
 
-    def _with_most(self, name: str, dim: Dim) -> Dim:
-        """Return the dim with the limit that values set, such as the rows of an embedding, if one is near.
+    def _find_maximum(self, name: str, dim: Dim) -> Dim:
+        """Return the dim with the limit that values set, such as the rows of an embedding, if it is near.
 
-        Meta tensors have no values, so an index beyond them passes there.
+        Meta tensors have no values, so an index out of range isn't noticed there.
         """
         first, step = self.spec.sizes[name], dim.multiple_of
         low, high = first // step, (first + first // 4) // step + 1  # as far as a proof goes
-        if dim.problem_with(high * step) or self._is_real(name, high * step):
+        if dim.problem_with(high * step) or self._works_with_values(name, high * step):
             return dim
         between = range(low + 1, high)
-        most = step * (
-            low + bisect_left(between, True, key=lambda each: not self._is_real(name, each * step))
-        )
-        self.runs[name] = {size: each for size, each in self.runs[name].items() if size <= most}
-        return replace(dim, max=most)
+        index = bisect_left(between, True, key=lambda steps: not self._works_with_values(name, steps * step))
+        largest = (low + index) * step
+        self.runs[name] = {size: run for size, run in self.runs[name].items() if size <= largest}
+        return replace(dim, max=largest)
 
-    def _is_real(self, name: str, size: int) -> bool:
+    def _works_with_values(self, name: str, size: int) -> bool:
         try:
             run(self.spec.with_sizes({name: size}), self._host, "cpu")
         except NnkitError:
             return False
         return True
 
-    def _go_far(self, name: str, dim: Dim) -> None:
-        """Run once at a size as far from the first as can be taken."""
-        first, away = self.spec.sizes[name], FAR * dim.multiple_of
-        while away >= dim.multiple_of:
-            for size in (first + away, first - away):
+    def _run_far_away(self, name: str, dim: Dim) -> None:
+        """Run once at a size as far from the first as works."""
+        first, distance = self.spec.sizes[name], FAR * dim.multiple_of
+        while distance >= dim.multiple_of:
+            for size in (first + distance, first - distance):
                 if not dim.problem_with(size) and self.at(name, size):
                     return
-            away //= 2
+            distance //= 2
 
 
 def run(spec: ModelSpec, host: Host, device: str) -> Run:
@@ -136,7 +137,7 @@ def run(spec: ModelSpec, host: Host, device: str) -> Run:
         sizes = ", ".join(f"{name}={size}" for name, size in spec.sizes.items())
         raise NnkitError(
             f"forward fails at {sizes or 'its sizes'}: {type(error).__name__}: {first_line(error)}",
-            "say which sizes it takes: time=32 min=8 max=64 multiple_of=8, or a number for the axis",
+            "declare the sizes it allows: time=32 min=8 max=64 multiple_of=8, or a number for the axis",
         ) from error
 
 
@@ -145,7 +146,7 @@ def _run_on(spec: ModelSpec, host: Host, device: str) -> Run:
     value = evaluate(module, spec.input_names, sample_inputs(spec, device=device))
     named = dict(zip(output_names(value), tensors_in(value), strict=True))
     return Run(
-        {name: tuple(each.shape) for name, each in named.items()},
-        {name: each.dtype for name, each in named.items()},
-        sum(each.numel() for each in module.parameters()),
+        {name: tuple(tensor.shape) for name, tensor in named.items()},
+        {name: tensor.dtype for name, tensor in named.items()},
+        sum(parameter.numel() for parameter in module.parameters()),
     )

@@ -1,1 +1,1 @@
-"""A model in many processes: does it train as it does in one, and what does each of them need?"""
+"""A model in many processes: does it train as in one process, and how much memory does each of them need?"""

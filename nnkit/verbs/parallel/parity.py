@@ -1,6 +1,6 @@
 """Proof that a model trains over many ranks as it does in one process, on the same batch.
 
-Each rank trains a copy of its own on the whole batch, without the others; then all of them train one
+Each rank first trains its own copy on the whole batch, without the others. Then all ranks train one model
 together. What is compared is whole: a mean over the ranks, or gathered from their shards.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from nnkit.contract.text import format_shape, plural
 from nnkit.errors import NnkitError
 from nnkit.models.precision import count_dtypes
 from nnkit.models.running import bind, without_gradients
@@ -34,14 +35,21 @@ from nnkit.verbs.smoke.subject import (
 
 STEPS = 3  # of AdamW
 LEARNING_RATE = 1e-3
-ROUNDING = 10  # times what outputs may lie apart: gradients are sums over many of them
-FLOOR = 1e-3  # of the largest gradient: below it there may be nothing but rounding
-DRIFT = 0.05  # of the way that the parameters went: where a gradient is all rounding, AdamW steps by it
+ROUNDING = 10  # times the tolerance of outputs: gradients are sums over many of them
+FLOOR = 1e-3  # of the largest gradient: a gradient below it may be nothing but rounding
+DRIFT = 0.05  # of the distance the parameters moved: AdamW turns a gradient of mere rounding into a full step
 
 
 @dataclass(frozen=True)
 class Shares:
-    """The inputs of one process and those of this rank, their sizes, and how they were divided."""
+    """The inputs of one process, and how they are divided over the ranks.
+
+    Attributes:
+        whole: the inputs of one process.
+        own: this rank's share of them.
+        sizes: of the whole inputs.
+        message: how they were divided.
+    """
 
     whole: Inputs
     own: Inputs
@@ -60,7 +68,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Proof:
-    """What all ranks found, at these sizes. dtypes: how many elements of the parameters have which."""
+    """What all ranks found.
+
+    Attributes:
+        sizes: of the inputs of all ranks together.
+        checks: the results.
+        dtypes: how many elements of the parameters have which dtype.
+    """
 
     sizes: dict[str, int]
     checks: Sequence[CheckResult]
@@ -69,82 +83,91 @@ class Proof:
 
 def prove(subject: Subject, world: World, strategy: str) -> Proof:
     """Compare training over the ranks with training in one process; all ranks get the same result."""
-    shares = shares_of(subject, world, divide=strategy != "tp")
-    module = _settled(subject.fresh())
+    shares = divide_inputs(subject, world, divide=strategy != "tp")
+    module = _prepare(subject.fresh())
     dtypes = count_dtypes(module.parameters())
-    if not any(each.requires_grad for each in module.parameters()):
-        reason = "it has no trainable parameters"
-        return Proof(shares.sizes, [CheckResult("launch", "skipped", reason)], dtypes)
-    weights = _check("weights", lambda: _same_weights(module))
-    alone, names = Spread(module, module, ""), subject.spec.input_names
-    loss = Loss.of(alone, names, shares.whole, world.rank)
-    one = _train(alone, names, shares.whole, loss)
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        return _skip(shares, dtypes, "it has no trainable parameters")
+    weights = _check("weights", lambda: _compare_weights(module))
+    names = subject.spec.input_names
+    unspread = Spread(module, module, "")
+    loss = Loss.draw(unspread, names, shares.whole, world.rank)
+    alone = _train(unspread, names, shares.whole, loss)
     mesh = init_device_mesh(subject.device.type, (world.size,))
-    over = spread(strategy, _settled(subject.fresh()), mesh, names, shares.whole)
-    if over is None:
-        reason = f"no Linear or Embedding layer that it calls has a size that {world.size} divides"
-        return Proof(shares.sizes, [CheckResult("launch", "skipped", reason)], dtypes)
-    many = _train(over, names, shares.own, loss)
-    many = replace(many, loss=_mean(many.loss, world, subject.device))
-    how = f"{world.size} ranks over {dist.get_backend()}, {shares.message}, {over.message}"
+    over_ranks = spread(strategy, _prepare(subject.fresh()), mesh, names, shares.whole)
+    if over_ranks is None:
+        reason = f"it calls no Linear or Embedding layer with a size divisible by {world.size}"
+        return _skip(shares, dtypes, reason)
+    together = _train(over_ranks, names, shares.own, loss)
+    together = replace(together, loss=_average(together.loss, world, subject.device))
+    setup = f"{world.size} ranks over {dist.get_backend()}, {shares.message}, {over_ranks.message}"
     checks = [
-        CheckResult("launch", "passed", f"{how}, norm layers and dropout in eval mode"),
+        CheckResult("launch", "passed", f"{setup}, norm layers and dropout in eval mode"),
         weights,
-        _check("loss", lambda: _same_loss(one, many, loss)),
-        _check("gradients", lambda: _same_gradients(one, many)),
-        _check("parameters", lambda: _same_parameters(subject.fresh(), one, many)),
-        _check("buffers", lambda: _same_buffers(module, one, many)),
+        _check("loss", lambda: _compare_loss(alone, together, loss)),
+        _check("gradients", lambda: _compare_gradients(alone, together)),
+        _check("parameters", lambda: _compare_parameters(subject.fresh(), alone, together)),
+        _check("buffers", lambda: _compare_buffers(module, alone, together)),
     ]
-    return Proof(shares.sizes, _of_all_ranks(checks, world), dtypes)
+    return Proof(shares.sizes, _gather_results(checks, world), dtypes)
 
 
-def shares_of(subject: Subject, world: World, divide: bool) -> Shares:
-    """Return the inputs of one process, and this rank's share of them; where no batch can be shared, all."""
-    sizes, axes = dict(subject.sizes), [batch_axis(tensor) for tensor in subject.spec.inputs]
-    alike = "the same input on every rank"
+def _skip(shares: Shares, dtypes: dict[str, int], reason: str) -> Proof:
+    return Proof(shares.sizes, [CheckResult("launch", "skipped", reason)], dtypes)
+
+
+def divide_inputs(subject: Subject, world: World, divide: bool) -> Shares:
+    """Return the inputs of one process and this rank's share of them: all where they can't be divided."""
+    sizes = dict(subject.sizes)
+    same_input = "the same input on every rank"
     if not divide:
-        reason = alike
+        message = same_input
     elif subject.given is not None or "batch" not in sizes:
-        reason = f"{alike} for lack of a dim called batch"
-    elif (batch := _divisible(subject, world.size)) is None:
-        reason = f"{alike} for no batch is allowed that {world.size} divides"
+        message = f"{same_input} because it has no dim named batch"
+    elif (batch := _find_divisible_batch(subject, world.size)) is None:
+        message = f"{same_input} because no allowed batch is divisible by {world.size}"
     else:
-        sizes["batch"], each = batch, batch // world.size
+        sizes["batch"] = batch
         whole = subject.inputs(sizes=sizes)
-        own = tuple(
-            tensor if axis is None else tensor.narrow(axis, world.rank * each, each)
-            for tensor, axis in zip(whole, axes, strict=True)
-        )
-        return Shares(whole, own, sizes, f"a batch of {batch} in shares of {each}")
+        share = batch // world.size
+        own = []
+        for declared, tensor in zip(subject.spec.inputs, whole, strict=True):
+            axis = batch_axis(declared)
+            own.append(tensor if axis is None else tensor.narrow(axis, world.rank * share, share))
+        return Shares(whole, tuple(own), sizes, f"a batch of {batch} in shares of {share}")
     whole = subject.inputs(sizes=sizes)
-    return Shares(whole, whole, sizes, reason)
+    return Shares(whole, whole, sizes, message)
 
 
-def _divisible(subject: Subject, parts: int) -> int | None:
-    """Return the least batch, no less than that of the checks, of which each part is a batch too."""
+def _find_divisible_batch(subject: Subject, parts: int) -> int | None:
+    """Return the smallest batch, at least that of other checks, whose equal parts are allowed too."""
     dim = subject.spec.architecture.dims_for(subject.spec.config)["batch"]
-    least = -(-subject.sizes["batch"] // parts)
-    for each in range(max(least, dim.min), max(least, dim.min) + dim.multiple_of):
-        if not dim.problem_with(each) and not dim.problem_with(each * parts):
-            return each * parts
+    at_least = -(-subject.sizes["batch"] // parts)  # rounded up
+    smallest = max(at_least, dim.min)
+    for share in range(smallest, smallest + dim.multiple_of):
+        if not dim.problem_with(share) and not dim.problem_with(share * parts):
+            return share * parts
     return None
 
 
-def _settled(module: nn.Module) -> nn.Module:
-    """Return the module in eval mode, for statistics of a share and masks of a rank are no fault."""
+def _prepare(module: nn.Module) -> nn.Module:
+    """Return the module in eval mode: statistics of a share and dropout masks of a rank differ rightly."""
     module.eval()
-    for each in module.modules():
-        if isinstance(each, nn.RNNBase):  # cuDNN has no backward for one in eval mode
-            each.train()
-            each.dropout = 0.0
+    for submodule in module.modules():
+        if isinstance(submodule, nn.RNNBase):  # cuDNN has no backward for one in eval mode
+            submodule.train()
+            submodule.dropout = 0.0
     return module
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss of every element of the outputs that is the mean of the losses of equal shares of a batch.
+    """A loss over every element of the outputs; its mean over equal shares is the loss of the whole batch.
 
-    weights: of each element of each output of the whole batch. scale: the loss, did nothing in it cancel.
+    Attributes:
+        weights: of each element of each output of the whole batch.
+        scale: the loss if no terms canceled out.
+        rank: whose share of the weights applies.
     """
 
     weights: list[Tensor]
@@ -152,67 +175,74 @@ class Loss:
     rank: int
 
     @classmethod
-    def of(cls, alone: Spread, input_names: Sequence[str], inputs: Inputs, rank: int) -> "Loss":
-        """Return a loss of the outputs for the whole batch, of a model that is in this process alone."""
-        found = without_gradients(lambda: _differentiable(alone, input_names, inputs))
-        outputs = [each.detach() for each in found]
+    def draw(cls, alone: Spread, input_names: Sequence[str], inputs: Inputs, rank: int) -> "Loss":
+        """Draw the weights for the outputs of the whole batch, from a model in this process only."""
+        outputs = without_gradients(lambda: _run_differentiable(alone, input_names, inputs))
         generator = torch.Generator().manual_seed(0)
-        weights = [torch.randn(each.shape, generator=generator).to(each) for each in outputs]
-        pairs = zip(outputs, weights, strict=True)
-        return cls(weights, sum(float((each * weight).abs().mean()) for each, weight in pairs), rank)
+        weights, scale = [], 0.0
+        for output in (output.detach() for output in outputs):
+            weight = torch.randn(output.shape, generator=generator).to(output)
+            weights.append(weight)
+            scale += float((output * weight).abs().mean())
+        return cls(weights, scale, rank)
 
     def __call__(self, outputs: list[Tensor]) -> Tensor:
         """Return the loss of the outputs for the whole batch, or for this rank's share of it."""
-        parts = [
-            (each * self._of_share(weight, each, place)).mean()
-            for place, (each, weight) in enumerate(zip(outputs, self.weights, strict=True))
-        ]
-        return sum(parts[1:], parts[0])
+        terms = []
+        for index, (output, weight) in enumerate(zip(outputs, self.weights, strict=True)):
+            terms.append((output * self._take_share(weight, output, index)).mean())
+        return sum(terms[1:], terms[0])
 
-    def _of_share(self, weight: Tensor, output: Tensor, place: int) -> Tensor:
+    def _take_share(self, weight: Tensor, output: Tensor, index: int) -> Tensor:
+        """Return the weights for an output, along the one axis where it is a share of the whole."""
         axes = [axis for axis, size in enumerate(weight.shape) if output.shape[axis : axis + 1] != (size,)]
         if not axes:
             return weight
-        axis, size = axes[0], output.shape[axes[0]] if output.ndim == weight.ndim else 0
+        axis = axes[0]
+        size = output.shape[axis] if output.ndim == weight.ndim else 0
         if len(axes) > 1 or not size or weight.shape[axis] % size:
             raise NnkitError(
-                f"output {place} is {tuple(output.shape)} for a share of the batch of {tuple(weight.shape)}",
-                "a share must give a share of each output",
+                f"output {index} has shape {format_shape(output.shape)} for a share of the batch, "
+                f"and {format_shape(weight.shape)} for the whole batch",
+                "a share of the batch must give a share of each output",
             )
         return weight.narrow(axis, self.rank * size, size)
 
 
-def _differentiable(over: Spread, input_names: Sequence[str], inputs: Inputs) -> list[Tensor]:
-    args, keywords = bind(over.inner, input_names, [each.clone() for each in inputs])
-    return [each for each in tensors_in(over.module(*args, **keywords)) if each.is_floating_point()]
+def _run_differentiable(model: Spread, input_names: Sequence[str], inputs: Inputs) -> list[Tensor]:
+    args, keywords = bind(model.inner, input_names, [tensor.clone() for tensor in inputs])
+    outputs = tensors_in(model.module(*args, **keywords))
+    return [tensor for tensor in outputs if tensor.is_floating_point()]
 
 
 def _train(
-    over: Spread, input_names: Sequence[str], inputs: Inputs, loss_of: Callable[[list[Tensor]], Tensor]
+    model: Spread, input_names: Sequence[str], inputs: Inputs, compute_loss: Callable[[list[Tensor]], Tensor]
 ) -> Trained:
-    """Train a model a few steps, and return what came of it, gathered from the shards of all ranks."""
-    parameters = {name: each for name, each in over.inner.named_parameters() if each.requires_grad}
+    """Train a model for a few steps, and return the result, gathered from the shards of all ranks."""
+    named = model.inner.named_parameters()
+    parameters = {name: parameter for name, parameter in named if parameter.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=LEARNING_RATE, foreach=False)
-    first, gradients = 0.0, {}
+    first_loss, gradients = 0.0, {}
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss = loss_of(_differentiable(over, input_names, inputs))
+        loss = compute_loss(_run_differentiable(model, input_names, inputs))
         loss.backward()  # type: ignore[no-untyped-call]
         if step == 0:
-            first = float(loss.detach())
-            gradients = {
-                name: _whole(each.grad).clone() for name, each in parameters.items() if each.grad is not None
-            }
+            first_loss = float(loss.detach())
+            for name, parameter in parameters.items():
+                if parameter.grad is not None:
+                    gradients[name] = _gather_shards(parameter.grad).clone()
         optimizer.step()
     optimizer.zero_grad()
-    return Trained(first, gradients, {name: _whole(each) for name, each in registered(over.inner).items()})
+    tensors = {name: _gather_shards(tensor) for name, tensor in registered(model.inner).items()}
+    return Trained(first_loss, gradients, tensors)
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def _gather_shards(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def _mean(value: float, world: World, device: torch.device) -> float:
+def _average(value: float, world: World, device: torch.device) -> float:
     total = torch.tensor(value, dtype=torch.float32, device=device)
     dist.all_reduce(total)
     return float(total) / world.size
@@ -227,86 +257,88 @@ def _check(name: str, compare: Callable[[], str]) -> CheckResult:
         return CheckResult(name, "skipped", str(reason))
 
 
-def _of_all_ranks(checks: list[CheckResult], world: World) -> list[CheckResult]:
-    """Return each check as the first rank found it in which it failed, else as rank 0 did."""
-    gathered: list[list[CheckResult]] = [[]] * world.size
-    dist.all_gather_object(gathered, checks)
+def _gather_results(checks: list[CheckResult], world: World) -> list[CheckResult]:
+    """Return each check as found by the first rank in which it failed, or else by rank 0."""
+    by_rank: list[list[CheckResult]] = [[]] * world.size
+    dist.all_gather_object(by_rank, checks)
     results = []
-    for found in zip(*gathered, strict=True):
-        rank = next((rank for rank, each in enumerate(found) if each.status == "failed"), 0)
-        told = f"rank {rank}: {found[rank].message}" if rank else found[rank].message
-        results.append(replace(found[rank], message=told))
+    for results_by_rank in zip(*by_rank, strict=True):
+        failed_ranks = [rank for rank, check in enumerate(results_by_rank) if check.status == "failed"]
+        rank = failed_ranks[0] if failed_ranks else 0
+        check = results_by_rank[rank]
+        results.append(replace(check, message=f"rank {rank}: {check.message}") if rank else check)
     return results
 
 
-def _same_weights(module: nn.Module) -> str:
-    mine = {name: _digest(each) for name, each in registered(module).items()}
-    of_first = [mine]
-    dist.broadcast_object_list(of_first, src=0)
-    others = [name for name, digest in mine.items() if of_first[0].get(name) != digest]
-    if others:
-        raise Failed(f"{others[0]} differs from rank 0; it must depend only on the seed")
-    return f"{len(mine)} tensors, the same on every rank from the seed"
+def _compare_weights(module: nn.Module) -> str:
+    digests = {name: _hash(tensor) for name, tensor in registered(module).items()}
+    broadcast = [digests]
+    dist.broadcast_object_list(broadcast, src=0)
+    of_rank_0 = broadcast[0]
+    different = [name for name, digest in digests.items() if of_rank_0.get(name) != digest]
+    if different:
+        raise Failed(f"{different[0]} differs from rank 0; it must depend only on the seed")
+    return f"{plural(len(digests), 'tensor')}, the same on every rank from the seed"
 
 
-def _digest(tensor: Tensor) -> str:
+def _hash(tensor: Tensor) -> str:
     values = tensor.cpu().contiguous().flatten().view(torch.uint8)
     return hashlib.blake2b(values.numpy().tobytes(), digest_size=16).hexdigest()
 
 
-def _same_loss(one: Trained, many: Trained, loss: Loss) -> str:
-    apart = abs(one.loss - many.loss)
+def _compare_loss(alone: Trained, together: Trained, loss: Loss) -> str:
+    apart = abs(alone.loss - together.loss)
     if not apart <= tolerance_of(loss.weights[0]) * loss.scale:
-        raise Failed(f"{many.loss:.6g} over the ranks, {one.loss:.6g} in one process")
-    return f"{many.loss:.4g}, {apart:.1e} from that of one process"
+        raise Failed(f"{together.loss:.6g} over the ranks, {alone.loss:.6g} in one process")
+    return f"{together.loss:.4g}, within {apart:.1e} of one process"
 
 
-def _same_gradients(one: Trained, many: Trained) -> str:
-    """Compare gradients by the spread of each, or of the largest where that is far more."""
-    spreads = {name: spread_of(each) for name, each in one.gradients.items()}
-    largest = max(spreads.values(), default=0.0)
-    worst, where = 0.0, ""
-    for name, gradient in one.gradients.items():
-        found = many.gradients.get(name, torch.zeros_like(gradient))
-        apart = float((found - gradient).abs().max())
-        apart /= max(spreads[name], FLOOR * largest) or 1.0
+def _compare_gradients(alone: Trained, together: Trained) -> str:
+    """Compare each gradient by its own spread, or by a share of the largest spread where that is more."""
+    spreads = {name: spread_of(gradient) for name, gradient in alone.gradients.items()}
+    largest_spread = max(spreads.values(), default=0.0)
+    worst, worst_name = 0.0, ""
+    for name, gradient in alone.gradients.items():
+        other = together.gradients.get(name, torch.zeros_like(gradient))
+        apart = float((other - gradient).abs().max())
+        apart /= max(spreads[name], FLOOR * largest_spread) or 1.0
         if not apart <= worst:
-            worst, where = apart, name
+            worst, worst_name = apart, name
         if not apart <= ROUNDING * tolerance_of(gradient):
-            raise Failed(f"that of {name} differs by {apart:.2g} of its spread from that of one process")
-    more = many.gradients.keys() - one.gradients.keys()
-    idle = [name for name in more if many.gradients[name].any()]
-    if idle:
-        raise Failed(f"{idle[0]} gets one over the ranks and none in one process")
-    return f"{len(one.gradients)}, at most {worst:.1e} of the spread apart{f' ({where})' if where else ''}"
+            raise Failed(f"the gradient of {name} differs by {apart:.2g}× its spread from one process")
+    for name in together.gradients.keys() - alone.gradients.keys():
+        if together.gradients[name].any():
+            raise Failed(f"{name} gets a gradient over the ranks and none in one process")
+    where = f" ({worst_name})" if worst_name else ""
+    return f"{len(alone.gradients)}, which differ by at most {worst:.1e}× their spread{where}"
 
 
-def _same_parameters(start: nn.Module, one: Trained, many: Trained) -> str:
-    """Compare where the parameters went, all together: a single one may have moved only by rounding."""
-    before = {name: each for name, each in start.named_parameters() if each.requires_grad}
-    names = list(before)
-    apart = {name: _norm(many.tensors[name], one.tensors[name]) for name in names}
-    moved = sum(_norm(one.tensors[name], before[name]) ** 2 for name in names) ** 0.5
-    worst = max(names, key=lambda name: apart[name])
-    share = sum(each**2 for each in apart.values()) ** 0.5 / (moved or 1.0)
-    told = f"{share:.2g} of their way apart ({worst})"
+def _compare_parameters(start: nn.Module, alone: Trained, together: Trained) -> str:
+    """Compare how far the parameters moved, all together: a single one may move by its rounding only."""
+    before = {name: parameter for name, parameter in start.named_parameters() if parameter.requires_grad}
+    apart = {name: _distance(together.tensors[name], alone.tensors[name]) for name in before}
+    moved = sum(_distance(alone.tensors[name], parameter) ** 2 for name, parameter in before.items()) ** 0.5
+    share = sum(distance**2 for distance in apart.values()) ** 0.5 / (moved or 1.0)
+    worst_name = max(apart, key=lambda name: apart[name])
+    difference_text = f"differ by {share:.2g} of the distance they moved ({worst_name})"
     if not share <= DRIFT:
-        raise Failed(f"after {STEPS} steps of AdamW {told}")
-    return f"{len(names)}, after {STEPS} steps of AdamW {told}"
+        raise Failed(f"after {STEPS} steps of AdamW they {difference_text}")
+    return f"{len(before)}, which after {STEPS} steps of AdamW {difference_text}"
 
 
-def _norm(one: Tensor, other: Tensor) -> float:
-    return float((one.detach() - other.detach()).norm())
+def _distance(left: Tensor, right: Tensor) -> float:
+    return float((left.detach() - right.detach()).norm())
 
 
-def _same_buffers(module: nn.Module, one: Trained, many: Trained) -> str:
+def _compare_buffers(module: nn.Module, alone: Trained, together: Trained) -> str:
     names = [name for name, _ in module.named_buffers()]
     if not names:
-        raise Skipped("it has none")
+        raise Skipped("it has no buffers")
     for name in names:
-        apart = difference(one.tensors[name], many.tensors[name])
-        if not apart <= TOLERANCE.get(one.tensors[name].dtype, 0.0):
+        expected = alone.tensors[name]
+        apart = difference(expected, together.tensors[name])
+        if not apart <= TOLERANCE.get(expected.dtype, 0.0):
             raise Failed(
-                f"after {STEPS} steps {name} differs from one process; it depends on the share of a rank"
+                f"after {STEPS} steps {name} differs from one process: it depends on the share of the batch"
             )
     return f"{len(names)}, after {STEPS} steps as in one process"

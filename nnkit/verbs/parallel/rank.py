@@ -1,4 +1,4 @@
-"""One rank of a world: joins it, proves its part, and leaves word of how it ended."""
+"""One rank of a world: joins it, takes part in the proof, and records how it ended."""
 
 import faulthandler
 import json
@@ -25,20 +25,20 @@ from nnkit.verbs.smoke.report import SmokeReport
 from nnkit.verbs.smoke.subject import Subject
 
 REPORT = "NNKIT_RANK_REPORT"
-"""The variable that names the file in which the launcher of the ranks expects their report."""
+"""The environment variable with the file where the launcher expects the report of the ranks."""
 
 
 def run_as_rank(request: SmokeRequest, world: World) -> SmokeReport:
-    """Take part in the proof and return what all ranks found, the same in each of them."""
+    """Take part in the proof and return what all ranks found; each rank returns the same report."""
     limit = request.time_limit or TIME_LIMIT
     kind = find_device(request.device).type
     device = torch.device(kind) if kind == "cpu" else torch.device(kind, world.local_rank)
     assert request.parallel is not None
     joined.append(world)
-    with _watched(limit), _word_of_failure(world), _member_of_world(device, limit):
+    with _limit_time(limit), _record_failure(world), _join_world(device, limit):
         subject = Subject(request.spec, request.host, device, request.inputs)
         proof = prove(subject, world, request.parallel)
-    repeat = command_of(request, "--nproc", str(world.size))
+    repeat = make_command(request, "--nproc", str(world.size))
     report = SmokeReport(
         spec=request.spec.with_sizes(proof.sizes),
         device=f"{kind} × {world.size} ({request.parallel})",
@@ -50,24 +50,24 @@ def run_as_rank(request: SmokeRequest, world: World) -> SmokeReport:
     return report
 
 
-def words_of(request: SmokeRequest) -> list[str]:
-    """Return the words of the command that each rank is started with."""
+def make_arguments(request: SmokeRequest) -> list[str]:
+    """Return the arguments that each rank is started with."""
     device = () if request.device == "cpu" else ("--device", request.device)
     return ["smoke-run", *request.spec.typed, *device, "--parallel", str(request.parallel)]
 
 
-def command_of(request: SmokeRequest, *more: str) -> str:
-    """Return the command that proves all of it again."""
+def make_command(request: SmokeRequest, *more: str) -> str:
+    """Return the command that repeats the whole proof."""
     if not request.spec.typed:
         return f"nnkit.smoke_run(module, inputs, parallel={request.parallel!r})"
-    return shlex.join(["nnkit", *words_of(request), *more])
+    return shlex.join(["nnkit", *make_arguments(request), *more])
 
 
 @contextmanager
-def _member_of_world(device: torch.device, limit: float) -> Iterator[None]:
+def _join_world(device: torch.device, limit: float) -> Iterator[None]:
     if device.type != "cpu":
         torch.accelerator.set_device_index(device.index)
-    # Whoever waits for the others is ended by its watch, which tells where it stands; hence twice the time.
+    # Twice the time: a rank that waits for others is ended by its own time limit, which shows where it is.
     dist.init_process_group(dist.get_default_backend_for_device(device), timeout=timedelta(seconds=2 * limit))
     try:
         yield
@@ -76,8 +76,8 @@ def _member_of_world(device: torch.device, limit: float) -> Iterator[None]:
 
 
 @contextmanager
-def _word_of_failure(world: World) -> Iterator[None]:
-    """Leave an exception's traceback where torch's launcher looks for it, and say of which rank it is."""
+def _record_failure(world: World) -> Iterator[None]:
+    """Leave an exception's traceback where torch's launcher looks for it, and name the rank in the error."""
     try:
         yield
     except Exception as error:
@@ -87,23 +87,23 @@ def _word_of_failure(world: World) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(limit: float) -> Iterator[None]:
-    """End the process after so many seconds; whenever it is ended, its stack goes to stderr first.
+def _limit_time(limit: float) -> Iterator[None]:
+    """End the process after `limit` seconds. Whenever it is ended, its stack goes to stderr first.
 
-    The stack is written by C code, so that neither a lock nor a kernel that never returns holds it up.
+    C code writes the stack, so that neither a lock nor a kernel that never returns can block it.
     """
-    stderr = 2  # whatever has become of sys.stderr
+    stderr = 2  # the descriptor: user code may have replaced sys.stderr
     faulthandler.enable(file=stderr)
     faulthandler.dump_traceback_later(limit, exit=True, file=stderr)
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # A rank that waits for another in C++ would never see an exception that Python raises for a signal.
+    # A rank that waits in C++ for another one would never see the exception that Python raises for a signal.
     ending = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in ending}
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in ending}
     faulthandler.register(signal.SIGTERM, file=stderr, chain=True)
     try:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
         faulthandler.unregister(signal.SIGTERM)
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

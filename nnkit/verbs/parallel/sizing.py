@@ -1,7 +1,7 @@
-"""What each rank of a world needs for a training step with fully_shard, estimated without the world.
+"""How much memory each rank needs for a training step with fully_shard, estimated without starting ranks.
 
-The collectives of a fake process group move nothing, and fake tensors have no memory: what is left are
-the storages that one rank makes and frees, which are watched as those of one process are.
+The collectives of a fake process group move nothing, and fake tensors have no memory. What is left are the
+storages that one rank makes and frees, which are tracked as for a single process.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from nnkit.errors import UsageProblem
-from nnkit.verbs.parallel.strategies import called_with, shard
+from nnkit.verbs.parallel.strategies import find_called, shard
 from nnkit.verbs.summary.memory import CUDA_BLOCK, MEASURED, copy_to_cpu, find_doubts, try_fakes_first
 from nnkit.verbs.summary.report import Sharded
 from nnkit.verbs.summary.storages import LiveStorages
@@ -25,38 +25,40 @@ from nnkit.verbs.summary.twin import Twin
 
 
 class ShardedStorages(LiveStorages):  # type: ignore[no-untyped-call]
-    """Counts the storages of one rank: of DTensors their shards, of whole parameters what is gathered now.
+    """Counts the storages of one rank: the shards of DTensors, and the parameters that are gathered now.
 
-    gathered: the most bytes of whole parameters that there were at once.
+    gathered: the most bytes of gathered parameters at any one time.
     """
 
     def __init__(self, block: int = 1, temporaries: bool = True) -> None:
         super().__init__(block, temporaries)
         self.gathered = 0
-        self._wholes: dict[int, UntypedStorage] = {}
+        self._gathered_storages: dict[int, UntypedStorage] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(issubclass(each, DTensor) for each in types):
-            return NotImplemented  # what it does with the shards comes here next
+        if any(issubclass(tensor_type, DTensor) for tensor_type in types):
+            return NotImplemented  # DTensor then calls the operator on the shards, which comes here
         result = super().__torch_dispatch__(func, types, args, kwargs)
         if func is torch.ops.c10d._reduce_scatter_base_.default and self.temporaries:
             self.note_peak(args[1].nbytes)  # gloo reduces a copy of what it then scatters
         return result
 
     def size_of(self, tensor: Tensor) -> int:
-        """Return the bytes that a storage counts for; that of a whole parameter isn't kept for backward."""
-        return 0 if id(tensor.untyped_storage()) in self._wholes else super().size_of(tensor)
+        """Return the bytes that a tensor keeps for backward: none for a gathered parameter."""
+        return 0 if id(tensor.untyped_storage()) in self._gathered_storages else super().size_of(tensor)
 
     @contextmanager
     def watching_resizes(self) -> Iterator[None]:
-        """See fully_shard give whole parameters memory and take it back, which no operator does."""
+        """Track the memory of gathered parameters, which fully_shard resizes without an operator."""
         resize = UntypedStorage.resize_
 
         def resize_(storage: UntypedStorage, size: int) -> Any:
             result = resize(storage, size)
-            self._wholes[id(storage)] = storage
+            self._gathered_storages[id(storage)] = storage
             self.resized(storage)
-            self.gathered = max(self.gathered, sum(each.nbytes() for each in self._wholes.values()))
+            self.gathered = max(
+                self.gathered, sum(stored.nbytes() for stored in self._gathered_storages.values())
+            )
             return result
 
         UntypedStorage.resize_ = resize_  # type: ignore[method-assign, assignment]
@@ -74,56 +76,54 @@ def estimate_sharded(
     optimizer: str = "adamw",
     device: str = "cpu",
 ) -> Sharded:
-    """Return what rank 0 of `ranks` needs to train and run `module` on inputs like these of its own.
+    """Return the memory that rank 0 of `ranks` needs to train and run `module` on its own inputs like these.
 
-    Parameters, buffers and inputs may have values or not; `module` itself isn't run and stays as it is.
-    A model that can't run without values is run for real on the CPU, on a copy, as by `estimate_memory`.
-    Raises NnkitError where neither can be.
+    Parameters, buffers and inputs may have values or not. `module` itself isn't run or changed. A model that
+    needs values is run on the CPU, on a copy, as in `estimate_memory`. Raises NnkitError where both fail.
 
-    On "cpu" the peak was within 1 % of what torch's allocator counted on a rank of two over gloo, for the
-    models in tests/verbs/parallel/measured.py, when gloo's threads freed their copies in time; otherwise
-    up to two blocks more were held.
+    On one of two real gloo ranks, the measured peaks of the models in tests/verbs/parallel/measured.py were
+    within 1 % of this when gloo's threads freed their copies in time, and up to two blocks higher otherwise.
     """
     if ranks < 1:
-        raise UsageProblem(f"a world has one rank or more, got {ranks}", "for example: --fsdp 8")
+        raise UsageProblem(f"--fsdp needs one rank or more, got {ranks}", "for example: --fsdp 8")
     on_cuda = torch.device(device).type == "cuda"
 
     def on_fakes() -> Sharded:
         live = ShardedStorages(CUDA_BLOCK, temporaries=False) if on_cuda else ShardedStorages()
         with FakeTensorMode(allow_non_fake_inputs=True), live:
-            twin = Twin(module, args, dict(kwargs), _fake, optimizer, foreach=on_cuda)
-            return _of_rank(twin, mesh, live, device, "; ".join(find_doubts(module, simulated=on_cuda)))
+            twin = Twin(module, args, dict(kwargs), _make_fake, optimizer, foreach=on_cuda)
+            return _measure_rank(twin, mesh, live, device, "; ".join(find_doubts(module, simulated=on_cuda)))
 
     def for_real(reason: str) -> Sharded:
         with ShardedStorages() as live:
             twin = Twin(module, args, dict(kwargs), copy_to_cpu, optimizer, foreach=False)
-            return _of_rank(twin, mesh, live, "cpu", MEASURED + reason)
+            return _measure_rank(twin, mesh, live, "cpu", MEASURED + reason)
 
-    with _world_of(ranks) as mesh:
+    with _fake_world(ranks) as mesh:
         return try_fakes_first(module, args, kwargs, optimizer, on_fakes, for_real)
 
 
-def _of_rank(twin: Twin, mesh: DeviceMesh, live: ShardedStorages, device: str, note: str) -> Sharded:
-    """Shard a twin, train it, and return what that needed of this rank."""
-    blocks = shard(twin.module, mesh, called_with(twin.module, *twin.args, **twin.kwargs))
+def _measure_rank(twin: Twin, mesh: DeviceMesh, live: ShardedStorages, device: str, note: str) -> Sharded:
+    """Shard a twin, train it, and return how much memory this rank needed."""
+    blocks = shard(twin.module, mesh, find_called(twin.module, *twin.args, **twin.kwargs))
     with live.watching_resizes():
-        twin.measure(live, None, device, note)  # the first step makes what all others use again
+        twin.measure(live, None, device, note)  # the first step allocates what later ones reuse
         twin.module.reshard()  # type: ignore[operator]
         live.gathered = 0
         memory = twin.measure(live, None, device, note)
     return Sharded(mesh.size(), tuple(blocks), live.gathered, memory)
 
 
-def _fake(tensor: Tensor) -> Tensor:
+def _make_fake(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
 
 
 @contextmanager
-def _world_of(ranks: int) -> Iterator[DeviceMesh]:
-    """Make this process rank 0 of a world without other processes."""
+def _fake_world(ranks: int) -> Iterator[DeviceMesh]:
+    """Make this process rank 0 of a world without any other process."""
     if dist.is_initialized():
         raise UsageProblem(
-            "a process group is already initialized", "run it in a separate process: nnkit summary"
+            "a process group is already initialized", "use a separate process: nnkit summary … --fsdp N"
         )
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
     try:

@@ -18,6 +18,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
+from nnkit.contract.text import plural
 from nnkit.models.running import bind, without_gradients
 from nnkit.models.sampling import Inputs
 
@@ -26,8 +27,10 @@ from nnkit.models.sampling import Inputs
 class Spread:
     """A model over the ranks of a mesh.
 
-    module: what is called. inner: what has the parameters, under the names that they always had.
-    message: what was done.
+    Attributes:
+        module: the module to call.
+        inner: the module with the parameters, under their original names.
+        message: what was done to it.
     """
 
     module: nn.Module
@@ -38,25 +41,25 @@ class Spread:
 def spread(
     strategy: str, module: nn.Module, mesh: DeviceMesh, input_names: Sequence[str], inputs: Inputs
 ) -> Spread | None:
-    """Spread `module` itself over the mesh; None where the strategy finds nothing in it to split."""
+    """Spread `module` over the mesh, in place; None where the strategy finds nothing to split in it."""
     args, keywords = bind(module, input_names, inputs)
     match strategy:
         case "ddp":
-            return _replicated(module, mesh)
+            return _replicate(module, mesh)
         case "fsdp":
-            names = shard(module, mesh, called_with(module, *args, **keywords))
-            blocks = f"{len(names)} blocks and the rest" if names else "all of it"
-            return Spread(module, module, f"{blocks} sharded by fully_shard")
+            names = shard(module, mesh, find_called(module, *args, **keywords))
+            parts = f"{plural(len(names), 'block')} and the rest" if names else "the whole model"
+            return Spread(module, module, f"{parts} sharded by fully_shard")
         case _:
-            return _split(module, mesh, called_with(module, *args, **keywords))
+            return _split_layers(module, mesh, find_called(module, *args, **keywords))
 
 
-def called_with(module: nn.Module, *args: Any, **kwargs: Any) -> set[str]:
-    """Return the names of the modules that are called when `module` is; of others, weights are read."""
+def find_called(module: nn.Module, *args: Any, **kwargs: Any) -> set[str]:
+    """Return the names of the submodules that a call runs, rather than only reading their weights."""
     called: set[str] = set()
     hooks = [
-        each.register_forward_pre_hook(lambda *_, name=name: called.add(name))
-        for name, each in module.named_modules()
+        submodule.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name, submodule in module.named_modules()
     ]
     try:
         without_gradients(lambda: module(*args, **kwargs))
@@ -66,22 +69,25 @@ def called_with(module: nn.Module, *args: Any, **kwargs: Any) -> set[str]:
     return called
 
 
-def _replicated(module: nn.Module, mesh: DeviceMesh) -> Spread:
-    # What a model leaves unused (its auxiliary heads, in eval mode) is no fault of it.
+def _replicate(module: nn.Module, mesh: DeviceMesh) -> Spread:
+    device_ids = None if mesh.device_type == "cpu" else [torch.accelerator.current_device_index()]
     wrapped = DistributedDataParallel(
-        module, process_group=mesh.get_group(), find_unused_parameters=True,
-        device_ids=None if mesh.device_type == "cpu" else [torch.accelerator.current_device_index()],
-    )  # fmt: skip
+        module,
+        process_group=mesh.get_group(),
+        find_unused_parameters=True,  # a model may leave some unused: auxiliary heads in eval mode
+        device_ids=device_ids,
+    )
     return Spread(wrapped, module, "replicated by DistributedDataParallel")
 
 
 def shard(module: nn.Module, mesh: DeviceMesh, called: set[str]) -> list[str]:
-    """Shard the blocks of `module`, then what is left of it; return the names of the blocks."""
-    shared = _shared_parameters(module)
+    """Shard the blocks of `module`, then the rest of it; return the names of the blocks.
+
+    A block with a parameter that is shared with other modules stays with the rest.
+    """
+    shared = _find_shared_parameters(module)
     blocks = {
-        name: block
-        for name, block in _blocks(module)
-        if name in called and not any(id(each) in shared for each in block.parameters())
+        name: block for name, block in _find_blocks(module) if name in called and not _has_any(block, shared)
     }
     for block in blocks.values():
         fully_shard(block, mesh=mesh)
@@ -89,8 +95,10 @@ def shard(module: nn.Module, mesh: DeviceMesh, called: set[str]) -> list[str]:
     return list(blocks)
 
 
-def _blocks(module: nn.Module, prefix: str = "", listed: bool = False) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules with parameters that stand in a list or a sequence, the outermost of them."""
+def _find_blocks(
+    module: nn.Module, prefix: str = "", listed: bool = False
+) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the outermost modules with parameters that are elements of a ModuleList or a Sequential."""
     if type(module) in (nn.Sequential, nn.ModuleList):
         listed = True
     elif listed:
@@ -98,41 +106,44 @@ def _blocks(module: nn.Module, prefix: str = "", listed: bool = False) -> Iterat
             yield prefix, module
         return
     for name, child in module.named_children():
-        yield from _blocks(child, f"{prefix}.{name}".lstrip("."), listed)
+        yield from _find_blocks(child, f"{prefix}.{name}".lstrip("."), listed)
 
 
-def _shared_parameters(module: nn.Module) -> set[int]:
+def _find_shared_parameters(module: nn.Module) -> set[int]:
     """Return the ids of the parameters that are registered more than once."""
-    times = Counter(id(each) for _, each in module.named_parameters(remove_duplicate=False))
-    return {key for key, count in times.items() if count > 1}
+    named = module.named_parameters(remove_duplicate=False)
+    registrations = Counter(id(parameter) for _, parameter in named)
+    return {identity for identity, count in registrations.items() if count > 1}
 
 
-def _split(module: nn.Module, mesh: DeviceMesh, called: set[str]) -> Spread | None:
-    shared = _shared_parameters(module)
+def _has_any(module: nn.Module, parameters: set[int]) -> bool:
+    return any(id(parameter) in parameters for parameter in module.parameters())
+
+
+def _split_layers(module: nn.Module, mesh: DeviceMesh, called: set[str]) -> Spread | None:
+    shared = _find_shared_parameters(module)
     layers = {
-        name: each for name, each in module.named_modules() if isinstance(each, (nn.Linear, nn.Embedding))
+        name: layer for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, nn.Embedding))
     }
-    styles = {
-        name: _style(each, mesh.size())
-        for name, each in layers.items()
-        if name in called and not any(id(parameter) in shared for parameter in each.parameters())
-    }
-    plan = {name: style for name, style in styles.items() if style is not None}
+    plan = {}
+    for name, layer in layers.items():
+        style = _choose_style(layer, mesh.size())
+        if style is not None and name in called and not _has_any(layer, shared):
+            plan[name] = style
     if not plan:
         return None
     parallelize_module(module, mesh, plan)
-    for name in plan:  # what it gives is a view, in which nothing may be changed in place
+    for name in plan:  # its output is a view, which a model must not change in place
         layers[name].register_forward_hook(lambda layer, given, output: output.clone())
     return Spread(module, module, f"{len(plan)} of {len(layers)} Linear and Embedding layers split")
 
 
-def _style(layer: nn.Linear | nn.Embedding, parts: int) -> ParallelStyle | None:
-    """Return how a layer is split so that what it takes and gives is whole on every rank."""
-    outputs, inputs = (
-        (layer.out_features, layer.in_features)
-        if isinstance(layer, nn.Linear)
-        else (layer.embedding_dim, layer.num_embeddings)
-    )
+def _choose_style(layer: nn.Linear | nn.Embedding, parts: int) -> ParallelStyle | None:
+    """Return how to split a layer so that inputs and outputs stay whole on every rank, or None."""
+    if isinstance(layer, nn.Linear):
+        outputs, inputs = layer.out_features, layer.in_features
+    else:
+        outputs, inputs = layer.embedding_dim, layer.num_embeddings
     if outputs % parts == 0:
         return ColwiseParallel(output_layouts=Replicate())
     if inputs % parts == 0:

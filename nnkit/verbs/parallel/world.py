@@ -21,12 +21,12 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the rank that speaks for all."""
+        """Whether this is the rank that reports for all."""
         return self.rank == 0
 
 
 def world_around(environment: Mapping[str, str] = os.environ) -> World | None:
-    """Return the world that torchrun, or whoever else sets its variables, has put this process into."""
+    """Return the world that this process was started in, by torchrun or anything that sets its variables."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
         return None
     rank = int(environment["RANK"])

@@ -22,7 +22,7 @@ import nnkit
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.benchmarking.memory import peak_on_cpu
 from nnkit.verbs.parallel.sizing import estimate_sharded
-from nnkit.verbs.parallel.strategies import called_with, shard
+from nnkit.verbs.parallel.strategies import find_called, shard
 
 SIZE = 2
 STEPS = 4  # of which the least counts
@@ -68,7 +68,7 @@ def take_part(rank, file, names):
 
 def measured(module, args):
     """Return the most bytes that rank 0 had at once in a training step after the first."""
-    called = called_with(module, *args)
+    called = find_called(module, *args)
     shard(module.train(), init_device_mesh("cpu", (SIZE,)), called)
     stepper = torch.optim.AdamW(module.parameters(), foreach=False)
     step(module, args, stepper)

@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 import nnkit
 from nnkit.errors import UsageProblem
-from nnkit.verbs.parallel.failures import error_of
+from nnkit.verbs.parallel.failures import make_error
 from nnkit.verbs.parallel.world import World, world_around
 
 TROUBLE = """
@@ -184,7 +184,7 @@ def test_the_rank_that_failed_first_is_the_one_that_is_told(tmp_path, ends, writ
         failures[rank] = failure_of(rank, code, tmp_path / f"error-{rank}", message)
         if message:
             os.utime(failures[rank].error_file, ns=(0, 10 + len(failures)))
-    error = error_of(failures, logs, 5)
+    error = make_error(failures, logs, 5)
     assert (error.message, error.exit_code) == (told, 1)
 
 
@@ -210,13 +210,13 @@ def test_ctrl_c_leaves_nobody_behind(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message", "hint"),
     [
-        (["--parallel", "ddp"], "--parallel ddp needs processes to run in", "say how many: --nproc 2"),
-        (["--nproc", "0"], "--nproc takes a number of processes, got 0", "for example: --nproc 2"),
+        (["--parallel", "ddp"], "--parallel ddp needs processes to run in", "add --nproc 2"),
+        (["--nproc", "0"], "--nproc must be at least 1, got 0", "--nproc 2"),
         (["--nproc", "two"], "Invalid value for '--nproc': 'two' is not a valid integer.", "--help"),
-        (["--nproc", "2", "--parallel", "fdsp"], "called 'fdsp'", "did you mean fsdp?"),
-        (["--nproc", "2", "--parallel", "pipeline"], "called 'pipeline'", "one of: ddp, fsdp, tp"),
-        (["--nproc", "2", "--check", "finite"], "many processes have checks of their own", "--check, --full and --compile"),
-        (["--nproc", "2", "--full"], "many processes have checks of their own", "--check, --full and --compile"),
+        (["--nproc", "2", "--parallel", "fdsp"], "parallel: 'fdsp'", "did you mean fsdp?"),
+        (["--nproc", "2", "--parallel", "pipeline"], "parallel: 'pipeline'", "choose from: ddp, fsdp, tp"),
+        (["--nproc", "2", "--check", "finite"], "a run in many processes has its own checks", "--check, --full and --compile"),
+        (["--nproc", "2", "--full"], "a run in many processes has its own checks", "--check, --full and --compile"),
         (["--nproc", "2", "--time-limit", "0"], "Invalid value for '--time-limit': 0.0 is not in the range x>0.", "--help"),
         (["--nproc", "2", "--device", "cuda"], "device 'cuda' is not available on this machine", "cpu"),
         (["--nproc", "2", "--device", "tpu"], "'tpu' is not a device", "cpu"),
@@ -236,11 +236,11 @@ def test_a_rank_can_not_start_others(monkeypatch, nnkit_command):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.setenv(name, "1")
     refused = nnkit_command("smoke-run", "gcn", "--nproc", "2")
-    assert (refused.code, "this process is one of 1 already" in refused.err) == (2, True)
+    assert (refused.code, "this process is already one of 1" in refused.err) == (2, True)
 
 
 def test_a_module_of_this_process_can_not_be_handed_over():
-    with pytest.raises(UsageProblem, match="can't be handed to others"):
+    with pytest.raises(UsageProblem, match="can't be sent to other processes"):
         nnkit.smoke_run(nn.Linear(2, 2), [torch.zeros(1, 2)], processes=2)
 
 

@@ -20,18 +20,18 @@ SOUND = [
 ]
 SKIPPED = {
     "ddp faulty.py:Frozen": "it has no trainable parameters",
-    "tp faulty.py:NothingToSplit": "no Linear or Embedding layer that it calls has a size that 2 divides",
+    "tp faulty.py:NothingToSplit": "it calls no Linear or Embedding layer with a size divisible by 2",
 }
 FAULTS = {  # what fails in them, and what one of the messages says
     "ddp faulty.py:OutputsByRank": (["loss"], "over the ranks, 0.0225945 in one process"),
     "tp faulty.py:OutputsByRank": (["loss"], "over the ranks, 0.0225945 in one process"),
     # AdamW makes the same of gradients that are all twice too large.
-    "ddp faulty.py:DividesByTheBatch": (["loss", "gradients"], "that of first.weight differs by"),
-    "fsdp faulty.py:DividesByTheBatch": (["loss", "gradients"], "that of first.weight differs by"),
-    "ddp faulty.py:BatchStatistics": (["loss", "gradients", "parameters"], "of their way apart"),
-    "ddp faulty.py:MixesTheBatch": (["loss", "gradients", "parameters"], "of their way apart"),
-    "fsdp faulty.py:DropoutInEval": (["loss", "gradients", "parameters"], "of their way apart"),
-    "ddp faulty.py:UnusedOnOneRank": (["gradients", "parameters"], "that of gate differs by"),
+    "ddp faulty.py:DividesByTheBatch": (["loss", "gradients"], "the gradient of first.weight differs by"),
+    "fsdp faulty.py:DividesByTheBatch": (["loss", "gradients"], "the gradient of first.weight differs by"),
+    "ddp faulty.py:BatchStatistics": (["loss", "gradients", "parameters"], "of the distance they moved"),
+    "ddp faulty.py:MixesTheBatch": (["loss", "gradients", "parameters"], "of the distance they moved"),
+    "fsdp faulty.py:DropoutInEval": (["loss", "gradients", "parameters"], "of the distance they moved"),
+    "ddp faulty.py:UnusedOnOneRank": (["gradients", "parameters"], "the gradient of gate differs by"),
     "ddp faulty.py:OwnWeights": (
         ["weights", "loss", "gradients", "parameters"],
         "rank 1: first.bias differs from rank 0; it must depend only on the seed",
@@ -80,9 +80,9 @@ def test_what_makes_no_sense_is_skipped_with_the_reason(proofs, case):
     ("case", "told"),
     [
         ("ddp lstm", "a batch of 4 in shares of 2, replicated by DistributedDataParallel"),
-        ("ddp gcn", "the same input on every rank for lack of a dim called batch"),
+        ("ddp gcn", "the same input on every rank because it has no dim named batch"),
         ("fsdp faulty.py:Sound", "2 blocks and the rest sharded by fully_shard"),
-        ("fsdp lstm", "all of it sharded by fully_shard"),
+        ("fsdp lstm", "the whole model sharded by fully_shard"),
         ("tp lstm", "the same input on every rank, 1 of 1 Linear and Embedding layers split"),
         # Not the tied table, nor the last layer, nor the one of which the weight is read alone.
         ("tp faulty.py:Tied", "2 of 5 Linear and Embedding layers split"),

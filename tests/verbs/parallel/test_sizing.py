@@ -43,7 +43,7 @@ def test_the_process_is_left_as_it_was(tmp_path):
     assert not dist.is_initialized()
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        with pytest.raises(UsageProblem, match="already initialized"):
+        with pytest.raises(UsageProblem, match="a process group is already initialized"):
             nnkit.summarize(module, [x], fsdp=8)
     finally:
         dist.destroy_process_group()

@@ -70,6 +70,6 @@ def test_a_torn_line_costs_that_line_alone(tmp_path, content, names):
 def test_a_file_of_something_else_is_left_alone(tmp_path, content, number):
     path = tmp_path / "out.jsonl"
     path.write_bytes(content)
-    with pytest.raises(UsageProblem, match=f"something else than results of a sweep, at line {number}"):
+    with pytest.raises(UsageProblem, match=f"line {number} of .* is not a result of a sweep"):
         finished(path)
     assert path.read_bytes() == content

@@ -15,8 +15,8 @@ TIMEOUT = "20s"  # for the scheduler to answer
 
 
 def run(request: ExecuteRequest) -> Iterator[tuple[Mapping[str, Any], Any]]:
-    """Give the tasks to the cluster and yield what came of each; what isn't begun at the end is cancelled."""
-    with _client(request.jobs) as client:
+    """Send the tasks to the cluster and yield each outcome; at the end, cancel tasks not yet started."""
+    with _open_client(request.jobs) as client:
         futures = client.map(request.function, request.tasks, pure=False, retries=0)
         tasks = dict(zip(futures, request.tasks, strict=True))
         try:
@@ -27,21 +27,21 @@ def run(request: ExecuteRequest) -> Iterator[tuple[Mapping[str, Any], Any]]:
 
 
 @contextmanager
-def _client(jobs: int | None) -> Iterator[Client]:
-    """Give a client of the scheduler that the environment names, or of workers on this machine."""
+def _open_client(jobs: int | None) -> Iterator[Client]:
+    """Yield a client of the scheduler in the environment variable, or of new workers on this machine."""
     if address := os.environ.get(ADDRESS):
-        with _connected(address) as client:
+        with _connect(address) as client:
             yield client
         return
     # A worker's memory isn't limited: the models run in processes of their own.
-    alone = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
-    workers = LocalCluster(n_workers=jobs or 1, silence_logs=logging.ERROR, **alone)
+    options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": ":0"}
+    workers = LocalCluster(n_workers=jobs or 1, silence_logs=logging.ERROR, **options)
     with workers as cluster, Client(cluster) as client:
         yield client
 
 
-def _connected(address: str) -> Client:
+def _connect(address: str) -> Client:
     try:
         return Client(address, timeout=TIMEOUT)
     except OSError as error:
-        raise NnkitError(f"no Dask scheduler answers at {address}", f"look at {ADDRESS}") from error
+        raise NnkitError(f"no Dask scheduler answers at {address}", f"check {ADDRESS}") from error

@@ -1,4 +1,4 @@
-"""What nnkit needs to know of the executor. Imports no Dask."""
+"""Declares the executor to nnkit. Doesn't import Dask."""
 
 from nnkit import Executor, hookimpl
 

@@ -1,4 +1,4 @@
-"""OpenVINO's intermediate representation, written by way of ONNX, and run on the CPU.
+"""OpenVINO's intermediate representation, converted from ONNX and run on the CPU.
 
 https://docs.openvino.ai/2025/documentation/openvino-ir-format.html
 """
@@ -15,12 +15,12 @@ from nnkit import WriteRequest
 
 
 def write(request: WriteRequest) -> None:
-    """Write NAME.xml and NAME.bin, weights uncompressed, the dims that are free left open."""
+    """Write NAME.xml and NAME.bin, with uncompressed weights and dynamic dims."""
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        between = Path(folder, "model.onnx")
-        # Inputs that forward takes by name need their axes by name as well.
-        named = dict(zip(request.spec.input_names, request.dynamic, strict=True))
-        dynamic = named if request.keywords else request.dynamic
+        onnx_file = Path(folder, "model.onnx")
+        # For inputs that forward takes by name, the axes must be given by name as well.
+        by_name = dict(zip(request.spec.input_names, request.dynamic, strict=True))
+        dynamic = by_name if request.keywords else request.dynamic
         program = torch.onnx.export(
             request.module,
             request.inputs,
@@ -31,16 +31,16 @@ def write(request: WriteRequest) -> None:
             dynamic_shapes=dynamic,
             verbose=False,
         )
-        program.save(str(between))
-        openvino.save_model(openvino.convert_model(between), request.path, compress_to_fp16=False)
+        program.save(str(onnx_file))
+        openvino.save_model(openvino.convert_model(onnx_file), request.path, compress_to_fp16=False)
 
 
 def run(path: Path) -> Callable[[tuple[Tensor, ...]], list[Tensor]]:
-    """Return what runs the file, in the precision that it was written in."""
+    """Return a function that runs the file in the precision of its weights."""
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def call(inputs: tuple[Tensor, ...]) -> list[Tensor]:
-        results = compiled([each.numpy() for each in inputs])
-        return [torch.from_numpy(results[place].copy()) for place in range(len(compiled.outputs))]
+        results = compiled([tensor.numpy() for tensor in inputs])
+        return [torch.from_numpy(results[index].copy()) for index in range(len(compiled.outputs))]
 
     return call

@@ -1,4 +1,4 @@
-"""What nnkit needs to know of the format. Imports neither torch nor OpenVINO."""
+"""Declares the format to nnkit. Imports neither torch nor OpenVINO."""
 
 from nnkit import Exporter, hookimpl
 

@@ -1,4 +1,4 @@
-"""What nnkit needs to know of the perceptron. Imports no torch."""
+"""Declares the perceptron to nnkit. Doesn't import torch."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,8 +12,8 @@ NNKIT_PLUGIN_API = "1.0"
 class PerceptronConfig:
     """Options of the perceptron."""
 
-    in_features: Annotated[int, Meta(ge=1, description="numbers that describe one sample")] = 784
-    hidden_sizes: Annotated[tuple[int, ...], Meta(description="units of each hidden layer")] = (128,)
+    in_features: Annotated[int, Meta(ge=1, description="features per sample")] = 784
+    hidden_sizes: Annotated[tuple[int, ...], Meta(description="sizes of the hidden layers")] = (128,)
     num_classes: Annotated[int, Meta(ge=1, description="number of classes")] = 10
 
 
@@ -29,7 +29,7 @@ def nnkit_architectures() -> list[Architecture]:
             config=PerceptronConfig,
             inputs=[TensorSpec("x", ("batch", "in_features"))],
             outputs=[TensorSpec("logits", ("batch", "num_classes"))],
-            dims={"batch": Dim(default=1, description="samples at once")},
+            dims={"batch": Dim(default=1, description="samples in a batch")},
             presets={"mnist": Preset(config={"hidden_sizes": (512, 512)}, description="two layers of 512")},
             paper="Rosenblatt 1958, The Perceptron, https://doi.org/10.1037/h0042519",
             equation="hₖ = relu(Wₖ hₖ₋₁ + bₖ),  h₀ = x,  logits = W h + b",

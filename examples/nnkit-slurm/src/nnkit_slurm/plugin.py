@@ -1,4 +1,4 @@
-"""What nnkit needs to know of the executor. Imports no submitit."""
+"""Declares the executor to nnkit. Doesn't import submitit."""
 
 from nnkit import Executor, hookimpl
 

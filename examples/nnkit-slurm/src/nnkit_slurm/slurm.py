@@ -1,4 +1,4 @@
-"""A sweep as an array of Slurm jobs, by way of submitit. https://github.com/facebookincubator/submitit"""
+"""A sweep as an array of Slurm jobs, with submitit. https://github.com/facebookincubator/submitit"""
 
 import math
 import os
@@ -13,12 +13,12 @@ from nnkit import ExecuteRequest, NnkitError
 
 OPTIONS = "NNKIT_SLURM"
 FOLDER = "nnkit-slurm"
-STARTING = 120  # seconds that a job may take beside its model
+STARTUP = 120  # seconds that a job may take in addition to its model
 
 
 def run(request: ExecuteRequest) -> Iterator[tuple[Mapping[str, Any], Any]]:
-    """Submit a job for each task and yield what came of it; what is left at the end is cancelled."""
-    executor = _executor(request)
+    """Submit a job for each task and yield its outcome; unfinished jobs are canceled at the end."""
+    executor = _make_executor(request)
     jobs: dict[submitit.Job, Mapping[str, Any]] = {}
     try:
         jobs = dict(zip(executor.map_array(request.function, request.tasks), request.tasks, strict=True))
@@ -30,25 +30,25 @@ def run(request: ExecuteRequest) -> Iterator[tuple[Mapping[str, Any], Any]]:
             job.cancel(check=False)
 
 
-def _executor(request: ExecuteRequest) -> submitit.AutoExecutor:
-    options = _options()
+def _make_executor(request: ExecuteRequest) -> submitit.AutoExecutor:
+    options = _read_options()
     cluster, folder = options.pop("cluster", "slurm"), options.pop("folder", FOLDER)
     if cluster == "slurm" and shutil.which("sbatch") is None:
         raise NnkitError(
-            "there is no Slurm here: sbatch is not found", f"try without: {OPTIONS}=cluster=local"
+            "Slurm is not available: sbatch was not found", f"try it without Slurm: {OPTIONS}=cluster=local"
         )
     executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
     executor.update_parameters(
-        name="nnkit", timeout_min=math.ceil((request.time_limit + STARTING) / 60), **_limits(request)
+        name="nnkit", timeout_min=math.ceil((request.time_limit + STARTUP) / 60), **_make_limits(request)
     )
     try:
         executor.update_parameters(**options)
     except (NameError, TypeError, ValueError) as error:
-        raise NnkitError(f"{OPTIONS}: {error}", "write it so: slurm_partition=gpu gpus_per_node=1") from error
+        raise NnkitError(f"{OPTIONS}: {error}", "for example: slurm_partition=gpu gpus_per_node=1") from error
     return executor
 
 
-def _limits(request: ExecuteRequest) -> dict[str, Any]:
+def _make_limits(request: ExecuteRequest) -> dict[str, Any]:
     limits: dict[str, Any] = {}
     if request.jobs is not None:
         limits["slurm_array_parallelism"] = request.jobs
@@ -57,12 +57,12 @@ def _limits(request: ExecuteRequest) -> dict[str, Any]:
     return limits
 
 
-def _options() -> dict[str, Any]:
-    """Return the words `name=value` of the environment; a number where it is one."""
+def _read_options() -> dict[str, Any]:
+    """Return the `name=value` words in the environment variable, with numbers as int."""
     options: dict[str, Any] = {}
     for word in os.environ.get(OPTIONS, "").split():
         name, equals, value = word.partition("=")
         if not equals:
-            raise NnkitError(f"can't read {word!r} in {OPTIONS}", "write it so: slurm_partition=gpu")
+            raise NnkitError(f"can't read {word!r} in {OPTIONS}", "for example: slurm_partition=gpu")
         options[name] = int(value) if value.isdecimal() else value
     return options
