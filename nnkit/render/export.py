@@ -78,7 +78,7 @@ def _weights(proof: Proof) -> Iterator[str]:
 
 def _coverage(coverage: Coverage) -> str:
     if coverage.own is None or coverage.share is None:
-        return f"{coverage.parameters:,}; no output has a gradient that would tell which of them it feels"
+        return f"{coverage.parameters:,}; no output has a gradient to show which parameters it depends on"
     text = f"{format_percent(coverage.share)} of {coverage.parameters:,} proven"
     if coverage.proven != coverage.own:
         own = coverage.own / coverage.parameters if coverage.parameters else 1.0
