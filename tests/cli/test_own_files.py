@@ -77,7 +77,7 @@ def test_a_file_that_ends_the_process_is_one_error(nnkit_command):
         error, hint = done.err.splitlines()[-2:]
         assert error.startswith("Error: ")
         assert reason in error
-        assert hint == "hint: see where: repeat with -v"
+        assert hint == "hint: see the full error with -v"
         assert (done.code, done.out) == (1, "")
 
 

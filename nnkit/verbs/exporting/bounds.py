@@ -67,7 +67,7 @@ def broken_guards(program: ExportedProgram, axes: Axes, dims: Mapping[str, Dim])
 
 
 def _name_symbols(program: ExportedProgram, axes: Axes) -> Names:
-    """Return the dim that each symbol of the program stands for, by the shapes of its inputs."""
+    """Return the dim of each symbol of the program, by the shapes of its inputs."""
     axes_by_node = dict(zip(program.graph_signature.user_inputs, axes.values(), strict=False))
     axes_by_node.update((name, dims) for name, dims in axes.items() if name in axes_by_node)
     names = {}
