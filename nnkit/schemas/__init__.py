@@ -7,8 +7,8 @@ from typing import Any
 
 def names() -> list[str]:
     """Return the names of all schemas: `summary`, `export`, …"""
-    found = (each.name for each in files(__package__).iterdir())
-    return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
+    file_names = (file.name for file in files(__package__).iterdir())
+    return sorted(name.removesuffix(".json") for name in file_names if name.endswith(".json"))
 
 
 def read(name: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import functools
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nnkit.models.tensors import storages_of, tensors_in
 from nnkit.verbs.summary.arguments import named_arguments
 from nnkit.verbs.summary.counting import product_shape, values_read
-
-if TYPE_CHECKING:
-    from nnkit.verbs.summary.tracing import Watcher
 
 # Functions that hand the values of a tensor to Python without calling an operator.
 VALUE_READERS = frozenset({"tolist", "numpy", "__array__"})
@@ -54,10 +51,29 @@ class Unknowns:
             self.storages -= storages
 
 
+class Watcher(Protocol):
+    """What the modes hand the calls to."""
+
+    def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Make the call of a function and return its result."""
+
+    def note_read(self, tensors: Iterable[Tensor]) -> None:
+        """Take note of tensors whose values are read."""
+
+    def before_write(self, tensors: Iterable[Tensor]) -> None:
+        """Take note of tensors that are about to be written to."""
+
+    def has_formula(self, operator: Any) -> bool:
+        """Whether the cost of an operator is known."""
+
+    def count(self, operator: Any, args: Any, kwargs: Any, result: Any) -> None:
+        """Note the cost of an operator that was called."""
+
+
 class Functions(TorchFunctionMode):
     """Hands the calls of functions to a watcher."""
 
-    def __init__(self, watcher: "Watcher", unknowns: Unknowns | None) -> None:
+    def __init__(self, watcher: Watcher, unknowns: Unknowns | None) -> None:
         super().__init__()
         self.watcher, self.unknowns = watcher, unknowns
 
@@ -82,7 +98,7 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     supports_higher_order_operators = True
 
-    def __init__(self, watcher: "Watcher", unknowns: Unknowns | None) -> None:
+    def __init__(self, watcher: Watcher, unknowns: Unknowns | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.watcher, self.unknowns, self.in_parts = watcher, unknowns, False
 
