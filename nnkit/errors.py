@@ -42,7 +42,7 @@ class VerificationFailed(NnkitError):
 
 def damaged_file(path: Path, error: object) -> NnkitError:
     """Return the error for a file that can't be read, or that changed after it was written."""
-    return NnkitError(f"{path} is damaged: {error}", "export it again, or fetch it again")
+    return NnkitError(f"{path} is damaged: {error}", "export or download it again")
 
 
 def did_you_mean(word: str, possibilities: Iterable[str]) -> str:

@@ -46,9 +46,17 @@ class Device:
 class Diagnosis:
     """The facts that a bug report needs.
 
-    processors: the number that this process may use. threads: torch's, within an operator and between
-    operators. packages: versions by name, None if not installed. broken: why an installed package can't be
-    imported. variables: environment variables that matter. failures: of plugins and configuration files.
+    Attributes:
+        python: the version of Python and its implementation.
+        platform: the operating system, its version and the kind of processor.
+        processors: the number that this process may use.
+        threads: torch's, within an operator and between operators; None if torch can't be imported.
+        variables: environment variables that matter.
+        packages: versions by name, None if not installed.
+        broken: why an installed package can't be imported, by name.
+        devices: what torch can use, with memory in bytes.
+        plugins: the plugins that are loaded, each with its distribution.
+        failures: those of plugins and configuration files.
 
     Example:
 

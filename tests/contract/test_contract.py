@@ -179,7 +179,7 @@ def test_the_page_names_every_hook_check_and_version():
 
     assert set(re.findall(r"^\| `(nnkit_\w+)` \|", PAGE, re.MULTILINE)) == set(HOOKS)
     checks = [check.name for check in (*PLUGIN_CHECKS, *ARCHITECTURE_CHECKS)]
-    table = PAGE.partition("| check | what holds |")[2]
+    table = PAGE.partition("| check | what it proves |")[2]
     assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == checks
     assert f"This nnkit has {hooks.PLUGIN_API}." in PAGE
     assert f"version of its own, {VERSION} today" in PAGE

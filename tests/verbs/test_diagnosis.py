@@ -32,7 +32,7 @@ def test_broken_packages_are_named_with_the_reason(packages, monkeypatch):
         openvino="print('sound')",
         torch="",
     )
-    monkeypatch.setattr(diagnosis, "PATIENCE", 3)
+    monkeypatch.setattr(diagnosis, "IMPORT_LIMIT", 3)
     monkeypatch.setattr(diagnosis, "NEEDED", ("click", "torch", "nothing-of-the-kind"))
     found = diagnosis.diagnose()
     assert found.broken == {

@@ -69,11 +69,18 @@ class Graph:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What is in a model `file`.
+    """What is in a model file.
 
-    tensors: with their dtypes and shapes. graph: of an ONNX file, what it computes. bytes: of all files
-    together. files: the other files that belong to it, with their bytes. metadata: entries of the file, as
-    text. elements: of all tensors. tensor_bytes: of their memory, which tied ones share.
+    Attributes:
+        file: its path.
+        format: `onnx`, `safetensors` or `torch`.
+        bytes: the bytes of all its files together.
+        tensors: its tensors, with their dtypes and shapes.
+        elements: the number of elements in all tensors.
+        tensor_bytes: the memory of all tensors, in which tied ones count once.
+        files: the other files that belong to it, with their bytes.
+        metadata: entries of the file, as text.
+        graph: what an ONNX file computes; None for other formats.
 
     Example:
 
