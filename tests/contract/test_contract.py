@@ -182,7 +182,7 @@ def test_the_page_names_every_hook_check_and_version():
     table = PAGE.partition("| check | what it proves |")[2]
     assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == checks
     assert f"This nnkit has {hooks.PLUGIN_API}." in PAGE
-    assert f"version of its own, {VERSION} today" in PAGE
+    assert f"its own version, {VERSION} today" in PAGE
 
 
 # Deprecation

@@ -37,7 +37,7 @@ def test_broken_packages_are_named_with_the_reason(packages, monkeypatch):
     found = diagnosis.diagnose()
     assert found.broken == {
         "timm": "RuntimeError: no such operator",
-        "torchvision": "its import dies of signal 6",
+        "torchvision": "its import is killed by signal 6",
         "transformers": "its import takes more than 3 seconds",
     }
     assert found.packages["torch"] == torch.__version__
