@@ -41,6 +41,13 @@ def test_commands_and_schemas_are_as_generated(generate):
     assert stale == []
 
 
+def test_the_page_of_schemas_has_every_schema_that_ships():
+    page = (DOCS / "schemas.md").read_text(encoding="utf-8")
+    shipped = {file.stem for file in (ROOT / "nnkit" / "schemas").glob("*.json")}
+    assert len(shipped) > 10
+    assert set(re.findall(r"^## (\S+)$", page, re.MULTILINE)) == shipped
+
+
 def test_a_picture_shows_what_the_command_prints(generate):
     """The quickest one; the others are checked beside the slow pages."""
     for name, svg in generate.draw.pictures("summary"):
