@@ -68,9 +68,9 @@ def main() -> None:
         for line in ("nnkit su", "nnkit summary resn", "nnkit export gcn --format o", "nnkit summary gcn --"):
             _tab(line, rounds, folder)
         compare("summary resnet18 : import torch", summary, torch, 1.25, rounds, folder)
-        compare("summary resnet18 : torchinfo", summary, python("info.py"), 1.0, max(rounds // 3, 2), folder)
+        compare("summary resnet18 : torchinfo", summary, python("info.py"), 1.0, max(rounds // 3, 1), folder)
         compare(
-            "export --no-verify : bare script", export, python("bare.py"), 1.15, max(rounds // 3, 2), folder
+            "export --no-verify : bare script", export, python("bare.py"), 1.15, max(rounds // 3, 1), folder
         )
         _count_modules(folder)
 

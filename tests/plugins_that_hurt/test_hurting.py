@@ -165,7 +165,7 @@ def test_the_way_out_leads_out(installed):
 IN_USE = {
     "unbuildable": ["building unbuildable/unbuildable-net failed: ValueError: no", "plugin unbuildable (nnkit-unbuildable)"],
     "quitting": ["building quitting/quitting-net failed: SystemExit: 5", "plugin quitting (nnkit-quitting)"],
-    "moduleless": ["gave int, not a torch.nn.Module", "plugin moduleless (nnkit-moduleless)"],
+    "moduleless": ["returned int, not a torch.nn.Module", "plugin moduleless (nnkit-moduleless)"],
     "mismatched": ["shapes cannot be multiplied", "plugin mismatched declares x: float[batch, 7], on which its own forward fails"],
     "incomplete": ["can't load hurt_incomplete_model:Net: No module named 'not_there'", "pip install not-there"],
     "brokenmodel": ["can't load hurt_brokenmodel_model:Net: SyntaxError", "see the full error with -v"],

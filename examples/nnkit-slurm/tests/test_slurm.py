@@ -27,7 +27,7 @@ def test_two_models_run_and_are_kept(tmp_path):
 def test_the_limits_become_those_of_the_jobs(monkeypatch):
     monkeypatch.setenv("NNKIT_SLURM", "cluster=debug slurm_partition=gpu gpus_per_node=2")
     request = nnkit.ExecuteRequest(function=dict, tasks=(), jobs=3, time_limit=600.0, memory_limit=8 * 10**9)
-    parameters = slurm._executor(request).parameters
+    parameters = slurm._make_executor(request).parameters
     assert (parameters["timeout_min"], parameters["mem_gb"], parameters["gpus_per_node"]) == (12, 9, 2)
 
 

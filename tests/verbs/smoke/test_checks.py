@@ -359,6 +359,7 @@ def test_what_torch_compile_makes_of_a_model_is_checked(nnkit_command):
         "shapes",
     ]
     done = nnkit_command("smoke-run", *reference, "--check", "batch-independence", "--json")
+    assert done.code == 4, done.err
     report = json.loads(done.out)
     assert report["compiled"]
     assert [check["status"] for check in report["checks"]] == ["passed", "failed"]
