@@ -3,6 +3,8 @@
 import inspect
 import re
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, Environment, python
@@ -68,7 +70,9 @@ def test_measurements_do_not_make_a_picture_stale(generate, tmp_path):
 def test_a_picture_loads_nothing_and_names_no_folder(picture):
     text = picture.read_text(encoding="utf-8")
     assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
-    assert not re.search(r"url\(|/tmp/|/home/|/root/", text)
+    assert "url(" not in text
+    folders = (ROOT, Path.home(), tempfile.gettempdir())
+    assert [folder for folder in folders if f"{folder}/" in text] == []
 
 
 @pytest.mark.slow
