@@ -35,15 +35,18 @@ def _option_line(option: Option) -> tuple[str, str]:
 
 def size_lines(architecture: Architecture) -> list[tuple[str, str]]:
     """Return a line for each dim, with the sizes that it can take."""
+    defaults = architecture.dims_for(architecture.config())
     lines = []
     for name, dim in architecture.dims.items():
-        bounds = [f">= {dim.least}"]
+        default = defaults[name].default if name in defaults else dim.default
+        least = dim.min if dim.depends_on else dim.resolve({}).least
+        bounds = [f">= {least}"]
         if dim.max is not None:
             bounds.append(f"<= {dim.max}")
-        if dim.multiple_of > 1:
+        if dim.multiple_of != 1:
             bounds.append(f"a multiple of {dim.multiple_of}")
         kind = f"integer {' and '.join(bounds)}"
-        lines.append((f"{flag_of(name)} {kind}", f"{dim.description}  [default: {dim.default}]".lstrip()))
+        lines.append((f"{flag_of(name)} {kind}", f"{dim.description}  [default: {default}]".lstrip()))
     return lines
 
 

@@ -1,22 +1,41 @@
-"""The axes of a declared tensor: numbers, names, and arithmetic of both (`(time + 1) // 2`). Torch-free."""
+"""Arithmetic of sizes: axes (`(time + 1) // 2`), bounds (`2 ** levels`) and constraints. Torch-free."""
 
 import ast
 import operator
 from collections.abc import Callable, Mapping
+
+LARGEST = 2**63 - 1
+"""The largest size: torch's integers have 64 bits."""
+
+
+def _power(base: int, exponent: int) -> int:
+    if exponent < 0 or (abs(base) > 1 and exponent > 63):
+        raise ValueError(f"{base} ** {exponent} is not a size")
+    power: int = base**exponent
+    return power
+
 
 OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
+    ast.Pow: _power,
+}
+COMPARISONS: Mapping[type[ast.cmpop], Callable[[int, int], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Eq: operator.eq,
+    ast.GtE: operator.ge,
+    ast.Gt: operator.gt,
 }
 
 
 def size_of(axis: int | str, sizes: Mapping[str, int]) -> int:
     """Return the size of an axis: a number, or its expression evaluated with `sizes`.
 
-    An expression holds integers, names, `+ - * //` and parentheses. Raises KeyError for a name without a
-    size, and ValueError for any other expression or a division by zero.
+    An expression holds integers, names, `+ - * // **` and parentheses. Raises KeyError for a name without a
+    size, and ValueError for any other expression, a division by zero or a power that is no size.
     """
     if isinstance(axis, int):
         return axis
@@ -33,6 +52,31 @@ def names_in(axis: int | str) -> set[str]:
     if isinstance(axis, int):
         return set()
     return {axis} if axis.isidentifier() else _collect_names(_parse(axis))
+
+
+def holds(constraint: str, sizes: Mapping[str, int]) -> bool:
+    """Return whether a constraint on sizes holds: two expressions, compared (`past + time <= context`).
+
+    The comparisons are `<`, `<=`, `==`, `>=` and `>`. Raises KeyError and ValueError as size_of does.
+    """
+    left, compare, right = _parts_of(constraint)
+    try:
+        return compare(_evaluate(left, sizes), _evaluate(right, sizes))
+    except ZeroDivisionError as error:
+        raise ValueError(f"{constraint!r} divides by zero") from error
+
+
+def names_in_constraint(constraint: str) -> set[str]:
+    """Return the names in a constraint; raises ValueError for one that is invalid."""
+    left, _, right = _parts_of(constraint)
+    return _collect_names(left) | _collect_names(right)
+
+
+def _parts_of(constraint: str) -> tuple[ast.expr, Callable[[int, int], bool], ast.expr]:
+    match _parse(constraint):
+        case ast.Compare(left=left, ops=[comparison], comparators=[right]) if type(comparison) in COMPARISONS:
+            return left, COMPARISONS[type(comparison)], right
+    raise ValueError(f"{constraint!r} is not a comparison of two sizes, such as 'past + time <= context'")
 
 
 def _parse(expression: str) -> ast.expr:
@@ -65,4 +109,4 @@ def _collect_names(node: ast.expr) -> set[str]:
 
 
 def _invalid(node: ast.expr) -> ValueError:
-    return ValueError(f"{ast.unparse(node)!r} is not arithmetic of names and integers by + - * //")
+    return ValueError(f"{ast.unparse(node)!r} is not arithmetic of names and integers by + - * // **")

@@ -1,27 +1,26 @@
 """ModelSpec, which every command works on, and its form as plain data and YAML. Torch-free."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnkit.contract.architecture import Architecture, Dim, Preset, TensorSpec
-from nnkit.contract.axes import size_of
+from nnkit.contract.architecture import Architecture, Preset, TensorSpec
+from nnkit.contract.axes import LARGEST, size_of
 from nnkit.contract.config import config_values, make_config, options_of, typed_words
+from nnkit.contract.signature import Signature, is_within, prefixes_of
+from nnkit.contract.sizes import Dims
 from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 
 FORMAT = 1
-KEYS = ("nnkit", "architecture", "config", "sizes", "seed", "dtype", "weights", "strict")
+KEYS = ("nnkit", "architecture", "config", "sizes", "without", "seed", "dtype", "weights", "strict")
 KINDS: Mapping[str, tuple[type, ...]] = {
-    "architecture": (str,), "config": (dict,), "sizes": (dict,), "seed": (int,), "dtype": (str,),
-    "weights": (str, type(None)), "strict": (bool,),
+    "architecture": (str,), "config": (dict,), "sizes": (dict,), "without": (list,), "seed": (int,),
+    "dtype": (str,), "weights": (str, type(None)), "strict": (bool,),
 }  # fmt: skip
 """The exact types of each key's value: a bool is not a seed."""
-
-LARGEST = 2**63 - 1
-"""The largest size, seed or integer option: torch's integers have 64 bits."""
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 AS_BUILT = "as built"  # no dtype was given: each weight keeps its own
@@ -41,6 +40,7 @@ class ModelSpec:
         weights: Path of the file that the weights come from. None: random ones.
         strict: Whether that file must have exactly the model's tensors. If not, only those in both are
             loaded.
+        without: The optional inputs that are left out.
 
     Example:
 
@@ -56,6 +56,7 @@ class ModelSpec:
     dtype: str = AS_BUILT
     weights: str | None = None
     strict: bool = True
+    without: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -64,13 +65,38 @@ class ModelSpec:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What `forward` takes under this config."""
+        """The tensors that `forward` is given, in declared order, without the optional ones left out."""
+        return tuple(tensor for tensor in self.declared_inputs if not self._leaves_out(tensor.name))
+
+    @property
+    def declared_inputs(self) -> tuple[TensorSpec, ...]:
+        """All tensors that `forward` takes under this config, optional ones included."""
         return self.architecture.inputs_for(self.config)
 
     @property
+    def optional_inputs(self) -> tuple[str, ...]:
+        """What can be left out, each a tensor or all that a dotted name holds: `mask`, `cache`."""
+        return _optional_units(self.declared_inputs)
+
+    @property
     def input_names(self) -> tuple[str, ...]:
-        """The names of what `forward` takes, in declared order."""
+        """The dotted names of the tensors that `forward` is given, in declared order."""
         return tuple(tensor.name for tensor in self.inputs)
+
+    @property
+    def signature(self) -> Signature:
+        """How the inputs, in declared order, are passed to `forward`."""
+        constants = self.architecture.constants_for(self.config)
+        kept = {name: value for name, value in constants.items() if not self._leaves_out(name)}
+        return Signature(self.input_names, kept, self.architecture.containers)
+
+    def _leaves_out(self, name: str) -> bool:
+        return any(is_within(name, unit) for unit in self.without)
+
+    @property
+    def dims(self) -> Dims:
+        """The dims in use, with numbers for their bounds."""
+        return _resolve_dims(self.architecture, self.config, self.without)
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -84,10 +110,14 @@ class ModelSpec:
         if not reference:
             return ()
         words = [*reference, *typed_words(self.config)]
-        dims = self.architecture.dims_for(self.config)
+        dims = self.dims
         for name, size in self.sizes.items():
             if size != dims[name].default:
                 words += [f"--{name.replace('_', '-')}", str(size)]
+        units = {name: _is_given(self.declared_inputs, name) for name in self.optional_inputs}
+        for unit, given in units.items():
+            if given == self._leaves_out(unit):
+                words += ["--without" if given else "--with", unit]
         if self.seed:
             words += ["--seed", str(self.seed)]
         if self.dtype != AS_BUILT:
@@ -134,13 +164,19 @@ class ModelSpec:
         """Return the command line that runs a verb on it, with `more` words; see `typed`."""
         return shlex.join(["nnkit", verb, *self.typed, *more])
 
+    def with_inputs(self, without: Iterable[str]) -> "ModelSpec":
+        """Return the same model with only these optional inputs left out; their dims have default sizes."""
+        other = replace(self, without=tuple(without))
+        sizes = {name: self.sizes.get(name, dim.default) for name, dim in other.dims.items()}
+        return replace(other, sizes=other.dims.satisfy(sizes) or sizes)
+
     def with_sizes(self, sizes: Mapping[str, int]) -> "ModelSpec":
         """Return the same model for inputs of other sizes."""
         return replace(self, sizes={**self.sizes, **sizes})
 
     def shape(self, tensor: TensorSpec, sizes: Mapping[str, int] | None = None) -> tuple[int, ...]:
         """Return the shape of a declared tensor, its dims and config fields filled in."""
-        values = {**config_values(self.config), **self.sizes, **(sizes or {})}
+        values = {**self.dims.known, **self.sizes, **(sizes or {})}
         try:
             return tuple(size_of(axis, values) for axis in tensor.shape)
         except ValueError as error:
@@ -158,6 +194,7 @@ class ModelSpec:
             "architecture": self.name,
             "config": config_values(self.config),
             "sizes": dict(self.sizes),
+            **({"without": list(self.without)} if self.optional_inputs else {}),
             "seed": self.seed,
             "dtype": self.dtype,
             "weights": self.weights,
@@ -182,14 +219,18 @@ def make_spec(
     """Make every choice: the architecture's defaults, then `base`, then the preset, then the options.
 
     base: a spec as plain data, as read from a file. options: config fields, dims, `seed`, `dtype`,
-    `weights` and `strict`, by name. Raises UsageProblem for an invalid choice.
+    `weights`, `strict`, and `with_` and `without` (names of optional inputs), by name. Raises UsageProblem
+    for an invalid choice.
     """
     base, options = base or {}, dict(options or {})
+    with_, leave_out = (_names(options.pop(key, ())) for key in ("with_", "without"))
     named = _find_preset(architecture, preset)
     settings = {key: options.pop(key, base.get(key)) for key in ("seed", "dtype", "weights", "strict")}
     config_options, size_options = _split(architecture, options)
     config = make_config(architecture.config, {**base.get("config", {}), **named.config, **config_options})
-    sizes = _choose_sizes(architecture, config, {**base.get("sizes", {}), **named.sizes}, size_options)
+    without = _choose_inputs(architecture, config, base.get("without"), with_, leave_out)
+    dims = _resolve_dims(architecture, config, without)
+    sizes = _choose_sizes(architecture, dims, {**base.get("sizes", {}), **named.sizes}, size_options)
     dtype = settings["dtype"] or AS_BUILT
     if dtype not in (AS_BUILT, *DTYPES):
         hint = did_you_mean(str(dtype), DTYPES) or f"one of: {', '.join(DTYPES)}"
@@ -198,14 +239,60 @@ def make_spec(
     seed = settings["seed"] or 0
     if abs(seed) > LARGEST:
         raise UsageProblem(f"--seed can't be {brief(seed)}", f"give one up to {LARGEST:,}")
-    return ModelSpec(architecture, plugin, config, sizes, seed, dtype, settings["weights"], strict)
+    return ModelSpec(architecture, plugin, config, sizes, seed, dtype, settings["weights"], strict, without)
+
+
+def _names(value: str | Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _choose_inputs(
+    architecture: Architecture,
+    config: Any,
+    base: Iterable[str] | None,
+    with_: Sequence[str],
+    without: Sequence[str],
+) -> tuple[str, ...]:
+    """Return the optional inputs that are left out. base: those that a file leaves out."""
+    inputs = _inputs_of(architecture, config)
+    units = _optional_units(inputs)
+    for name in (*with_, *without, *(base or ())):
+        if name not in units:
+            raise UsageProblem(
+                f"{architecture.name} has no optional input {name!r}",
+                did_you_mean(name, units) or f"its optional inputs: {', '.join(units) or 'none'}",
+            )
+    if both := set(with_) & set(without):
+        raise UsageProblem(f"the input {both.pop()!r} can't be both given and left out", "choose one")
+    absent = {unit for unit in units if not _is_given(inputs, unit)} if base is None else set(base)
+    absent = (absent - set(with_)) | set(without)
+    return tuple(unit for unit in units if unit in absent)
+
+
+def _optional_units(inputs: Iterable[TensorSpec]) -> tuple[str, ...]:
+    """Return what can be left out: for each optional tensor, the shortest path that holds no other kind.
+
+    cache.0.key and cache.0.value, both optional   ->   cache
+    """
+    inputs = list(inputs)
+    required = {path for tensor in inputs if not tensor.optional for path in prefixes_of(tensor.name)}
+    units = (
+        next(path for path in prefixes_of(tensor.name) if path not in required)
+        for tensor in inputs
+        if tensor.optional
+    )
+    return tuple(dict.fromkeys(units))
+
+
+def _is_given(inputs: Iterable[TensorSpec], unit: str) -> bool:
+    """Whether an optional input is given unless the user says otherwise."""
+    return all(tensor.given for tensor in inputs if is_within(tensor.name, unit))
 
 
 def _choose_sizes(
-    architecture: Architecture, config: Any, given: Mapping[str, Any], typed: Mapping[str, Any]
+    architecture: Architecture, dims: Dims, given: Mapping[str, Any], typed: Mapping[str, Any]
 ) -> dict[str, int]:
     """Return a size for every dim in use; `given` may name unused dims, but `typed`, by the user, may not."""
-    dims = _dims_in_use(architecture, config)
     for name in typed:
         if name not in dims:
             raise UsageProblem(
@@ -218,17 +305,44 @@ def _choose_sizes(
         if problem := dims[name].problem_with(size):
             hint = f"for example: --{name} {dims[name].default}"
             raise UsageProblem(f"size --{name} of {architecture.name} {problem}", hint)
-    return sizes
+    fitting = dims.satisfy(sizes, fixed=wanted)
+    if fitting is None:
+        raise UsageProblem(
+            f"these sizes of {architecture.name} don't go together: {dims.problem_with(sizes)}",
+            f"give others, for example: {size_words(dims.satisfy(sizes) or {}) or 'smaller ones'}",
+        )
+    return fitting
 
 
-def _dims_in_use(architecture: Architecture, config: Any) -> dict[str, Dim]:
+def size_words(sizes: Mapping[str, int]) -> str:
+    """Return sizes as typed: `--past 3 --time 5`."""
+    return " ".join(f"--{name.replace('_', '-')} {size}" for name, size in sizes.items())
+
+
+def _inputs_of(architecture: Architecture, config: Any) -> tuple[TensorSpec, ...]:
     try:
-        return architecture.dims_for(config)
+        return architecture.inputs_for(config)
     except Exception as error:  # inputs may be a function of the plugin
         raise PluginProblem(
             f"{architecture.name} can't declare its inputs: {type(error).__name__}: {first_line(error)}",
             "give other options, or report it to the plugin's author",
         ) from error
+
+
+def _resolve_dims(architecture: Architecture, config: Any, without: Collection[str]) -> Dims:
+    _inputs_of(architecture, config)
+    values = config_values(config)
+    resolved = {}
+    for name, dim in architecture.dims_in_use(config, without).items():
+        try:
+            resolved[name] = dim.resolve(values)
+        except ValueError as error:
+            raise UsageProblem(
+                f"{architecture.name} has no size for {name} under these options: {error}",
+                f"see what {name} follows: nnkit info {architecture.name}",
+            ) from error
+    unused = {name: 0 for name in architecture.dims if name not in resolved}
+    return Dims(resolved, architecture.constraints, {**values, **unused})
 
 
 def _split(architecture: Architecture, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

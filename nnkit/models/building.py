@@ -186,7 +186,7 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
             _ways_out(host.owner(spec.plugin)) if spec.plugin else "return a module",
         )
     if spec.architecture.typed:
-        check_names(module, spec.input_names, spec.architecture.typed[0])
+        check_names(module, spec.signature, spec.architecture.typed[0])
     return module
 
 

@@ -34,9 +34,3 @@ def _look_ups(tree: ast.AST) -> Iterator[tuple[str, str]]:
             case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="get"), args=[first, *_]):
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     yield name, first.value
-
-
-def wrapper_for(keys: list[str]) -> str:
-    """Return the hint for a forward that takes a dict: a module around it that takes tensors."""
-    pairs = ", ".join(f'"{key}": {key}' for key in keys)
-    return f"wrap it: a module with forward(self, {', '.join(keys)}) that returns self.net({{{pairs}}})"

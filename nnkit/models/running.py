@@ -5,14 +5,16 @@ differentiates in its own forward (forces as the gradient of an energy) would fa
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from nnkit.contract.signature import Signature
 from nnkit.errors import UsageProblem, did_you_mean
-from nnkit.models.forward_source import keys_taken, wrapper_for
+from nnkit.models.forward_source import keys_taken
+from nnkit.models.structure import assemble
 from nnkit.models.tensors import tensors_in
 
 T = TypeVar("T")
@@ -21,28 +23,54 @@ BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def bind(module: nn.Module, names: Sequence[str], values: Sequence[T]) -> tuple[tuple[T, ...], dict[str, T]]:
-    """Return the values that forward takes by position, and those that it takes by name.
+def bind(
+    module: nn.Module, signature: Signature, values: Sequence[Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments that forward takes by position, and those that it takes by name.
 
-    If every name is a parameter of forward, each value goes to the parameter of its name. Names that begin
-    forward's signature, in its order, are passed by position, the others by name. Otherwise all values are
-    passed by position.
+    values: of the tensors of the signature, in order. If every argument is a parameter of forward, each goes
+    to the parameter of its name. Names that begin the parameters, in their order, are passed by position, the
+    others by name; the parts of `*args` follow one by one. Otherwise all are passed by position.
 
-        forward(self, ids, mask=None, types=None)   names ids, types   ->   (ids,), {"types": types}
+        forward(self, ids, mask=None, types=None)   names ids, types         ->   (ids,), {"types": types}
+        forward(self, tokens, *cache)               names tokens, cache.0    ->   (tokens, cache.0), {}
     """
-    signature = signature_of(module)
-    if signature is None or _takes_any_number(signature):
-        return tuple(values), {}
-    leading = [name for name, parameter in signature.parameters.items() if parameter.kind in BY_POSITION]
-    count = 0
-    while count < len(names) and leading[count : count + 1] == [names[count]]:
-        count += 1
-    args, keywords = tuple(values[:count]), dict(zip(names[count:], values[count:], strict=True))
+    arguments = assemble(module, signature, values)
+    parameters = signature_of(module)
+    if parameters is None or not _takes(parameters, arguments):
+        return tuple(arguments.values()), {}
+    args: list[Any] = []
+    for name, parameter in parameters.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            args += _parts(arguments.pop(name, ()))
+        if parameter.kind not in BY_POSITION or name != next(iter(arguments), None):
+            break
+        args.append(arguments.pop(name))
+    if (keywords := _keyword_parameter(parameters)) in arguments:
+        arguments |= arguments.pop(str(keywords))
     try:
-        signature.bind(*args, **keywords)
+        parameters.bind(*args, **arguments)
     except TypeError:
-        return tuple(values), {}
-    return args, keywords
+        return tuple(assemble(module, signature, values).values()), {}
+    return tuple(args), arguments
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    return tuple(value.values()) if isinstance(value, dict) else tuple(value)
+
+
+def _takes(signature: inspect.Signature, arguments: Mapping[str, Any]) -> bool:
+    """Whether forward has a parameter for each argument; names mean nothing to `forward(*inputs)` alone."""
+    named = [name for name in arguments if name in signature.parameters]
+    if _keyword_parameter(signature) is None:
+        return len(named) == len(arguments)
+    return bool(named) or not _takes_any_number(signature)
+
+
+def _keyword_parameter(signature: inspect.Signature) -> str | None:
+    """Return the name of `**keywords`, if forward has it."""
+    kinds = {parameter.kind: name for name, parameter in signature.parameters.items()}
+    return kinds.get(inspect.Parameter.VAR_KEYWORD)
 
 
 def _takes_any_number(signature: inspect.Signature) -> bool:
@@ -57,11 +85,12 @@ def signature_of(module: nn.Module) -> inspect.Signature | None:
         return None
 
 
-def check_names(module: nn.Module, names: Sequence[str], typed: str) -> None:
+def check_names(module: nn.Module, declared: Signature, typed: str) -> None:
     """Raise UsageProblem where the user declares an input that forward doesn't take, or omits one.
 
     typed: the reference as the user typed it.
     """
+    names = list(declared.parameters)
     signature = signature_of(module)
     if signature is None or _is_of_torch(module):
         return
@@ -70,12 +99,13 @@ def check_names(module: nn.Module, names: Sequence[str], typed: str) -> None:
     required = [name for name in own if parameters[name].default is inspect.Parameter.empty]
     takes = f"forward of {typed} takes {', '.join(own) or 'no inputs'}"
     for name, keys in keys_taken(module.forward).items():
-        if name in names or parameters[name].default is inspect.Parameter.empty:
-            problem = (
-                f"forward of {typed} takes {name!r} as a dict (of {', '.join(map(repr, keys))}), "
-                "but an input is a tensor"
+        is_required = parameters[name].default is inspect.Parameter.empty
+        if name in declared.names or (is_required and name not in names):
+            raise UsageProblem(
+                f"forward of {typed} takes {name!r} as a dict (of {', '.join(map(repr, keys))})",
+                "declare what it holds: "
+                + " ".join(f'--input "{name}.{key}: float32[batch, 8]"' for key in keys),
             )
-            raise UsageProblem(problem, wrapper_for(keys))
     kinds = {parameter.kind for parameter in parameters.values()}
     is_open_ended = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
     unknown = [name for name in names if name not in own]
@@ -97,24 +127,24 @@ def _is_of_torch(module: nn.Module) -> bool:
     return owner.startswith("torch.") or isinstance(module, torch.jit.ScriptModule)
 
 
-def call(module: nn.Module, names: Sequence[str], inputs: Sequence[Tensor]) -> Any:
-    """Run forward on inputs with these names, in torch's current mode, and return what it returns."""
-    args, keywords = bind(module, names, inputs)
+def call(module: nn.Module, signature: Signature, inputs: Sequence[Tensor]) -> Any:
+    """Run forward on the inputs of a signature, in torch's current mode, and return what it returns."""
+    args, keywords = bind(module, signature, inputs)
     return module(*args, **keywords)
 
 
-def evaluate(module: nn.Module, names: Sequence[str], inputs: Sequence[Tensor]) -> Any:
+def evaluate(module: nn.Module, signature: Signature, inputs: Sequence[Tensor]) -> Any:
     """Run forward without gradients and return what it returns.
 
     It runs on copies of the inputs, so it can't change them. A model that differentiates in its own
     forward is run with gradients.
     """
-    return without_gradients(lambda: call(module, names, [tensor.clone() for tensor in inputs]))
+    return without_gradients(lambda: call(module, signature, [tensor.clone() for tensor in inputs]))
 
 
-def evaluate_tensors(module: nn.Module, names: Sequence[str], inputs: Sequence[Tensor]) -> list[Tensor]:
+def evaluate_tensors(module: nn.Module, signature: Signature, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Return the tensors of what `evaluate` returns, detached."""
-    return [tensor.detach() for tensor in tensors_in(evaluate(module, names, inputs))]
+    return [tensor.detach() for tensor in tensors_in(evaluate(module, signature, inputs))]
 
 
 def without_gradients(run: Callable[[], T]) -> T:

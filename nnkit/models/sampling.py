@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from nnkit.contract.architecture import TensorSpec
-from nnkit.contract.config import config_values
 from nnkit.contract.loading import load
 from nnkit.contract.spec import AS_BUILT, ModelSpec
 from nnkit.errors import UsageProblem, did_you_mean
@@ -60,9 +59,10 @@ def _sample(spec: ModelSpec, tensor: TensorSpec, generator: torch.Generator, dev
     shape, dtype = spec.shape(tensor), dtype_of(spec, tensor)
     if device == "meta":
         return torch.empty(shape, dtype=dtype, device="meta")
-    if ":" in tensor.sample:
-        values = {**config_values(spec.config), **spec.sizes}
-        drawn: Tensor = load(tensor.sample)(shape, values, dtype, generator)
+    if callable(tensor.sample) or ":" in tensor.sample:
+        draw = tensor.sample if callable(tensor.sample) else load(tensor.sample)
+        values = {**spec.dims.known, **spec.sizes}
+        drawn: Tensor = draw(shape, values, dtype, generator)
         return drawn.to(device)
     return _draw(spec, tensor, shape, dtype, generator).to(device=device, dtype=dtype)
 
@@ -95,7 +95,7 @@ def _draw(
             return (upper | upper.transpose(-1, -2)).float()
     raise UsageProblem(
         f"input {tensor.name!r} has the unknown way of sampling {tensor.sample!r}",
-        did_you_mean(tensor.sample, SAMPLES) or f"use {', '.join(SAMPLES)}, or module:function",
+        did_you_mean(str(tensor.sample), SAMPLES) or f"use {', '.join(SAMPLES)}, or module:function",
     )
 
 

@@ -25,7 +25,7 @@ def named_tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]
     if isinstance(value, Tensor):
         yield name, value
         return
-    for key, part in _parts_of(value):
+    for key, part in parts_of(value):
         yield from named_tensors_in(part, f"{name}.{key}" if name else str(key))
 
 
@@ -39,7 +39,8 @@ def output_names(value: Any) -> list[str]:
     return [name if name and not name[0].isdecimal() else f"output_{name}".rstrip("_") for name in names]
 
 
-def _parts_of(value: Any) -> Iterable[tuple[Any, Any]]:
+def parts_of(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the parts of a mapping, a dataclass, a tuple or a list, each with its key; else nothing."""
     if isinstance(value, Mapping):
         return value.items()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -11,6 +11,7 @@ from torch import nn
 
 import nnkit
 from nnkit.cli.main import cli
+from nnkit.contract import signature as contract
 from nnkit.errors import UsageProblem
 from nnkit.models.precision import convert
 from nnkit.models.running import bind
@@ -110,7 +111,7 @@ class Anything(nn.Module):
 )
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_each_input_goes_to_the_parameter_of_its_name(module, names, by_position, by_name):
-    args, keywords = bind(module, names.split(), names.split())
+    args, keywords = bind(module, contract.Signature(tuple(names.split())), names.split())
     assert args == tuple(by_position.split())
     assert keywords == {name: name for name in by_name.split()}
 

@@ -37,7 +37,7 @@ def shapes(candidate: ArchitectureCandidate) -> str:
     spec = candidate.small
     if not spec.outputs:
         raise Unmet("it declares no outputs", "declare what forward returns: outputs=[TensorSpec(…)]")
-    dims = spec.architecture.dims_for(spec.config)
+    dims = spec.dims
     assignments = [dict(spec.sizes), *other_sizes(dims, spec.sizes)]
     where = "without weights"
     try:

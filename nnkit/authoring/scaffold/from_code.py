@@ -15,7 +15,7 @@ from nnkit.authoring.scaffold.annotations import block_source, call_source, type
 from nnkit.authoring.scaffold.names import Names
 from nnkit.authoring.scaffold.outputs import find_outputs
 from nnkit.authoring.scaffold.project import COMMON, fill
-from nnkit.contract.architecture import Architecture, Dim, TensorSpec
+from nnkit.contract.architecture import Architecture, ResolvedDim, TensorSpec
 from nnkit.contract.config import RESERVED
 from nnkit.contract.requests import Host
 from nnkit.errors import UsageProblem
@@ -83,7 +83,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
     notes += [
         f"size {name} must be {_limits(dim)}, as trial runs show"
         for name, dim in findings.dims.items()
-        if dim != architecture.dims[name]
+        if dim != architecture.dims[name].resolve({})
     ]
     notes += [
         f"{source.name} imports {name} from its folder, which isn't copied: copy it into "
@@ -201,10 +201,10 @@ def _tensors(tensors: Sequence[TensorSpec], option_names: Mapping[str, str]) -> 
     return block_source("[", lines, "]", 12)
 
 
-def _dims(dims: Mapping[str, Dim]) -> str:
+def _dims(dims: Mapping[str, ResolvedDim]) -> str:
     lines = []
     for name, dim in dims.items():
-        unlimited = Dim(default=dim.default)
+        unlimited = ResolvedDim(default=dim.default)
         description = "samples in a batch" if name == "batch" else f"size of axis {name}"
         limits = {key: getattr(dim, key) for key in ("min", "max", "multiple_of")}
         changed = {key: value for key, value in limits.items() if value != getattr(unlimited, key)}
@@ -213,7 +213,7 @@ def _dims(dims: Mapping[str, Dim]) -> str:
     return block_source("{", lines, "}", 12)
 
 
-def _limits(dim: Dim) -> str:
+def _limits(dim: ResolvedDim) -> str:
     limits = []
     if dim.least > 1:
         limits.append(f"at least {dim.least}")

@@ -7,7 +7,7 @@ import torch
 
 from nnkit.authoring.scaffold.expressions import find_product
 from nnkit.authoring.scaffold.trials import Run, Trials
-from nnkit.contract.architecture import Architecture, Dim, TensorSpec
+from nnkit.contract.architecture import Architecture, ResolvedDim, TensorSpec
 from nnkit.contract.config import config_values
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import make_spec
@@ -20,7 +20,7 @@ class Findings:
     """What runs at the default options showed: outputs, dims with their limits, number of parameters."""
 
     outputs: tuple[TensorSpec, ...]
-    dims: Mapping[str, Dim]
+    dims: Mapping[str, ResolvedDim]
     parameters: int
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from nnkit.authoring.scaffold.expressions import divisors
-from nnkit.contract.architecture import Dim
+from nnkit.contract.architecture import ResolvedDim
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, first_line
@@ -44,8 +44,8 @@ class Trials:
             self._device = "cpu"
             self.plain = self.run(spec)
         self.runs = {name: {size: self.plain} for name, size in spec.sizes.items()}
-        self.dims: dict[str, Dim] = {}
-        for name, dim in spec.architecture.dims_for(spec.config).items():
+        self.dims: dict[str, ResolvedDim] = {}
+        for name, dim in spec.dims.items():
             limited = self._find_minimum(name, self._find_step(name, dim))
             if self._can_run_with_values():
                 limited = self._find_maximum(name, limited)
@@ -71,7 +71,7 @@ class Trials:
             self.runs[name][size] = run
         return self.runs[name][size]
 
-    def _find_step(self, name: str, dim: Dim) -> Dim:
+    def _find_step(self, name: str, dim: ResolvedDim) -> ResolvedDim:
         """Return the dim with the smallest step to a size that works; with a limit if only smaller do."""
         first = self.spec.sizes[name]
         small_divisors = [divisor for divisor in divisors(first) if divisor <= LARGEST_STEP]
@@ -85,7 +85,7 @@ class Trials:
         self.run(self.spec.with_sizes({name: first + steps[0]}))  # raises the reason
         return dim
 
-    def _find_minimum(self, name: str, dim: Dim) -> Dim:
+    def _find_minimum(self, name: str, dim: ResolvedDim) -> ResolvedDim:
         """Return the dim with the smallest size that works, if all sizes from there to the first do."""
         step = dim.multiple_of
         low, high = dim.least // step, self.spec.sizes[name] // step
@@ -95,7 +95,7 @@ class Trials:
         index = bisect_left(between, True, key=lambda steps: self.at(name, steps * step) is not None)
         return replace(dim, min=(low + 1 + index) * step)
 
-    def _find_maximum(self, name: str, dim: Dim) -> Dim:
+    def _find_maximum(self, name: str, dim: ResolvedDim) -> ResolvedDim:
         """Return the dim with the limit that values set, such as the rows of an embedding, if it is near.
 
         Meta tensors have no values, so an index out of range isn't noticed there.
@@ -117,7 +117,7 @@ class Trials:
             return False
         return True
 
-    def _run_far_away(self, name: str, dim: Dim) -> None:
+    def _run_far_away(self, name: str, dim: ResolvedDim) -> None:
         """Run once at a size as far from the first as works."""
         first, distance = self.spec.sizes[name], FAR * dim.multiple_of
         while distance >= dim.multiple_of:
@@ -143,7 +143,7 @@ def run(spec: ModelSpec, host: Host, device: str) -> Run:
 
 def _run_on(spec: ModelSpec, host: Host, device: str) -> Run:
     module = build_module(spec, host, device)
-    value = evaluate(module, spec.input_names, sample_inputs(spec, device=device))
+    value = evaluate(module, spec.signature, sample_inputs(spec, device=device))
     named = dict(zip(output_names(value), tensors_in(value), strict=True))
     return Run(
         {name: tuple(tensor.shape) for name, tensor in named.items()},

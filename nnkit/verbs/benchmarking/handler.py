@@ -210,7 +210,7 @@ def _limit(request: BenchRequest, models: int) -> Limit:
 def _workload(request: BenchRequest, subject: _Subject, mode: Mode) -> Workload:
     """Return what will be timed, after it has run once."""
     module, compiled = subject.module, request.compiled
-    args, keywords = bind(module, subject.spec.input_names, subject.inputs)
+    args, keywords = bind(module, subject.spec.signature, subject.inputs)
     try:
         if mode == "forward":
             workload = forward(module, args, keywords, compiled)

@@ -15,7 +15,7 @@ import torch
 from torch.export import ExportedProgram
 from torch.utils._sympy.printers import PythonPrinter
 
-from nnkit.contract.architecture import Dim
+from nnkit.contract.architecture import ResolvedDim
 from nnkit.errors import VerificationFailed
 from nnkit.verbs.exporting.sizes import Sizes, allowed_sizes
 
@@ -35,7 +35,7 @@ class Guard:
     broken_at: Sizes
 
 
-def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Mapping[str, Dim]) -> None:
+def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Mapping[str, ResolvedDim]) -> None:
     """Raise VerificationFailed where a dim may be larger or smaller than the program allows.
 
     axes: for each input by name, axis -> the dim that stays free on it. dims: the declared free dims.
@@ -52,7 +52,7 @@ def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Mapping[
             raise _undeclared_bound(name, dim_name, f"from {lower} up", f"min={lower}")
 
 
-def broken_guards(program: ExportedProgram, axes: Axes, dims: Mapping[str, Dim]) -> list[Guard]:
+def broken_guards(program: ExportedProgram, axes: Axes, dims: Mapping[str, ResolvedDim]) -> list[Guard]:
     """Return the guards that some allowed sizes break, each with the smallest such sizes found."""
     names = _name_symbols(program, axes)
     guards: dict[str, Guard] = {}
@@ -101,7 +101,9 @@ def _conditions(program: ExportedProgram) -> Iterator[sympy.Basic]:
             yield from (runtime_assert.expr for runtime_assert in asserts)
 
 
-def _find_breaking_sizes(condition: sympy.Basic, names: Names, dims: Mapping[str, Dim]) -> Sizes | None:
+def _find_breaking_sizes(
+    condition: sympy.Basic, names: Names, dims: Mapping[str, ResolvedDim]
+) -> Sizes | None:
     """Return the smallest tried sizes for which a condition is false."""
     numbers = {int(number) for number in condition.atoms(sympy.Integer)}
     wanted = {*range(NEAR), *FAR, *(number + step for number in numbers for step in (-1, 0, 1))}

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from nnkit.contract.signature import Signature
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import core_of, in_reals, tensors_in
@@ -67,7 +68,7 @@ class Effects:
 
 
 def measure_effects(
-    module: nn.Module, input_names: Sequence[str], inputs: Inputs, limits: Sequence[float | None]
+    module: nn.Module, signature: Signature, inputs: Inputs, limits: Sequence[float | None]
 ) -> Effects | None:
     """Measure the effect of every parameter by one backward pass, or return None where none is possible.
 
@@ -88,7 +89,7 @@ def measure_effects(
         parameter.requires_grad_(True)
     try:
         with torch.enable_grad():
-            outputs = tensors_in(call(differentiated, input_names, inputs))
+            outputs = tensors_in(call(differentiated, signature, inputs))
             projection = _project(map(in_reals, outputs), limits)
             if projection is None:
                 return None
@@ -102,17 +103,17 @@ def measure_effects(
             without_gradient.append(name)
         else:
             effects[name] = _measure_effect(parameter, gradient)
-    effects |= _measure_effects_on_integers(differentiated, input_names, inputs, without_gradient)
+    effects |= _measure_effects_on_integers(differentiated, signature, inputs, without_gradient)
     return Effects(effects, tuple(name for name in without_gradient if name not in effects))
 
 
 def _measure_effects_on_integers(
-    module: nn.Module, input_names: Sequence[str], inputs: Inputs, names: Sequence[str]
+    module: nn.Module, signature: Signature, inputs: Inputs, names: Sequence[str]
 ) -> dict[str, float]:
     """Return the effect of those parameters that change an integer output, which has no gradient."""
 
     def integer_outputs(module: nn.Module) -> list[Tensor]:
-        outputs = run_module(module, input_names, inputs)
+        outputs = run_module(module, signature, inputs)
         return [output for output in outputs if not output.is_floating_point()]
 
     before = integer_outputs(module) if names else []
@@ -177,7 +178,7 @@ def is_constant(tensor: Tensor) -> bool:
 
 def perturb(
     module: nn.Module,
-    input_names: Sequence[str],
+    signature: Signature,
     samples: Sequence[Inputs],
     names: set[str] | None = None,
 ) -> nn.Module | None:
@@ -190,19 +191,19 @@ def perturb(
     if not any(True for _ in module.parameters()):
         return None
     constant = {name for name, parameter in module.named_parameters() if is_constant(parameter)}
-    best = _add_noise(module, constant, NOISE, input_names, samples, names)
+    best = _add_noise(module, constant, NOISE, signature, samples, names)
     if best is None:
-        best = _add_noise(module, constant, NOISE / 10, input_names, samples, names)
+        best = _add_noise(module, constant, NOISE / 10, signature, samples, names)
     if best is None or _is_in_half_precision(module):  # what louder noise shows, coarse rounding hides
         return best
-    unseen = _find_unseen(best, input_names, samples[0])
+    unseen = _find_unseen(best, signature, samples[0])
     for factor in LOUDER:
         if not unseen:
             break
-        louder = _add_noise(best, unseen, NOISE * factor, input_names, samples, names)
+        louder = _add_noise(best, unseen, NOISE * factor, signature, samples, names)
         if louder is None:
             continue
-        still_unseen = _find_unseen(louder, input_names, samples[0])
+        still_unseen = _find_unseen(louder, signature, samples[0])
         if len(still_unseen) < len(unseen):
             best, unseen = louder, still_unseen
     return best
@@ -212,9 +213,9 @@ def _is_in_half_precision(module: nn.Module) -> bool:
     return any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in module.parameters())
 
 
-def _find_unseen(module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> set[str]:
-    limits = [typical_tolerance(output) for output in run_module(module, input_names, inputs)]
-    effects = measure_effects(module, input_names, inputs, limits)
+def _find_unseen(module: nn.Module, signature: Signature, inputs: Inputs) -> set[str]:
+    limits = [typical_tolerance(output) for output in run_module(module, signature, inputs)]
+    effects = measure_effects(module, signature, inputs, limits)
     return effects.unseen if effects else set()
 
 
@@ -222,7 +223,7 @@ def _add_noise(
     module: nn.Module,
     noisy: set[str],
     noise: float,
-    input_names: Sequence[str],
+    signature: Signature,
     samples: Sequence[Inputs],
     names: set[str] | None,
 ) -> nn.Module | None:
@@ -236,14 +237,14 @@ def _add_noise(
                 fan_in = parameter.numel() // parameter.shape[0] if parameter.ndim > 1 else 1
                 # A matrix gets noise that keeps the spread of what it multiplies.
                 parameter.add_(drawn * (noise if fan_in == 1 else noise / NOISE * fan_in**-0.5))
-    _calibrate(other, input_names, samples, names)
-    outputs = run_module(other, input_names, samples[0])
+    _calibrate(other, signature, samples, names)
+    outputs = run_module(other, signature, samples[0])
     has_nan = any(output.isnan().any() for output in outputs if output.is_floating_point())
     return None if has_nan else other
 
 
 def _calibrate(
-    module: nn.Module, input_names: Sequence[str], samples: Iterable[Inputs], names: set[str] | None
+    module: nn.Module, signature: Signature, samples: Iterable[Inputs], names: set[str] | None
 ) -> None:
     """Set the statistics of each batch normalization to their mean over all samples."""
     norms = [
@@ -262,7 +263,7 @@ def _calibrate(
         norm.train()
     try:
         for sample in samples:
-            evaluate(module, input_names, sample)
+            evaluate(module, signature, sample)
     except (RuntimeError, ValueError):  # a single value per channel has no spread
         for norm, (_, _, state) in zip(norms, before, strict=True):
             norm.load_state_dict(state)

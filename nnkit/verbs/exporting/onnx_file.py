@@ -169,7 +169,7 @@ class OnnxFile:
         def folds() -> list[Fold]:
             return find_folds(
                 self._module,
-                lambda module: call_module(module, self._plan.spec.input_names, self._plan.traced),
+                lambda module: call_module(module, self._plan.spec.signature, self._plan.traced),
             )
 
         return identify(self._model.graph, self._values, self._module, folds)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from nnkit.contract.architecture import Dim, TensorSpec
+from nnkit.contract.architecture import ResolvedDim, TensorSpec
 from nnkit.contract.axes import names_in
 from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec
@@ -51,7 +51,7 @@ class Plan:
     dtype: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    dims: Mapping[str, Dim]
+    dims: Mapping[str, ResolvedDim]
     runs: tuple[Run, ...]
     device: str | torch.device = "cpu"
     given: bool = False
@@ -62,7 +62,7 @@ class Plan:
 
         seed: added to the seed of the spec, so that a different one gives different values.
         """
-        all_dims = self.spec.architecture.dims_for(self.spec.config)
+        all_dims = self.spec.dims
         fixed = {name: self.spec.sizes[name] for name in all_dims if name not in self.dims}
         sizes = {**fixed, **complete(self.dims, sizes)}
         inputs = sample_inputs(self.spec, sizes=sizes, seed=self.spec.seed + seed)
@@ -97,11 +97,11 @@ class Plan:
         self, module: nn.Module, tensors: Sequence[Tensor]
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         """Return the positional and the keyword arguments of forward, for inputs in declared order."""
-        return bind(module, self.spec.input_names, tensors)
+        return bind(module, self.spec.signature, tensors)
 
     def run(self, module: nn.Module, tensors: Inputs) -> list[Tensor]:
         """Return the tensors that `module` returns for inputs in declared order."""
-        return run_module(module, self.spec.input_names, tensors)
+        return run_module(module, self.spec.signature, tensors)
 
     @property
     def names(self) -> Names:
@@ -141,7 +141,7 @@ def make_plan(
 
     given: example inputs, used instead of random ones. Raises UsageProblem for names that can't be used.
     """
-    all_dims = spec.architecture.dims_for(spec.config)
+    all_dims = spec.dims
     _check_fixed(spec, options, all_dims)
     free = {name: dim for name, dim in all_dims.items() if name not in options.fixed}
     if options.static:
@@ -181,12 +181,14 @@ def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
     Raises PluginProblem where the plugin's declaration is at fault, otherwise NnkitError as run_module does.
     """
     try:
-        return run_forward(module, spec.input_names, inputs)
+        return run_forward(module, spec.signature, inputs)
     except NnkitError as error:
         raise spec.forward_problem(error.message, error.hint) from error
 
 
-def _draw_runs(spec: ModelSpec, all_dims: Mapping[str, Dim], free: Mapping[str, Dim]) -> tuple[Run, ...]:
+def _draw_runs(
+    spec: ModelSpec, all_dims: Mapping[str, ResolvedDim], free: Mapping[str, ResolvedDim]
+) -> tuple[Run, ...]:
     """Return two runs at the traced sizes and some at other sizes, all with different values."""
     fixed = {name: spec.sizes[name] for name in all_dims if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
@@ -201,10 +203,10 @@ def _draw_runs(spec: ModelSpec, all_dims: Mapping[str, Dim], free: Mapping[str, 
 
 def _runs_like(spec: ModelSpec, module: nn.Module, given: Inputs) -> tuple[Run, ...]:
     """Return a run with the given inputs and one with similar ones; nothing else is known to be valid."""
-    return Run({}, given), Run({}, vary(module, spec.input_names, given))
+    return Run({}, given), Run({}, vary(module, spec.signature, given))
 
 
-def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, Dim]) -> None:
+def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, ResolvedDim]) -> None:
     for name in sorted(options.fixed):
         if name not in dims:
             raise UsageProblem(

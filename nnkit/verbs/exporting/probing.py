@@ -1,12 +1,13 @@
 """Find the integers that a module takes by running it, where nothing declares them: other indices fail."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from nnkit.contract.architecture import Dim, TensorSpec
+from nnkit.contract.architecture import ResolvedDim, TensorSpec
+from nnkit.contract.signature import Signature
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError
 from nnkit.models.sampling import Inputs, dtype_of, sample_inputs
@@ -19,7 +20,7 @@ UNLIMITED = 8  # integers are drawn below this where forward takes any
 
 
 def find_limits(
-    spec: ModelSpec, module: nn.Module, dims: Mapping[str, Dim]
+    spec: ModelSpec, module: nn.Module, dims: Mapping[str, ResolvedDim]
 ) -> tuple[ModelSpec, tuple[str, ...]]:
     """Return `spec` with limits for the integers that declare none, and a sentence about each.
 
@@ -68,7 +69,7 @@ def _describe_limit(tensor: TensorSpec, found: _Found) -> str:
     return f"{tensor.name} takes integers below {found.index_of}, found by running forward: {as_declared}"
 
 
-def vary(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Inputs:
+def vary(module: nn.Module, signature: Signature, inputs: Inputs) -> Inputs:
     """Return inputs like the given ones: the values reordered, or changed where all are equal."""
     generator = torch.Generator().manual_seed(0)
     others = []
@@ -76,12 +77,12 @@ def vary(module: nn.Module, names: Sequence[str], inputs: Inputs) -> Inputs:
         order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
         other = tensor.flatten()[order].reshape(tensor.shape)
         if torch.equal(other, tensor) and tensor.numel():
-            other = _change(module, names, inputs, index)
+            other = _change(module, signature, inputs, index)
         others.append(other)
     return tuple(others)
 
 
-def _change(module: nn.Module, names: Sequence[str], inputs: Inputs, index: int) -> Tensor:
+def _change(module: nn.Module, signature: Signature, inputs: Inputs, index: int) -> Tensor:
     """Return nearby values for one input that forward takes; the same values where it takes no others."""
     tensor = inputs[index]
     if not is_integer(tensor.dtype) and tensor.dtype != torch.bool:
@@ -94,7 +95,7 @@ def _change(module: nn.Module, names: Sequence[str], inputs: Inputs, index: int)
         candidates = (tensor + last, tensor - last.to(tensor.dtype))
     for candidate in candidates:
         try:
-            run_module(module, names, (*inputs[:index], candidate, *inputs[index + 1 :]))
+            run_module(module, signature, (*inputs[:index], candidate, *inputs[index + 1 :]))
         except NnkitError:
             continue
         return candidate
@@ -110,7 +111,7 @@ class _Probe:
         # An index that is out of range breaks the whole context of an accelerator.
         self._module = copy_of(module) if on_cpu else whole_copy_of(module).cpu()
 
-    def find(self, dims: Mapping[str, Dim]) -> _Found:
+    def find(self, dims: Mapping[str, ResolvedDim]) -> _Found:
         """Return how to draw the integers: below a number or a dim, or as lengths.
 
         The limit is searched for at two assignments. All their sizes differ, so a limit that depends on a
@@ -128,7 +129,7 @@ class _Probe:
         known = [limit for limit in limits if limit is not None]
         return _Found("index", min(known)) if known else _Found("index", UNLIMITED, limited=False)
 
-    def keeps(self, dims: Mapping[str, Dim]) -> bool:
+    def keeps(self, dims: Mapping[str, ResolvedDim]) -> bool:
         """Whether True in a mask keeps and False hides: if all is hidden, outputs are 0 or not finite."""
         inputs = sample_inputs(
             self._spec, sizes=traced_sizes(dims, {name: self._spec.sizes[name] for name in dims})
@@ -166,6 +167,6 @@ class _Probe:
         filled: Tensor = torch.full_like(inputs[self._index], value)
         try:
             others = (*inputs[: self._index], filled, *inputs[self._index + 1 :])
-            return run_module(self._module, self._spec.input_names, others)
+            return run_module(self._module, self._spec.signature, others)
         except NnkitError:
             return None

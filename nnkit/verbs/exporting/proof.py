@@ -149,8 +149,8 @@ class Prover:
     def _perturbed_reference(self, replaceable: set[str] | None) -> Reference | None:
         key = None if replaceable is None else frozenset(replaceable)
         if key not in self._perturbed_references:
-            names, samples = self._plan.spec.input_names, self._plan.samples
-            module = perturb(self._reference.module, names, samples, replaceable)
+            signature, samples = self._plan.spec.signature, self._plan.samples
+            module = perturb(self._reference.module, signature, samples, replaceable)
             reference = None if module is None else Reference(module, self._plan)
             self._perturbed_references[key] = reference
         return self._perturbed_references[key]

@@ -32,7 +32,7 @@ def write(request: WriteRequest) -> None:
         program = capture(export, request.module, request.inputs, keywords)
     except Exception as error:
         raise export_failure(error, request.spec.reference, request.spec.inputs) from error
-    dims = request.spec.architecture.dims_for(request.spec.config)
+    dims = request.spec.dims
     free = dict(zip(request.spec.input_names, request.dynamic, strict=True))
     check_ranges(program, request.spec.reference, free, dims)
     for graph in program.graph_module.modules():

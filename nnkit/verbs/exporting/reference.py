@@ -83,7 +83,7 @@ class Reference:
         copy = copy_of(self.module)
         state_before = state_of(copy)
         for _ in range(REPEATED_CALLS):
-            results = [output.cpu() for output in call_module(copy, self._plan.spec.input_names, run.inputs)]
+            results = [output.cpu() for output in call_module(copy, self._plan.spec.signature, run.inputs)]
             changed = changed_between(state_before, state_of(copy))
             difference = self._first_difference(expected, results)
             if difference is not None:
@@ -163,7 +163,7 @@ class Reference:
             if check.rounded:
                 index = self._plan.output_names.index(check.output)
                 limits[index] = max(limits[index] or 0.0, check.tolerance)
-        return measure_effects(self.module, self._plan.spec.input_names, self._plan.traced, limits)
+        return measure_effects(self.module, self._plan.spec.signature, self._plan.traced, limits)
 
     @cached_property
     def uninformative(self) -> dict[str, str]:
@@ -227,7 +227,7 @@ class Reference:
         """Return the names of the inputs that forward passes to no function of torch."""
         module, inputs = copy_of(self.module), tuple(tensor.clone() for tensor in self._plan.traced)
         with _ReadTensors() as read:
-            without_gradients(lambda: call(module, self._plan.spec.input_names, inputs))
+            without_gradients(lambda: call(module, self._plan.spec.signature, inputs))
         names = zip(self._plan.input_names, inputs, strict=True)
         return {name for name, tensor in names if id(tensor) not in read.ids}
 

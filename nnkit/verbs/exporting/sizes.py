@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from math import prod
 
-from nnkit.contract.architecture import Dim
+from nnkit.contract.architecture import ResolvedDim
 
 Sizes = dict[str, int]
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
@@ -17,7 +17,7 @@ ROUND = (50, 60, 80, 100, 150, 200, 300, 400, 500, 1000, 2000, 4000)
 PICTURES = (48, 96, 112, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 640)
 
 
-def traced_sizes(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:
+def traced_sizes(dims: Mapping[str, ResolvedDim], wanted: Mapping[str, int]) -> Sizes:
     """Return the wanted sizes, moved up where needed: at least 2, and no two equal.
 
     A size of 0 or 1 is treated as a constant while tracing, and two equal sizes as one.
@@ -28,7 +28,7 @@ def traced_sizes(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:
     return chosen
 
 
-def other_sizes(dims: Mapping[str, Dim], traced: Mapping[str, int]) -> list[Sizes]:
+def other_sizes(dims: Mapping[str, ResolvedDim], traced: Mapping[str, int]) -> list[Sizes]:
     """Return assignments to prove at: each dim at its minimum, primes, and one larger than traced."""
     if not dims:
         return []
@@ -50,13 +50,13 @@ def other_sizes(dims: Mapping[str, Dim], traced: Mapping[str, int]) -> list[Size
     return list(unique.values())
 
 
-def complete(dims: Mapping[str, Dim], fixed: Mapping[str, int]) -> Sizes:
+def complete(dims: Mapping[str, ResolvedDim], fixed: Mapping[str, int]) -> Sizes:
     """Return an assignment with some sizes given and small ones for the other dims."""
     return _around(dims, {name: size for name, size in fixed.items() if name in dims})
 
 
 def ladders(
-    dims: Mapping[str, Dim], traced: Mapping[str, int], images: Iterable[tuple[str, str]] = ()
+    dims: Mapping[str, ResolvedDim], traced: Mapping[str, int], images: Iterable[tuple[str, str]] = ()
 ) -> tuple[list[list[Sizes]], list[list[Sizes]]]:
     """Return ways up from small sizes, each a list of assignments that grow: coarse ones, and fine ones.
 
@@ -94,7 +94,7 @@ def _fine(traced: int) -> Iterable[int]:
     return {*range(1, SMALL), *PICTURES, *ROUND}
 
 
-def _nearby_allowed(dim: Dim, wanted: Iterable[int]) -> list[int]:
+def _nearby_allowed(dim: ResolvedDim, wanted: Iterable[int]) -> list[int]:
     """Return the allowed sizes next to the wanted ones and to the maximum, ascending."""
     step = dim.multiple_of
     sizes = list(wanted) if dim.max is None else [*wanted, dim.max]
@@ -102,23 +102,23 @@ def _nearby_allowed(dim: Dim, wanted: Iterable[int]) -> list[int]:
     return allowed_sizes(dim, rounded_down | {size + step for size in rounded_down})
 
 
-def _all_allow(dims: Mapping[str, Dim], names: Iterable[str], size: int) -> bool:
+def _all_allow(dims: Mapping[str, ResolvedDim], names: Iterable[str], size: int) -> bool:
     return not any(dims[name].problem_with(size) for name in names)
 
 
-def _together(dims: Mapping[str, Dim], wanted: Mapping[str, int]) -> Sizes:
+def _together(dims: Mapping[str, ResolvedDim], wanted: Mapping[str, int]) -> Sizes:
     sizes: Sizes = {}
     for name, dim in dims.items():
         sizes[name] = _fit(dim, wanted[name], set(sizes.values()))
     return sizes
 
 
-def allowed_sizes(dim: Dim, wanted: Iterable[int]) -> list[int]:
+def allowed_sizes(dim: ResolvedDim, wanted: Iterable[int]) -> list[int]:
     """Return the wanted sizes that a dim allows and its smallest, ascending."""
     return sorted({dim.least, *(size for size in wanted if not dim.problem_with(size))})
 
 
-def _around(dims: Mapping[str, Dim], fixed: Mapping[str, int], start: int = 0) -> Sizes:
+def _around(dims: Mapping[str, ResolvedDim], fixed: Mapping[str, int], start: int = 0) -> Sizes:
     """Return an assignment with some sizes given and, where allowed, a different prime for each other dim.
 
     start: the index of the first prime to use.
@@ -131,7 +131,7 @@ def _around(dims: Mapping[str, Dim], fixed: Mapping[str, int], start: int = 0) -
     return {name: sizes[name] for name in dims}
 
 
-def _fit(dim: Dim, wanted: int, taken: set[int]) -> int:
+def _fit(dim: ResolvedDim, wanted: int, taken: set[int]) -> int:
     """Return the first allowed size from `wanted` up that isn't taken, or the largest allowed."""
     for size in count(max(wanted, dim.min)):
         if dim.max is not None and size > dim.max:

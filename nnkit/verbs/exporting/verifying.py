@@ -112,7 +112,7 @@ def _check_unknown(file: OnnxFile, module: nn.Module, plan: Plan) -> None:
     """Raise VerificationFailed for a tensor that is not in the module and that no output depends on."""
     unproven = file.without_effect(module, file.unknown) if file.unknown else []
     if unproven:
-        other = perturb(module, plan.spec.input_names, plan.samples, file.replaceable)
+        other = perturb(module, plan.spec.signature, plan.samples, file.replaceable)
         unproven = unproven if other is None else file.without_effect(other, unproven)
     if unproven:
         raise VerificationFailed(
@@ -183,7 +183,7 @@ def _read_signature(
         )
     inputs = sort_ports([tensor.name for tensor in spec.inputs], inputs)
     outputs = sort_ports([tensor.name for tensor in spec.outputs], outputs)
-    dims = spec.architecture.dims_for(spec.config)
+    dims = spec.dims
     sizes = _fixed_sizes(spec, inputs, dims)
     if not signature:
         fixed, input_names, output_names = set(sizes), _names_of(inputs), _names_of(outputs)
@@ -250,7 +250,7 @@ def _verify_declared(request: VerifyRequest, exporter: Exporter) -> Proof:
     spec, options = request.spec, ExportOptions()
     if exporter is formats.PT2 and metadata.is_ours(request.path):
         signature = metadata.read(request.path)["signature"]
-        dims = spec.architecture.dims_for(spec.config)
+        dims = spec.dims
         options = ExportOptions(fixed=frozenset(set(dims) - set(signature["dims"])))
     if spec.weights is not None and not request.named:
         raise UsageProblem(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 
+from nnkit.contract.signature import Signature
 from nnkit.contract.text import format_shape, plural
 from nnkit.errors import NnkitError
 from nnkit.models.precision import count_dtypes
@@ -89,7 +90,7 @@ def prove(subject: Subject, world: World, strategy: str) -> Proof:
     if not any(parameter.requires_grad for parameter in module.parameters()):
         return _skip(shares, dtypes, "it has no trainable parameters")
     weights = _check("weights", lambda: _compare_weights(module))
-    names = subject.spec.input_names
+    names = subject.spec.signature
     unspread = Spread(module, module, "")
     loss = Loss.draw(unspread, names, shares.whole, world.rank)
     alone = _train(unspread, names, shares.whole, loss)
@@ -141,7 +142,7 @@ def divide_inputs(subject: Subject, world: World, divide: bool) -> Shares:
 
 def _find_divisible_batch(subject: Subject, parts: int) -> int | None:
     """Return the smallest batch, at least that of other checks, whose equal parts are allowed too."""
-    dim = subject.spec.architecture.dims_for(subject.spec.config)["batch"]
+    dim = subject.spec.dims["batch"]
     at_least = -(-subject.sizes["batch"] // parts)  # rounded up
     smallest = max(at_least, dim.min)
     for share in range(smallest, smallest + dim.multiple_of):
@@ -175,9 +176,9 @@ class Loss:
     rank: int
 
     @classmethod
-    def draw(cls, alone: Spread, input_names: Sequence[str], inputs: Inputs, rank: int) -> "Loss":
+    def draw(cls, alone: Spread, signature: Signature, inputs: Inputs, rank: int) -> "Loss":
         """Draw the weights for the outputs of the whole batch, from a model in this process only."""
-        outputs = without_gradients(lambda: _run_differentiable(alone, input_names, inputs))
+        outputs = without_gradients(lambda: _run_differentiable(alone, signature, inputs))
         generator = torch.Generator().manual_seed(0)
         weights, scale = [], 0.0
         for output in (output.detach() for output in outputs):
@@ -209,14 +210,14 @@ class Loss:
         return weight.narrow(axis, self.rank * size, size)
 
 
-def _run_differentiable(model: Spread, input_names: Sequence[str], inputs: Inputs) -> list[Tensor]:
-    args, keywords = bind(model.inner, input_names, [tensor.clone() for tensor in inputs])
+def _run_differentiable(model: Spread, signature: Signature, inputs: Inputs) -> list[Tensor]:
+    args, keywords = bind(model.inner, signature, [tensor.clone() for tensor in inputs])
     outputs = tensors_in(model.module(*args, **keywords))
     return [tensor for tensor in outputs if tensor.is_floating_point()]
 
 
 def _train(
-    model: Spread, input_names: Sequence[str], inputs: Inputs, compute_loss: Callable[[list[Tensor]], Tensor]
+    model: Spread, signature: Signature, inputs: Inputs, compute_loss: Callable[[list[Tensor]], Tensor]
 ) -> Trained:
     """Train a model for a few steps, and return the result, gathered from the shards of all ranks."""
     named = model.inner.named_parameters()
@@ -225,7 +226,7 @@ def _train(
     first_loss, gradients = 0.0, {}
     for step in range(STEPS):
         optimizer.zero_grad()
-        loss = compute_loss(_run_differentiable(model, input_names, inputs))
+        loss = compute_loss(_run_differentiable(model, signature, inputs))
         loss.backward()  # type: ignore[no-untyped-call]
         if step == 0:
             first_loss = float(loss.detach())

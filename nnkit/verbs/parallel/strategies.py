@@ -1,7 +1,7 @@
 """How a model is spread over processes: replicated (ddp), sharded (fsdp), or each layer split (tp)."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
+from nnkit.contract.signature import Signature
 from nnkit.contract.text import plural
 from nnkit.models.running import bind, without_gradients
 from nnkit.models.sampling import Inputs
@@ -39,10 +40,10 @@ class Spread:
 
 
 def spread(
-    strategy: str, module: nn.Module, mesh: DeviceMesh, input_names: Sequence[str], inputs: Inputs
+    strategy: str, module: nn.Module, mesh: DeviceMesh, signature: Signature, inputs: Inputs
 ) -> Spread | None:
     """Spread `module` over the mesh, in place; None where the strategy finds nothing to split in it."""
-    args, keywords = bind(module, input_names, inputs)
+    args, keywords = bind(module, signature, inputs)
     match strategy:
         case "ddp":
             return _replicate(module, mesh)

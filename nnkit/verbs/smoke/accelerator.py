@@ -7,7 +7,7 @@ for each device.
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+from nnkit.contract.signature import Signature
 from nnkit.models.running import call
 from nnkit.models.sampling import Inputs
 from nnkit.models.user_lines import current_line
@@ -111,11 +112,11 @@ class Accelerator:
         return [aten, autocast]
 
     @contextmanager
-    def activate(self, module: nn.Module, input_names: Sequence[str], inputs: Inputs) -> Iterator[Inputs]:
+    def activate(self, module: nn.Module, signature: Signature, inputs: Inputs) -> Iterator[Inputs]:
         """Move `module` and `inputs` to the device, and yield the inputs; all tensors are fake meanwhile."""
         if any(map(is_lazy, module.parameters())):
             with torch.no_grad():
-                call(module, input_names, inputs)
+                call(module, signature, inputs)
         with self.fake:
             self._move_module(module)
             moved = tuple(self._move_tensor(tensor) for tensor in inputs)

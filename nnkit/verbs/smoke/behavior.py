@@ -35,7 +35,7 @@ def batch_sizes(subject: Subject) -> str:
     """It runs with a batch of one and with an odd one."""
     if "batch" not in subject.sizes or subject.given is not None:
         raise Skipped("the inputs have no dim named batch")
-    dim = subject.spec.architecture.dims_for(subject.spec.config)["batch"]
+    dim = subject.spec.dims["batch"]
     allowed = [size for size in BATCHES if not dim.problem_with(size)]
     if not allowed:
         raise Skipped(f"a batch of {BATCHES[0]} or {BATCHES[1]} is not allowed")

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from nnkit.contract.signature import Signature
 from nnkit.contract.text import plural
 from nnkit.errors import first_line
 from nnkit.models.precision import convert, name_of
@@ -101,8 +101,8 @@ def _compute_loss(outputs: Outputs, targets: list[Tensor]) -> Tensor:
 def compile(subject: Subject) -> str:  # noqa: A001 - torch's own name
     """torch.compile captures it and gives the same outputs; graph breaks are a warning."""
     module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
-    args, keywords = bind(module, subject.spec.input_names, inputs)
-    expected = evaluate_tensors(module, subject.spec.input_names, inputs)
+    args, keywords = bind(module, subject.spec.signature, inputs)
+    expected = evaluate_tensors(module, subject.spec.signature, inputs)
     torch._dynamo.reset()
     breaks = torch._dynamo.utils.counters["graph_break"]
     breaks.clear()
@@ -122,8 +122,8 @@ def compile(subject: Subject) -> str:  # noqa: A001 - torch's own name
 def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
     module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
-    args, keywords = bind(module, subject.spec.input_names, inputs)
-    expected = evaluate_tensors(module, subject.spec.input_names, inputs)
+    args, keywords = bind(module, subject.spec.signature, inputs)
+    expected = evaluate_tensors(module, subject.spec.signature, inputs)
     try:
         with quiet(), looped_recurrences():
             program = without_gradients(lambda: torch.export.export(module, args, keywords, strict=False))
@@ -153,7 +153,7 @@ def half(subject: Subject) -> str:
         return _compare_precision(subject, subject.with_noise(), torch.float16, casting=False)
     except Failed:
         # Before it has measured statistics, a deep network may grow its signals beyond float16's range.
-        measured = perturb(subject.fresh(), subject.spec.input_names, [subject.inputs()])
+        measured = perturb(subject.fresh(), subject.spec.signature, [subject.inputs()])
         if measured is None:
             raise
         return _compare_precision(subject, measured, torch.float16, casting=False)
@@ -217,7 +217,7 @@ def train_determinism(subject: Subject) -> str:
 def gradient_checkpointing(subject: Subject) -> str:
     """Recomputing activations in backward changes no output and no gradient."""
     outputs, gradients = _run_seeded_step(subject, subject.with_noise())
-    recomputing = _Recomputing(subject.with_noise(), subject.spec.input_names)
+    recomputing = _Recomputing(subject.with_noise(), subject.spec.signature)
     own_switch = _switch_on(subject.with_noise())
     for module in (recomputing, *own_switch):
         try:
@@ -250,13 +250,13 @@ def _run_seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict
 class _Recomputing(nn.Module):
     """A module that keeps no activation for backward."""
 
-    def __init__(self, module: nn.Module, input_names: Sequence[str]) -> None:
+    def __init__(self, module: nn.Module, signature: Signature) -> None:
         super().__init__()
-        self.module, self.input_names = module, input_names
+        self.module, self.signature = module, signature
 
     def forward(self, *inputs: Tensor) -> Any:
         def run(*inputs: Tensor) -> Any:
-            return call(self.module, self.input_names, inputs)
+            return call(self.module, self.signature, inputs)
 
         return torch.utils.checkpoint.checkpoint(run, *inputs, use_reentrant=False)
 
@@ -279,7 +279,7 @@ def channels_last(subject: Subject) -> str:
     if not any(tensor.ndim == 4 for tensor in inputs):
         raise Skipped("no input has four axes")
     module = subject.with_noise()
-    names = subject.spec.input_names
+    names = subject.spec.signature
     memory_format = torch.channels_last
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -70,7 +70,7 @@ def placement(subject: Subject, accelerator: Accelerator) -> str:
     """
     module, inputs = subject.fresh().train(), subject.inputs()
     try:
-        with accelerator.activate(module, subject.spec.input_names, inputs) as moved:
+        with accelerator.activate(module, subject.spec.signature, inputs) as moved:
             outputs = subject.outputs(module, moved)
             _check_devices(module, outputs, accelerator)
             _take_step(module, outputs)

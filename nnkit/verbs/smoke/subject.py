@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnkit.contract.architecture import Dim, TensorSpec
+from nnkit.contract.architecture import ResolvedDim, TensorSpec
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural
@@ -97,7 +97,7 @@ class Subject:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """The sizes of the checks: the spec's, with large defaults cut and several samples in a batch."""
-        dims = self.spec.architecture.dims_for(self.spec.config)
+        dims = self.spec.dims
         sizes = {name: _reduce_default(dims[name], size) for name, size in self.spec.sizes.items()}
         if "batch" in sizes:
             samples = max(BATCH, sizes["batch"])
@@ -108,7 +108,7 @@ class Subject:
     @cached_property
     def other_sizes(self) -> dict[str, int] | None:
         """Other sizes that the dims allow, primes where possible; None where no others are allowed."""
-        dims = self.spec.architecture.dims_for(self.spec.config)
+        dims = self.spec.dims
         assignments = other_sizes(dims, self.sizes) if self.given is None else []
         return assignments[-1] if assignments else None
 
@@ -133,12 +133,12 @@ class Subject:
 
     def evaluate(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
         """Do the same without gradients, on copies of the inputs; the outputs have no gradient either."""
-        outputs = self._with_declarations(module, evaluate(module, self.spec.input_names, inputs))
+        outputs = self._with_declarations(module, evaluate(module, self.spec.signature, inputs))
         return [(declared, tensor.detach()) for declared, tensor in outputs]
 
     def call(self, module: nn.Module, inputs: Sequence[Tensor]) -> Any:
         """Run `module` on inputs in declared order, and return what it returns."""
-        return call(module, self.spec.input_names, inputs)
+        return call(module, self.spec.signature, inputs)
 
     def _with_declarations(self, module: nn.Module, value: Any) -> Outputs:
         """Return the tensors in `value`, which `module` returned, each with its declaration."""
@@ -177,7 +177,7 @@ class Subject:
         return TensorSpec(name, tuple(axes))
 
 
-def _reduce_default(dim: Dim, size: int) -> int:
+def _reduce_default(dim: ResolvedDim, size: int) -> int:
     """Return a size cut to what the checks need, unless the user chose it."""
     if size != dim.default or size <= SMALL:
         return size

@@ -29,7 +29,7 @@ def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
     Raises UsageProblem if the architecture has no such dim.
     """
     spec = request.spec
-    dims = spec.architecture.dims_for(spec.config)
+    dims = spec.dims
     if dim not in dims:
         raise UsageProblem(
             f"{spec.name} has no size --{dim} under these options",
@@ -55,7 +55,7 @@ class _Peaks:
     def __init__(self, request: SummaryRequest, dim: str, too_much: int) -> None:
         spec = request.spec
         self._request, self._dim, self._too_much = request, dim, too_much
-        self._highest = spec.architecture.dims_for(spec.config)[dim].max
+        self._highest = spec.dims[dim].max
         self._reports: dict[int, SummaryReport] = {}
 
     def training(self, size: int) -> int:

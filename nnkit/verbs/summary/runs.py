@@ -121,7 +121,7 @@ def bind_inputs(
     """Return what forward takes by position and by name; inputs given from Python are bound already."""
     if request.module is not None:
         return inputs, request.keywords
-    return bind(module, request.spec.input_names, inputs)
+    return bind(module, request.spec.signature, inputs)
 
 
 def formulas_of_plugins(host: Host) -> Mapping[str, Formula]:
