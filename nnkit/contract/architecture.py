@@ -109,7 +109,7 @@ class Dim:
 
     @property
     def least(self) -> int:
-        """The smallest allowed size. Raises KeyError where the bounds follow the config; resolve them first."""
+        """The smallest allowed size. Raises KeyError where the bounds follow the config."""
         return self.resolve({}).least
 
     def problem_with(self, size: int) -> str:

@@ -87,7 +87,7 @@ class _Leaf:
 
 
 def _build(part: Any, path: str, signature: Signature, hint: Any) -> Any:
-    """Return the value that a branch of the tree describes; `hint` is the annotation of this place, or None."""
+    """Return the value that a branch of the tree describes; hint: the annotation of this place, or None."""
     if isinstance(part, _Leaf):
         return part.value
     container = signature.container_at(path)
