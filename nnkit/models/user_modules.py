@@ -1,10 +1,8 @@
 """Turn modules of the user's own into architectures, so that every verb works on them unchanged.
 
-`file.py:Class` and `package.module:Class` are typed by the user; a module object is passed in Python. Only
-the first kind runs code, and only because the user named it.
+`file.py:Class` and `package.module:Class` are typed by the user: code runs only because the user named it.
 """
 
-import copy
 import dataclasses
 import importlib.util
 import inspect
@@ -15,19 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from nnkit.contract.architecture import Architecture, TensorSpec
+from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import RESERVED, options_of
 from nnkit.contract.declarations import shape_problem
 from nnkit.contract.input_declarations import HINT, parse_inputs, sized_axes
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.models.user_lines import at_line
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,28 +77,6 @@ def _required_inputs(factory: Callable[..., Any]) -> list[str]:
         for parameter in parameters
         if parameter.default is parameter.empty and parameter.kind not in optional
     ]
-
-
-def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Architecture:
-    """Return the architecture for a module that is already built, with example inputs, all axes fixed.
-
-    Inputs that are not tensors are not declared.
-    """
-    names = parameter_names(module.forward, len(inputs))
-    specs = tuple(
-        TensorSpec(name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
-        for name, value in zip(names, inputs, strict=True)
-        if hasattr(value, "untyped_storage")
-    )
-    return Architecture(
-        name=re.sub(r"[^a-z0-9]+", "-", type(module).__name__.lower()).strip("-") or "module",
-        summary=f"a {type(module).__name__} of your own",
-        build=lambda config: copy.deepcopy(module),
-        config=NoOptions,
-        inputs=specs,
-        outputs=(),
-        family="your own",
-    )
 
 
 def load_code(reference: str) -> Callable[..., Any]:
