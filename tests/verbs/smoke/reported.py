@@ -10,7 +10,7 @@ import math
 import types
 
 import torch
-from seeded import IMAGE, SEQUENCE, X, Base
+from seeded import IMAGE, SEQUENCE, Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -595,5 +595,3 @@ ALL = [
     if isinstance(each, type) and issubclass(each, nn.Module) and each.__module__ == __name__
 ]
 """Every module above."""
-
-__all__ = ["ALL", "X"]

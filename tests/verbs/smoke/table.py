@@ -6,7 +6,6 @@ module with one example, and the default checks run; where pytest-torch is insta
 
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -38,13 +37,13 @@ def print_declared() -> None:
 def print_bare() -> None:
     """Run the default checks on every seed, of which nothing is known but one example."""
     told, untold = "of our own, which a module and an example tell", "of our own, which need a declaration"
-    parts: tuple[tuple[str, Callable[[type], bool]], ...] = (
-        ("of the 29 measured on other tools", lambda kind: kind in seeded.MEASURED),
-        (told, lambda kind: kind not in seeded.MEASURED and not bare.needs(kind)),
-        (untold, lambda kind: kind not in seeded.MEASURED and bool(bare.needs(kind))),
-    )
-    for part, belongs in parts:
-        kinds = [kind for kind in bare.SEEDS if belongs(kind)]
+    own = [kind for kind in bare.SEEDS if kind not in seeded.MEASURED]
+    parts = {
+        "of the 29 measured on other tools": seeded.MEASURED,
+        told: [kind for kind in own if not bare.needs(kind)],
+        untold: [kind for kind in own if bare.needs(kind)],
+    }
+    for part, kinds in parts.items():
         count = theirs = 0
         for kind in kinds:
             outcome = bare.check(*bare.example_of(kind))
