@@ -143,7 +143,7 @@ def make_plan(
     """
     all_dims = spec.dims
     _check_fixed(spec, options, all_dims)
-    free = {name: dim for name, dim in all_dims.items() if name not in options.fixed}
+    free = {name: dim for name, dim in all_dims.items() if name not in options.fixed and dim.min != dim.max}
     if options.static:
         free = {}
     assumed: tuple[str, ...] = ()

@@ -36,6 +36,8 @@ def batch_sizes(subject: Subject) -> str:
     if "batch" not in subject.sizes:
         raise Skipped("the inputs have no dim named batch")
     dim = subject.spec.dims["batch"]
+    if dim.min == dim.max and subject.spec.architecture.assumed:
+        raise Failed(f"runs only with the batch of {dim.max} that the example has")
     allowed = [size for size in BATCHES if not dim.problem_with(size)]
     if not allowed:
         raise Skipped(f"a batch of {BATCHES[0]} or {BATCHES[1]} is not allowed")
