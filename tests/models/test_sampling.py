@@ -133,17 +133,10 @@ def test_full_inputs_have_no_padding():
 @pytest.mark.parametrize("zero", ["time", "batch"])
 def test_a_size_of_zero_is_a_size(sample, zero):
     dtype = "int64" if sample in ("index", "sorted", "lengths") else "float"
-    axes = (
-        ("batch",)
-        if sample == "lengths"
-        else ("time", "time")
-        if sample == "adjacency"
-        else ("batch", "time")
-    )
+    axes = {"lengths": (zero,), "adjacency": (zero, zero)}.get(sample, ("batch", "time"))
     padding = 0 if sample in ("index", "sorted") else None
     (drawn,) = draw(TensorSpec("x", axes, dtype, sample, axes[-1], padding=padding), **{zero: 0})
     assert drawn.shape == tuple({"batch": 6, "time": 9, zero: 0}[axis] for axis in axes)
-    assert zero in axes or not drawn.any()
 
 
 def test_a_mask_runs_along_an_axis_that_is_a_sum():
