@@ -124,7 +124,7 @@ def _draw_others(draw: _Draw, tensor: TensorSpec, shape: tuple[int, ...], dtype:
 
 
 def _draw_integers(draw: _Draw, tensor: TensorSpec, shape: tuple[int, ...]) -> Tensor:
-    """Return integers from 0 to below a limit, but not the one that stands for padding."""
+    """Return integers from 0 to below a limit, but never the padding."""
     limit, padding = max(_limit_of(draw.spec, tensor), 1), tensor.padding
     if padding is None or not 0 <= padding < limit or limit == 1:
         return torch.randint(0, limit, shape, generator=draw.generator)
