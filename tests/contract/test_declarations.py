@@ -148,7 +148,9 @@ def test_what_an_earlier_version_let_pass_still_loads():
 
 
 def test_a_reserved_name_is_refused_and_says_where_all_of_them_are():
-    problem = "option 'without' would hide the core option --without; rename it (reserved names: docs/contract.md)"
+    problem = (
+        "option 'without' would hide the core option --without; rename it (reserved names: docs/contract.md)"
+    )
     shape = TensorSpec("y", ("without",))
     changed = replace(NET, inputs=[*NET.inputs, shape], dims={**NET.dims, "without": Dim(default=1)})
     assert declaration_problem(changed) == problem
