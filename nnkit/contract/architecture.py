@@ -292,6 +292,7 @@ class Architecture:
         steps: For several networks in one, the steps of their training, by name.
         requires: Packages that must be installed, each with the command that installs it.
         typed: The words for it on a command line, if no plugin declares it.
+        assumed: What nnkit found by running a module of the user's own: `x float32[batch, 8], from …`.
 
     Example:
 
@@ -329,6 +330,7 @@ class Architecture:
     causal: str = ""
     requires: Mapping[str, str] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
     constants: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] = field(default_factory=dict)
     containers: Mapping[str, Container] = field(default_factory=dict)
     constraints: Sequence[str] = ()
