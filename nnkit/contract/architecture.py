@@ -292,7 +292,7 @@ class Architecture:
         steps: For several networks in one, the steps of their training, by name.
         requires: Packages that must be installed, each with the command that installs it.
         typed: The words for it on a command line, if no plugin declares it.
-        assumed: What nnkit found by running a module of the user's own: `x float32[batch, 8], from …`.
+        assumed: For a module of the user's own, what nnkit found out about it by running it.
 
     Example:
 
@@ -341,6 +341,7 @@ class Architecture:
     stochastic: Stochastic = ""
     straight_through: Sequence[str] = ()
     steps: Mapping[str, TrainingStep] = field(default_factory=dict)
+    assumed: Sequence[str] = ()
 
     def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:
         """Return the inputs under `config`, optional ones included."""
