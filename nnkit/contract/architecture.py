@@ -330,7 +330,6 @@ class Architecture:
     causal: str = ""
     requires: Mapping[str, str] = field(default_factory=dict)
     typed: tuple[str, ...] = ()
-    assumed: tuple[str, ...] = ()
     constants: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] = field(default_factory=dict)
     containers: Mapping[str, Container] = field(default_factory=dict)
     constraints: Sequence[str] = ()
