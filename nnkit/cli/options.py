@@ -261,7 +261,7 @@ def write_assumed(settings: Settings, architecture: Architecture, text: str) -> 
     if text != architecture.typed[0]:
         click.echo(visible(f"assumed: {architecture.typed[0]}, the only module in {text}"), err=True)
     for line in architecture.assumed:
-        name = line.partition(" ")[0]
+        name = line.partition(":")[0]
         click.echo(visible(f'assumed: {line} (overrule it: --input "{name}: …")'), err=True)
 
 

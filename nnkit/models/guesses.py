@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem
 from nnkit.models.annotated_inputs import declared_in_annotations
-from nnkit.models.axis_limits import Limits
 from nnkit.models.example_inputs import Examples, examples_of
 from nnkit.models.forward_source import keys_taken
+from nnkit.models.guessed_axes import declare_axes
 from nnkit.models.layer_inputs import Shape, shapes_taken
 from nnkit.models.running import BY_NAME, BY_POSITION, signature_of
 from nnkit.models.trials import Trial, Trials
@@ -44,8 +44,7 @@ class Guess:
     source: str
 
     def __str__(self) -> str:
-        name, _, shape = self.text.partition(":")
-        return f"{name} {shape.strip()}, from {self.source}"
+        return f"{self.text}, from {self.source}"
 
 
 def guess_inputs(
@@ -174,11 +173,25 @@ class _Guesser:
             chosen = dict(zip(names, shapes, strict=True))
             for guesses, trial in self._at_sizes(chosen, kept):
                 if all(self._gets(trial, name, shape) for name, shape in chosen.items()):
-                    return Limits(self.trials, self.declared, self.module).free_axes(guesses, chosen)
+                    return self._declare_axes(guesses)
                 if len(names) == 1:
                     fallback = fallback or guesses
                 break
-        return fallback
+        return self._declare_axes(fallback) if fallback else []
+
+    def _declare_axes(self, guesses: list[Guess]) -> list[Guess]:
+        """Return the guesses with what is known of the sizes of their axes; as they are if that doesn't run."""
+        texts = [*self.declared, *(guess.text for guess in guesses)]
+        spec = self.trials.make_spec(texts)
+        fixed = set(spec.input_names) - {_name_of(guess) for guess in guesses}
+
+        def runs(dim: str, size: int) -> bool:
+            return self.trials.run(texts, **{dim: size}, batch=1).passed
+
+        declared = declare_axes(self.module, spec, sorted(fixed), runs)
+        sources = {_name_of(guess): guess.source for guess in guesses}
+        exact = [Guess(text, sources[text.partition(":")[0]]) for text in declared]
+        return exact if self._runs(exact) else guesses
 
     def _at_sizes(
         self, chosen: dict[str, Shape], kept: dict[str, Guess]
@@ -233,6 +246,10 @@ class _Guesser:
             f"fill in what it takes: {lines}",
             details,
         )
+
+
+def _name_of(guess: Guess) -> str:
+    return guess.text.partition(":")[0]
 
 
 def _declare(name: str, tensor: Tensor, batch: int | None) -> str:

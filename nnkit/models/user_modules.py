@@ -1,7 +1,6 @@
 """Turn modules of the user's own into architectures, so that every verb works on them unchanged.
 
-`file.py:Class` and `package.module:Class` are typed by the user; a module object is passed in Python. Only
-the first kind runs code, and only because the user named it.
+`file.py:Class` and `package.module:Class` are typed by the user: code runs only because the user named it.
 """
 
 import copy
@@ -10,11 +9,11 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec.inspect
 
-from nnkit.contract.architecture import Architecture, TensorSpec
+from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import REQUIRED, RESERVED, options_of
 from nnkit.contract.declarations import shape_problem
 from nnkit.contract.input_declarations import parse_inputs, sized_axes
@@ -22,9 +21,6 @@ from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
 from nnkit.models.user_files import load_code, own_summary, required_parameters
-
-if TYPE_CHECKING:
-    from torch import nn
 
 CONFIGS = frozenset({"args", "cfg", "config", "configuration", "hparams", "opt", "opts"})
 """Names of parameters that take an object, whatever its type."""
@@ -140,28 +136,6 @@ def _takes_anything(forward: Callable[..., Any], is_class: bool) -> bool:
         return len(inspect.signature(forward).parameters) > is_class
     except (ValueError, TypeError):  # a forward in TorchScript has none
         return False
-
-
-def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Architecture:
-    """Return the architecture for a module that is already built, with example inputs, all axes fixed.
-
-    Inputs that are not tensors are not declared.
-    """
-    names = parameter_names(module.forward, len(inputs))
-    specs = tuple(
-        TensorSpec(name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
-        for name, value in zip(names, inputs, strict=True)
-        if hasattr(value, "untyped_storage")
-    )
-    return Architecture(
-        name=re.sub(r"[^a-z0-9]+", "-", type(module).__name__.lower()).strip("-") or "module",
-        summary=f"a {type(module).__name__} of your own",
-        build=lambda config: copy.deepcopy(module),
-        config=NoOptions,
-        inputs=specs,
-        outputs=(),
-        family="your own",
-    )
 
 
 def make_builder(factory: Callable[..., Any]) -> tuple[Callable[[Any], Any], type]:
