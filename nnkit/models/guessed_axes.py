@@ -3,7 +3,7 @@
 x: float32[batch, 3, height, width]   ->   x: float32[batch, 3, height=224 min=32 multiple_of=32, …]
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -21,41 +21,44 @@ USUAL = 8  # the size of an axis of which nothing else is known
 
 
 def declare_axes(
-    module: nn.Module, spec: ModelSpec, fixed: Sequence[str], runs: Callable[[str, int], bool]
-) -> list[str]:
+    module: nn.Module,
+    spec: ModelSpec,
+    examples: Mapping[str, Tensor] | None,
+    runs: Callable[[str, int], bool],
+) -> dict[str, str]:
     """Return the inputs of a spec as typed, with a number for each axis that can't vary.
 
-    fixed: the inputs that the user declared, which are left out. runs: whether the module runs at that size
-    of a dim.
+    examples: tensors to try with; by default they are drawn. runs: whether the module runs at that size of a
+    dim.
     """
-    sizes = {"batch": SAMPLES} if "batch" in spec.dims else {}
-    inputs = dict(zip(spec.input_names, sample_inputs(spec, sizes=sizes), strict=True))
-    free = _free_axes(module, spec, inputs)
-    said: dict[str, str] = {}
-    texts = []
-    for tensor in spec.inputs:
-        axes = []
-        for index, axis in enumerate(tensor.shape):
-            size = inputs[tensor.name].shape[index]
-            name, found = free.get((tensor.name, index), (axis, None))
-            if found is None and (axis != "batch" or not isinstance(axis, str)):
-                axes.append(str(size))
-                continue
-            if name not in said:
-                said[str(name)] = _sized(str(name), size, found, runs)
-                axes.append(said[str(name)])
-            else:
-                axes.append(str(name))
-        if tensor.name not in fixed:
-            texts.append(f"{tensor.name}: {tensor.dtype}[{', '.join(axes)}]{_values(tensor)}")
-    return texts
+    if examples is None:
+        sizes = {"batch": SAMPLES} if "batch" in spec.dims else {}
+        examples = dict(zip(spec.input_names, sample_inputs(spec, sizes=sizes), strict=True))
+    free = _free_axes(module, spec, examples)
+    said: set[str] = set()
+
+    def declare(tensor: TensorSpec, index: int) -> str:
+        axis, size = tensor.shape[index], examples[tensor.name].shape[index]
+        name, found = free.get((tensor.name, index), (axis, None))
+        if found is None and axis != "batch":
+            return str(size)
+        if name in said:
+            return str(name)
+        said.add(str(name))
+        return "batch" if axis == "batch" else _sized(str(name), size, found, runs)
+
+    return {
+        tensor.name: f"{tensor.name}: {tensor.dtype}"
+        f"[{', '.join(declare(tensor, index) for index in range(len(tensor.shape)))}]{_values(tensor)}"
+        for tensor in spec.inputs
+    }
 
 
 def _free_axes(
-    module: nn.Module, spec: ModelSpec, inputs: dict[str, Tensor]
+    module: nn.Module, spec: ModelSpec, tensors: Mapping[str, Tensor]
 ) -> dict[tuple[str, int], tuple[str, FreeAxis | None]]:
     """Return the name of each axis that varies, and its limits."""
-    examples = {name: Example(tensor) for name, tensor in inputs.items()}
+    examples = {name: Example(tensor) for name, tensor in tensors.items()}
     found = find_free_axes(module, spec.signature, examples)
     own = {
         (tensor.name, index): axis
@@ -72,14 +75,14 @@ def _free_axes(
 
 def _sized(name: str, size: int, found: FreeAxis | None, runs: Callable[[str, int], bool]) -> str:
     """Return an axis as typed where it is first named: `height=224 min=32 multiple_of=32`."""
-    if found is None or name == "batch":
+    if found is None:
         return name
     if name == "time" and found.max is None:
         found = replace(found, max=_longest(name, runs))
     bounds = f" min={found.min}" if found.min > max(1, found.multiple_of) else ""
     bounds += f" max={found.max}" if found.max is not None else ""
     bounds += f" multiple_of={found.multiple_of}" if found.multiple_of > 1 else ""
-    return f"{name}={size}{bounds}" if bounds or size != USUAL else name
+    return f"{name}={size}{bounds}" if bounds or size != USUAL or name == "batch" else name
 
 
 def _longest(name: str, runs: Callable[[str, int], bool]) -> int | None:

@@ -13,20 +13,20 @@ overruled. Optional parameters of forward keep their defaults.
 import inspect
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice, product
 
-import torch
 from torch import Tensor, nn
 
 from nnkit.contract.spec import ModelSpec
-from nnkit.errors import UsageProblem
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.annotated_inputs import declared_in_annotations
 from nnkit.models.example_inputs import Examples, examples_of
 from nnkit.models.forward_source import keys_taken
 from nnkit.models.guessed_axes import declare_axes
-from nnkit.models.layer_inputs import Shape, shapes_taken
+from nnkit.models.layer_inputs import SIZES, Shape, shapes_taken
+from nnkit.models.precision import name_of
 from nnkit.models.running import BY_NAME, BY_POSITION, signature_of
 from nnkit.models.trials import Trial, Trials
 
@@ -34,6 +34,7 @@ MAX_SHAPES = 8  # shapes to try for each input, from as many layers
 MAX_COMBINATIONS = 64  # of shapes, where several inputs are guessed
 MAX_SIZE = 640  # of a picture, in the search for the size that fits
 TIME_LIMIT = 20.0  # seconds
+TABLES = (nn.Embedding, nn.EmbeddingBag)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Guess:
 
     text: str
     source: str
+
+    @property
+    def name(self) -> str:
+        """The dotted name of the input."""
+        return self.text.partition(":")[0].strip()
 
     def __str__(self) -> str:
         return f"{self.text}, from {self.source}"
@@ -103,10 +109,12 @@ class _Guesser:
         for guesses in ({**examples, **written}, examples):
             if guesses.keys() >= set(self.needed) and self._runs(list(guesses.values())):
                 return list(guesses.values())
-        kept = {name: guess for name, guess in written.items() if name in self.needed}
+        kept = {
+            name: Guess(f"{name}: {LENGTHS_OF_TIME}", "its name") for name in self.needed if is_lengths(name)
+        } | written
         if guesses := self._from_layers([name for name in self.needed if name not in kept], kept):
             return guesses
-        if not written or not (guesses := self._from_layers(self.needed, {})):
+        if not kept or not (guesses := self._from_layers(self.needed, {})):
             raise self._problem(reference, written)
         return guesses
 
@@ -131,37 +139,37 @@ class _Guesser:
         guesses = {name: Guess(texts[name], "its annotation") for name in self.needed if name in texts}
         return self._with_bounds(guesses) if len(guesses) == len(self.needed) else guesses
 
-    def _with_bounds(self, guesses: dict[str, Guess], largest: dict[str, int] | None = None) -> dict[str, Guess]:
+    def _with_bounds(
+        self, guesses: dict[str, Guess], examples: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Guess]:
         """Return the guesses with a bound for integers: the rows of the table that they are looked up in.
 
-        largest: the largest integer of an example, for those that no table gets.
+        examples: tensors, which bound those that no table gets.
         """
         fed = self._run(list(guesses.values()), batch=1).fed
         bounded = {}
         for name, guess in guesses.items():
             tables = [self.module.get_submodule(path) for path in fed.get(name, ())]
-            rows = [table.num_embeddings for table in tables if isinstance(table, (nn.Embedding, nn.EmbeddingBag))]
-            if not rows and largest and largest.get(name):
-                rows = [largest[name] + 1]
-            is_open = rows and guess.text.endswith("]") and ": int" in guess.text
-            bounded[name] = Guess(f"{guess.text} < {min(rows)}", guess.source) if is_open else guess
+            rows = [table.num_embeddings for table in tables if isinstance(table, TABLES)]
+            bound = f"< {min(rows)}" if rows else _bound_of((examples or {}).get(name), name, guesses)
+            is_open = bound and guess.text.endswith("]") and ": int" in guess.text
+            bounded[name] = replace(guess, text=f"{guess.text} {bound}") if is_open else guess
         return bounded
 
     def _from_examples(self, examples: Examples | None) -> dict[str, Guess]:
-        """Return the example inputs, with the first axis as the batch where it may vary."""
+        """Return the example inputs as far as text can say what they are."""
         if examples is None or self.declared:
             return {}
-        tensors, source = examples.flat.tensors, examples.name
-        largest = {
-            name: int(tensor.max())
-            for name, tensor in tensors.items()
-            if not tensor.is_floating_point() and not tensor.is_complex() and tensor.numel() and not tensor.is_meta
-        }
-        for batch in (next((tensor.shape[0] for tensor in tensors.values() if tensor.dim()), None), None):
-            guesses = {name: Guess(_declare(name, tensor, batch), source) for name, tensor in tensors.items()}
-            guesses = self._with_bounds(guesses, largest)
-            if self._runs(list(guesses.values())):
-                return guesses
+        tensors = examples.flat.tensors
+        as_given = [Guess(_declare(name, tensor), examples.name) for name, tensor in tensors.items()]
+        try:
+            free = self._declare_axes(as_given, {name: tensor.cpu() for name, tensor in tensors.items()})
+        except (NnkitError, NotImplementedError):  # can't be typed, or has no values
+            return {}
+        for guesses in (free, as_given):
+            bounded = self._with_bounds({guess.name: guess for guess in guesses}, tensors)
+            if self._runs(list(bounded.values())):
+                return bounded
         return {}
 
     def _from_layers(self, names: Sequence[str], kept: dict[str, Guess]) -> list[Guess]:
@@ -179,18 +187,17 @@ class _Guesser:
                 break
         return self._declare_axes(fallback) if fallback else []
 
-    def _declare_axes(self, guesses: list[Guess]) -> list[Guess]:
+    def _declare_axes(
+        self, guesses: list[Guess], examples: Mapping[str, Tensor] | None = None
+    ) -> list[Guess]:
         """Return the guesses with what is known of the sizes of their axes; as they are if that doesn't run."""
         texts = [*self.declared, *(guess.text for guess in guesses)]
-        spec = self.trials.make_spec(texts)
-        fixed = set(spec.input_names) - {_name_of(guess) for guess in guesses}
 
         def runs(dim: str, size: int) -> bool:
             return self.trials.run(texts, **{dim: size}, batch=1).passed
 
-        declared = declare_axes(self.module, spec, sorted(fixed), runs)
-        sources = {_name_of(guess): guess.source for guess in guesses}
-        exact = [Guess(text, sources[text.partition(":")[0]]) for text in declared]
+        declared = declare_axes(self.module, self.trials.make_spec(texts), examples, runs)
+        exact = [replace(guess, text=declared[guess.name]) for guess in guesses]
         return exact if self._runs(exact) else guesses
 
     def _at_sizes(
@@ -198,9 +205,10 @@ class _Guesser:
     ) -> Iterator[tuple[list[Guess], Trial]]:
         """Yield the guesses that run, at the first size of pictures or sounds at which they do."""
         ratios: dict[int, float] = {}
-        sizes = next((shape.sizes for shape in chosen.values() if shape.sizes), (0,))
-        for size in sizes:
-            guesses, trial = self._try(chosen, kept, size)
+        spaces = sorted({shape.space for shape in chosen.values()} - {()}, key=lambda space: space == ("time",))
+        lead = spaces[0] if spaces else ()
+        for size in SIZES.get(lead, (0,)):
+            guesses, trial = self._try(chosen, kept, lead, size)
             if trial.passed:
                 yield guesses, trial
                 return
@@ -210,7 +218,7 @@ class _Guesser:
         upper = min((size for size, ratio in ratios.items() if ratio > 1), default=MAX_SIZE)
         while ratios and upper - lower > 1 and time.monotonic() < self.end:
             size = (lower + upper) // 2
-            guesses, trial = self._try(chosen, kept, size)
+            guesses, trial = self._try(chosen, kept, lead, size)
             if trial.passed:
                 yield guesses, trial
                 return
@@ -219,11 +227,12 @@ class _Guesser:
             lower, upper = (size, upper) if trial.ratio < 1 else (lower, size)
 
     def _try(
-        self, chosen: dict[str, Shape], kept: dict[str, Guess], size: int
+        self, chosen: dict[str, Shape], kept: dict[str, Guess], lead: tuple[str, ...], size: int
     ) -> tuple[list[Guess], Trial]:
         guesses = dict(kept)
         for name, shape in chosen.items():
-            guesses[name] = Guess(shape.declare(name, size), f"the first layer {shape.layer}".rstrip())
+            text = shape.declare(name, size if shape.space == lead else None)
+            guesses[name] = Guess(text, f"the first layer {shape.layer}".rstrip())
         ordered = [guesses[name] for name in self.needed]
         return ordered, self._run(ordered)
 
@@ -238,41 +247,54 @@ class _Guesser:
     def _problem(self, reference: str, written: dict[str, Guess]) -> UsageProblem:
         """Return the error that asks for the inputs that can't be guessed."""
         missing = [name for name in self.needed if name not in written] or self.needed
-        lines = " ".join(f'--input "{_line_to_fill_in(name)}"' for name in missing)
+        lines = " ".join(f'--input "{self._line_to_fill_in(name)}"' for name in missing)
         details = [f"assumed: {guess}" for name, guess in written.items() if name not in missing]
-        details += [f"tried: {guess}: {reason}" for guess, reason in list(self.tried.items())[:3]]
+        if self.tried:
+            guess, reason = next(iter(self.tried.items()))
+            details.append(f"tried: {guess}: {reason}")
         return UsageProblem(
             f"{reference} needs its inputs declared: {', '.join(missing)}",
             f"fill in what it takes: {lines}",
             details,
         )
 
-
-def _name_of(guess: Guess) -> str:
-    return guess.text.partition(":")[0]
-
-
-def _declare(name: str, tensor: Tensor, batch: int | None) -> str:
-    """Return an example as typed; `batch` is the size of the axis that may vary, if there is one."""
-    axes = [str(size) for size in tensor.shape]
-    if batch and axes and tensor.shape[0] == batch:
-        axes[0] = f"batch={batch}"
-    return f"{name}: {str(tensor.dtype).removeprefix('torch.')}[{', '.join(axes)}]"
+    def _line_to_fill_in(self, name: str) -> str:
+        """Return a declaration for the user to correct: what an input of that name or a first layer takes."""
+        last = name.rpartition(".")[2]
+        for pattern, shape in LIKELY.items():
+            if re.search(pattern, last):
+                return f"{name}: {shape}"
+        floats = [shape for shape in self.shapes if shape.limit is None]
+        return floats[0].declare(name, SIZES.get(floats[0].space, (0,))[0]) if floats else f"{name}: {USUAL}"
 
 
-def _line_to_fill_in(name: str) -> str:
-    """Return a declaration that the user is to correct, by what an input of that name tends to be."""
-    last = name.rpartition(".")[2]
-    for pattern, shape in LIKELY.items():
-        if re.search(pattern, last):
-            return f"{name}: {shape}"
-    return f"{name}: float32[batch, 8]"
+def _declare(name: str, tensor: Tensor) -> str:
+    """Return an example as typed, all axes fixed."""
+    return f"{name}: {name_of(tensor.dtype)}[{', '.join(map(str, tensor.shape))}]"
 
 
+def is_lengths(name: str) -> bool:
+    """Whether an input of that name is the lengths of sequences."""
+    return re.search(r"(^|_)len(gth)?s?$", name) is not None
+
+
+def _bound_of(example: Tensor | None, name: str, guesses: Mapping[str, Guess]) -> str:
+    """Return the bound of the integers of an example, as typed."""
+    if example is None or example.is_meta or not example.numel():
+        return ""
+    if is_lengths(name):
+        has_time = any(re.search(r"\btime\b", guess.text) for guess in guesses.values())
+        return f"in 1..{'time' if has_time else int(example.max())}"
+    return f"< {int(example.max()) + 1}" if example.max() > 0 else ""
+
+
+LENGTHS_OF_TIME = "int64[batch] in 1..time"
+USUAL = "float32[batch, 8]"
 LIKELY = {
-    r"edge_index": "int64[2, edges] < nodes",
+    r"edge_index": "int64[2, edges=16] < 8",
     r"mask": "bool[batch, time]",
-    r"len(gth)?s?$": "int64[batch] in 1..time",
+    r"(^|_)len(gth)?s?$": LENGTHS_OF_TIME,
+    r"^t$|timesteps?$": "int64[batch] < 1000",
     r"ids?$|tokens?|index|indices|labels?": "int64[batch, time] < 1000",
-    r"image|img|pixel|picture": "float32[batch, 3, 224, 224]",
 }
+"""What an input tends to be whose name matches, for the user to correct."""

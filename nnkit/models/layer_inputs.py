@@ -11,8 +11,15 @@ from nnkit.models.precision import name_of
 from nnkit.models.tensors import is_lazy
 
 SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-SIZES = {1: (64, 256, 1024, 16000), 2: (224, 64, 32, 28), 3: (32, 64, 16)}
-"""The axes behind the channels, by their number, and the sizes to try for each of them."""
+"""The axes behind the channels, by their number."""
+
+SIZES = {
+    ("time",): (8, 64),
+    ("length",): (64, 256, 1024, 16000),
+    ("height", "width"): (224, 64, 32, 28),
+    ("depth", "height", "width"): (32, 64, 16),
+}
+"""The axes that no layer fixes beside the batch, and the sizes to try for each of them."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +29,7 @@ class Shape:
     Attributes:
         dtype: A torch dtype by name.
         axes: A number for an axis that the layer fixes, else a name.
-        space: The axes for which each of `sizes` is tried.
-        sizes: The sizes to try for them.
+        space: The axes that no layer fixes, beside the batch.
         limit: What integers are below.
         layer: The dotted name of the layer.
     """
@@ -31,7 +37,6 @@ class Shape:
     dtype: str
     axes: tuple[int | str, ...]
     space: tuple[str, ...] = ()
-    sizes: tuple[int, ...] = ()
     limit: int | None = None
     layer: str = ""
 
@@ -53,8 +58,8 @@ def shapes_taken(module: nn.Module) -> Iterator[Shape]:
         for dtype, axes, limit in _rules(layer, has_sequences):
             if (dtype, axes, limit) not in seen:
                 seen.add((dtype, axes, limit))
-                space = tuple(axis for axis in axes if axis in SPACE[3] or axis == "length")
-                yield Shape(dtype, axes, space, SIZES.get(len(space), ()), limit, path)
+                space = tuple(axis for axis in axes if isinstance(axis, str) and axis != "batch")
+                yield Shape(dtype, axes, space, limit, path)
 
 
 def _rules(layer: nn.Module, has_sequences: bool) -> Iterator[tuple[str, tuple[int | str, ...], int | None]]:

@@ -98,6 +98,7 @@ class UserCode:
         """
         from nnkit.models.building import build_module, build_without_weights
         from nnkit.models.guesses import guess_inputs
+        from nnkit.models.process import neutral_torch
         from nnkit.models.weightless import parameter_bytes
 
         fields = {option.name for option in options_of(self.architecture().config)}
@@ -108,22 +109,25 @@ class UserCode:
             return make_spec(replace(architecture, name=self.reference, typed=()), options=chosen)
 
         spec = spec_with(self.inputs)
-        module = build_without_weights(spec, host, LARGEST_ON_CPU)
-        try:
-            guesses = guess_inputs(module, self.reference, self.inputs, spec_with)
-        except UsageProblem:
-            if parameter_bytes(module) > LARGEST_WITH_WEIGHTS:
-                raise
-            # Weights without values may give results that forward refuses, as those of a distribution.
-            module = build_module(spec, host)
-            guesses = guess_inputs(module, self.reference, self.inputs, spec_with)
+        with neutral_torch(""):
+            module = build_without_weights(spec, host, SMALL_WEIGHTS)
+            size = parameter_bytes(module)
+            if size <= SMALL_WEIGHTS:
+                module = build_module(spec, host)
+            try:
+                guesses = guess_inputs(module, self.reference, self.inputs, spec_with)
+            except UsageProblem:
+                if not SMALL_WEIGHTS < size <= LARGE_WEIGHTS:
+                    raise
+                module = build_module(spec, host)  # it may need values to run
+                guesses = guess_inputs(module, self.reference, self.inputs, spec_with)
         texts = (*self.inputs, *(guess.text for guess in guesses))
         assumed = tuple(map(str, guesses))
         return replace(replace(self, inputs=texts).architecture(), assumed=assumed)
 
 
-LARGEST_ON_CPU = 8 * 2**20  # bytes of weights; a larger module is tried on the meta device, where it costs no time
-LARGEST_WITH_WEIGHTS = 512 * 2**20
+SMALL_WEIGHTS = 8 * 2**20  # bytes; larger ones are tried on the meta device, where runs cost next to no time
+LARGE_WEIGHTS = 512 * 2**20
 
 
 def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
