@@ -52,7 +52,6 @@ class Subject:
         spec: the model.
         host: the plugins to build it with.
         device: where it is built and run.
-        given: example inputs to use instead of random ones.
         compiled: whether to check what torch.compile makes of it.
 
     Example:
@@ -65,7 +64,6 @@ class Subject:
     spec: ModelSpec
     host: Host
     device: torch.device
-    given: Inputs | None = None
     compiled: bool = False
 
     def reseeded(self) -> "Subject":
@@ -109,13 +107,11 @@ class Subject:
     def other_sizes(self) -> dict[str, int] | None:
         """Other sizes that the dims allow, primes where possible; None where no others are allowed."""
         dims = self.spec.dims
-        assignments = other_sizes(dims, self.sizes) if self.given is None else []
+        assignments = other_sizes(dims, self.sizes)
         return assignments[-1] if assignments else None
 
     def inputs(self, seed: int = 0, sizes: Mapping[str, int] | None = None) -> Inputs:
-        """Return inputs on the device: the given ones, or random ones that depend on `seed`."""
-        if self.given is not None:
-            return tuple(tensor.to(self.device) for tensor in self.given)
+        """Return random inputs on the device that depend on `seed`."""
         return sample_inputs(
             self.spec,
             sizes=sizes or self.sizes,
