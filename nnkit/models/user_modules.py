@@ -20,7 +20,7 @@ from nnkit.contract.input_declarations import parse_inputs, sized_axes
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
-from nnkit.models.user_files import load_code, own_summary, required_parameters
+from nnkit.models.user_files import load_code, name_only_module, own_summary, required_parameters
 
 CONFIGS = frozenset({"args", "cfg", "config", "configuration", "hparams", "opt", "opts"})
 """Names of parameters that take an object, whatever its type."""
@@ -47,7 +47,9 @@ class UserCode:
 
     @classmethod
     def load(cls, reference: str, inputs: Sequence[str] = ()) -> "UserCode":
-        """Import what a reference names."""
+        """Import what a reference names; a file stands for the only module in it."""
+        if ":" not in reference:
+            reference = name_only_module(reference)
         return cls(reference, load_code(reference), tuple(inputs))
 
     @property
@@ -96,6 +98,8 @@ class UserCode:
         options: those of the class, as the user chose them, and perhaps others. Raises UsageProblem, which
         asks for what can't be guessed.
         """
+        if not self.may_lack_inputs:
+            return self.architecture()
         from nnkit.models.building import build_module, build_without_weights
         from nnkit.models.guesses import guess_inputs
         from nnkit.models.process import neutral_torch
