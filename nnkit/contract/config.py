@@ -16,15 +16,29 @@ from msgspec import inspect
 from nnkit.contract.visible import brief
 from nnkit.errors import UsageProblem, did_you_mean
 
-RESERVED = frozenset(
-    "against all all_formats batch_max check color columns compile contents csv depth device dtype executor "
-    "exit_code external_data fix float32_io force format fsdp full functional google_benchmark help input "
-    "input_names jobs json junit left max_shard_size memory memory_limit meta nproc only onnx opset optimize "
-    "optimizer output output_names parallel preset pt2 quiet results right rounds safetensors seed set shard "
-    "simulate spec static stats strict threads time_limit training unfold verbose verify version "
-    "weights".split()
-)
-"""Names of core options, present and planned. A config field or dim of that name would hide one."""
+RESERVED_SINCE = {
+    (1, 0): "against all all_formats batch_max check color columns compile contents csv depth device dtype "
+    "executor exit_code external_data fix float32_io force format fsdp full functional google_benchmark help "
+    "input input_names jobs json junit left max_shard_size memory memory_limit meta nproc only onnx opset "
+    "optimize optimizer output output_names parallel preset pt2 quiet results right rounds safetensors seed "
+    "set shard simulate spec static stats strict threads time_limit training unfold verbose verify version "
+    "weights",
+    (1, 1): "declare with without",
+}
+"""Names of core options, present and planned, by the version of the API that reserved them.
+
+A config field or dim of that name would hide one. It is refused for a plugin of that version or a later one;
+for an earlier plugin its own option keeps the name, and core's is typed `--core-NAME`.
+"""
+
+RESERVED = frozenset(name for names in RESERVED_SINCE.values() for name in names.split())
+
+
+def reserved_names(api: tuple[int, ...]) -> frozenset[str]:
+    """Return the names that a plugin of this version of the API may not give its options."""
+    return frozenset(
+        name for since, names in RESERVED_SINCE.items() if since <= api for name in names.split()
+    )
 
 REQUIRED = msgspec.UNSET
 """The default of a config field that has to be given."""
