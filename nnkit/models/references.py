@@ -76,10 +76,9 @@ def names_code(text: str) -> bool:
 
 
 def _read_code(text: str, inputs: Sequence[str], manager: PluginManager) -> Reference:
-    from nnkit.models.user_files import name_only_module
     from nnkit.models.user_modules import UserCode
 
-    code = UserCode.load(text if ":" in text else name_only_module(text), inputs)
+    code = UserCode.load(text, inputs)
     assume = (lambda options: code.complete(options, manager)) if code.may_lack_inputs else None
     return Reference(code.architecture(), "", assume=assume)
 
