@@ -15,11 +15,11 @@ from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural
 from nnkit.errors import first_line
 from nnkit.models.building import build_module
+from nnkit.models.copies import whole_copy_of
 from nnkit.models.outputs import declarations_of
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs, sample_inputs
 from nnkit.models.tensors import in_reals, spread_of, tensors_in
-from nnkit.verbs.exporting.copies import whole_copy_of
 from nnkit.verbs.exporting.sizes import other_sizes
 
 BATCH = 4
