@@ -177,7 +177,7 @@ def _differ(outputs: Outputs, others: Outputs) -> bool:
     )
 
 
-def inplace(subject: Subject) -> str:
+def in_place(subject: Subject) -> str:
     """With every `inplace` turned off, the outputs are the same: none overwrites what is still needed."""
     module = subject.with_noise()
     names = [name for name, item in module.named_modules() if getattr(item, "inplace", False) is True]

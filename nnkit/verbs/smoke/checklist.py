@@ -28,7 +28,7 @@ DEFAULT = (
     behavior.eval_state,
     behavior.inputs_unchanged,
     behavior.input_effect,
-    behavior.inplace,
+    behavior.in_place,
     variants.optional_inputs,
     invariances.causality,
     padding.padding,

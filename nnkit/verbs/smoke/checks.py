@@ -99,9 +99,7 @@ def stochastic(subject: Subject) -> str:
             runs.append(subject.outputs(subject.fresh().train(when == "training"), inputs, seed))
     _, name, same = largest_difference(runs[0], runs[1])
     if not same:
-        raise Failed(
-            f"output {name} differs between two runs with one seed: not all it draws follows the seed"
-        )
+        raise Failed(f"output {name} differs between two runs with one seed")
     if all(largest_difference(runs[0], other)[0] == 0 for other in runs[2:]):
         mode = "training" if when == "training" else "eval"
         raise Failed(f"it draws no random number in {mode} mode: no output depends on the seed")

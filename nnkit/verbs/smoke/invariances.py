@@ -10,6 +10,7 @@ from torch import Tensor
 from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.axes import names_in
 from nnkit.contract.text import plural
+from nnkit.verbs.smoke.padding import outside_padding
 from nnkit.verbs.smoke.positions import Span, depends_on, is_unaligned, spans_of, take
 from nnkit.verbs.smoke.subject import Failed, Outputs, Skipped, Subject, difference, tolerance_of
 
@@ -32,7 +33,10 @@ def causality(subject: Subject) -> str:
         ]
         changed = subject.evaluate(module, mixed)
         for (declared, tensor), (_, other) in zip(outputs, changed, strict=True):
-            before, after = (_before(subject, declared, values, cut) for values in (tensor, other))
+            kept = outside_padding(subject, inputs, declared, tensor)
+            before, after = (
+                _before(subject, declared, values.masked_fill(~kept, 0), cut) for values in (tensor, other)
+            )
             if difference(before, after) > tolerance_of(tensor):
                 raise Failed(f"output {declared.name} before {dim} {cut} depends on inputs after it")
     return f"outputs along {dim}, cut at {length - 1} and {length // 2}"
@@ -130,14 +134,14 @@ def _without_ends(subject: Subject, dim: str, inputs: list[Tensor]) -> list[Tens
 
 def _draw_order(subject: Subject, dim: str, inputs: list[Tensor]) -> Tensor:
     """Return a random order of the positions along a dim that keeps sorted inputs sorted."""
-    order = torch.randperm(subject.sizes[dim], generator=torch.Generator().manual_seed(1))
+    cycle = torch.randperm(subject.sizes[dim], generator=torch.Generator().manual_seed(1))
+    order = torch.empty_like(cycle)
+    order[cycle] = cycle.roll(1)  # so that none stays in its place
     for declared, tensor in zip(subject.spec.inputs, inputs, strict=True):
         if declared.sample == "sorted" and depends_on(declared, dim):
             if tensor.ndim != 1:
                 raise Skipped(f"{declared.name} is sorted along {dim}, each row for itself")
             order = order[torch.sort(tensor.cpu()[order], stable=True).indices]
-    if torch.equal(order, torch.arange(len(order))):
-        order = order.roll(1)
     return order
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.axes import terms_of
 from nnkit.contract.text import plural
+from nnkit.models.sampling import Inputs
 from nnkit.verbs.smoke.positions import Span, depends_on, is_unaligned, spans_of
 from nnkit.verbs.smoke.subject import Failed, Outputs, Skipped, Subject, difference, tolerance_of
 
@@ -95,6 +96,16 @@ def _find_hidden(subject: Subject, marker: TensorSpec, tensor: Tensor) -> Hidden
         f"{marker.name} is declared to mark padding, but it is no mask, no lengths, "
         "and no integers with a `padding` value"
     )
+
+
+def outside_padding(subject: Subject, inputs: Inputs, declared: TensorSpec, output: Tensor) -> Tensor:
+    """Return which elements of an output lie in no padding; all where none is declared."""
+    kept = torch.ones_like(output, dtype=torch.bool)
+    for marker, tensor in zip(subject.spec.inputs, inputs, strict=True):
+        if marker.name in subject.spec.architecture.padding:
+            hidden = _find_hidden(subject, marker, tensor).spread_over(subject, declared, output)
+            kept = kept if hidden is None else kept & ~hidden
+    return kept
 
 
 def _replace_padding(subject: Subject, module: nn.Module, marker: TensorSpec) -> int:
