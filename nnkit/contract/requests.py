@@ -24,7 +24,8 @@ CORE_EXECUTOR = "local"
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CORE_CHECKS = tuple(
     "shapes finite gradients updates batch-independence batch-sizes determinism eval-state inputs-unchanged "
-    "input-effect causality registry round-trip cast placement derivative "
+    "input-effect in-place optional-inputs causality padding permutation pointwise stochastic tied "
+    "registry round-trip cast placement derivative "
     "overfit compile export autocast half train-determinism gradient-checkpointing channels-last".split()
 )
 

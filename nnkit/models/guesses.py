@@ -206,7 +206,9 @@ class _Guesser:
     ) -> Iterator[tuple[list[Guess], Trial]]:
         """Yield the guesses that run, at the first size of pictures or sounds at which they do."""
         ratios: dict[int, float] = {}
-        spaces = sorted({shape.space for shape in chosen.values()} - {()}, key=lambda space: space == ("time",))
+        spaces = sorted(
+            {shape.space for shape in chosen.values()} - {()}, key=lambda space: space == ("time",)
+        )
         lead = spaces[0] if spaces else ()
         for size in SIZES.get(lead, (0,)):
             guesses, trial = self._try(chosen, kept, lead, size)
