@@ -156,14 +156,17 @@ def _summarize(
     request: BenchRequest, spec: ModelSpec, module: nn.Module, inputs: Inputs, device: torch.device
 ) -> SummaryReport | None:
     """Return the summary of a model, without a training step if that fails, or None if both fail."""
+    args, keywords = bind(module, spec.signature, inputs)
     for optimizer in (request.optimizer, None):
         summary_request = SummaryRequest(
             spec=spec,
             host=request.host,
             module=module,
-            inputs=inputs,
+            inputs=args,
+            keywords=keywords,
             optimizer=optimizer,
             device=str(device),
+            variants=False,
         )
         try:
             report: SummaryReport = request.host.hook.nnkit_summarize(request=summary_request)
