@@ -9,7 +9,7 @@ are sorted by a grammar that needs no look-up of a model:
 - `--NAME` and `--no-NAME` mean yes and no if NAME is a yes-or-no option of any installed architecture.
 - Any other `--NAME` takes the next word as its value.
 - `--left.NAME` and `--right.NAME` are options of one of two models, in each of these forms.
-- `--with INPUT` and `--without INPUT`, which may be repeated, name optional inputs.
+- `--with INPUT` and `--without INPUT` (repeatable) name optional inputs.
 
 The references are then looked up, and each gets the options that it has.
 """
