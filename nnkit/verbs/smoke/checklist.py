@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from nnkit.contract.requests import Check
-from nnkit.verbs.smoke import behavior, checks, full, numerics, states
+from nnkit.verbs.smoke import behavior, checks, full, numerics, placement, states
 from nnkit.verbs.smoke.subject import Subject
 
 DEFAULT = (
@@ -21,7 +21,7 @@ DEFAULT = (
     states.registry,
     states.round_trip,
     states.cast,
-    states.placement,
+    placement.placement,
     numerics.derivative,
 )
 FULL = (
