@@ -292,6 +292,7 @@ class Architecture:
         steps: For several networks in one, the steps of their training, by name.
         requires: Packages that must be installed, each with the command that installs it.
         typed: The words for it on a command line, if no plugin declares it.
+        assumed: For a module of the user's own, what nnkit found out about it by running it.
 
     Example:
 
@@ -339,6 +340,7 @@ class Architecture:
     stochastic: Stochastic = ""
     straight_through: Sequence[str] = ()
     steps: Mapping[str, TrainingStep] = field(default_factory=dict)
+    assumed: Sequence[str] = ()
 
     def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:
         """Return the inputs under `config`, optional ones included."""

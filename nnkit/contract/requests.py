@@ -84,6 +84,7 @@ class SummaryRequest:
             training and inference. None: don't.
         device: The device to estimate that memory for.
         fsdp: Also report what each rank needs when the model is sharded over this many. None: don't.
+        variants: Also count, for each optional input, the model with or without it.
 
     Example:
 
@@ -103,6 +104,7 @@ class SummaryRequest:
     optimizer: str | None = None
     device: str = "cpu"
     fsdp: int | None = None
+    variants: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

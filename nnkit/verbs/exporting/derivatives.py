@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from nnkit.verbs.exporting.copies import copy_of
+from nnkit.models.copies import copy_of
 
 
 def write_out_derivatives(
