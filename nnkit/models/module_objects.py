@@ -36,7 +36,7 @@ def architecture_of_module(module: nn.Module, inputs: "Inputs") -> Architecture:
     with neutral_torch("", module):
         found = find_free_axes(module, signature, examples, _batch_axis(module))
         examples = find_values(module, signature, examples)
-    dims = dict(_name_dims(found, examples))
+    dims = dict(name_dims(found, examples))
     samples = {name: _follow(example, found.coupled.get(name), dims) for name, example in examples.items()}
     specs = tuple(
         TensorSpec(
@@ -92,7 +92,7 @@ def _batch_axis(module: nn.Module) -> int:
     return 1 if is_of_torch and getattr(module, "batch_first", True) is False else 0
 
 
-def _name_dims(found: Found, examples: Mapping[str, Example]) -> Iterator[tuple[str, FreeAxis]]:
+def name_dims(found: Found, examples: Mapping[str, Example]) -> Iterator[tuple[str, FreeAxis]]:
     """Yield a name for each free dim: what its first axis means by custom, or a number."""
     taken = {*examples, *RESERVED, *(name.partition(".")[0] for name in examples)}
     if found.batch is not None:
