@@ -7,7 +7,7 @@ are sorted by a grammar that needs no look-up of a model:
 - A word that doesn't begin with `-` is a reference.
 - `--NAME=VALUE` is an option with its value.
 - `--NAME` and `--no-NAME` mean yes and no if NAME is a yes-or-no option of any installed architecture.
-- Any other `--NAME` takes the next word as its value.
+- Any other `--NAME` takes the next word as its value. `--with` and `--without` may be repeated.
 - `--left.NAME` and `--right.NAME` are options of one of two models, in each of these forms.
 
 The references are then looked up, and each gets the options that it has.
@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnkit.contract.config import options_of
-from nnkit.contract.spec import ModelSpec
+from nnkit.contract.spec import ModelSpec, optional_inputs
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
-from nnkit.models.references import Reference, look_up
+from nnkit.models.references import Reference, look_up, names_code
 
 SIDES = ("left", "right")
 MODEL_OPTIONS = frozenset({"seed", "dtype", "weights", "preset"})  # that every architecture has
+INPUT_OPTIONS = ("with", "without")  # each takes the name of an optional input, and may be repeated
 
 
 @dataclass
@@ -60,7 +61,9 @@ def sort_words(words: Sequence[str], manager: PluginManager) -> SeveralModels:
             continue
         name, equals, value = word.lstrip("-").partition("=")
         options, name = models.options_for(word, name)
-        if equals:
+        if name in INPUT_OPTIONS and (equals or rest):
+            options.setdefault(name, []).append(value if equals else rest.pop(0))
+        elif equals:
             options[_field(name)] = value
         elif name in flags:
             options[_field(name.removeprefix("no-"))] = str(not name.startswith("no-")).lower()
@@ -86,10 +89,19 @@ def _flags(manager: PluginManager) -> frozenset[str]:
     return frozenset(names | {f"no-{name}" for name in names})
 
 
-def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str]) -> list[ModelSpec]:
-    """Return the spec of each reference, with those of the common options that it has, and with its own."""
+def specs_of(
+    models: SeveralModels, manager: PluginManager, inputs: Sequence[str], declarations: Sequence[str] = ()
+) -> list[ModelSpec]:
+    """Return the spec of each reference, with those of the common options that it has, and with its own.
+
+    inputs, declarations: what is declared of modules of the user's own.
+    """
+    own_code = [text for text in models.references if names_code(text)] or models.references
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
-        references = [look_up(text, manager, inputs) for text in models.references]
+        references = [
+            look_up(text, manager, inputs, declarations if text in own_code else ())
+            for text in models.references
+        ]
         own_options = [models.by_side[side] for side in SIDES]
         if len(references) != len(SIDES):
             own_options = [{} for _ in references]
@@ -112,12 +124,22 @@ def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str
 def _refuse_unknown(options: dict[str, Any], references: Sequence[Reference]) -> None:
     """Raise UsageProblem for an option that no model has."""
     for name, value in options.items():
-        if not any(_has(reference, name) for reference in references):
-            references[0].resolve(None, {name: value})  # raises, with the nearest name
+        for each in value if name in INPUT_OPTIONS else (value,):
+            if not any(_takes(reference, name, each) for reference in references):
+                references[0].resolve(None, {_key(name): each})  # raises, with the nearest name
 
 
 def _resolve(reference: Reference, common: dict[str, Any], own: dict[str, Any]) -> ModelSpec:
-    options = {name: value for name, value in common.items() if _has(reference, name)} | own
+    options = {
+        name: value
+        for name, value in common.items()
+        if name not in INPUT_OPTIONS and _takes(reference, name, value)
+    } | own
+    for name in INPUT_OPTIONS:
+        names = [each for each in common.get(name, ()) if _takes(reference, name, each)]
+        names += options.pop(name, ())
+        if names:
+            options[_key(name)] = names[-1] if name in _own_options(reference) else names
     preset = options.pop("preset", None)
     if "seed" in options:
         options["seed"] = _integer("seed", options["seed"])
@@ -131,7 +153,18 @@ def _integer(name: str, text: str) -> int:
         raise UsageProblem(f"--{name} takes an integer, got {text!r}", f"for example: --{name} 1") from error
 
 
-def _has(reference: Reference, name: str) -> bool:
+def _takes(reference: Reference, name: str, value: str) -> bool:
+    """Whether a model has an option, or the optional input that `--with` or `--without` names."""
+    if name in _own_options(reference) or name in MODEL_OPTIONS:
+        return True
+    return name in INPUT_OPTIONS and value in optional_inputs(reference.architecture)
+
+
+def _own_options(reference: Reference) -> set[str]:
     architecture = reference.architecture
-    fields = {option.name for option in options_of(architecture.config)}
-    return name in {*fields, *architecture.dims, *MODEL_OPTIONS}
+    return {*(option.name for option in options_of(architecture.config)), *architecture.dims}
+
+
+def _key(name: str) -> str:
+    """Return an option as Python has it, where `with` is a keyword."""
+    return "with_" if name == "with" else name

@@ -19,6 +19,7 @@ from itertools import islice, product
 
 from torch import Tensor, nn
 
+from nnkit.contract.input_declarations import name_of_input
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.annotated_inputs import declared_in_annotations
@@ -75,7 +76,7 @@ def needed_inputs(module: nn.Module, declared: Sequence[str]) -> list[str]:
     signature = signature_of(module)
     if signature is None:
         return []
-    given = {text.partition(":")[0].strip() for text in declared}
+    given = set(map(name_of_input, declared))
     keys = keys_taken(module.forward)
     needed = []
     for name, parameter in signature.parameters.items():
@@ -205,7 +206,9 @@ class _Guesser:
     ) -> Iterator[tuple[list[Guess], Trial]]:
         """Yield the guesses that run, at the first size of pictures or sounds at which they do."""
         ratios: dict[int, float] = {}
-        spaces = sorted({shape.space for shape in chosen.values()} - {()}, key=lambda space: space == ("time",))
+        spaces = sorted(
+            {shape.space for shape in chosen.values()} - {()}, key=lambda space: space == ("time",)
+        )
         lead = spaces[0] if spaces else ()
         for size in SIZES.get(lead, (0,)):
             guesses, trial = self._try(chosen, kept, lead, size)

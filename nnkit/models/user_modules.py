@@ -15,8 +15,8 @@ import msgspec.inspect
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import REQUIRED, RESERVED, options_of
-from nnkit.contract.declarations import shape_problem
-from nnkit.contract.input_declarations import parse_inputs, sized_axes
+from nnkit.contract.declarations import inputs_problem
+from nnkit.contract.input_declarations import name_of_input, parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
@@ -58,7 +58,7 @@ class UserCode:
             return not self.inputs
         forward = self.factory.forward  # type: ignore[attr-defined]
         needed = required_parameters(forward)[is_class:]
-        given = {re.split(r"[.:\s]", text.strip())[0] for text in self.inputs}
+        given = {name_of_input(text).partition(".")[0] for text in self.inputs}
         return bool(set(needed) - given) or (not self.inputs and _takes_anything(forward, is_class))
 
     def architecture(self) -> Architecture:
@@ -66,19 +66,20 @@ class UserCode:
 
         Its options are the parameters of the class that have a type that an option can have.
         """
-        specs, dims = parse_inputs(self.inputs)
+        declared = parse_inputs(self.inputs)
         build, config = make_builder(self.factory)
         # An axis with the name of an option has the option's value, unless it is given a size of its own.
-        options, sized = {option.name for option in options_of(config)}, sized_axes(self.inputs)
+        options = {option.name for option in options_of(config)} - declared.sized
         name = re.sub(r"[^a-z0-9]+", "-", self.reference.rpartition(":")[2].lower()).strip("-")
         architecture = Architecture(
             name=name or "module",
             summary=own_summary(self.factory) or self.reference,
             build=build,
             config=config,
-            inputs=specs,
+            inputs=declared.tensors,
             outputs=(),
-            dims={name: dim for name, dim in dims.items() if name not in options - sized},
+            dims={name: dim for name, dim in declared.dims.items() if name not in options},
+            constants=declared.constants,
             family="your own",
             typed=(self.reference, *(word for text in self.inputs for word in ("--input", text))),
         )
@@ -86,7 +87,7 @@ class UserCode:
         if hiding := sorted(RESERVED & set(architecture.dims)):
             option = hiding[0].replace("_", "-")
             raise UsageProblem(f"the axis {hiding[0]!r} would hide nnkit's own --{option}", "rename the axis")
-        if problem := shape_problem(architecture):
+        if problem := inputs_problem(architecture):
             raise UsageProblem(f"{self.reference}: {problem}", "give it a different name")
         return architecture
 
@@ -177,9 +178,7 @@ def make_builder(factory: Callable[..., Any]) -> tuple[Callable[[Any], Any], typ
 
 def _fields_of(kind: Any, factory: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     """Return the fields of a dataclass that can be typed, with their defaults."""
-    annotations = {
-        parameter.name: parameter.annotation for parameter in _signature(kind).parameters.values()
-    }
+    annotations = {parameter.name: parameter.annotation for parameter in _signature(kind).parameters.values()}
     fields = []
     for field in dataclasses.fields(kind):
         if field.init:
