@@ -7,8 +7,9 @@ are sorted by a grammar that needs no look-up of a model:
 - A word that doesn't begin with `-` is a reference.
 - `--NAME=VALUE` is an option with its value.
 - `--NAME` and `--no-NAME` mean yes and no if NAME is a yes-or-no option of any installed architecture.
-- Any other `--NAME` takes the next word as its value. `--with` and `--without` may be repeated.
+- Any other `--NAME` takes the next word as its value.
 - `--left.NAME` and `--right.NAME` are options of one of two models, in each of these forms.
+- `--with INPUT` and `--without INPUT` (repeatable) name optional inputs.
 
 The references are then looked up, and each gets the options that it has.
 """

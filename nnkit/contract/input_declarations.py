@@ -106,11 +106,6 @@ def parse_inputs(texts: Sequence[str]) -> DeclaredInputs:
     return DeclaredInputs(tuple(tensors), dims, frozenset(sized), constants)
 
 
-def name_of_input(text: str) -> str:
-    """Return the name that a declaration is for: `x` of `x: float32[batch]` and of `x = none`."""
-    return re.split("[:=]", text)[0].strip()
-
-
 def _refuse_clash(name: str, tensors: Sequence[str], constants: Mapping[str, Any]) -> None:
     others = [*tensors, *constants]
     others.remove(name)

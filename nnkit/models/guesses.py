@@ -19,7 +19,7 @@ from itertools import islice, product
 
 from torch import Tensor, nn
 
-from nnkit.contract.input_declarations import name_of_input
+from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.annotated_inputs import declared_in_annotations
@@ -48,7 +48,7 @@ class Guess:
     @property
     def name(self) -> str:
         """The dotted name of the input."""
-        return self.text.partition(":")[0].strip()
+        return re.split(r"[:=]", self.text)[0].strip()
 
     def __str__(self) -> str:
         return f"{self.text}, from {self.source}"
@@ -76,13 +76,13 @@ def needed_inputs(module: nn.Module, declared: Sequence[str]) -> list[str]:
     signature = signature_of(module)
     if signature is None:
         return []
-    given = set(map(name_of_input, declared))
+    given = {name.partition(".")[0] for name in parse_inputs(declared).names}
     keys = keys_taken(module.forward)
     needed = []
     for name, parameter in signature.parameters.items():
         if parameter.kind in (*BY_POSITION, *BY_NAME) and parameter.default is parameter.empty:
             parts = [f"{name}.{key}" for key in keys.get(name, ())] or [name]
-            if name not in {text.partition(".")[0] for text in given}:
+            if name not in given:
                 needed += parts
     return needed
 

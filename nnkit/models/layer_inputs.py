@@ -10,14 +10,14 @@ from torch.nn.modules.conv import _ConvNd
 from nnkit.models.precision import name_of
 from nnkit.models.tensors import is_lazy
 
-SPACE = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+SPACE = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
 """The axes behind the channels, by their number."""
 
 SIZES = {
     ("time",): (8, 64),
     ("length",): (64, 256, 1024, 16000),
     ("height", "width"): (224, 64, 32, 28),
-    ("depth", "height", "width"): (32, 64, 16),
+    ("frames", "height", "width"): (32, 64, 16),
 }
 """The axes that no layer fixes beside the batch, and the sizes to try for each of them."""
 

@@ -87,10 +87,9 @@ def names_code(text: str) -> bool:
 def _read_code(
     text: str, inputs: Sequence[str], declarations: Sequence[str], manager: PluginManager
 ) -> Reference:
-    from nnkit.models.user_files import name_only_module
     from nnkit.models.user_modules import UserCode
 
-    code = UserCode.load(text if ":" in text else name_only_module(text), inputs)
+    code = UserCode.load(text, inputs)
     architecture = declare(code.architecture(), declarations)
 
     def assume(options: Mapping[str, Any]) -> Architecture:

@@ -16,11 +16,11 @@ import msgspec.inspect
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import REQUIRED, RESERVED, options_of
 from nnkit.contract.declarations import inputs_problem
-from nnkit.contract.input_declarations import name_of_input, parse_inputs
+from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
-from nnkit.models.user_files import load_code, own_summary, required_parameters
+from nnkit.models.user_files import load_code, name_only_module, own_summary, required_parameters
 
 CONFIGS = frozenset({"args", "cfg", "config", "configuration", "hparams", "opt", "opts"})
 """Names of parameters that take an object, whatever its type."""
@@ -47,7 +47,9 @@ class UserCode:
 
     @classmethod
     def load(cls, reference: str, inputs: Sequence[str] = ()) -> "UserCode":
-        """Import what a reference names."""
+        """Import what a reference names; a file stands for the only module in it."""
+        if ":" not in reference:
+            reference = name_only_module(reference)
         return cls(reference, load_code(reference), tuple(inputs))
 
     @property
@@ -58,7 +60,7 @@ class UserCode:
             return not self.inputs
         forward = self.factory.forward  # type: ignore[attr-defined]
         needed = required_parameters(forward)[is_class:]
-        given = {name_of_input(text).partition(".")[0] for text in self.inputs}
+        given = {name.partition(".")[0] for name in parse_inputs(self.inputs).names}
         return bool(set(needed) - given) or (not self.inputs and _takes_anything(forward, is_class))
 
     def architecture(self) -> Architecture:
@@ -69,7 +71,7 @@ class UserCode:
         declared = parse_inputs(self.inputs)
         build, config = make_builder(self.factory)
         # An axis with the name of an option has the option's value, unless it is given a size of its own.
-        options = {option.name for option in options_of(config)} - declared.sized
+        followed = {option.name for option in options_of(config)} - declared.sized
         name = re.sub(r"[^a-z0-9]+", "-", self.reference.rpartition(":")[2].lower()).strip("-")
         architecture = Architecture(
             name=name or "module",
@@ -78,7 +80,7 @@ class UserCode:
             config=config,
             inputs=declared.tensors,
             outputs=(),
-            dims={name: dim for name, dim in declared.dims.items() if name not in options},
+            dims={name: dim for name, dim in declared.dims.items() if name not in followed},
             constants=declared.constants,
             family="your own",
             typed=(self.reference, *(word for text in self.inputs for word in ("--input", text))),
@@ -97,6 +99,8 @@ class UserCode:
         options: those of the class, as the user chose them, and perhaps others. Raises UsageProblem, which
         asks for what can't be guessed.
         """
+        if not self.may_lack_inputs:
+            return self.architecture()
         from nnkit.models.building import build_module, build_without_weights
         from nnkit.models.guesses import guess_inputs
         from nnkit.models.process import neutral_torch
