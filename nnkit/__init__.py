@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nnkit.contract.architecture import Dim as Dim
     from nnkit.contract.architecture import Preset as Preset
     from nnkit.contract.architecture import TensorSpec as TensorSpec
+    from nnkit.contract.architecture import TrainingStep as TrainingStep
     from nnkit.contract.hooks import hookimpl as hookimpl
     from nnkit.contract.requests import BuildRequest as BuildRequest
     from nnkit.contract.requests import Check as Check
@@ -78,6 +79,7 @@ _HOMES = {
     "SummaryReport": "nnkit.verbs.summary.report",
     "SummaryRequest": "nnkit.contract.requests",
     "TensorSpec": "nnkit.contract.architecture",
+    "TrainingStep": "nnkit.contract.architecture",
     "Warned": "nnkit.verbs.smoke.subject",
     "WriteRequest": "nnkit.contract.requests",
     "bench": "nnkit.api",

@@ -93,6 +93,31 @@ def _simplify(node: ast.BinOp) -> ast.expr:
     return node
 
 
+def terms_of(axis: int | str) -> list[int | str]:
+    """Return what an axis is the sum of, in order: of `past + time`, `past` and `time`.
+
+    Raises ValueError for an invalid expression.
+    """
+    if isinstance(axis, int) or axis.isidentifier():
+        return [axis]
+    return [_plain(term) for term in _addends(_parse(axis))]
+
+
+def _addends(node: ast.expr) -> list[ast.expr]:
+    match node:
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return [*_addends(left), *_addends(right)]
+    _collect_names(node)
+    return [node]
+
+
+def _plain(node: ast.expr) -> int | str:
+    match node:
+        case ast.Constant(value=int(number)):
+            return number
+    return ast.unparse(node)
+
+
 def holds(constraint: str, sizes: Mapping[str, int]) -> bool:
     """Return whether a constraint on sizes holds: two expressions, compared (`past + time <= context`).
 

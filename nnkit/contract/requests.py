@@ -24,7 +24,8 @@ CORE_EXECUTOR = "local"
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CORE_CHECKS = tuple(
     "shapes finite gradients updates batch-independence batch-sizes determinism eval-state inputs-unchanged "
-    "input-effect causality registry round-trip cast placement derivative "
+    "input-effect in-place optional-inputs causality padding permutation pointwise stochastic tied "
+    "registry round-trip cast placement derivative "
     "overfit compile export autocast half train-determinism gradient-checkpointing channels-last".split()
 )
 
@@ -84,6 +85,7 @@ class SummaryRequest:
             training and inference. None: don't.
         device: The device to estimate that memory for.
         fsdp: Also report what each rank needs when the model is sharded over this many. None: don't.
+        variants: Also count, for each optional input, the model with or without it.
 
     Example:
 
@@ -103,6 +105,7 @@ class SummaryRequest:
     optimizer: str | None = None
     device: str = "cpu"
     fsdp: int | None = None
+    variants: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,19 @@ def named_tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]
 
     {"logits": y, "cache": [(k, v)]}   ->   logits, cache.0.0, cache.0.1
     """
-    if isinstance(value, Tensor):
+    return ((name, leaf) for name, leaf in named_leaves_in(value, name) if isinstance(leaf, Tensor))
+
+
+def named_leaves_in(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the parts of a value that have no parts, tensors or not, with their dotted names, in order.
+
+    {"logits": y, "loss": None}   ->   logits y, loss None
+    """
+    parts = () if isinstance(value, Tensor) else tuple(parts_of(value))
+    if not parts:
         yield name, value
-        return
-    for key, part in parts_of(value):
-        yield from named_tensors_in(part, f"{name}.{key}" if name else str(key))
+    for key, part in parts:
+        yield from named_leaves_in(part, f"{name}.{key}" if name else str(key))
 
 
 def output_names(value: Any) -> list[str]:
@@ -35,8 +43,12 @@ def output_names(value: Any) -> list[str]:
     Tensors of mappings, dataclasses and named tuples have names of their own; others are numbered:
     `output`, or `output_0`, `output_1`.
     """
-    names = [name for name, _ in named_tensors_in(value)]
-    return [name if name and not name[0].isdecimal() else f"output_{name}".rstrip("_") for name in names]
+    return [output_name(name) for name, _ in named_tensors_in(value)]
+
+
+def output_name(path: str) -> str:
+    """Return the name of an output by its path in what forward returned: `logits`, `output_0`, `output`."""
+    return path if path and not path[0].isdecimal() else f"output_{path}".rstrip("_")
 
 
 def parts_of(value: Any) -> Iterable[tuple[Any, Any]]:

@@ -6,15 +6,17 @@ from typing import Literal
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.render.document import Document
 from nnkit.render.dtypes import describe_dtypes
-from nnkit.render.folding import FoldedRow, fold, keep_all
-from nnkit.render.summary_columns import COLUMNS, FIELDS, Column, format_value, split_results
+from nnkit.render.folding import FoldedRow, fold, fold_names, keep_all
+from nnkit.render.summary_columns import COLUMNS, FIELDS, Column, format_value
 from nnkit.render.summary_totals import total_lines
 from nnkit.render.table import Table, to_csv
-from nnkit.verbs.summary.report import SummaryReport, Value
+from nnkit.verbs.summary.report import SummaryReport
 
 STANDARD = ("type", "shape", "params", "macs")
 TRAINING = ("flops", "saved", "peak")
 """The columns that need a training step to be estimated."""
+
+LONGEST_NAME = 24  # characters of the name of an input or output, which a narrow terminal doesn't cut
 
 
 def as_text(
@@ -81,35 +83,22 @@ def _table(report: SummaryReport, columns: Sequence[str], unfold: bool) -> Table
     rows = report.rows[1:] or report.rows
     folded = keep_all(rows) if unfold else fold(rows)
     steps = [_cells(report, row, chosen) for row in folded]
-    lines = [*_ends(report, columns, "input"), *steps, *_ends(report, columns, "output")]
+    ends = [list(_ends(report, columns, which, unfold)) for which in ("input", "output")]
     titles = ("step", *(column.title for column in chosen))
-    return Table(titles, lines, frozenset(column.title for column in chosen if column.is_number))
+    numbers = frozenset(column.title for column in chosen if column.is_number)
+    longest = max((len(name) for name, *_ in ends[0] + ends[1]), default=0)
+    return Table(titles, [*ends[0], *steps, *ends[1]], numbers, first=min(longest, LONGEST_NAME))
 
 
 def _ends(
-    report: SummaryReport, columns: Sequence[str], which: Literal["input", "output"]
+    report: SummaryReport, columns: Sequence[str], which: Literal["input", "output"], unfold: bool
 ) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each argument, or for each result, of the model."""
-    values = _arguments(report) if which == "input" else _results(report)
-    for name, value in values.items():
-        cells = {"type": which, **dict.fromkeys(("shape", which), format_value(report.batch, value))}
+    """Yield a row for each input, or for each output, of the model."""
+    values = report.inputs if which == "input" else report.outputs
+    texts = {name: format_value(report.batch, value) for name, value in values.items()}
+    for name, text in (texts if unfold else fold_names(texts)).items():
+        cells = {"type": which, **dict.fromkeys(("shape", which), text)}
         yield (name, *(cells.get(column, "") for column in columns))
-
-
-def _arguments(report: SummaryReport) -> dict[str, Value]:
-    given = report.rows[0].inputs
-    return given[-1] if given and isinstance(given[-1], dict) else {}
-
-
-def _results(report: SummaryReport) -> dict[str, Value]:
-    """Return what the model gives, by the names that are declared or that a dict has."""
-    results = split_results(report.rows[0].outputs)
-    if len(results) == 1 and isinstance(results[0], dict):
-        return results[0]
-    names = [tensor.name for tensor in report.spec.outputs]
-    if len(names) != len(results):
-        names = ["output"] if len(results) == 1 else [f"output {index}" for index in range(len(results))]
-    return dict(zip(names, results, strict=True))
 
 
 def _cells(report: SummaryReport, folded: FoldedRow, columns: Sequence[Column]) -> tuple[str, ...]:

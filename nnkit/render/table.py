@@ -19,11 +19,15 @@ LABEL = 12  # width of the labels beneath a table
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows of text, every character visible. Columns in `numbers` are aligned to the right."""
+    """Columns and rows of text, every character visible. Columns in `numbers` are aligned to the right.
+
+    first: characters that the first column keeps on a narrow terminal, as long as each column fits.
+    """
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     numbers: frozenset[str] = frozenset()
+    first: int = NARROWEST
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(map(visible, self.columns)))
@@ -32,7 +36,7 @@ class Table:
     def without(self, index: int) -> "Table":
         """Return the table without one of its columns."""
         columns, *rows = ((*line[:index], *line[index + 1 :]) for line in (self.columns, *self.rows))
-        return Table(columns, rows, self.numbers)
+        return Table(columns, rows, self.numbers, self.first)
 
 
 def to_plain(table: Table) -> str:
@@ -92,10 +96,11 @@ def _fitted(table: Table, width: int) -> tuple[Table, list[int], list[str]]:
 def _widths(table: Table, room: int) -> list[int]:
     """Return a width for each column; if they don't all fit, the first columns of text shrink first."""
     widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
-    for index, name in enumerate(table.columns):
-        if name not in table.numbers:
-            excess = sum(widths) - room
-            widths[index] -= min(max(excess, 0), max(widths[index] - NARROWEST, 0))
+    texts = [index for index, name in enumerate(table.columns) if name not in table.numbers]
+    limits = [(index, NARROWEST if index else max(table.first, NARROWEST)) for index in texts]
+    for index, least in (*limits, (0, NARROWEST)):
+        excess = sum(widths) - room
+        widths[index] -= min(max(excess, 0), max(widths[index] - least, 0))
     return widths
 
 

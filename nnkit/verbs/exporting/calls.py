@@ -11,11 +11,11 @@ from nnkit.contract.signature import Signature
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import format_shape
 from nnkit.errors import NnkitError, first_line
+from nnkit.models.copies import copy_of
 from nnkit.models.running import evaluate, evaluate_tensors
 from nnkit.models.sampling import Inputs, sample_inputs
 from nnkit.models.tensors import in_reals
 from nnkit.models.user_lines import at_line
-from nnkit.verbs.exporting.copies import copy_of
 
 T = TypeVar("T")
 

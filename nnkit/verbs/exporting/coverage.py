@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from nnkit.contract.signature import Signature
+from nnkit.models.copies import whole_copy_of
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import core_of, in_reals, tensors_in
 from nnkit.verbs.exporting.calls import run_module
-from nnkit.verbs.exporting.copies import whole_copy_of
 from nnkit.verbs.exporting.tolerance import typical_tolerance
 
 # The noise on a parameter that was 0 or 1 throughout: enough to be seen, and a scale keeps its sign.

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
-from nnkit.verbs.exporting.copies import copy_of
+from nnkit.models.copies import copy_of
 
 
 def write_out_derivatives(module: nn.Module, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> nn.Module:

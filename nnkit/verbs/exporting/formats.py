@@ -17,11 +17,11 @@ from nnkit.contract.loading import load, missing
 from nnkit.contract.requests import Exporter, ExportOptions, Host, WriteRequest
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean, first_line
 from nnkit.models import metadata
+from nnkit.models.copies import whole_copy_of
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import in_reals
 from nnkit.verbs.exporting.calls import run_forward
 from nnkit.verbs.exporting.capture import quiet
-from nnkit.verbs.exporting.copies import whole_copy_of
 from nnkit.verbs.exporting.flat_forward import with_flat_forward
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.proof import Runner

@@ -11,11 +11,11 @@ from torch import nn
 from nnkit.contract.requests import Exporter, ExportRequest
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.models.building import build_module
+from nnkit.models.copies import copy_of
 from nnkit.models.devices import find_device
 from nnkit.models.precision import main_dtype
 from nnkit.verbs.exporting import formats
 from nnkit.verbs.exporting.calls import fill_lazy
-from nnkit.verbs.exporting.copies import copy_of
 from nnkit.verbs.exporting.files import staged
 from nnkit.verbs.exporting.plan import make_plan
 from nnkit.verbs.exporting.proof import Prover, check_provable

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from nnkit.models.copies import copy_of
 from nnkit.models.tensors import registered
-from nnkit.verbs.exporting.copies import copy_of
 from nnkit.verbs.exporting.runtimes import Array, as_array
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from nnkit.contract.signature import Signature
 from nnkit.contract.sizes import Dims
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError
+from nnkit.models.copies import copy_of, whole_copy_of
 from nnkit.models.sampling import Inputs, dtype_of, sample_inputs
 from nnkit.verbs.exporting.calls import run_module
-from nnkit.verbs.exporting.copies import copy_of, whole_copy_of
 from nnkit.verbs.exporting.sizes import PRIMES, Sizes, complete, traced_sizes
 
 HIGHEST = 2**16  # the largest value that is tried

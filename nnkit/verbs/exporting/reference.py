@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nnkit.errors import NnkitError, VerificationFailed
+from nnkit.models.copies import changed_between, copy_of, state_of, whole_copy_of
 from nnkit.models.running import call, without_gradients
 from nnkit.models.sampling import sample_inputs
 from nnkit.models.tensors import core_of, registered, tensors_in
 from nnkit.verbs.exporting.calls import call_module
 from nnkit.verbs.exporting.comparison import compare, describe_sizes
-from nnkit.verbs.exporting.copies import changed_between, copy_of, state_of, whole_copy_of
 from nnkit.verbs.exporting.coverage import Effects, measure_effects, redraw
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.report import Check

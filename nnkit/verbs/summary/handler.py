@@ -21,6 +21,7 @@ from nnkit.verbs.summary.runs import (
     formulas_of_plugins,
 )
 from nnkit.verbs.summary.tracing import trace
+from nnkit.verbs.summary.variants import count_variants
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ def summarize(request: SummaryRequest) -> SummaryReport:
     report = count(request)
     if report.failure is not None:
         raise ForwardFailed(report)
+    if request.variants:
+        report = replace(report, variants=tuple(count_variants(request)))
     if request.fsdp is not None:
         optimizer = request.optimizer or OPTIMIZER_WHEN_SHARDED
         sharded = _estimate_sharded(request, request.fsdp, optimizer)

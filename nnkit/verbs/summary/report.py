@@ -185,6 +185,28 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Variant:
+    """The same model with one optional input more or less.
+
+    input: the optional input. given: whether this variant has it. sizes: of the dims that come with it.
+    unused: the names of parameters that no operator read. failure: why forward failed; then macs is None.
+    """
+
+    input: str
+    given: bool
+    sizes: Mapping[str, int]
+    macs: int | None = None
+    unused: tuple[str, ...] = ()
+    outputs: Mapping[str, Value] = field(default_factory=dict)
+    failure: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the variant as plain data."""
+        own = asdict(self)
+        return {**own, "outputs": _named(self.outputs)}
+
+
+@dataclass(frozen=True)
 class Failure:
     """Where forward failed: the innermost call, its inputs, and the error."""
 
@@ -198,6 +220,8 @@ class Failure:
 class SummaryReport:
     """The `rows` in call order, and the `totals`.
 
+    inputs, outputs: what forward was given and returned, by dotted names; constants and None are text.
+    variants: for each optional input, the model with or without it, unlike this report.
     memory: of training and inference, if an optimizer was named. sharded: that of each rank, if requested.
     fit: the sizes that fit into memory, if requested. method: `meta` if shapes and counts come from a run
     without weights or data, `run` if from a real run on the CPU, or wherever a module given from Python is.
@@ -217,6 +241,9 @@ class SummaryReport:
     reason: str
     rows: tuple[Row, ...]
     totals: Totals
+    inputs: Mapping[str, Value] = field(default_factory=dict)
+    outputs: Mapping[str, Value] = field(default_factory=dict)
+    variants: tuple[Variant, ...] = ()
     memory: Memory | None = None
     fit: Fit | None = None
     failure: Failure | None = None
@@ -228,7 +255,7 @@ class SummaryReport:
         """The size of the dim `batch`, if every input leads with it."""
         inputs = self.spec.inputs
         leads = bool(inputs) and all(tensor.shape[:1] == ("batch",) for tensor in inputs)
-        return self.spec.sizes.get("batch") if leads else None
+        return self.spec.sizes.get("batch") if leads and self.spec.typed else None
 
     def select(
         self, depth: int | None = None, only: str | None = None, functional: bool = True
@@ -262,7 +289,10 @@ class SummaryReport:
             "method": self.method,
             "reason": self.reason,
             "warnings": list(self.warnings),
+            "inputs": _named(self.inputs),
+            "outputs": _named(self.outputs),
             "totals": asdict(self.totals),
+            "variants": [variant.to_dict() for variant in self.variants],
             "memory": _plain(self.memory),
             "sharded": _plain(self.sharded),
             "fit": _plain(self.fit),
@@ -297,6 +327,14 @@ def _with_leaves(rows: list[Row]) -> Iterator[Row]:
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         beneath = after is not None and after.depth > row.depth and after.path.startswith(row.path)
         yield row if row.leaf != beneath else replace(row, leaf=not beneath)
+
+
+def _named(values: Mapping[str, Value]) -> list[dict[str, Any]]:
+    """Return tensors and other values as plain data, each with its name."""
+    return [
+        {"name": name, **(asdict(value) if isinstance(value, TensorInfo) else {"value": value})}
+        for name, value in values.items()
+    ]
 
 
 def _plain(value: Any) -> dict[str, Any] | None:

@@ -10,22 +10,25 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 
+from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.loading import load
 from nnkit.contract.requests import Host, SummaryRequest
 from nnkit.errors import first_line
 from nnkit.models.building import build_module, build_without_weights
 from nnkit.models.members import is_unshaped, named_buffers, named_parameters
+from nnkit.models.outputs import declarations_of
 from nnkit.models.running import bind
 from nnkit.models.sampling import sample_inputs
+from nnkit.models.tensors import named_leaves_in, output_name
 from nnkit.models.user_modules import parameter_names
 from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.modes import NeedsValues
-from nnkit.verbs.summary.report import SummaryReport, Totals
+from nnkit.verbs.summary.report import SummaryReport, Totals, Value
 from nnkit.verbs.summary.rows import make_rows, make_totals
-from nnkit.verbs.summary.tracing import BudgetExceeded, Trace, describe, trace
+from nnkit.verbs.summary.tracing import BudgetExceeded, Trace, describe, describe_value, trace
 
 # A small model runs for real on the CPU: on meta tensors the first convolution imports sympy and
 # the first batch norm torch._dynamo, which takes ten times as long as running ResNet-18 once.
@@ -156,16 +159,18 @@ def _trace(
     args, keywords = bind_inputs(request, module, inputs)
     formulas = formulas_of_plugins(request.host)
     traced = trace(module, args, keywords, formulas=formulas, budget=budget, values=values)
-    positional = dict(zip(_argument_names(request, module, len(inputs)), inputs, strict=True))
-    traced.root.inputs = describe((), {**positional, **request.keywords})
+    traced.arguments = _arguments_of(request, module, inputs)
+    traced.root.inputs = describe((), traced.arguments)
     return traced
 
 
-def _argument_names(request: SummaryRequest, module: nn.Module, number: int) -> list[str]:
-    """Return the names of forward's positional arguments."""
+def _arguments_of(request: SummaryRequest, module: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """Return what forward is given by name: declared tensors and constants, or what Python passed."""
     if request.module is None:
-        return [tensor.name for tensor in request.spec.inputs]
-    return parameter_names(module.forward, number)
+        signature = request.spec.signature
+        return {**dict(zip(signature.names, inputs, strict=True)), **signature.constants}
+    names = parameter_names(module.forward, len(inputs))
+    return {**dict(zip(names, inputs, strict=True)), **request.keywords}
 
 
 def _report(
@@ -178,9 +183,26 @@ def _report(
         reason,
         tuple(make_rows(module, traced.root)),
         totals,
+        inputs={name: describe_value(leaf) for name, leaf in _leaves_of(traced.arguments)},
+        outputs={} if traced.failure else _name_outputs(request, traced.result),
         failure=traced.failure,
         warnings=tuple(_warn_of_missing_products(totals)),
     )
+
+
+def _leaves_of(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    return (leaf for name, value in arguments.items() for leaf in named_leaves_in(value, name))
+
+
+def _name_outputs(request: SummaryRequest, result: Any) -> dict[str, Value]:
+    """Return what forward returned by dotted names: those declared, or those that it gave itself."""
+    declared = iter(declarations_of(result, request.spec.outputs))
+    named = {}
+    for path, leaf in named_leaves_in(result):
+        tensor = next(declared, None) if isinstance(leaf, Tensor) else None
+        name = tensor.name if isinstance(tensor, TensorSpec) else tensor or output_name(path)
+        named[name] = describe_value(leaf)
+    return named
 
 
 def _warn_of_missing_products(totals: Totals) -> Iterator[str]:

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -74,6 +74,7 @@ class Trace:
 
     root: the outermost call. uncounted: the operators without a formula, with how often each ran.
     read: the storages that operators took values from. failure, error: set if forward failed.
+    arguments, result: what forward was given, by the names of its parameters, and what it returned.
     """
 
     root: Call
@@ -81,6 +82,8 @@ class Trace:
     read: set[int]
     failure: Failure | None = None
     error: Exception | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    result: Any = None
 
 
 def trace(
@@ -127,13 +130,13 @@ def _run(
         stack.enter_context(without_attention_fast_path())
         stack.enter_context(watcher.watching(unknowns, snapshot))
         try:
-            module(*args, **kwargs)
+            result = module(*args, **kwargs)
         except (BudgetExceeded, NeedsValues):
             raise
         except Exception as error:
             return watcher.result(error)
     watcher.read |= snapshot.replaced  # what a run writes anew is no weight that it leaves out
-    return watcher.result()
+    return replace(watcher.result(), result=result)
 
 
 class Watcher:
@@ -316,20 +319,21 @@ def is_in_place(func: Callable[..., Any]) -> bool:
 
 def describe(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> tuple[Value, ...]:
     """Return what a call takes or gives as a report shows it; keyword arguments are one dict at the end."""
-    values = tuple(_describe(value) for value in args)
-    return (*values, {name: _describe(value) for name, value in kwargs.items()}) if kwargs else values
+    values = tuple(map(describe_value, args))
+    return (*values, {name: describe_value(value) for name, value in kwargs.items()}) if kwargs else values
 
 
-def _describe(value: Any) -> Value:
+def describe_value(value: Any) -> Value:
+    """Return one value that a call takes or gives as a report shows it."""
     if isinstance(value, Tensor):
         return TensorInfo(_shape(value), str(value.dtype).removeprefix("torch."), str(value.device))
     if isinstance(value, Mapping):
-        return {str(name): _describe(element) for name, element in value.items()}
+        return {str(name): describe_value(element) for name, element in value.items()}
     if isinstance(value, (list, tuple)):
-        return tuple(_describe(element) for element in value)
+        return tuple(describe_value(element) for element in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value)]
-        return {name: _describe(getattr(value, name)) for name in names}
+        return {name: describe_value(getattr(value, name)) for name in names}
     if value is None or isinstance(value, (str, bool, int, float, complex)):
         return truncate(repr(value), LONGEST_ARGUMENT)
     return type(value).__name__

@@ -1,9 +1,13 @@
 """Sound models of torchvision, timm and transformers, built small: no check may fail on them.
 
 `python tests/verbs/smoke/clean.py [PATTERN]` runs every check on each and prints the lines that fail or warn.
+With `--bare` each is a module with one example, of which nothing is declared, and is checked in a process of
+its own; `--rival` adds what pytest-torch fails, where it is installed.
 """
 
 import fnmatch
+import multiprocessing
+import statistics
 import sys
 import time
 import warnings
@@ -23,9 +27,14 @@ from torch import nn
 import nnkit
 from nnkit import Architecture
 from nnkit.contract.spec import ModelSpec, make_spec
+from nnkit.models.building import build_module
+from nnkit.models.sampling import sample_inputs
 from nnkit.models.user_modules import NoOptions, parse_inputs
+from nnkit.verbs.core_handlers import plugin_manager
 
 CLASSES = 7
+BATCH = 2
+TIME_LIMIT = 300  # seconds for a bare model
 TORCHVISION = {
     "alexnet": 64, "convnext_tiny": 32, "densenet121": 32, "efficientnet_b0": 32, "googlenet": 64,
     "inception_v3": 80, "mnasnet0_5": 32, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "regnet_x_400mf": 32,
@@ -139,10 +148,83 @@ def _transformer(kind: str, head: str, values: dict[str, Any]) -> nn.Module:
     return Logits(getattr(transformers, f"{kind}{head}")(config))
 
 
+def example_of(spec: ModelSpec) -> tuple[nn.Module, list[Any]]:
+    """Return a model as its library gives it, with one example."""
+    module = build_module(spec, plugin_manager(), torch.device("cpu"))
+    inputs = sample_inputs(spec, sizes={**spec.sizes, "batch": BATCH}, seed=0, device="cpu")
+    return module.model if isinstance(module, Logits) else module, list(inputs)
+
+
+def check_bare(spec: ModelSpec, with_rival: bool = False) -> tuple[list[str], list[str], float]:
+    """Return the lines that fail, the others worth a look, and the seconds that the checks took."""
+    import bare
+    import rival
+
+    module, inputs = example_of(spec)
+    outcome = bare.check(module, inputs)
+    failed = [f"failed {name}: {message}" for name, message in outcome.failed.items()]
+    others = [f"warned {name}: {message}" for name, message in outcome.warned.items()]
+    if with_rival:
+        others += [f"pytest-torch fails {name}" for name in rival.caught(module, inputs)]
+    return failed, others, outcome.seconds
+
+
+def run_bare(pattern: str, with_rival: bool) -> None:
+    """Check the models that match, each in a process of its own: one that hangs or dies stops no other."""
+    failed = alarms = 0
+    seconds = []
+    for name, spec in models():
+        if not fnmatch.fnmatch(name, pattern):
+            continue
+        faults, others, took = _in_process(spec, with_rival)
+        print(f"{name:40} {took:5.1f} s", *faults, *others, sep="\n    ", flush=True)
+        failed += bool(faults)
+        alarms += any(line.startswith("pytest-torch") for line in others)
+        seconds.append(took)
+    ninth = sorted(seconds)[int(0.9 * (len(seconds) - 1))]
+    print(f"{failed} of {len(seconds)} models fail", end="")
+    print(f", {alarms} by pytest-torch" if with_rival else "", end="")
+    print(f"; median {statistics.median(seconds):.1f} s, 9 in 10 within {ninth:.1f} s")
+
+
+def _in_process(spec: ModelSpec, with_rival: bool) -> tuple[list[str], list[str], float]:
+    context = multiprocessing.get_context("fork")  # the libraries take long to import
+    receiver, sender = context.Pipe(duplex=False)
+
+    def run() -> None:
+        try:
+            sender.send(check_bare(spec, with_rival))
+        except Exception as error:
+            sender.send(([f"{type(error).__name__}: {error}"], [], 0.0))
+
+    process = context.Process(target=run)
+    process.start()
+    sender.close()
+    try:
+        if receiver.poll(TIME_LIMIT):
+            result: tuple[list[str], list[str], float] = receiver.recv()
+            return result
+        return [f"not finished after {TIME_LIMIT} s"], [], float(TIME_LIMIT)
+    except EOFError:
+        return ["the process died"], [], 0.0
+    finally:
+        process.kill()
+        process.join()
+
+
 def main() -> None:
-    """Run every check on every model."""
+    """Run every check on every model, or the default ones on bare modules."""
     warnings.simplefilter("ignore")
-    pattern, full = [*sys.argv[1:], "*"][0], "--full" in sys.argv
+    options = {word for word in sys.argv[1:] if word.startswith("--")}
+    pattern = next((word for word in sys.argv[1:] if word not in options), "*")
+    if "--bare" in options:
+        run_bare(pattern, "--rival" in options)
+    else:
+        run_declared(pattern, "--full" in options)
+
+
+def run_declared(pattern: str, full: bool) -> None:
+    """Check the models that match, by their declarations."""
     count = failed = 0
     for name, spec in models():
         if not fnmatch.fnmatch(name, pattern):
