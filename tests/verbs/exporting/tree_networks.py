@@ -167,7 +167,7 @@ STREAMING = Architecture(
     build=Streaming,
     config=NoConfig,
     inputs=[TensorSpec("x", ("batch", 5)), *(TensorSpec(f"states.{i}", ("batch", 6)) for i in range(2))],
-    outputs=[TensorSpec("y", ("batch", 6)), *(TensorSpec(f"states.{i}", ("batch", 6)) for i in range(2))],
+    outputs=[TensorSpec("y", ("batch", 6)), *(TensorSpec(f"new.{i}", ("batch", 6)) for i in range(2))],
     dims={"batch": Dim(default=2)},
     constants={"flip": True, "steps": None},
 )
