@@ -15,7 +15,7 @@ import msgspec.inspect
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import REQUIRED, RESERVED, options_of
-from nnkit.contract.declarations import shape_problem
+from nnkit.contract.declarations import inputs_problem
 from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
@@ -89,7 +89,7 @@ class UserCode:
         if hiding := sorted(RESERVED & set(architecture.dims)):
             option = hiding[0].replace("_", "-")
             raise UsageProblem(f"the axis {hiding[0]!r} would hide nnkit's own --{option}", "rename the axis")
-        if problem := shape_problem(architecture):
+        if problem := inputs_problem(architecture):
             raise UsageProblem(f"{self.reference}: {problem}", "give it a different name")
         return architecture
 
