@@ -19,6 +19,8 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnkit.cli.settings import Settings
+from nnkit.cli.user_code import write_assumed
 from nnkit.contract.config import options_of
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem
@@ -86,27 +88,33 @@ def _flags(manager: PluginManager) -> frozenset[str]:
     return frozenset(names | {f"no-{name}" for name in names})
 
 
-def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str]) -> list[ModelSpec]:
+def specs_of(
+    models: SeveralModels, manager: PluginManager, inputs: Sequence[str], settings: Settings
+) -> list[ModelSpec]:
     """Return the spec of each reference, with those of the common options that it has, and with its own."""
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
         references = [look_up(text, manager, inputs) for text in models.references]
-        own_options = [models.by_side[side] for side in SIDES]
-        if len(references) != len(SIDES):
-            own_options = [{} for _ in references]
+        own_options = _own_options(models)
         references = [
             reference.complete({**models.common, **own})
             for reference, own in zip(references, own_options, strict=True)
         ]
-    own_options = [models.by_side[side] for side in SIDES]
-    if len(references) != len(SIDES):
-        if any(own_options):
-            raise UsageProblem("--left. and --right. need exactly two models", "name two, or leave them out")
-        own_options = [{} for _ in references]
+    for text, reference in zip(models.references, references, strict=True):
+        write_assumed(settings, reference.architecture, text)
     _refuse_unknown(models.common, references)
     return [
         _resolve(reference, models.common, own)
         for reference, own in zip(references, own_options, strict=True)
     ]
+
+
+def _own_options(models: SeveralModels) -> list[dict[str, Any]]:
+    """Return the options of each model alone."""
+    if len(models.references) == len(SIDES):
+        return [models.by_side[side] for side in SIDES]
+    if any(models.by_side.values()):
+        raise UsageProblem("--left. and --right. need exactly two models", "name two, or leave them out")
+    return [{} for _ in models.references]
 
 
 def _refuse_unknown(options: dict[str, Any], references: Sequence[Reference]) -> None:

@@ -40,6 +40,7 @@ def reserved_names(api: tuple[int, ...]) -> frozenset[str]:
         name for since, names in RESERVED_SINCE.items() if since <= api for name in names.split()
     )
 
+
 REQUIRED = msgspec.UNSET
 """The default of a config field that has to be given."""
 

@@ -37,6 +37,10 @@ def _by_name(module: nn.Module, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping) and (is_open or parameters.keys() >= value.keys()):
         return dict(value)
     values = value if isinstance(value, tuple) and not hasattr(value, "_fields") else (value,)
-    if isinstance(value, list) and len(parameters) >= len(value) and all(isinstance(x, Tensor) for x in value):
+    if (
+        isinstance(value, list)
+        and len(parameters) >= len(value)
+        and all(isinstance(x, Tensor) for x in value)
+    ):
         values = tuple(value)
     return dict(zip(parameters, values, strict=False))

@@ -16,7 +16,15 @@ from nnkit.models.module_objects import name_dims
 from nnkit.models.sampling import sample_inputs
 
 SAMPLES = 4  # of a batch, so that smaller and larger ones can be tried
-LONGER = (16, 32, 64, 128, 256, 512, 1024)  # lengths to try of a sequence, for the end of a table of positions
+LONGER = (
+    16,
+    32,
+    64,
+    128,
+    256,
+    512,
+    1024,
+)  # lengths to try of a sequence, for the end of a table of positions
 USUAL = 8  # the size of an axis of which nothing else is known
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -124,6 +125,14 @@ class _Guesser:
         signature = signature_of(self.module) or inspect.Signature()
         return [name for name, parameter in signature.parameters.items() if parameter.kind in BY_POSITION]
 
+    def _is_default(self, name: str, value: Any) -> bool:
+        signature = signature_of(self.module)
+        return (
+            signature is not None
+            and name in signature.parameters
+            and (signature.parameters[name].default is value or signature.parameters[name].default == value)
+        )
+
     def _runs(self, guesses: Sequence[Guess]) -> bool:
         return self._run(guesses).passed
 
@@ -163,6 +172,11 @@ class _Guesser:
             return {}
         tensors = examples.flat.tensors
         as_given = [Guess(_declare(name, tensor), examples.name) for name, tensor in tensors.items()]
+        as_given += [
+            Guess(f"{name} = {value!r}", examples.name)
+            for name, value in examples.flat.constants.items()
+            if not self._is_default(name, value)
+        ]
         try:
             free = self._declare_axes(as_given, {name: tensor.cpu() for name, tensor in tensors.items()})
         except (NnkitError, NotImplementedError):  # can't be typed, or has no values
@@ -198,7 +212,7 @@ class _Guesser:
             return self.trials.run(texts, **{dim: size}, batch=1).passed
 
         declared = declare_axes(self.module, self.trials.make_spec(texts), examples, runs)
-        exact = [replace(guess, text=declared[guess.name]) for guess in guesses]
+        exact = [replace(guess, text=declared.get(guess.name, guess.text)) for guess in guesses]
         return exact if self._runs(exact) else guesses
 
     def _at_sizes(
@@ -206,7 +220,9 @@ class _Guesser:
     ) -> Iterator[tuple[list[Guess], Trial]]:
         """Yield the guesses that run, at the first size of pictures or sounds at which they do."""
         ratios: dict[int, float] = {}
-        spaces = sorted({shape.space for shape in chosen.values()} - {()}, key=lambda space: space == ("time",))
+        spaces = sorted(
+            {shape.space for shape in chosen.values()} - {()}, key=lambda space: space == ("time",)
+        )
         lead = spaces[0] if spaces else ()
         for size in SIZES.get(lead, (0,)):
             guesses, trial = self._try(chosen, kept, lead, size)

@@ -54,7 +54,10 @@ def name_only_module(location: str) -> str:
     raise UsageProblem(
         f"{location} has {len(found)} modules",
         f"name one: {references[-1]}",
-        [f"{name:{width}}  {_describe(factory)}".rstrip() for name, factory in zip(references, found.values())],
+        [
+            f"{name:{width}}  {_describe(factory)}".rstrip()
+            for name, factory in zip(references, found.values())
+        ],
     )
 
 

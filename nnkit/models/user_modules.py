@@ -182,9 +182,7 @@ def make_builder(factory: Callable[..., Any]) -> tuple[Callable[[Any], Any], typ
 
 def _fields_of(kind: Any, factory: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
     """Return the fields of a dataclass that can be typed, with their defaults."""
-    annotations = {
-        parameter.name: parameter.annotation for parameter in _signature(kind).parameters.values()
-    }
+    annotations = {parameter.name: parameter.annotation for parameter in _signature(kind).parameters.values()}
     fields = []
     for field in dataclasses.fields(kind):
         if field.init:
