@@ -186,7 +186,7 @@ def _summary_request(
 ) -> SummaryRequest:
     spec, module = _target(target, inputs, preset, manager, options)
     spec.require_support("summary")
-    args, keywords = ((), {}) if module is None else _arguments_of(spec, module)
+    args, keywords = ((), {}) if module is None else _arguments_of(spec, module, inputs)
     return SummaryRequest(
         spec=spec,
         host=manager,
@@ -557,9 +557,15 @@ def _target(
     return make_spec(architecture_of_module(target, inputs), preset=preset, options=options), target
 
 
-def _arguments_of(spec: ModelSpec, module: "nn.Module") -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the positional and the keyword arguments of forward."""
-    from nnkit.models.running import bind
-    from nnkit.models.sampling import sample_inputs
+def _arguments_of(
+    spec: ModelSpec, module: "nn.Module", inputs: "Inputs"
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the arguments of forward by position and by name: the user's own, unless the sizes differ."""
+    if any(size != spec.dims[name].default for name, size in spec.sizes.items()):
+        from nnkit.models.running import bind
+        from nnkit.models.sampling import sample_inputs
 
-    return bind(module, spec.signature, sample_inputs(spec))
+        return bind(module, spec.signature, sample_inputs(spec))
+    if isinstance(inputs, Mapping):
+        return (), inputs
+    return tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,), {}

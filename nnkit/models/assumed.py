@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from nnkit.contract.architecture import Dim
 from nnkit.contract.signature import Signature
-from nnkit.models.copies import copy_of
+from nnkit.models.copies import copy_of, whole_copy_of
 from nnkit.models.examples import Example
-from nnkit.models.members import set_mode
+from nnkit.models.members import named_modules
 from nnkit.models.running import evaluate_tensors
+from nnkit.models.weightless import parameter_bytes
 
 Axis: TypeAlias = tuple[str, int]
 """The name of an input, and the index of one of its axes."""
@@ -32,6 +33,7 @@ Shapes: TypeAlias = list[tuple[int, ...]]
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 SMALLEST = (1, 2, 3, 4, 8, 16, 32)
 SMALL_PICTURE = 64  # pictures are made this small where the module takes it, to find out the rest sooner
+COPIED = 2**28  # bytes of parameters that are copied; larger ones are shared with the module
 LARGEST_SET = 5  # axes of one size; of more, only those that are plausible together are tried
 
 
@@ -101,8 +103,10 @@ class _Runs:
 
     @classmethod
     def on_copy(cls, module: nn.Module, signature: Signature, examples: Mapping[str, Example]) -> "_Runs":
-        copied = copy_of(module)
-        set_mode(copied, training=False)
+        copied = whole_copy_of(module) if parameter_bytes(module) <= COPIED else copy_of(module)
+        for submodule in named_modules(copied).values():
+            submodule.training = False  # not by eval(), in which a module may merge its weights
+        copied._forward_hooks.clear()  # the caller counts on their calls, and they say nothing about inputs
         first = next(iter(copied.parameters()), torch.empty(0))
         return cls(copied, signature, examples, first.device)
 

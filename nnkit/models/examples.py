@@ -32,6 +32,8 @@ class Example:
         self, shape: tuple[int, ...], sizes: object, dtype: torch.dtype, generator: torch.Generator
     ) -> Tensor:
         """Return a tensor like the example, cut or repeated to a shape."""
+        if self.tensor.is_meta:
+            return torch.zeros(shape, dtype=dtype)
         repeated = self._repeat(shape)
         if not self.varies or not repeated.numel():
             return repeated
@@ -96,7 +98,7 @@ class Example:
         """Whether numbers are only a few different ones: a graph's edges, one-hot rows, a mask of 0 and 1."""
         if self.tensor.numel() <= FEW:
             return False
-        return 1 < len(self.tensor.flatten()[:10_000].unique()) <= FEW
+        return 1 < len(torch.unique(self.tensor.flatten()[:10_000])) <= FEW
 
     @cached_property
     def _is_counting(self) -> bool:

@@ -77,7 +77,7 @@ def _free_axes(
     free: dict[tuple[str, int], tuple[str, FreeAxis | None]] = {}
     for name, limits in name_dims(found, examples):
         own_name = next((own[axis] for axis in sorted(limits.axes) if axis in own), name)
-        free |= {axis: (own_name, limits) for axis in limits.axes}
+        free |= dict.fromkeys(limits.axes, (own_name, limits))
     return free
 
 

@@ -110,7 +110,7 @@ def _customary_name(axis: Axis, found: Found, examples: Mapping[str, Example]) -
         other for others in found.others for tensor_name, other in others.axes if tensor_name == name
     )
     if tensor.ndim >= 4 and tensor.is_floating_point() and len(free) >= 2 and index in free[-2:]:
-        return ("height", "width")[free[-2:].index(index)]
+        return "height" if index == free[-2] else "width"
     if tensor.ndim == 3 and tensor.is_floating_point() and len(free) == 1:
         return "length" if index == 2 else "time"
     if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1:

@@ -162,6 +162,7 @@ def _summarize(
             keywords=keywords,
             optimizer=optimizer,
             device=str(device),
+            variants=False,
         )
         try:
             report: SummaryReport = request.host.hook.nnkit_summarize(request=summary_request)
