@@ -152,8 +152,9 @@ def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
             )
         converted[name] = _convert(config_type, known[name], value)
     if missing := [option for option in known.values() if option.required and option.name not in values]:
+        typed = ", ".join(f"{option.flag} ({option.kind})" for option in missing)
         raise UsageProblem(
-            f"required options are missing: {', '.join(f'{option.flag} ({option.kind})' for option in missing)}",
+            f"required options are missing: {typed}",
             f"for example: {' '.join(_example_of(option) for option in missing)}",
         )
     try:
