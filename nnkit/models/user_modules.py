@@ -94,7 +94,7 @@ class UserCode:
         return architecture
 
     def complete(self, options: Mapping[str, Any], host: Host) -> Architecture:
-        """Return the architecture with the inputs that are not declared as well, as far as they can be guessed.
+        """Return the architecture with the inputs that are not declared as well, which are guessed.
 
         options: those of the class, as the user chose them, and perhaps others. Raises UsageProblem, which
         asks for what can't be guessed.
