@@ -10,6 +10,7 @@ from nnkit.verbs.smoke import (
     invariances,
     numerics,
     padding,
+    placement,
     states,
     training,
     values,
@@ -39,7 +40,7 @@ DEFAULT = (
     states.registry,
     states.round_trip,
     states.cast,
-    states.placement,
+    placement.placement,
     numerics.derivative,
 )
 FULL = (

@@ -133,6 +133,16 @@ def find_unregistered(module: nn.Module) -> Iterator[tuple[str, Tensor | nn.Modu
                     yield f"{path}.{name}" if path else name, item
 
 
+def list_unmoved(module: nn.Module) -> Iterator[tuple[int, str]]:
+    """Yield the identity and the name of each tensor that `.to()` doesn't move."""
+    for name, value in find_unregistered(module):
+        if isinstance(value, nn.Module):
+            for tensor_name, tensor in (*value.named_parameters(), *value.named_buffers()):
+                yield id(tensor), f"{name}.{tensor_name}"
+        else:
+            yield id(value), name
+
+
 def _attributes_of_hooks(module: nn.Module) -> set[str]:
     """Return the attributes that a hook of torch's (spectral norm, pruning) sets before each forward."""
     names = set()
@@ -202,18 +212,3 @@ def cast(subject: Subject) -> str:
     if unchanged:
         raise Warned(f"in a bfloat16 model output {', '.join(unchanged)}")
     return plural(len(outputs), "output")
-
-
-def placement(subject: Subject) -> str:
-    """Forward and backward run on the device, and no tensor is left on or returns to the CPU."""
-    if subject.device.type == "cpu":
-        raise Skipped("on the CPU everything is in place")
-    module = subject.fresh().train()
-    outputs = subject.outputs(module, subject.inputs())
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.device.type != subject.device.type:
-            raise Failed(f"{name} is on {tensor.device}, not on {subject.device}")
-    for declared, tensor in outputs:
-        if tensor.device.type != subject.device.type:
-            raise Failed(f"output {declared.name} is on {tensor.device}, not on {subject.device}")
-    return f"everything on {subject.device}"
