@@ -54,7 +54,6 @@ class Subject:
         spec: the model.
         host: the plugins to build it with.
         device: where it is built and run.
-        given: example inputs to use instead of random ones.
         compiled: whether to check what torch.compile makes of it.
 
     Example:
@@ -67,7 +66,6 @@ class Subject:
     spec: ModelSpec
     host: Host
     device: torch.device
-    given: Inputs | None = None
     compiled: bool = False
 
     @property
@@ -85,7 +83,7 @@ class Subject:
 
     def with_inputs(self, without: Sequence[str]) -> "Subject":
         """Return the same module with only these optional inputs left out."""
-        other = replace(self, spec=self.spec.with_inputs(without), given=None)
+        other = replace(self, spec=self.spec.with_inputs(without))
         other.__dict__["built"] = self.built  # what a cached_property has computed
         return other
 
@@ -145,8 +143,7 @@ class Subject:
     def other_sizes(self) -> dict[str, int] | None:
         """Other sizes that the dims allow, primes where possible; None where no others are allowed."""
         dims = self.spec.dims
-        assignments = other_sizes(dims, self.sizes) if self.given is None else []
-        fitting = [dims.satisfy(sizes) for sizes in reversed(assignments)]
+        fitting = [dims.satisfy(sizes) for sizes in reversed(other_sizes(dims, self.sizes))]
         return next((sizes for sizes in fitting if sizes and sizes != self.sizes), None)
 
     def size_of(self, axis: int | str, sizes: Mapping[str, int] | None = None) -> int:
@@ -154,9 +151,7 @@ class Subject:
         return self.spec.shape(TensorSpec("axis", (axis,)), {**self.sizes, **(sizes or {})})[0]
 
     def inputs(self, seed: int = 0, sizes: Mapping[str, int] | None = None) -> Inputs:
-        """Return inputs on the device: the given ones, or random ones that depend on `seed`."""
-        if self.given is not None:
-            return tuple(tensor.to(self.device) for tensor in self.given)
+        """Return random inputs on the device that depend on `seed`."""
         return sample_inputs(
             self.spec,
             sizes=sizes or self.sizes,
