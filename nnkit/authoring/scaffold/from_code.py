@@ -11,14 +11,18 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from nnkit.authoring.scaffold.annotations import block_source, call_source, type_source, value_source
+from nnkit.authoring.scaffold.annotations import block_source, type_source, value_source, wrapped_call
 from nnkit.authoring.scaffold.names import Names
 from nnkit.authoring.scaffold.outputs import find_outputs
 from nnkit.authoring.scaffold.project import COMMON, fill
-from nnkit.contract.architecture import Architecture, ResolvedDim, TensorSpec
+from nnkit.contract.architecture import Architecture, Dim, TensorSpec
 from nnkit.contract.config import RESERVED
 from nnkit.contract.requests import Host
+from nnkit.contract.signature import is_within
+from nnkit.contract.spec import make_spec
 from nnkit.errors import UsageProblem
+from nnkit.models.building import build_module
+from nnkit.models.running import signature_of
 from nnkit.models.user_modules import architecture_of_code, load_code
 
 CODE = {
@@ -29,6 +33,8 @@ CODE = {
 }
 
 MAX_DESCRIPTION = 60  # characters, so that a description fits on its line
+IDENTIFIER = re.compile(r"[A-Za-z_]\w*")
+LIMITS = ("min", "max", "multiple_of")
 PARAMETER = re.compile(r"^\s*(?P<name>\w+)\s*(\([^)]*\))?:\s+(?P<words>\S.*)$", re.MULTILINE)
 
 
@@ -55,7 +61,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
 
     Raises UsageProblem for a class that can't be called with only options, NnkitError where it fails.
     """
-    architecture = _adapt(architecture_of_code(reference, inputs))
+    architecture = _adapt(architecture_of_code(reference, inputs), host)
     factory = load_code(reference)
     if inspect.isclass(factory):
         names = replace(names, network=factory.__name__)
@@ -70,9 +76,9 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
         "imports": _imports(options, architecture.dims),
         "fields": _fields(options),
         "summary": value_source(_summary(factory)),
-        "inputs": _tensors(architecture.inputs_for(None), option_names),
+        "inputs": _tensors(_needed(architecture.inputs_for(None), findings.required), option_names),
         "outputs": _tensors(findings.outputs, option_names),
-        "dims": _dims(findings.dims),
+        "dims": _dims(findings.dims, option_names),
         "arguments": _arguments(options),
         "parameters": f"{findings.parameters:_}",
     }
@@ -81,10 +87,11 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
     values["extra"] = fill({"extra": "code/extra.toml"}, names, values)["extra"]
     project = {**fill({**COMMON, **CODE}, names, values), model: text}
     notes += [
-        f"size {name} must be {_limits(dim)}, as trial runs show"
+        f"size {name} must be {_limit_words(dim, option_names)}, as trial runs show"
         for name, dim in findings.dims.items()
-        if dim != architecture.dims[name].resolve({})
+        if not _same_limits(dim, architecture.dims[name])
     ]
+    notes += [f"input {name} isn't optional: forward fails without it" for name in findings.required]
     notes += [
         f"{source.name} imports {name} from its folder, which isn't copied: copy it into "
         f"src/{names.package}, and import it from {names.package}"
@@ -93,17 +100,44 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
     return CodeProject(project, notes)
 
 
-def _adapt(architecture: Architecture) -> Architecture:
-    """Return the architecture without dims that are options, and with floats of the model's own dtype."""
+def _adapt(architecture: Architecture, host: Host) -> Architecture:
+    """Return the architecture without dims that are options, with floats of the model's own dtype, and with
+    an optional input for each parameter of forward that is None by default.
+    """
     options = {option.name for option in fields(architecture.config)}
-    return replace(
-        architecture,
-        inputs=tuple(
-            replace(tensor, dtype="float") if tensor.dtype == "float32" else tensor
-            for tensor in architecture.inputs_for(None)
-        ),
-        dims={name: dim for name, dim in architecture.dims.items() if name not in options},
+    architecture = replace(
+        architecture, dims={name: dim for name, dim in architecture.dims.items() if name not in options}
     )
+    optional = _optional_parameters(architecture, host)
+    inputs = tuple(
+        replace(
+            tensor,
+            dtype="float" if tensor.dtype == "float32" else tensor.dtype,
+            optional=tensor.optional or tensor.name.partition(".")[0] in optional,
+        )
+        for tensor in architecture.inputs_for(None)
+    )
+    return replace(architecture, inputs=inputs)
+
+
+def _optional_parameters(architecture: Architecture, host: Host) -> set[str]:
+    """Return the parameters of forward that are None by default."""
+    spec = make_spec(architecture)
+    try:
+        module = build_module(spec, host, "meta")
+    except Exception:
+        module = build_module(spec, host)
+    signature = signature_of(module)
+    parameters = signature.parameters.values() if signature else ()
+    return {parameter.name for parameter in parameters if parameter.default is None}
+
+
+def _needed(tensors: Sequence[TensorSpec], required: Sequence[str]) -> list[TensorSpec]:
+    """Return the inputs, those within `required` not optional."""
+    return [
+        replace(tensor, optional=False) if any(is_within(tensor.name, name) for name in required) else tensor
+        for tensor in tensors
+    ]
 
 
 def _source_file(reference: str, factory: Any) -> Path:
@@ -188,40 +222,55 @@ def _fields(options: Sequence[Option]) -> str:
 
 
 def _tensors(tensors: Sequence[TensorSpec], option_names: Mapping[str, str]) -> str:
-    def rename(axis: Any) -> Any:
-        return option_names.get(axis, axis) if isinstance(axis, str) else axis
-
     lines = []
     for tensor in tensors:
-        shape = tuple(rename(axis) for axis in tensor.shape)
-        values = {"dtype": tensor.dtype, "sample": tensor.sample, "index_of": rename(tensor.index_of)}
-        defaults = {"dtype": "float", "sample": "normal", "index_of": None}
-        changed = {key: value for key, value in values.items() if value != defaults[key]}
-        lines.append(call_source("TensorSpec", tensor.name, shape, **changed))
+        shape = tuple(_rename(axis, option_names) for axis in tensor.shape)
+        values = {attribute.name: getattr(tensor, attribute.name) for attribute in fields(TensorSpec)}
+        changed = {
+            attribute.name: _rename(values[attribute.name], option_names)
+            for attribute in fields(TensorSpec)
+            if attribute.default is not MISSING and values[attribute.name] != attribute.default
+        }
+        lines.append(wrapped_call("", "TensorSpec", tensor.name, shape, indent=16, **changed))
     return block_source("[", lines, "]", 12)
 
 
-def _dims(dims: Mapping[str, ResolvedDim]) -> str:
+def _rename(value: Any, option_names: Mapping[str, str]) -> Any:
+    """Return an axis or a bound with the names that its options have in the plugin."""
+    if not isinstance(value, str):
+        return value
+    return IDENTIFIER.sub(lambda match: option_names.get(match[0], match[0]), value)
+
+
+def _dims(dims: Mapping[str, Dim], option_names: Mapping[str, str]) -> str:
     lines = []
     for name, dim in dims.items():
-        unlimited = ResolvedDim(default=dim.default)
         description = "samples in a batch" if name == "batch" else f"size of axis {name}"
-        limits = {key: getattr(dim, key) for key in ("min", "max", "multiple_of")}
-        changed = {key: value for key, value in limits.items() if value != getattr(unlimited, key)}
-        source = call_source("Dim", default=dim.default, **changed, description=description)
-        lines.append(f"{value_source(name)}: {source}")
+        limits = {
+            attribute.name: _rename(getattr(dim, attribute.name), option_names)
+            for attribute in fields(Dim)
+            if attribute.name in LIMITS and getattr(dim, attribute.name) != attribute.default
+        }
+        prefix, default = f"{value_source(name)}: ", _rename(dim.default, option_names)
+        lines.append(
+            wrapped_call(prefix, "Dim", indent=16, default=default, **limits, description=description)
+        )
     return block_source("{", lines, "}", 12)
 
 
-def _limits(dim: ResolvedDim) -> str:
-    limits = []
-    if dim.least > 1:
-        limits.append(f"at least {dim.least}")
+def _limit_words(dim: Dim, option_names: Mapping[str, str]) -> str:
+    """Return the sizes that a dim may take: `at least 4 and a multiple of 2**levels`."""
+    least = dim.min if dim.depends_on else dim.least
+    limits = [] if least in (0, 1) else [f"at least {least}"]
     if dim.max is not None:
         limits.append(f"at most {dim.max}")
     if dim.multiple_of != 1:
         limits.append(f"a multiple of {dim.multiple_of}")
-    return " and ".join(limits)
+    return str(_rename(" and ".join(limits), option_names))
+
+
+def _same_limits(dim: Dim, other: Dim) -> bool:
+    return all(getattr(dim, name) == getattr(other, name) for name in LIMITS)
 
 
 def _arguments(options: Sequence[Option]) -> str:
