@@ -94,6 +94,13 @@ def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str
     """Return the spec of each reference, with those of the common options that it has, and with its own."""
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
         references = [look_up(text, manager, inputs) for text in models.references]
+        own_options = [models.by_side[side] for side in SIDES]
+        if len(references) != len(SIDES):
+            own_options = [{} for _ in references]
+        references = [
+            reference.complete({**models.common, **own})
+            for reference, own in zip(references, own_options, strict=True)
+        ]
     own_options = [models.by_side[side] for side in SIDES]
     if len(references) != len(SIDES):
         if any(own_options):

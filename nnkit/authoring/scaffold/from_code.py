@@ -4,7 +4,7 @@ import ast
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
@@ -16,14 +16,14 @@ from nnkit.authoring.scaffold.names import Names
 from nnkit.authoring.scaffold.outputs import find_outputs
 from nnkit.authoring.scaffold.project import COMMON, fill
 from nnkit.contract.architecture import Architecture, Dim, TensorSpec
-from nnkit.contract.config import RESERVED
+from nnkit.contract.config import RESERVED, make_config, options_of
 from nnkit.contract.requests import Host
 from nnkit.contract.signature import is_within
 from nnkit.contract.spec import make_spec
 from nnkit.errors import UsageProblem
 from nnkit.models.building import build_module
 from nnkit.models.running import signature_of
-from nnkit.models.user_modules import architecture_of_code, load_code
+from nnkit.models.user_modules import UserCode, option_name
 
 CODE = {
     "README.md": "code/README.md",
@@ -56,18 +56,27 @@ class CodeProject:
     notes: list[str] = field(default_factory=list)
 
 
-def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: Host) -> CodeProject:
+def project_of_code(
+    names: Names, reference: str, inputs: Sequence[str], chosen: Mapping[str, str], host: Host
+) -> CodeProject:
     """Return the plugin for `file.py:Class` or `package.module:Class`, with its inputs declared.
 
+    chosen: values of parameters, which become the defaults of options.
     Raises UsageProblem for a class that can't be called with only options, NnkitError where it fails.
     """
-    architecture = _adapt(architecture_of_code(reference, inputs), host)
-    factory = load_code(reference)
+    code = UserCode.load(reference, inputs)
+    reference, factory = code.reference, code.factory
+    if not inspect.isclass(factory) and hasattr(factory, "forward"):
+        raise UsageProblem(f"{reference} is a module that is already built", "name its class, or a function")
+    defaults = _choose_defaults(code, chosen)
+    architecture = code.complete(vars(defaults), host)
+    architecture = _adapt(replace(architecture, config=_type_with(defaults)), host)
+    nested = _find_nested(factory)
     if inspect.isclass(factory):
         names = replace(names, network=factory.__name__)
     source = _source_file(reference, factory)
     text = source.read_text("utf-8")
-    options, notes = _find_options(architecture, factory)
+    options, notes = _find_options(architecture, factory, nested)
     findings = find_outputs(architecture, host)
     option_names = {option.parameter: option.name for option in options}
     values = {
@@ -79,13 +88,19 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
         "inputs": _tensors(_needed(architecture.inputs_for(None), findings.required), option_names),
         "outputs": _tensors(findings.outputs, option_names),
         "dims": _dims(findings.dims, option_names),
-        "arguments": _arguments(options),
+        "constants": _constants(architecture),
+        "arguments": _arguments(options, nested),
+        "nested": "".join(
+            f"from {names.package}.model import {kind.__name__} as {_alias(kind)}\n"
+            for kind in sorted(set(nested.values()), key=lambda kind: kind.__name__)
+        ),
         "parameters": f"{findings.parameters:_}",
     }
     model = f"src/{names.package}/model.py"
     values["exclude"] = f'\nextend-exclude = ["{model}"]'
     values["extra"] = fill({"extra": "code/extra.toml"}, names, values)["extra"]
     project = {**fill({**COMMON, **CODE}, names, values), model: text}
+    notes += [f"assumed: {line}" for line in architecture.assumed]
     notes += [
         f"size {name} must be {_limit_words(dim, option_names)}, as trial runs show"
         for name, dim in findings.dims.items()
@@ -98,6 +113,54 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
         for name in neighbors(text, source.parent)
     ]
     return CodeProject(project, notes)
+
+
+def _choose_defaults(code: UserCode, chosen: Mapping[str, str]) -> Any:
+    """Return a config with the default of each option; raises UsageProblem where a parameter has none."""
+    config = code.architecture().config
+    values = {option_name(name): value for name, value in chosen.items()}
+    for option in options_of(config):
+        if option.required and option.name not in values:
+            parameter = option.name.removeprefix("model_")
+            raise UsageProblem(
+                f"parameter {parameter!r} of {code.factory.__qualname__} has no default",
+                f"choose one for its option: --set {parameter}=8",
+            )
+    known = {attribute.name for attribute in fields(config)}
+    renamed = {
+        name if name in known else name.removeprefix("model_"): value for name, value in values.items()
+    }
+    return make_config(config, renamed)
+
+
+def _type_with(defaults: Any) -> type:
+    """Return the type of a config, with the values of this one as its defaults."""
+    attributes = [
+        (
+            attribute.name,
+            type(getattr(defaults, attribute.name)) if attribute.type is Any else attribute.type,
+            field(default=getattr(defaults, attribute.name)),
+        )
+        for attribute in fields(defaults)
+    ]
+    return make_dataclass(type(defaults).__name__, attributes, frozen=True, kw_only=True)
+
+
+def _find_nested(factory: Any) -> dict[str, type]:
+    """Return the parameters that take a dataclass, whose fields are options: `config: NetConfig`."""
+    parameters = inspect.signature(factory, eval_str=True).parameters.values()
+    return {
+        parameter.name: parameter.annotation
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and inspect.isclass(parameter.annotation)
+        and is_dataclass(parameter.annotation)
+    }
+
+
+def _alias(kind: type) -> str:
+    """Return the name of a dataclass of the model in the build file, where the plugin may have its name."""
+    return f"Model{kind.__name__}"
 
 
 def _adapt(architecture: Architecture, host: Host) -> Architecture:
@@ -152,21 +215,29 @@ def _source_file(reference: str, factory: Any) -> Path:
         ) from error
 
 
-def _find_options(architecture: Architecture, factory: Any) -> tuple[list[Option], list[str]]:
+def _find_options(
+    architecture: Architecture, factory: Any, nested: Mapping[str, type]
+) -> tuple[list[Option], list[str]]:
     """Return the options, and a note for each parameter that is not an option or has a different name."""
     options, notes = [], []
+    parameters = inspect.signature(factory).parameters
     descriptions = _read_descriptions(factory)
+    for kind in nested.values():
+        descriptions |= _read_descriptions(kind)
     for attribute in fields(architecture.config):
+        required = attribute.name.removeprefix("model_")
+        is_own = attribute.name in parameters or required not in parameters
         text = descriptions.get(attribute.name) or f"the parameter {attribute.name} of {factory.__name__}"
         meta = Meta(description=shorten(text, MAX_DESCRIPTION, placeholder=" …"))
         annotation = type_source(Annotated[attribute.type, meta])
         if annotation and attribute.default is not MISSING:
             name = f"model_{attribute.name}" if attribute.name in RESERVED else attribute.name
-            options.append(Option(attribute.name, name, annotation, attribute.default))
+            parameter_name = attribute.name if is_own else required
+            options.append(Option(parameter_name, name, annotation, attribute.default))
     written = {option.parameter for option in options}
-    for parameter in inspect.signature(factory).parameters.values():
+    for parameter in parameters.values():
         variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if parameter.name not in written and not variadic:
+        if parameter.name not in written | nested.keys() and not variadic:
             notes.append(
                 f"{parameter.name} can't be an option and keeps its default: {_format(parameter.default)}"
             )
@@ -273,9 +344,26 @@ def _same_limits(dim: Dim, other: Dim) -> bool:
     return all(getattr(dim, name) == getattr(other, name) for name in LIMITS)
 
 
-def _arguments(options: Sequence[Option]) -> str:
-    lines = "".join(f"        {option.parameter}=config.{option.name},\n" for option in options)
-    return f"\n{lines}    " if lines else ""
+def _constants(architecture: Architecture) -> str:
+    """Return the line that declares the constants, or an empty string."""
+    constants = architecture.constants_for(None)
+    items = ", ".join(f"{value_source(name)}: {value_source(value)}" for name, value in constants.items())
+    return f"            constants={{{items}}},\n" if items else ""
+
+
+def _arguments(options: Sequence[Option], nested: Mapping[str, type]) -> str:
+    """Return the arguments that build the module: options by name, those of a dataclass within it."""
+    owners = {attribute.name: name for name, kind in nested.items() for attribute in fields(kind)}
+    lines = [f"{option.parameter}=config.{option.name}," for option in options]
+    own = [line for option, line in zip(options, lines, strict=True) if option.parameter not in owners]
+    for name, kind in nested.items():
+        parts = [
+            f"    {line}"
+            for option, line in zip(options, lines, strict=True)
+            if owners.get(option.parameter) == name
+        ]
+        own += [f"{name}={_alias(kind)}(", *parts, "),"] if parts else [f"{name}={_alias(kind)}(),"]
+    return "\n" + "".join(f"        {line}\n" for line in own) + "    " if own else ""
 
 
 def neighbors(source: str, folder: Path) -> list[str]:

@@ -51,7 +51,7 @@ UNSTEADY = 2.0  # ratio of the median to the shortest sample, above which a warn
 class BenchRequest:
     """Measure one model, or two in turns.
 
-    inputs: used instead of random ones. training: also measure a training step, with `optimizer`.
+    training: also measure a training step, with `optimizer`.
     rounds: how often each model is measured twice, in each mode; None for as often as `time_limit`, the
     seconds for each model in each mode, allows. threads: CPU threads for torch, None for torch's default.
     compiled: with torch.compile. progress: called with the current step and the share that is done.
@@ -59,7 +59,6 @@ class BenchRequest:
 
     specs: tuple[ModelSpec, ...]
     host: Host
-    inputs: Inputs | None
     device: str
     training: bool
     optimizer: str
@@ -145,10 +144,7 @@ def _measure_all(request: BenchRequest, device: torch.device) -> BenchReport:
 
 def _build_subject(request: BenchRequest, spec: ModelSpec, device: torch.device) -> _Subject:
     module = build_module(spec, request.host, device)
-    if request.inputs is None:
-        inputs = sample_inputs(spec, device=str(device))
-    else:
-        inputs = tuple(tensor.to(device) for tensor in request.inputs)
+    inputs = sample_inputs(spec, device=str(device))
     return _Subject(spec, module, inputs, _summarize(request, spec, module, inputs, device))
 
 
