@@ -59,6 +59,8 @@ class UserCode:
         if not is_class and not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
             return not self.inputs
         forward = self.factory.forward  # type: ignore[attr-defined]
+        if self.inputs and str(forward.__module__).startswith("torch."):  # whose names mean nothing
+            return False
         needed = required_parameters(forward)[is_class:]
         given = {name.partition(".")[0] for name in parse_inputs(self.inputs).names}
         return bool(set(needed) - given) or (not self.inputs and _takes_anything(forward, is_class))
