@@ -9,9 +9,8 @@ An axis counts as free where the module runs with it smaller and larger than in 
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import TypeAlias
 
 import torch
@@ -35,7 +34,7 @@ SMALLEST = (1, 2, 3, 4, 8, 16, 32)
 SMALL_PICTURE = 64  # pictures are made this small where the module takes it, to find out the rest sooner
 COPIED = 2**28  # bytes of parameters that are copied; larger ones are shared with the module
 ROOM = 6  # what is added to a quarter of a size, to see whether there is a limit that checks would meet
-LARGEST_SET = 5  # axes of one size; of more, only those that are plausible together are tried
+LARGE = 64  # sizes that are halved to see whether they vary at all; others are doubled
 
 
 @dataclass(frozen=True)
@@ -203,6 +202,7 @@ class _Search:
     shapes: Mapping[str, tuple[int, ...]]
     sizes: dict[Axis, int] = field(default_factory=dict)
     settled: set[Axis] = field(default_factory=set)
+    fixed: set[Axis] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.sizes = {
@@ -286,22 +286,35 @@ class _Search:
                     self.settled |= axes
                     yield found
                     break
+            else:
+                self.fixed.add(axis)
 
     def _candidates(self, axis: Axis) -> Iterator[frozenset[Axis]]:
-        """Yield sets of axes that may have to vary together, the smallest first."""
-        equal = [
-            other
-            for other, size in self.sizes.items()
-            if size == self.sizes[axis] and other not in self.settled and other != axis
-        ]
-        if len(equal) <= LARGEST_SET:
-            for count in range(len(equal) + 1):
-                yield from (frozenset((axis, *others)) for others in combinations(equal, count))
-            return
+        """Yield sets of axes that may have to vary together: alone, in pairs, more of them, all."""
+        size = self.sizes[axis]
+        known = {axis, *self.settled, *self.fixed}
+        equal = [other for other in self.sizes if self.sizes[other] == size and other not in known]
         yield frozenset((axis,))
         yield from (frozenset((axis, other)) for other in equal)
-        yield frozenset((axis, *(other for other in equal if other[1] == axis[1])))
-        yield frozenset((axis, *equal))
+        alike = [other for other in equal if other[1] == axis[1]]
+        for others in (alike, equal):
+            if len(others) > 1:
+                yield self._shrink(axis, others)
+
+    def _shrink(self, axis: Axis, others: Sequence[Axis]) -> frozenset[Axis]:
+        """Return a set that varies together without those axes that need not vary with the first one."""
+        axes = frozenset((axis, *others))
+        if self._varies(axes):
+            for other in others:
+                if self._varies(axes - {other}):
+                    axes -= {other}
+        return axes
+
+    def _varies(self, axes: frozenset[Axis]) -> bool:
+        """Whether the module runs at a smaller size of these axes, or at a multiple."""
+        size = self.sizes[min(axes)]
+        other = size // 2 if size > LARGE and size % 2 == 0 else 2 * size
+        return self._runs_at(axes, other) or (size > 1 and self._runs_at(axes, size - 1))
 
     def _examine(self, axes: frozenset[Axis]) -> FreeAxis | None:
         """Return what sizes these axes may have together; None where they can't vary.
@@ -327,6 +340,8 @@ class _Search:
         return self.runs.coupled
 
     def _examine_alone(self, axes: frozenset[Axis]) -> FreeAxis | None:
+        if not self._varies(axes):
+            return None
         axis = next(iter(axes))
         size, own = self.sizes[axis], self.example[axis]
         step = self._step(axes, size)
