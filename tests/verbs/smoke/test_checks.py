@@ -129,7 +129,7 @@ def test_a_sound_model_passes_them_all():
     report = run(Faulty)
     assert report.passed
     skipped = {check.name for check in report.checks if check.status == "skipped"}
-    assert skipped == {"causality", "placement"}
+    assert skipped == {"causality"}
     assert {check.status for check in report.checks} == {"passed", "skipped"}
     assert len(report.checks) == 16
 
@@ -195,7 +195,7 @@ def test_further_outputs_in_training_take_part():
     architecture = architecture_of_code(f"{__name__}:AuxiliaryHead", ["x: float32[batch, 6]"])
     declared = replace(architecture, outputs=[TensorSpec("y", ("batch", 3))])
     report = nnkit.smoke_run(Reference(declared, "").resolve())
-    assert {check.name for check in report.checks if check.status != "passed"} == {"causality", "placement"}
+    assert {check.name for check in report.checks if check.status != "passed"} == {"causality"}
 
 
 def test_a_check_that_the_architecture_declares_inapplicable_is_skipped_with_its_reason():
