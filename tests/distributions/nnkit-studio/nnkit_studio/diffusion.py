@@ -49,9 +49,9 @@ class PixelAttention(nn.Module):
         self.output = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)  # (B, H W, C)
-        weights = torch.softmax(q @ k.transpose(1, 2) / math.sqrt(q.shape[-1]), dim=-1)  # (B, H W, H W)
-        mixed = (weights @ v).transpose(1, 2).unflatten(2, x.shape[2:])  # (B, C, H, W)
+        q, k, v = self.qkv(self.norm(x)).flatten(2).chunk(3, dim=1)  # (B, C, H W)
+        weights = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(q.shape[1]), dim=-1)  # (B, H W, H W)
+        mixed = (v @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])  # (B, C, H, W)
         out: Tensor = x + self.output(mixed)
         return out
 
@@ -69,10 +69,10 @@ class DiffusionUNet(nn.Module):
         self.entry = nn.Conv2d(config.channels, features, 3, padding=1)
         pairs = list(zip(widths, widths[1:], strict=False))
         self.down = nn.ModuleList(ConditionedBlock(above, above, condition) for above, _ in pairs)
-        self.halve = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.middle = ConditionedBlock(widths[-1], widths[-1], condition)
         self.attention = PixelAttention(widths[-1])
-        self.double = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in reversed(pairs))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in reversed(pairs))
         self.up = nn.ModuleList(ConditionedBlock(2 * a, a, condition) for a, _ in reversed(pairs))
         self.norm = nn.GroupNorm(GROUPS, features)
         self.head = nn.Conv2d(features, config.channels, 3, padding=1)
@@ -83,12 +83,12 @@ class DiffusionUNet(nn.Module):
         condition = self.time(waves(timestep, self.features).to(image.dtype)) + self.label(label)  # (B, D)
         x = self.entry(image)  # (B, features, H, W)
         skips = []
-        for block, halve in zip(self.down, self.halve, strict=True):
+        for block, shrink in zip(self.down, self.shrink, strict=True):
             skips.append(block(x, condition))
-            x = halve(skips[-1])  # (B, 2 C, H / 2, W / 2)
+            x = shrink(skips[-1])  # (B, 2 C, H / 2, W / 2)
         x = self.attention(self.middle(x, condition))
-        for double, block in zip(self.double, self.up, strict=True):
-            x = block(torch.cat((skips.pop(), double(x)), dim=1), condition)  # (B, C / 2, 2 H, 2 W)
+        for grow, block in zip(self.grow, self.up, strict=True):
+            x = block(torch.cat((skips.pop(), grow(x)), dim=1), condition)  # (B, C / 2, 2 H, 2 W)
         noise: Tensor = self.head(F.silu(self.norm(x)))
         return noise  # (B, channels, H, W)
 

@@ -15,14 +15,17 @@ from torch.nn import functional as F
 
 
 class GatedLayer(nn.Module):
-    """x (B, C, T) -> what goes on (B, C, T), and what goes to the output (B, skip, T)."""
+    """x (B, C, T) -> what goes on (B, C, T), and what goes to the output (B, skip, T).
 
-    def __init__(self, config: WaveNetConfig, dilation: int) -> None:
+    Nothing goes on from the last layer, so that one has no convolution for it.
+    """
+
+    def __init__(self, config: WaveNetConfig, dilation: int, is_last: bool) -> None:
         super().__init__()
         self.dilation = dilation
         self.convolution = nn.Conv1d(config.channels, 2 * config.channels, 2, dilation=dilation)
         self.speaker = nn.Linear(config.speaker_width, 2 * config.channels, bias=False)
-        self.residual = nn.Conv1d(config.channels, config.channels, 1)
+        self.residual = None if is_last else nn.Conv1d(config.channels, config.channels, 1)
         self.skip = nn.Conv1d(config.channels, config.skip_channels, 1)
 
     def forward(self, x: Tensor, speaker: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -31,7 +34,7 @@ class GatedLayer(nn.Module):
             h = h + self.speaker(speaker)[:, :, None]
         filtered, gate = h.chunk(2, dim=1)
         z = torch.tanh(filtered) * torch.sigmoid(gate)  # (B, C, T)
-        return x + self.residual(z), self.skip(z)
+        return x if self.residual is None else x + self.residual(z), self.skip(z)
 
 
 class WaveNet(nn.Module):
@@ -41,7 +44,11 @@ class WaveNet(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(config.levels, config.channels)
         self.speaker = nn.Embedding(config.speakers, config.speaker_width)
-        self.layers = nn.ModuleList(GatedLayer(config, dilation) for dilation in config.dilations)
+        last = len(config.dilations) - 1
+        self.layers = nn.ModuleList(
+            GatedLayer(config, dilation, is_last=index == last)
+            for index, dilation in enumerate(config.dilations)
+        )
         self.head = nn.Sequential(
             nn.ReLU(),
             nn.Conv1d(config.skip_channels, config.skip_channels, 1),
