@@ -73,7 +73,7 @@ def build(
 
     manager = manager or plugin_manager()
     spec, _ = _target(reference, None, preset, manager, options)
-    with neutral_torch(spec):
+    with neutral_torch(spec.plugin):
         return build_module(spec, manager, "meta" if device == "meta" else find_device(str(device)))
 
 
@@ -103,7 +103,7 @@ def summarize(
     """
     manager = manager or plugin_manager()
     request = _summary_request(target, inputs, optimizer, device, preset, manager, options)
-    with neutral_torch(request.spec, request.module):
+    with neutral_torch(request.spec.plugin, request.module):
         report: SummaryReport = manager.hook.nnkit_summarize(request=replace(request, fsdp=fsdp))
     return report
 
@@ -135,7 +135,7 @@ def fit(
     manager = manager or plugin_manager()
     request = _summary_request(target, None, optimizer, device, preset, manager, options)
     limit = memory if isinstance(memory, int) else parse_size(memory)
-    with neutral_torch(request.spec):
+    with neutral_torch(request.spec.plugin):
         return fit_into(request, dim, limit)
 
 
@@ -184,10 +184,9 @@ def _summary_request(
     manager: PluginManager,
     options: dict[str, Any],
 ) -> SummaryRequest:
-    args, keywords = _arguments(inputs)
-    given = None if inputs is None else (*args, *keywords.values())
-    spec, module = _target(target, given, preset, manager, options)
+    spec, module = _target(target, inputs, preset, manager, options)
     spec.require_support("summary")
+    args, keywords = ((), {}) if module is None else _arguments_of(spec, module, inputs)
     return SummaryRequest(
         spec=spec,
         host=manager,
@@ -203,7 +202,7 @@ def _summary_request(
 def export(
     target: "str | ModelSpec | nn.Module",
     path: str | Path,
-    inputs: "Sequence[Tensor] | None" = None,
+    inputs: "Inputs" = None,
     *,
     format: str | None = None,
     force: bool = False,
@@ -246,14 +245,13 @@ def export(
         host=manager,
         path=path,
         format=format,
-        inputs=_tuple(inputs),
         force=force,
         verify=verify,
         device=device,
         options=how if opset is None else replace(how, opset=opset),
         progress=progress or ignore_progress,
     )
-    with neutral_torch(spec, module):
+    with neutral_torch(spec.plugin, module):
         report: ExportReport = manager.hook.nnkit_export(request=request)
     return report
 
@@ -262,7 +260,7 @@ def export(
 def verify(
     path: str | Path,
     against: "str | ModelSpec | nn.Module | None" = None,
-    inputs: "Sequence[Tensor] | None" = None,
+    inputs: "Inputs" = None,
     *,
     named: bool | None = None,
     preset: str | None = None,
@@ -290,8 +288,8 @@ def verify(
     spec, module = _target(str(path) if against is None else against, inputs, preset, manager, options)
     if named is None:
         named = against is not None or "weights" in options
-    request = VerifyRequest(path, spec, manager, _tuple(inputs), named, progress or ignore_progress)
-    with neutral_torch(spec, module):
+    request = VerifyRequest(path, spec, manager, None, named, progress or ignore_progress)
+    with neutral_torch(spec.plugin, module):
         return verify(request)
 
 
@@ -362,7 +360,7 @@ def suffix_of(format: str, manager: PluginManager) -> str:
 @one_at_a_time
 def smoke_run(
     target: "str | ModelSpec | nn.Module",
-    inputs: "Sequence[Tensor] | None" = None,
+    inputs: "Inputs" = None,
     *,
     device: str = "cpu",
     simulate: str | None = None,
@@ -409,7 +407,6 @@ def smoke_run(
         host=manager,
         device=device,
         simulate=simulate,
-        inputs=_tuple(inputs),
         checks=None if checks is None else tuple(checks),
         full=full,
         compiled=compiled,
@@ -418,7 +415,7 @@ def smoke_run(
         time_limit=time_limit,
         progress=progress or ignore_progress,
     )
-    with neutral_torch(spec, module):
+    with neutral_torch(spec.plugin, module):
         report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report
 
@@ -488,7 +485,7 @@ def smoke_sweep(
 @one_at_a_time
 def bench(
     *targets: "str | ModelSpec | nn.Module",
-    inputs: "Sequence[Tensor] | None" = None,
+    inputs: "Inputs" = None,
     device: str = "cpu",
     training: bool = True,
     optimizer: str = "adam",
@@ -523,7 +520,6 @@ def bench(
     request = BenchRequest(
         specs=tuple(spec for spec, _ in resolved),
         host=manager,
-        inputs=_tuple(inputs),
         device=device,
         training=training,
         optimizer=optimizer,
@@ -535,13 +531,13 @@ def bench(
     )
     with ExitStack() as stack:
         for spec, module in resolved:
-            stack.enter_context(neutral_torch(spec, module))
+            stack.enter_context(neutral_torch(spec.plugin, module))
         return bench(request)
 
 
 def _target(
     target: "str | ModelSpec | nn.Module",
-    inputs: Sequence[Any] | None,
+    inputs: "Inputs",
     preset: str | None,
     manager: PluginManager,
     options: dict[str, Any],
@@ -554,21 +550,22 @@ def _target(
             return target, None
         base = target.to_dict()
         return make_spec(target.architecture, target.plugin, base=base, preset=preset, options=options), None
-    from nnkit.models.user_modules import architecture_of_module
+    from nnkit.models.module_objects import architecture_of_module
 
     if inputs is None:
         raise UsageProblem("a module needs example inputs", "pass them: nnkit.summarize(module, [x])")
     return make_spec(architecture_of_module(target, inputs), preset=preset, options=options), target
 
 
-def _arguments(inputs: "Inputs") -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """Return the positional and the keyword arguments of forward."""
-    if inputs is None:
-        return (), {}
+def _arguments_of(
+    spec: ModelSpec, module: "nn.Module", inputs: "Inputs"
+) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """Return the arguments of forward by position and by name: the user's own, unless the sizes differ."""
+    if any(size != spec.dims[name].default for name, size in spec.sizes.items()):
+        from nnkit.models.running import bind
+        from nnkit.models.sampling import sample_inputs
+
+        return bind(module, spec.signature, sample_inputs(spec))
     if isinstance(inputs, Mapping):
         return (), inputs
     return tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,), {}
-
-
-def _tuple(inputs: "Sequence[Tensor] | None") -> "tuple[Tensor, ...] | None":
-    return None if inputs is None else tuple(inputs)

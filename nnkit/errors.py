@@ -8,14 +8,18 @@ from pathlib import Path
 
 
 class NnkitError(Exception):
-    """An operation failed: `message` is what went wrong, `hint` is how to fix it."""
+    """An operation failed: `message` is what went wrong, `hint` is how to fix it.
+
+    details: lines to show between the two, such as the choices that there are.
+    """
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", details: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.details = tuple(details)
 
 
 class UsageProblem(NnkitError):

@@ -30,7 +30,8 @@ def _option_line(option: Option) -> tuple[str, str]:
         default = "yes" if option.default else "no"
     else:
         typed, default = f"{option.flag} {option.kind}", as_text(option.default)
-    return typed, f"{option.description}  [default: {default}]".lstrip()
+    note = "required" if option.required else f"default: {default}"
+    return typed, f"{option.description}  [{note}]".lstrip()
 
 
 def size_lines(architecture: Architecture) -> list[tuple[str, str]]:

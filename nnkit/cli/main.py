@@ -209,6 +209,7 @@ def _help_hint(ctx: click.Context | None) -> str:
 def _fail(settings: Settings, problem: NnkitError) -> int:
     """Show a problem on stderr and return its exit code."""
     lines = [f"Error: {message_line(problem.message)}"]
+    lines += [f"  {message_line(detail)}" for detail in problem.details]
     if problem.hint:
         lines.append(f"hint: {message_line(problem.hint)}")
     if settings.verbose:

@@ -20,8 +20,9 @@ from nnkit.cli.state import CommandState, state_of
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import options_of
 from nnkit.contract.spec import DTYPES, ModelSpec
+from nnkit.contract.visible import visible
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.models.references import look_up, names_a_file
+from nnkit.models.references import look_up, names_a_file, names_code
 from nnkit.verbs.core_handlers import plugin_manager
 
 EXISTING_DEVICE = "Device: cpu, cuda, cuda:1, mps, xpu, or auto (the best available)."
@@ -61,7 +62,11 @@ class ArchitectureCommand(Command):
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
         """Look up what `text` refers to and keep it for the parser and the command."""
         with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
-            state_of(ctx).reference = look_up(text, plugin_manager(), values_of("--input", args))
+            reference = look_up(text, plugin_manager(), values_of("--input", args))
+            if reference.assume and not ctx.resilient_parsing and not _asks_for_help(ctx, args):
+                reference = reference.complete(typed_options(reference.architecture.config, args))
+                write_assumed(ctx.ensure_object(Settings), reference.architecture, text)
+        state_of(ctx).reference = reference
 
     def find_reference(self, ctx: click.Context, args: Sequence[str]) -> str | None:
         """Return the word that names the architecture."""
@@ -232,8 +237,36 @@ def _take_largest(state: CommandState, architecture: Architecture) -> None:
         del state.options[name]
 
 
+def _asks_for_help(ctx: click.Context, args: Sequence[str]) -> bool:
+    return not set(ctx.help_option_names).isdisjoint(args)
+
+
+def typed_options(config: type, args: Sequence[str]) -> dict[str, Any]:
+    """Return the values that are typed for the fields of a config, before click has parsed them."""
+    options: dict[str, Any] = {}
+    for option in options_of(config):
+        if option.is_flag:
+            for flag, value in ((option.flag, True), (f"--no-{option.flag[2:]}", False)):
+                if flag in args:
+                    options[option.name] = value
+        elif values := values_of(option.flag, args):
+            options[option.name] = values[-1]
+    return options
+
+
+def write_assumed(settings: Settings, architecture: Architecture, text: str) -> None:
+    """Say on stderr what nnkit assumes of a module of the user's own, and how to overrule it."""
+    if settings.quiet:
+        return
+    if text != architecture.typed[0]:
+        click.echo(visible(f"assumed: {architecture.typed[0]}, the only module in {text}"), err=True)
+    for line in architecture.assumed:
+        name = line.partition(":")[0]
+        click.echo(visible(f'assumed: {line} (overrule it: --input "{name}: …")'), err=True)
+
+
 def _is_reference(word: str) -> bool:
-    if ":" in word or names_a_file(word):
+    if names_code(word) or names_a_file(word):
         return True
     try:
         plugin_manager().find(word)

@@ -9,6 +9,7 @@ are sorted by a grammar that needs no look-up of a model:
 - `--NAME` and `--no-NAME` mean yes and no if NAME is a yes-or-no option of any installed architecture.
 - Any other `--NAME` takes the next word as its value.
 - `--left.NAME` and `--right.NAME` are options of one of two models, in each of these forms.
+- `--with INPUT` and `--without INPUT` (repeatable) name optional inputs.
 
 The references are then looked up, and each gets the options that it has.
 """
@@ -27,6 +28,7 @@ from nnkit.models.references import Reference, look_up
 
 SIDES = ("left", "right")
 MODEL_OPTIONS = frozenset({"seed", "dtype", "weights", "preset"})  # that every architecture has
+PRESENCE = {"with": "with_", "without": "without"}  # options that choose optional inputs
 
 
 @dataclass
@@ -60,14 +62,16 @@ def sort_words(words: Sequence[str], manager: PluginManager) -> SeveralModels:
             continue
         name, equals, value = word.lstrip("-").partition("=")
         options, name = models.options_for(word, name)
-        if equals:
-            options[_field(name)] = value
-        elif name in flags:
+        if not equals and name in flags:
             options[_field(name.removeprefix("no-"))] = str(not name.startswith("no-")).lower()
-        elif rest:
-            options[_field(name)] = rest.pop(0)
-        else:
+            continue
+        if not equals and not rest:
             raise UsageProblem(f"option {word} needs a value", f"for example: {word} VALUE")
+        value = value if equals else rest.pop(0)
+        if name in PRESENCE:
+            options[PRESENCE[name]] = (*options.get(PRESENCE[name], ()), value)
+        else:
+            options[_field(name)] = value
     return models
 
 
@@ -90,6 +94,13 @@ def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str
     """Return the spec of each reference, with those of the common options that it has, and with its own."""
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
         references = [look_up(text, manager, inputs) for text in models.references]
+        own_options = [models.by_side[side] for side in SIDES]
+        if len(references) != len(SIDES):
+            own_options = [{} for _ in references]
+        references = [
+            reference.complete({**models.common, **own})
+            for reference, own in zip(references, own_options, strict=True)
+        ]
     own_options = [models.by_side[side] for side in SIDES]
     if len(references) != len(SIDES):
         if any(own_options):
@@ -103,14 +114,22 @@ def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str
 
 
 def _refuse_unknown(options: dict[str, Any], references: Sequence[Reference]) -> None:
-    """Raise UsageProblem for an option that no model has."""
+    """Raise UsageProblem for an option or an optional input that no model has."""
     for name, value in options.items():
-        if not any(_has(reference, name) for reference in references):
-            references[0].resolve(None, {name: value})  # raises, with the nearest name
+        if name in PRESENCE.values():
+            for unit in value:
+                if not any(unit in _optional_inputs(reference) for reference in references):
+                    references[0].resolve(None, {name: (unit,)})  # raises, with the nearest name
+        elif not any(_has(reference, name) for reference in references):
+            references[0].resolve(None, {name: value})
 
 
 def _resolve(reference: Reference, common: dict[str, Any], own: dict[str, Any]) -> ModelSpec:
-    options = {name: value for name, value in common.items() if _has(reference, name)} | own
+    options = {name: value for name, value in common.items() if _has(reference, name)}
+    for name in PRESENCE.values():
+        units = _optional_inputs(reference) if name in common else ()
+        options[name] = (*(unit for unit in common.get(name, ()) if unit in units), *own.pop(name, ()))
+    options |= own
     preset = options.pop("preset", None)
     if "seed" in options:
         options["seed"] = _integer("seed", options["seed"])
@@ -122,6 +141,10 @@ def _integer(name: str, text: str) -> int:
         return int(text)
     except ValueError as error:
         raise UsageProblem(f"--{name} takes an integer, got {text!r}", f"for example: --{name} 1") from error
+
+
+def _optional_inputs(reference: Reference) -> tuple[str, ...]:
+    return reference.resolve().optional_inputs
 
 
 def _has(reference: Reference, name: str) -> bool:

@@ -13,6 +13,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 from nnkit.contract.axes import names_in, size_of
 from nnkit.contract.signature import Container, is_within
 
+OF_NUMBERS = ("normal", "uniform", "positive", "unit", "angles", "zeros")
+SAMPLES = (
+    *OF_NUMBERS, "index", "sorted", "lengths", "mask", "keep", "prefix", "suffix", "adjacency"
+)  # fmt: skip
+"""How random values may be drawn; see `TensorSpec`."""
+
 Verb: TypeAlias = Literal["build", "summary", "export", "smoke-run"]
 VERBS: tuple[Verb, ...] = ("build", "summary", "export", "smoke-run")
 
@@ -174,22 +180,25 @@ class TensorSpec:
             arithmetic of these, with `+ - * // **` and parentheses: `(time + 1) // 2`, `past + time`.
         dtype: A torch dtype by name; `float` follows the dtype of the model.
         sample: How random values are drawn. Numbers: `normal` (standard normal), `uniform` (between 0 and 1),
-            `positive` (above 0), `unit` (vectors of length 1 along the last axis), `angles` (from -π to π),
-            `zeros`. Integers: `index` (from 0 to below the size of `index_of`), `sorted` (the same, ascending
-            along the last axis), `lengths` (from `least` to the size of `index_of`, one of them equal to it).
-            Masks: `mask` (both values in every row, False in a row of one), `keep` (the same, but True in a
-            row of one), `prefix` (True up to a length along the dim `index_of`, the whole row in one sample),
-            `suffix` (the opposite of `prefix`: True marks the padding). Graphs: `adjacency` (a symmetric 0/1
-            matrix with a zero diagonal, in the last two axes). Or `module:function`, called as
+            `positive` (above 0, around 1), `unit` (vectors of length 1 along the last axis), `angles` (from
+            -π to π), `zeros`. Integers: `index` (from 0 to below the size of `index_of`), `sorted` (the same,
+            ascending along the last axis; numbers from 0 to 1 where there is no `index_of`), `lengths` (from
+            `least` to the size of `index_of`, one of them equal to it). Masks: `mask` (both values in every
+            row, False in a row of one), `keep` (the same, but True in a row of one), `prefix` (True up to a
+            length of at least 1 along the dim `index_of`, the whole row in one sample), `suffix` (the
+            opposite of `prefix`: True marks the padding). Graphs: `adjacency` (a symmetric 0/1 matrix with a
+            zero diagonal, in the last two axes). Or `module:function`, called as
             `function(shape, sizes, dtype, generator) -> Tensor` on the CPU, with the sizes of all dims and
             integer config fields by name; or such a function.
         index_of: For integers, the dim (or config field, or number) that they index or count; for `prefix`
-            and `suffix`, the dim that they run along.
+            and `suffix`, the dim that they run along. All lengths, masks and padding along one dim mark the
+            same ends in a draw.
         description: What it holds, for `nnkit info`.
         least: The smallest of `lengths`.
         optional: Whether `forward` can be called without it.
         given: Whether an optional input is given unless the user says otherwise.
-        padding: For integers, the one that fills what lies behind the end of a sequence, on the last axis.
+        padding: For integers, the one that fills what lies behind the end of a sequence, on the last axis. It
+            is drawn nowhere else.
 
     Example:
 

@@ -3,6 +3,7 @@
 import ast
 import operator
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 LARGEST = 2**63 - 1
 """The largest size: torch's integers have 64 bits."""
@@ -54,6 +55,69 @@ def names_in(axis: int | str) -> set[str]:
     return {axis} if axis.isidentifier() else _collect_names(_parse(axis))
 
 
+def substitute(axis: int | str, sizes: Mapping[str, int]) -> int | str:
+    """Return an axis with numbers for the names that have a size, simplified where one is 0 or 1.
+
+    `past + time` with past 0 is `time`, with past 3 it is `3 + time`. Raises ValueError as size_of does.
+    """
+    if isinstance(axis, int) or not names_in(axis) & sizes.keys():
+        return axis
+    try:
+        node = _substitute(_parse(axis), sizes)
+    except ZeroDivisionError as error:
+        raise ValueError(f"{axis!r} divides by zero") from error
+    return node.value if isinstance(node, ast.Constant) else ast.unparse(node)  # type: ignore[return-value]
+
+
+def _substitute(node: ast.expr, sizes: Mapping[str, int]) -> ast.expr:
+    match node:
+        case ast.Name(id=name) if name in sizes:
+            return ast.Constant(sizes[name])
+        case ast.BinOp(left=left, op=op, right=right):
+            return _simplify(ast.BinOp(_substitute(left, sizes), op, _substitute(right, sizes)))
+    return node
+
+
+def _simplify(node: ast.BinOp) -> ast.expr:
+    match node:
+        case ast.BinOp(left=ast.Constant(), right=ast.Constant()):
+            number = _evaluate(node, {})
+            return ast.Constant(number) if number >= 0 else node
+        case (
+            ast.BinOp(left=ast.Constant(value=0), op=ast.Add(), right=other)
+            | ast.BinOp(left=other, op=ast.Add() | ast.Sub(), right=ast.Constant(value=0))
+            | ast.BinOp(left=ast.Constant(value=1), op=ast.Mult(), right=other)
+            | ast.BinOp(left=other, op=ast.Mult() | ast.FloorDiv(), right=ast.Constant(value=1))
+        ):
+            return other
+    return node
+
+
+def terms_of(axis: int | str) -> list[int | str]:
+    """Return what an axis is the sum of, in order: of `past + time`, `past` and `time`.
+
+    Raises ValueError for an invalid expression.
+    """
+    if isinstance(axis, int) or axis.isidentifier():
+        return [axis]
+    return [_plain(term) for term in _addends(_parse(axis))]
+
+
+def _addends(node: ast.expr) -> list[ast.expr]:
+    match node:
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return [*_addends(left), *_addends(right)]
+    _collect_names(node)
+    return [node]
+
+
+def _plain(node: ast.expr) -> int | str:
+    match node:
+        case ast.Constant(value=int(number)):
+            return number
+    return ast.unparse(node)
+
+
 def holds(constraint: str, sizes: Mapping[str, int]) -> bool:
     """Return whether a constraint on sizes holds: two expressions, compared (`past + time <= context`).
 
@@ -79,6 +143,7 @@ def _parts_of(constraint: str) -> tuple[ast.expr, Callable[[int, int], bool], as
     raise ValueError(f"{constraint!r} is not a comparison of two sizes, such as 'past + time <= context'")
 
 
+@lru_cache(maxsize=1024)
 def _parse(expression: str) -> ast.expr:
     try:
         return ast.parse(expression, mode="eval").body

@@ -6,6 +6,7 @@ A config is a frozen, keyword-only dataclass whose fields carry their bounds and
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -15,15 +16,33 @@ from msgspec import inspect
 from nnkit.contract.visible import brief
 from nnkit.errors import UsageProblem, did_you_mean
 
-RESERVED = frozenset(
-    "against all all_formats batch_max check color columns compile contents csv depth device dtype executor "
-    "exit_code external_data fix float32_io force format fsdp full functional google_benchmark help input "
-    "input_names jobs json junit left max_shard_size memory memory_limit meta nproc only onnx opset optimize "
-    "optimizer output output_names parallel preset pt2 quiet results right rounds safetensors seed set shard "
-    "simulate spec static stats strict threads time_limit training unfold verbose verify version "
-    "weights".split()
-)
-"""Names of core options, present and planned. A config field or dim of that name would hide one."""
+RESERVED_SINCE = {
+    (1, 0): "against all all_formats batch_max check color columns compile contents csv depth device dtype "
+    "executor exit_code external_data fix float32_io force format fsdp full functional google_benchmark help "
+    "input input_names jobs json junit left max_shard_size memory memory_limit meta nproc only onnx opset "
+    "optimize optimizer output output_names parallel preset pt2 quiet results right rounds safetensors seed "
+    "set shard simulate spec static stats strict threads time_limit training unfold verbose verify version "
+    "weights",
+    (1, 1): "declare with without",
+}
+"""Names of core options, present and planned, by the version of the API that reserved them.
+
+A config field or dim of that name would hide one. It is refused for a plugin of that version or a later one;
+for an earlier plugin its own option keeps the name, and core's is typed `--core-NAME`.
+"""
+
+RESERVED = frozenset(name for names in RESERVED_SINCE.values() for name in names.split())
+
+
+def reserved_names(api: tuple[int, ...]) -> frozenset[str]:
+    """Return the names that a plugin of this version of the API may not give its options."""
+    return frozenset(
+        name for since, names in RESERVED_SINCE.items() if since <= api for name in names.split()
+    )
+
+
+REQUIRED = msgspec.UNSET
+"""The default of a config field that has to be given."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,7 @@ class Option:
         description: What it does.
         choices: The possible values, if they are few.
         optional: Whether it may be None.
+        required: Whether it has no default, as only parameters of a user's own class may.
     """
 
     name: str
@@ -45,6 +65,7 @@ class Option:
     description: str
     choices: tuple[str, ...] = ()
     optional: bool = False
+    required: bool = False
 
     @property
     def is_flag(self) -> bool:
@@ -60,7 +81,8 @@ class Option:
 def options_of(config_type: type) -> tuple[Option, ...]:
     """Return the options of a config type, in the order of its fields.
 
-    Raises TypeError if it isn't a dataclass whose fields all have defaults.
+    The default of a required option is REQUIRED. Raises TypeError if it isn't a dataclass whose fields all
+    have defaults.
     """
     if not is_dataclass(config_type):
         raise TypeError(f"config {config_type.__name__} is not a dataclass")
@@ -73,14 +95,18 @@ def options_of(config_type: type) -> tuple[Option, ...]:
 def _option(field: inspect.Field, config_type: type) -> Option:
     if field.required:
         raise TypeError(f"field {field.name} of {config_type.__name__} has no default")
-    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    required = field.default is field.default_factory is msgspec.NODEFAULT  # so it reads REQUIRED
+    default = REQUIRED if required else field.default
+    if default is msgspec.NODEFAULT:
+        default = field.default_factory()
     description, kind = "", field.type
     if isinstance(kind, inspect.Metadata):
         description = (kind.extra_json_schema or {}).get("description", "")
         kind = kind.type
     choices = kind.values if isinstance(kind, inspect.LiteralType) else ()
     optional = isinstance(kind, inspect.UnionType) and kind.includes_none
-    return Option(field.name, _describe_type(kind), default, description, tuple(map(str, choices)), optional)
+    shown = tuple(map(str, choices))
+    return Option(field.name, _describe_type(kind), default, description, shown, optional, required)
 
 
 def _describe_type(kind: inspect.Type) -> str:
@@ -105,6 +131,8 @@ def _describe_type(kind: inspect.Type) -> str:
             return "none"
         case inspect.StrType():
             return "text"
+        case inspect.AnyType():
+            return "value"
     return type(kind).__name__.removesuffix("Type").lower()
 
 
@@ -123,14 +151,29 @@ def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
                 f"unknown option {brief(name)}", did_you_mean(name, known) or f"the options are: {offered}"
             )
         converted[name] = _convert(config_type, known[name], value)
+    if missing := [option for option in known.values() if option.required and option.name not in values]:
+        raise UsageProblem(
+            f"required options are missing: {', '.join(f'{option.flag} ({option.kind})' for option in missing)}",
+            f"for example: {' '.join(_example_of(option) for option in missing)}",
+        )
     try:
         return config_type(**converted)
     except ValueError as error:  # options that are valid, but not together
         raise UsageProblem(str(error), "see the options' descriptions: nnkit info ARCH") from error
 
 
+def _example_of(option: Option) -> str:
+    if option.is_flag:
+        return option.flag
+    examples = {"integer": "8", "number": "0.5", "text": "NAME", "value": "8"}
+    word = option.kind.split()[0].removesuffix(",…")
+    return f"{option.flag} {option.choices[0] if option.choices else examples.get(word, 'VALUE')}"
+
+
 def _convert(config_type: type, option: Option, value: Any) -> Any:
     given, is_text = value, isinstance(value, str)
+    if is_text and option.kind == "value":
+        return _read_value(value)
     if is_text and option.optional and value.lower() == "none":
         value = None
     elif is_text and option.kind.endswith(",…"):
@@ -148,6 +191,14 @@ def _convert(config_type: type, option: Option, value: Any) -> Any:
             f"option {option.flag} takes {wanted}, got {brief(given)}",
             f"{option.flag}: {option.description or f'by default {as_text(option.default)}'}",
         ) from error
+
+
+def _read_value(text: str) -> Any:
+    """Return what a parameter without an annotation is given: a number, yes or no, none, or the text."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def typed_words(config: Any) -> list[str]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from nnkit.verbs.smoke.report import SmokeReport
     from nnkit.verbs.summary.report import SummaryReport
 
-PLUGIN_API = "1.0"
+PLUGIN_API = "1.1"
 
 hookspec = pluggy.HookspecMarker("nnkit")
 hookimpl = pluggy.HookimplMarker("nnkit")

@@ -24,7 +24,8 @@ CORE_EXECUTOR = "local"
 OPTIMIZERS = ("sgd", "adam", "adamw")
 CORE_CHECKS = tuple(
     "shapes finite gradients updates batch-independence batch-sizes determinism eval-state inputs-unchanged "
-    "input-effect causality registry round-trip cast placement derivative "
+    "input-effect in-place optional-inputs causality padding permutation pointwise stochastic tied "
+    "registry round-trip cast placement derivative "
     "overfit compile export autocast half train-determinism gradient-checkpointing channels-last".split()
 )
 
@@ -183,16 +184,21 @@ class ExportRequest:
 class WriteRequest:
     """Write `module` to `path`.
 
+    If forward takes a tree (a dict, a list, a named tuple) or a constant, `module` is one whose forward takes
+    the tensors of the declaration one by one, by position, and returns a flat tuple. It has the tensors of
+    the model under their own names. An exporter with `takes_trees` gets the model itself instead.
+
     Attributes:
         spec: The model that `module` was built from.
         module: The module, in eval mode.
         path: The file to write.
         inputs: Example inputs that forward takes by position.
         keywords: Example inputs that forward takes by name.
-        dynamic: For each input, then each keyword: axis -> name of the dim that may take other sizes.
-            None: every axis is fixed.
-        input_names: Names for the inputs in the file.
+        dynamic: For each declared input, in order: axis -> name of the dim that may take other sizes, or
+            arithmetic of such dims (`past + time`). None: every axis is fixed.
+        input_names: Names for the inputs in the file. They may have dots: `cache.0.key`.
         output_names: Names for the outputs in the file.
+        tensors: The tensors in `inputs` and `keywords`, in declared order.
 
     Example:
 
@@ -213,11 +219,12 @@ class WriteRequest:
     spec: ModelSpec
     module: "nn.Module"
     path: Path
-    inputs: "tuple[Tensor, ...]"
+    inputs: "tuple[Any, ...]"
     dynamic: "tuple[dict[int, str] | None, ...]"
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
-    keywords: "Mapping[str, Tensor]" = field(default_factory=dict)
+    keywords: "Mapping[str, Any]" = field(default_factory=dict)
+    tensors: "tuple[Tensor, ...]" = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,12 +236,14 @@ class Exporter:
         suffix: The suffix of its files, with the dot.
         summary: One line that describes it.
         write: Called with a WriteRequest.
-        run: Called with the path; returns a function from a tuple of tensors to a list of tensors. The
-            file is proven by running it; without `run` it isn't.
+        run: Called with the path; returns a function from a tuple of tensors, in declared order, to a list
+            of tensors. The file is proven by running it; without `run` it isn't.
         weights: Called with the path; returns the tensors in the file by their names in the module. They
             are compared bit for bit.
         stamp: Called with the path and a text to put into the file: the ModelSpec and the proof, as JSON.
         requires: Packages that must be installed, each with the command that installs it.
+        takes_trees: Whether `write` is given the model itself where its forward takes trees or constants, too.
+            Then `run` takes the tensors in the order in which `inputs` and `keywords` hold them.
 
     Example:
 
@@ -257,6 +266,7 @@ class Exporter:
     weights: str | None = None
     stamp: str | None = None
     requires: Mapping[str, str] = field(default_factory=dict)
+    takes_trees: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

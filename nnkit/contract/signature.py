@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 Container: TypeAlias = str | type
 """`list`, `tuple`, `dict`, `module:Class`, or a class: a named tuple, a dataclass or a mapping."""
 
+CONTAINERS = ("list", "tuple", "dict")
+
 
 @dataclass(frozen=True)
 class Signature:

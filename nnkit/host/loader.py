@@ -119,7 +119,8 @@ class PluginLoader:
         plugin.heavy = tuple(sorted(heavy_modules() - before))
         if module is _Outcome.FAILED:
             return
-        problem, behind = api_problem(getattr(module, "NNKIT_PLUGIN_API", None))
+        api = getattr(module, "NNKIT_PLUGIN_API", None)
+        problem, behind = api_problem(api)
         if problem:
             self._fail(plugin, "API check", problem, plugin.way_out(behind))
             return
@@ -130,7 +131,7 @@ class PluginLoader:
         guarded = self._guard_hooks(plugin, module)
         if self._attempt(plugin, "registration", lambda: self._register(plugin, guarded)) is _Outcome.FAILED:
             return
-        self._collect_all(plugin, guarded)
+        self._collect_all(plugin, guarded, str(api))
 
     # Hooks
 
@@ -177,9 +178,10 @@ class PluginLoader:
 
     # What collecting hooks return
 
-    def _collect_all(self, plugin: Plugin, module: ModuleType) -> None:
+    def _collect_all(self, plugin: Plugin, module: ModuleType, api: str) -> None:
+        find_problem = functools.partial(declaration_problem, api=api)
         for architecture in self._collect(plugin, module, "nnkit_architectures", Architecture):
-            if self._accepts(plugin, "architecture", architecture, declaration_problem, plugin.architectures):
+            if self._accepts(plugin, "architecture", architecture, find_problem, plugin.architectures):
                 plugin.architectures[architecture.name] = architecture
         plugin.checks = self._collect(plugin, module, "nnkit_checks", Check)
         plugin.formulas = self._collect(plugin, module, "nnkit_formulas", OperatorFormula)

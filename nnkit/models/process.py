@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from nnkit.contract.spec import ModelSpec
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -36,13 +34,13 @@ def one_at_a_time(verb: Callable[P, T]) -> Callable[P, T]:
 
 
 @contextmanager
-def neutral_torch(spec: "ModelSpec", module: "nn.Module | None" = None) -> Iterator[None]:
+def neutral_torch(plugin: str, module: "nn.Module | None" = None) -> Iterator[None]:
     """Run in the context that torch starts with; afterwards restore the caller's.
 
     This turns off inference_mode, no_grad, autocast, modes such as FakeTensorMode, a default device and a
     default dtype. Two of them stay where the user's own code needs them: it may have set the default dtype
     when it was imported, and a `module` that is already built may be on the default device. Random states
-    are restored.
+    are restored. plugin: the one that declares the model; empty for the user's own.
     """
     import torch
 
@@ -56,7 +54,7 @@ def neutral_torch(spec: "ModelSpec", module: "nn.Module | None" = None) -> Itera
             stack.enter_context(torch.utils._python_dispatch._disable_current_modes())
         if module is None or not _is_on_default_device(module):
             stack.enter_context(_without_function_modes())
-        if spec.plugin:
+        if plugin:
             stack.enter_context(_default_dtype(torch.float32))
         stack.enter_context(random_states_kept(_accelerators_in_use()))
         yield

@@ -2,11 +2,11 @@
 
 A reference is the name of an architecture (`resnet18`, `vision/resnet18`), a ModelSpec file
 (`net.yaml`), a file that nnkit exported (`gcn.onnx`, `gcn.safetensors`, `gcn.pt2`), or the user's own code
-(`file.py:Class`, `package.module:Class`).
+(`file.py:Class`, `package.module:Class`, or `file.py` if it has only one module).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,32 @@ SPEC_SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True)
 class Reference:
-    """The architecture that a reference names. data: the choices that its file makes."""
+    """The architecture that a reference names.
+
+    Attributes:
+        data: The choices that its file makes.
+        assume: For the user's own code whose inputs are not all declared: returns the architecture with
+            what can be assumed under the user's options.
+    """
 
     architecture: Architecture
     plugin: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    assume: Callable[[Mapping[str, Any]], Architecture] | None = None
+
+    def complete(self, options: Mapping[str, Any]) -> "Reference":
+        """Return the reference with the inputs that the user has not declared, found by running.
+
+        Raises UsageProblem, which asks for those that can't be found.
+        """
+        if self.assume is None:
+            return self
+        return replace(self, architecture=self.assume(options), assume=None)
 
     def resolve(self, preset: str | None = None, options: Mapping[str, Any] | None = None) -> ModelSpec:
         """Return the spec; the user's options override the choices of the file."""
-        return make_spec(self.architecture, self.plugin, base=self.data, preset=preset, options=options)
+        architecture = self.complete(options or {}).architecture
+        return make_spec(architecture, self.plugin, base=self.data, preset=preset, options=options)
 
 
 def look_up(text: str, manager: PluginManager, inputs: Sequence[str] = ()) -> Reference:
@@ -42,8 +59,8 @@ def look_up(text: str, manager: PluginManager, inputs: Sequence[str] = ()) -> Re
         if not path.is_file():
             raise UsageProblem(f"file {text} does not exist", "check the path, or list the names: nnkit list")
         return _read_file(path, manager)
-    if ":" in text:
-        return Reference(_read_code(text, inputs), "")
+    if names_code(text):
+        return _read_code(text, inputs, manager)
     plugin, architecture = manager.find(text)
     return Reference(architecture, plugin)
 
@@ -53,10 +70,17 @@ def names_a_file(text: str) -> bool:
     return text.endswith(SPEC_SUFFIXES) or metadata.is_model_file(text)
 
 
-def _read_code(text: str, inputs: Sequence[str]) -> Architecture:
-    from nnkit.models.user_modules import architecture_of_code
+def names_code(text: str) -> bool:
+    """Whether a reference names code of the user's own."""
+    return ":" in text or text.endswith(".py")
 
-    return architecture_of_code(text, inputs)
+
+def _read_code(text: str, inputs: Sequence[str], manager: PluginManager) -> Reference:
+    from nnkit.models.user_modules import UserCode
+
+    code = UserCode.load(text, inputs)
+    assume = (lambda options: code.complete(options, manager)) if code.may_lack_inputs else None
+    return Reference(code.architecture(), "", assume=assume)
 
 
 def _read_file(path: Path, manager: PluginManager) -> Reference:

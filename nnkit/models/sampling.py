@@ -1,18 +1,20 @@
 """TensorSpec + sizes -> tensors: random inputs, drawn from a seed, the same on every device."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from nnkit.contract.architecture import TensorSpec
+from nnkit.contract.architecture import OF_NUMBERS, SAMPLES, TensorSpec
 from nnkit.contract.loading import load
 from nnkit.contract.spec import AS_BUILT, ModelSpec
 from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.models.ends import Ends
 
 Inputs = tuple[Tensor, ...]
-SAMPLES = ("normal", "uniform", "zeros", "index", "mask", "keep", "lengths", "adjacency")
 
 
 def sample_inputs(
@@ -27,17 +29,12 @@ def sample_inputs(
 
     sizes: other sizes for some dims. seed: used instead of the spec's. Values are drawn on the CPU, so that
     a seed gives the same ones on every device; on `meta` there are none. full: draw the longest lengths
-    allowed, so that a count of operations doesn't depend on chance.
+    allowed and no padding, so that a count of operations doesn't depend on chance.
     """
     spec = spec.with_sizes(sizes or {})
     generator = torch.Generator().manual_seed(spec.seed if seed is None else seed)
-    inputs = [_with_full_length(spec, tensor) if full else tensor for tensor in spec.inputs]
-    return tuple(_sample(spec, tensor, generator, device) for tensor in inputs)
-
-
-def _with_full_length(spec: ModelSpec, tensor: TensorSpec) -> TensorSpec:
-    """Return the declaration of lengths so that only the longest one can be drawn; others unchanged."""
-    return replace(tensor, least=_limit_of(spec, tensor)) if tensor.sample == "lengths" else tensor
+    draw = _Draw(spec, generator, Ends(spec, generator, full))
+    return tuple(_sample(draw, tensor, device) for tensor in spec.inputs)
 
 
 def dtype_of(spec: ModelSpec, tensor: TensorSpec) -> torch.dtype:
@@ -55,48 +52,84 @@ def dtype_of(spec: ModelSpec, tensor: TensorSpec) -> torch.dtype:
     return dtype
 
 
-def _sample(spec: ModelSpec, tensor: TensorSpec, generator: torch.Generator, device: str) -> Tensor:
+@dataclass(frozen=True)
+class _Draw:
+    """One draw of all inputs; it goes through them in declared order."""
+
+    spec: ModelSpec
+    generator: torch.Generator
+    ends: Ends
+
+
+def _sample(draw: _Draw, tensor: TensorSpec, device: str) -> Tensor:
+    spec = draw.spec
     shape, dtype = spec.shape(tensor), dtype_of(spec, tensor)
     if device == "meta":
         return torch.empty(shape, dtype=dtype, device="meta")
     if callable(tensor.sample) or ":" in tensor.sample:
-        draw = tensor.sample if callable(tensor.sample) else load(tensor.sample)
-        values = {**spec.dims.known, **spec.sizes}
-        drawn: Tensor = draw(shape, values, dtype, generator)
-        return drawn.to(device)
-    return _draw(spec, tensor, shape, dtype, generator).to(device=device, dtype=dtype)
+        function = tensor.sample if callable(tensor.sample) else load(tensor.sample)
+        drawn: Tensor = function(shape, {**spec.dims.known, **spec.sizes}, dtype, draw.generator)
+    elif tensor.sample in OF_NUMBERS:
+        drawn = _draw_numbers(tensor.sample, shape, dtype, draw.generator).to(dtype)
+    else:
+        drawn = _draw_others(draw, tensor, shape, dtype).to(dtype)
+    if tensor.padding is not None and shape:
+        drawn = drawn.masked_fill(~draw.ends.within(tensor), tensor.padding)
+    return drawn.to(device)
 
 
-def _draw(
-    spec: ModelSpec,
-    tensor: TensorSpec,
-    shape: tuple[int, ...],
-    dtype: torch.dtype,
-    generator: torch.Generator,
+def _draw_numbers(
+    sample: str, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator
 ) -> Tensor:
-    match tensor.sample:
-        case "normal":
-            drawn_dtype = torch.complex64 if dtype.is_complex else torch.float32
-            return torch.randn(shape, dtype=drawn_dtype, generator=generator)
+    normal_dtype = torch.complex64 if dtype.is_complex else torch.float32
+    match sample:
         case "uniform":
             return torch.rand(shape, generator=generator)
+        case "positive":  # half of them below 1, and hardly one below 0.01: none that explodes as a divisor
+            return torch.randn(shape, generator=generator).exp()
+        case "unit":
+            return F.normalize(torch.randn(shape, dtype=normal_dtype, generator=generator), dim=-1)
+        case "angles":
+            return (2 * torch.rand(shape, generator=generator) - 1) * math.pi
         case "zeros":
             return torch.zeros(shape)
+    return torch.randn(shape, dtype=normal_dtype, generator=generator)
+
+
+def _draw_others(draw: _Draw, tensor: TensorSpec, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    match tensor.sample:
         case "index":
-            return torch.randint(0, max(_limit_of(spec, tensor), 1), shape, generator=generator)
+            return _draw_integers(draw, tensor, shape)
+        case "sorted" if dtype.is_floating_point and tensor.index_of is None:
+            return torch.rand(shape, generator=draw.generator).sort(-1).values
+        case "sorted":
+            return _draw_integers(draw, tensor, shape).sort(-1).values
         case "mask":
-            return _draw_mask(shape, generator)
+            return _draw_mask(shape, draw.generator)
         case "keep":
-            return ~_draw_mask(shape, generator)
+            return ~_draw_mask(shape, draw.generator)
         case "lengths":
-            return _draw_lengths(tensor.least, _limit_of(spec, tensor), shape, generator)
+            return draw.ends.lengths(tensor)
+        case "prefix":
+            return draw.ends.within(tensor)
+        case "suffix":
+            return ~draw.ends.within(tensor)
         case "adjacency":
-            upper = torch.triu(torch.rand(shape, generator=generator) < 0.5, diagonal=1)
+            upper = torch.triu(torch.rand(shape, generator=draw.generator) < 0.5, diagonal=1)
             return (upper | upper.transpose(-1, -2)).float()
     raise UsageProblem(
         f"input {tensor.name!r} has the unknown way of sampling {tensor.sample!r}",
         did_you_mean(str(tensor.sample), SAMPLES) or f"use {', '.join(SAMPLES)}, or module:function",
     )
+
+
+def _draw_integers(draw: _Draw, tensor: TensorSpec, shape: tuple[int, ...]) -> Tensor:
+    """Return integers from 0 to below a limit, but never the padding."""
+    limit, padding = max(_limit_of(draw.spec, tensor), 1), tensor.padding
+    if padding is None or not 0 <= padding < limit or limit == 1:
+        return torch.randint(0, limit, shape, generator=draw.generator)
+    drawn = torch.randint(0, limit - 1, shape, generator=draw.generator)
+    return drawn + (drawn >= padding)
 
 
 def _draw_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -108,14 +141,6 @@ def _draw_mask(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     length = shape[-1]
     index = torch.randint(0, length, (*shape[:-1], 1), generator=generator)
     return drawn.scatter(-1, index, True).scatter(-1, (index + 1) % length, False)
-
-
-def _draw_lengths(least: int, longest: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    if least > longest:
-        raise UsageProblem(f"no integer is from {least} to {longest}", "give other bounds or sizes")
-    lengths = torch.randint(least, longest + 1, shape, generator=generator)
-    lengths[..., :1] = longest  # a padded batch is as long as its longest sequence
-    return lengths
 
 
 def _limit_of(spec: ModelSpec, tensor: TensorSpec) -> int:

@@ -1,195 +1,247 @@
 """Turn modules of the user's own into architectures, so that every verb works on them unchanged.
 
-`file.py:Class` and `package.module:Class` are typed by the user; a module object is passed in Python. Only
-the first kind runs code, and only because the user named it.
+`file.py:Class` and `package.module:Class` are typed by the user: code runs only because the user named it.
 """
 
 import copy
 import dataclasses
-import importlib.util
 import inspect
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-import msgspec
+import msgspec.inspect
 
-from nnkit.contract.architecture import Architecture, TensorSpec
-from nnkit.contract.config import RESERVED, options_of
+from nnkit.contract.architecture import Architecture
+from nnkit.contract.config import REQUIRED, RESERVED, options_of
 from nnkit.contract.declarations import shape_problem
-from nnkit.contract.input_declarations import HINT, parse_inputs, sized_axes
-from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
-from nnkit.models.user_lines import at_line
+from nnkit.contract.input_declarations import parse_inputs
+from nnkit.contract.requests import Host
+from nnkit.contract.spec import ModelSpec, make_spec
+from nnkit.errors import UsageProblem
+from nnkit.models.user_files import load_code, name_only_module, own_summary, required_parameters
 
-if TYPE_CHECKING:
-    from torch import nn
+CONFIGS = frozenset({"args", "cfg", "config", "configuration", "hparams", "opt", "opts"})
+"""Names of parameters that take an object, whatever its type."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class NoOptions:
     """The config of a module that is already built: it has no options."""
 
 
-def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
-    """Return the architecture for `file.py:Class` or `package.module:Class`.
+@dataclass(frozen=True)
+class UserCode:
+    """What `file.py:Class` names, and the inputs that the user declared for it.
 
-    Its options are the parameters of the class that have a default and a type that an option can have.
-    inputs: what `forward` takes, in order, each like `x: float32[batch, 3, 224, 224]`; see parse_inputs.
+    Attributes:
+        reference: What the user typed for it.
+        factory: The class or function, or a module that is already built.
+        inputs: What `forward` takes, each like `x: float32[batch, 3, 224, 224]`; see parse_inputs.
     """
-    factory = load_code(reference)
-    specs, dims = parse_inputs(inputs)
-    if not specs and (required := _required_inputs(factory)):
-        raise UsageProblem(f"{reference} needs its inputs declared: {', '.join(required)}", HINT)
-    config = _make_config(factory)
-    # An axis with the name of an option has the option's value, unless it is given a size of its own.
-    options, sized = {option.name for option in options_of(config)}, sized_axes(inputs)
-    name = re.sub(r"[^a-z0-9]+", "-", reference.rpartition(":")[2].lower()).strip("-")
-    architecture = Architecture(
-        name=name or "module",
-        summary=first_line(inspect.getdoc(factory) or reference),
-        build=lambda config: factory(**vars(config)),
-        config=config,
-        inputs=specs,
-        outputs=(),
-        dims={name: dim for name, dim in dims.items() if name not in options - sized},
-        family="your own",
-        typed=(reference, *(word for text in inputs for word in ("--input", text))),
-    )
-    # A parameter of the class with the name of one of nnkit's own options keeps its default.
-    if hiding := sorted(RESERVED & set(architecture.dims)):
-        option = hiding[0].replace("_", "-")
-        raise UsageProblem(f"the axis {hiding[0]!r} would hide nnkit's own --{option}", "rename the axis")
-    if problem := shape_problem(architecture):
-        raise UsageProblem(f"{reference}: {problem}", "give it a different name")
-    return architecture
 
+    reference: str
+    factory: Callable[..., Any]
+    inputs: tuple[str, ...] = ()
 
-def _required_inputs(factory: Callable[..., Any]) -> list[str]:
-    """Return the required inputs of a class's forward; none for a function, whose module isn't known yet."""
-    forward = getattr(factory, "forward", None) if isinstance(factory, type) else None
-    try:
-        parameters = list(inspect.signature(forward).parameters.values())[1:] if forward else []
-    except ValueError:  # a forward in TorchScript has none
-        return []
-    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is parameter.empty and parameter.kind not in optional
-    ]
+    @classmethod
+    def load(cls, reference: str, inputs: Sequence[str] = ()) -> "UserCode":
+        """Import what a reference names; a file stands for the only module in it."""
+        if ":" not in reference:
+            reference = name_only_module(reference)
+        return cls(reference, load_code(reference), tuple(inputs))
 
+    @property
+    def may_lack_inputs(self) -> bool:
+        """Whether `forward` may take inputs that are not declared; to know, a module may have to be built."""
+        is_class = isinstance(self.factory, type)
+        if not is_class and not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
+            return not self.inputs
+        forward = self.factory.forward  # type: ignore[attr-defined]
+        needed = required_parameters(forward)[is_class:]
+        given = {name.partition(".")[0] for name in parse_inputs(self.inputs).names}
+        return bool(set(needed) - given) or (not self.inputs and _takes_anything(forward, is_class))
 
-def architecture_of_module(module: "nn.Module", inputs: Sequence[Any]) -> Architecture:
-    """Return the architecture for a module that is already built, with example inputs, all axes fixed.
+    def architecture(self) -> Architecture:
+        """Return the architecture with the inputs declared.
 
-    Inputs that are not tensors are not declared.
-    """
-    names = parameter_names(module.forward, len(inputs))
-    specs = tuple(
-        TensorSpec(name, tuple(value.shape), str(value.dtype).removeprefix("torch."))
-        for name, value in zip(names, inputs, strict=True)
-        if hasattr(value, "untyped_storage")
-    )
-    return Architecture(
-        name=re.sub(r"[^a-z0-9]+", "-", type(module).__name__.lower()).strip("-") or "module",
-        summary=f"a {type(module).__name__} of your own",
-        build=lambda config: copy.deepcopy(module),
-        config=NoOptions,
-        inputs=specs,
-        outputs=(),
-        family="your own",
-    )
-
-
-def load_code(reference: str) -> Callable[..., Any]:
-    """Return the class or function that `file.py:Class` or `package.module:Class` names.
-
-    Raises UsageProblem where there is none, NnkitError where its file fails when imported.
-    """
-    location, _, name = reference.rpartition(":")
-    try:
-        module = _import_file(Path(location)) if location.endswith(".py") else import_module(location)
-    except FileNotFoundError as error:
-        raise UsageProblem(f"file {location} does not exist{at_line(error)}", "check the path") from error
-    except ModuleNotFoundError as error:
-        hint = "check the name and PYTHONPATH, or install the package"
-        raise UsageProblem(f"can't import {location}: {error}{at_line(error)}", hint) from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # sys.exit, for example
-        problem = f"{type(error).__name__}: {first_line(error)}"
-        raise NnkitError(
-            f"{location} fails when imported{at_line(error)}: {problem}", "see the full error with -v"
-        ) from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise UsageProblem(
-            f"{location} has no class or function {name!r}",
-            did_you_mean(name, vars(module)) or "write file.py:Class",
+        Its options are the parameters of the class that have a type that an option can have.
+        """
+        declared = parse_inputs(self.inputs)
+        build, config = make_builder(self.factory)
+        # An axis with the name of an option has the option's value, unless it is given a size of its own.
+        followed = {option.name for option in options_of(config)} - declared.sized
+        name = re.sub(r"[^a-z0-9]+", "-", self.reference.rpartition(":")[2].lower()).strip("-")
+        architecture = Architecture(
+            name=name or "module",
+            summary=own_summary(self.factory) or self.reference,
+            build=build,
+            config=config,
+            inputs=declared.tensors,
+            outputs=(),
+            dims={name: dim for name, dim in declared.dims.items() if name not in followed},
+            constants=declared.constants,
+            family="your own",
+            typed=(self.reference, *(word for text in self.inputs for word in ("--input", text))),
         )
-    return factory  # type: ignore[no-any-return]
+        # A parameter of the class with the name of one of nnkit's own options keeps its default.
+        if hiding := sorted(RESERVED & set(architecture.dims)):
+            option = hiding[0].replace("_", "-")
+            raise UsageProblem(f"the axis {hiding[0]!r} would hide nnkit's own --{option}", "rename the axis")
+        if problem := shape_problem(architecture):
+            raise UsageProblem(f"{self.reference}: {problem}", "give it a different name")
+        return architecture
+
+    def complete(self, options: Mapping[str, Any], host: Host) -> Architecture:
+        """Return the architecture with the inputs that are not declared as well, as far as they can be guessed.
+
+        options: those of the class, as the user chose them, and perhaps others. Raises UsageProblem, which
+        asks for what can't be guessed.
+        """
+        if not self.may_lack_inputs:
+            return self.architecture()
+        from nnkit.models.building import build_module, build_without_weights
+        from nnkit.models.guesses import guess_inputs
+        from nnkit.models.process import neutral_torch
+        from nnkit.models.weightless import parameter_bytes
+
+        fields = {option.name for option in options_of(self.architecture().config)}
+        chosen = {name: value for name, value in options.items() if name in fields}
+
+        def spec_with(texts: Sequence[str]) -> ModelSpec:
+            architecture = replace(self, inputs=tuple(texts)).architecture()
+            return make_spec(replace(architecture, name=self.reference, typed=()), options=chosen)
+
+        spec = spec_with(self.inputs)
+        with neutral_torch(""):
+            module = build_without_weights(spec, host, SMALL_WEIGHTS)
+            size = parameter_bytes(module)
+            if size <= SMALL_WEIGHTS:
+                module = build_module(spec, host)
+            try:
+                guesses = guess_inputs(module, self.reference, self.inputs, spec_with)
+            except UsageProblem:
+                if not SMALL_WEIGHTS < size <= LARGE_WEIGHTS:
+                    raise
+                module = build_module(spec, host)  # it may need values to run
+                guesses = guess_inputs(module, self.reference, self.inputs, spec_with)
+        texts = (*self.inputs, *(guess.text for guess in guesses))
+        assumed = tuple(map(str, guesses))
+        return replace(replace(self, inputs=texts).architecture(), assumed=assumed)
 
 
-_imported_from: dict[str, set[str]] = {}
-"""For each folder of an imported file, the modules that were imported from the same folder."""
+SMALL_WEIGHTS = 8 * 2**20  # bytes; larger ones are tried on the meta device, where runs cost next to no time
+LARGE_WEIGHTS = 512 * 2**20
 
 
-def _import_file(path: Path) -> Any:
-    """Import a file as `python FILE` runs it: it can import its neighbors, also later on."""
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    with _importing_from(str(path.resolve().parent)):
-        sys.modules.setdefault(path.stem, module)  # dataclasses and pickles look their module up
-        spec.loader.exec_module(module)
-    return module
+def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
+    """Return the architecture for `file.py:Class` or `package.module:Class` with these inputs."""
+    return UserCode.load(reference, inputs).architecture()
 
 
-@contextmanager
-def _importing_from(folder: str) -> Iterator[None]:
-    """Put a folder first on the import path; forget modules imported from the folders of other files."""
-    for other in _imported_from.keys() - {folder}:
-        for name in _imported_from.pop(other):
-            sys.modules.pop(name, None)
-    before = set(sys.modules)
-    sys.path.insert(0, folder)
+def _takes_anything(forward: Callable[..., Any], is_class: bool) -> bool:
     try:
-        yield
-    finally:
-        sys.path.remove(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)  # last, for imports inside forward
-        new = {name for name in sys.modules.keys() - before if _is_in(sys.modules[name], folder)}
-        _imported_from.setdefault(folder, set()).update(new)
+        return len(inspect.signature(forward).parameters) > is_class
+    except (ValueError, TypeError):  # a forward in TorchScript has none
+        return False
 
 
-def _is_in(module: Any, folder: str) -> bool:
-    return str(getattr(module, "__file__", None) or "").startswith(folder + os.sep)
+def make_builder(factory: Callable[..., Any]) -> tuple[Callable[[Any], Any], type]:
+    """Return a function of a config that calls a factory, and the type of that config.
 
-
-def _make_config(factory: Callable[..., Any]) -> type:
-    fields = []
+    Parameters that can be typed are its fields. Those of a dataclass that has to be given (`config:
+    GPTConfig`) stand for it. A parameter without a default is a required option.
+    """
+    if not isinstance(factory, type) and hasattr(factory, "forward"):  # a module
+        return lambda config: copy.deepcopy(factory), NoOptions
+    fields: list[tuple[str, Any, Any]] = []
+    nested: dict[str, type] = {}
     for parameter in _signature(factory).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        if parameter.default is parameter.empty:
-            raise UsageProblem(
-                f"parameter {parameter.name!r} of {factory.__qualname__} has no default",
-                "give it one, or name a function that calls it",
-            )
-        annotation = parameter.annotation
-        option_type = type(parameter.default) if annotation is parameter.empty else annotation
-        if _is_option(option_type, parameter.default):
-            fields.append((parameter.name, option_type, dataclasses.field(default=parameter.default)))
-    return dataclasses.make_dataclass(f"{factory.__name__}Options", fields, frozen=True, kw_only=True)
+        annotation, is_required = parameter.annotation, parameter.default is parameter.empty
+        if is_required and isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+            nested[parameter.name] = annotation
+            fields += _fields_of(annotation, factory)
+        elif field := _field(factory, parameter.name, annotation, parameter.default):
+            fields.append(field)
+    config = dataclasses.make_dataclass(f"{factory.__name__}Options", fields, frozen=True, kw_only=True)
+
+    def build(options: Any) -> Any:
+        names = {option_name(name): name for name in required_parameters(factory)}
+        values = {names.get(name, name): value for name, value in vars(options).items()}
+        objects = {}
+        for name, kind in nested.items():
+            parts = {field.name for field in dataclasses.fields(kind)} & values.keys()
+            objects[name] = kind(**{part: values.pop(part) for part in parts})
+        return factory(**values, **objects)
+
+    return build, config
+
+
+def _fields_of(kind: Any, factory: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    """Return the fields of a dataclass that can be typed, with their defaults."""
+    annotations = {parameter.name: parameter.annotation for parameter in _signature(kind).parameters.values()}
+    fields = []
+    for field in dataclasses.fields(kind):
+        if field.init:
+            default = field.default
+            if field.default_factory is not dataclasses.MISSING:
+                default = field.default_factory()
+            elif default is dataclasses.MISSING:
+                default = inspect.Parameter.empty
+            fields.append(_field(factory, field.name, annotations[field.name], default))
+    return [field for field in fields if field]
+
+
+def _field(factory: Callable[..., Any], name: str, annotation: Any, default: Any) -> Any:
+    """Return the field for a parameter, or None if it can't be typed and keeps its default.
+
+    Raises UsageProblem if it has none.
+    """
+    if default is not inspect.Parameter.empty:
+        option_type = type(default) if annotation is inspect.Parameter.empty else annotation
+        if not _is_option(option_type, default):
+            return None
+        return name, option_type, dataclasses.field(default=default)
+    option_type = Any if annotation is inspect.Parameter.empty else annotation
+    if not _can_be_typed(option_type) or (option_type is Any and name in CONFIGS):
+        function = f"def small() -> {factory.__name__}: return {factory.__name__}({name}=…)"
+        raise UsageProblem(
+            f"parameter {name!r} of {factory.__qualname__} has no default, and can't be an option",
+            f"write a function that gives it, and name that one: {function}",
+        )
+    return option_name(name), option_type, dataclasses.field(default=REQUIRED)
+
+
+def option_name(parameter: str) -> str:
+    """Return the option for a required parameter: `model_depth` for `depth`, since nnkit has a `--depth`."""
+    return f"model_{parameter}" if parameter in RESERVED else parameter
+
+
+def _can_be_typed(option_type: Any) -> bool:
+    """Whether some text on a command line can be a value of a type."""
+    try:
+        return _is_typable(msgspec.inspect.type_info(option_type))
+    except (TypeError, RuntimeError):  # a type that msgspec doesn't know
+        return False
+
+
+def _is_typable(kind: msgspec.inspect.Type) -> bool:
+    match kind:
+        case msgspec.inspect.Metadata():
+            return _is_typable(kind.type)
+        case msgspec.inspect.UnionType():
+            return any(map(_is_typable, kind.types))
+        case msgspec.inspect.VarTupleType():
+            return _is_typable(kind.item_type)
+    plain = (
+        msgspec.inspect.AnyType, msgspec.inspect.BoolType, msgspec.inspect.IntType,
+        msgspec.inspect.FloatType, msgspec.inspect.StrType, msgspec.inspect.LiteralType,
+        msgspec.inspect.EnumType,
+    )  # fmt: skip
+    return isinstance(kind, plain)
 
 
 def _signature(factory: Callable[..., Any]) -> inspect.Signature:

@@ -21,7 +21,7 @@ LABEL = 12  # width of the labels beneath a table
 class Table:
     """Columns and rows of text, every character visible. Columns in `numbers` are aligned to the right.
 
-    first: characters that the first column keeps on a narrow terminal.
+    first: characters that the first column keeps on a narrow terminal, as long as each column fits.
     """
 
     columns: tuple[str, ...]
@@ -96,11 +96,11 @@ def _fitted(table: Table, width: int) -> tuple[Table, list[int], list[str]]:
 def _widths(table: Table, room: int) -> list[int]:
     """Return a width for each column; if they don't all fit, the first columns of text shrink first."""
     widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
-    for index, name in enumerate(table.columns):
-        if name not in table.numbers:
-            excess = sum(widths) - room
-            least = NARROWEST if index else max(table.first, NARROWEST)
-            widths[index] -= min(max(excess, 0), max(widths[index] - least, 0))
+    texts = [index for index, name in enumerate(table.columns) if name not in table.numbers]
+    limits = [(index, NARROWEST if index else max(table.first, NARROWEST)) for index in texts]
+    for index, least in (*limits, (0, NARROWEST)):
+        excess = sum(widths) - room
+        widths[index] -= min(max(excess, 0), max(widths[index] - least, 0))
     return widths
 
 

@@ -137,7 +137,7 @@ def test_what_sees_the_future_is_found_behind_a_stride():
     [
         ("outputs", "time /", "a shape names 'time /': 'time /' is not arithmetic of names and integers"),
         ("outputs", "(tim + 1) // 2", "a shape names 'tim', which is neither a dim nor a config field"),
-        ("inputs", "2 * time", "the shape of an input names '2 * time': an input has a dim of its own for each axis"),
+        ("inputs", "2 * time", "the shape of an input names '2 * time', but no input has 'time' as an axis of its own, which shows its size"),
     ],
 )  # fmt: skip
 def test_a_declaration_that_cannot_be_is_refused(part, axis, problem):

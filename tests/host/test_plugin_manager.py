@@ -16,7 +16,7 @@ BROKEN = {
     "syntax": ("def", "import: SyntaxError: invalid syntax"),
     "exit": ("raise SystemExit(3)", "import: SystemExit: 3"),
     "silent": ("x = 1", "API check: it states no API version"),
-    "newer": (plugin(api="1.7"), "API check: it needs plugin API 1.7, this nnkit has 1.0; upgrade nnkit"),
+    "newer": (plugin(api="1.7"), "API check: it needs plugin API 1.7, this nnkit has 1.1; upgrade nnkit"),
     "older": (plugin(api="0.9"), "upgrade the plugin"),
     "odd": (plugin(api="one"), "NNKIT_PLUGIN_API is 'one', not a version like '1.0'"),
     "misspelt": (

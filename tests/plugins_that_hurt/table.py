@@ -78,8 +78,8 @@ BAD = {
     "nowhere": Bad(told=("import", "ModuleNotFoundError: No module named 'hurt_elsewhere'"), points=("NAME = hurt_elsewhere",)),
     "heavy": Bad("import numpy\n" + SOUND, works=True),
     "sleeping": Bad("import time\ntime.sleep(0.6)\n" + SOUND, works=True),
-    "older": Bad(_with('"1.0"', '"0.9"'), ("API check", "it is for plugin API 0.9, this nnkit has 1.0; upgrade the plugin")),
-    "newer": Bad(_with('"1.0"', '"1.9"'), ("API check", "it needs plugin API 1.9, this nnkit has 1.0; upgrade nnkit")),
+    "older": Bad(_with('"1.0"', '"0.9"'), ("API check", "it is for plugin API 0.9, this nnkit has 1.1; upgrade the plugin")),
+    "newer": Bad(_with('"1.0"', '"1.9"'), ("API check", "it needs plugin API 1.9, this nnkit has 1.1; upgrade nnkit")),
     "unversioned": Bad(_with("NNKIT_PLUGIN_API", "OTHER"), ("API check", "it states no API version")),
     "misspelt": Bad(
         SOUND + HOOK.format(name="nnkit_sumarize", arguments="request", body="return None"),

@@ -19,7 +19,8 @@ from nnkit.contract.architecture import Architecture, ResolvedDim, TensorSpec
 from nnkit.contract.config import RESERVED
 from nnkit.contract.requests import Host
 from nnkit.errors import UsageProblem
-from nnkit.models.user_modules import architecture_of_code, load_code
+from nnkit.models.user_files import required_parameters
+from nnkit.models.user_modules import UserCode
 
 CODE = {
     "README.md": "code/README.md",
@@ -55,8 +56,14 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
 
     Raises UsageProblem for a class that can't be called with only options, NnkitError where it fails.
     """
-    architecture = _adapt(architecture_of_code(reference, inputs))
-    factory = load_code(reference)
+    code = UserCode.load(reference, inputs)
+    reference, factory = code.reference, code.factory
+    if required := required_parameters(factory):
+        raise UsageProblem(
+            f"parameter {required[0]!r} of {factory.__qualname__} has no default",
+            "give it one, or name a function that calls it",
+        )
+    architecture = _adapt(code.complete({}, host))
     if inspect.isclass(factory):
         names = replace(names, network=factory.__name__)
     source = _source_file(reference, factory)
@@ -80,6 +87,7 @@ def project_of_code(names: Names, reference: str, inputs: Sequence[str], host: H
     values["exclude"] = f'\nextend-exclude = ["{model}"]'
     values["extra"] = fill({"extra": "code/extra.toml"}, names, values)["extra"]
     project = {**fill({**COMMON, **CODE}, names, values), model: text}
+    notes += [f"assumed: {line}" for line in architecture.assumed]
     notes += [
         f"size {name} must be {_limits(dim)}, as trial runs show"
         for name, dim in findings.dims.items()

@@ -51,7 +51,7 @@ UNSTEADY = 2.0  # ratio of the median to the shortest sample, above which a warn
 class BenchRequest:
     """Measure one model, or two in turns.
 
-    inputs: used instead of random ones. training: also measure a training step, with `optimizer`.
+    training: also measure a training step, with `optimizer`.
     rounds: how often each model is measured twice, in each mode; None for as often as `time_limit`, the
     seconds for each model in each mode, allows. threads: CPU threads for torch, None for torch's default.
     compiled: with torch.compile. progress: called with the current step and the share that is done.
@@ -59,7 +59,6 @@ class BenchRequest:
 
     specs: tuple[ModelSpec, ...]
     host: Host
-    inputs: Inputs | None
     device: str
     training: bool
     optimizer: str
@@ -145,10 +144,7 @@ def _measure_all(request: BenchRequest, device: torch.device) -> BenchReport:
 
 def _build_subject(request: BenchRequest, spec: ModelSpec, device: torch.device) -> _Subject:
     module = build_module(spec, request.host, device)
-    if request.inputs is None:
-        inputs = sample_inputs(spec, device=str(device))
-    else:
-        inputs = tuple(tensor.to(device) for tensor in request.inputs)
+    inputs = sample_inputs(spec, device=str(device))
     return _Subject(spec, module, inputs, _summarize(request, spec, module, inputs, device))
 
 
@@ -156,14 +152,17 @@ def _summarize(
     request: BenchRequest, spec: ModelSpec, module: nn.Module, inputs: Inputs, device: torch.device
 ) -> SummaryReport | None:
     """Return the summary of a model, without a training step if that fails, or None if both fail."""
+    args, keywords = bind(module, spec.signature, inputs)
     for optimizer in (request.optimizer, None):
         summary_request = SummaryRequest(
             spec=spec,
             host=request.host,
             module=module,
-            inputs=inputs,
+            inputs=args,
+            keywords=keywords,
             optimizer=optimizer,
             device=str(device),
+            variants=False,
         )
         try:
             report: SummaryReport = request.host.hook.nnkit_summarize(request=summary_request)

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from nnkit.models.running import needs_gradients
-from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.training import (
     NO_DIFFERENTIABLE_OUTPUT,
@@ -16,6 +16,8 @@ from nnkit.verbs.training import (
     Untrainable,
     explaining_batch_norm,
 )
+
+Arguments: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Workload:
     resident: Callable[[], list[Tensor]]
 
 
-def forward(module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor], compiled: bool) -> Workload:
+def forward(module: nn.Module, args: Arguments, keywords: Mapping[str, Any], compiled: bool) -> Workload:
     """Return a forward in eval mode without gradients; with them for a model that differentiates in it."""
     module.eval()
     call = torch.compile(module) if compiled else module
@@ -39,11 +41,11 @@ def forward(module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor], com
         with torch.set_grad_enabled(gradients):
             call(*args, **keywords)
 
-    return Workload(run, lambda: [*module.parameters(), *module.buffers(), *args, *keywords.values()])
+    return Workload(run, lambda: [*module.parameters(), *module.buffers(), *tensors_in((args, keywords))])
 
 
 def training_step(
-    module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor], compiled: bool, optimizer: str
+    module: nn.Module, args: Arguments, keywords: Mapping[str, Any], compiled: bool, optimizer: str
 ) -> Workload:
     """Return a forward, a backward of a random projection of the outputs, and a step of the optimizer.
 
@@ -65,13 +67,16 @@ def training_step(
         stepper.zero_grad(set_to_none=True)
 
     def resident() -> list[Tensor]:
-        state = tensors_in(list(stepper.state.values()))
-        return [*module.parameters(), *module.buffers(), *args, *keywords.values(), *state]
+        return [
+            *module.parameters(),
+            *module.buffers(),
+            *tensors_in((args, keywords, list(stepper.state.values()))),
+        ]
 
     return Workload(run, resident)
 
 
-def _projection(module: nn.Module, args: Inputs, keywords: Mapping[str, Tensor]) -> list[Tensor]:
+def _projection(module: nn.Module, args: Arguments, keywords: Mapping[str, Any]) -> list[Tensor]:
     """Return the gradient of a random weighted mean of each output that can be differentiated."""
     with explaining_batch_norm():
         outputs = _differentiable(module(*args, **keywords))

@@ -4,7 +4,7 @@ forward may branch on a size. torch follows the branch that the traced sizes tak
 a range for one dim, or a guard on several. An ONNX file has neither, so they are read here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -13,18 +13,22 @@ from typing import Any
 import sympy  # type: ignore[import-untyped]
 import torch
 from torch.export import ExportedProgram
+from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.printers import PythonPrinter
+from torch.utils._sympy.value_ranges import ValueRanges
 
-from nnkit.contract.architecture import ResolvedDim
+from nnkit.contract.axes import names_in, size_of
+from nnkit.contract.sizes import Dims
 from nnkit.errors import VerificationFailed
-from nnkit.verbs.exporting.sizes import Sizes, allowed_sizes
+from nnkit.verbs.exporting.sizes import Sizes, allowed_sizes, complete
 
 # The sizes tried for each dim of a guard: all below NEAR, those in FAR, and those next to its numbers.
 NEAR = 12
 FAR = (16, 31, 32, 33, 64, 100, 128, 256, 512, 1000, 1024, 4096)
 
 Names = Mapping[sympy.Symbol, str]
-Axes = Mapping[str, Mapping[int, str] | None]
+Axes = Sequence[Mapping[int, str] | None]
+"""For each input of a program, in its order: axis -> the dim that stays free on it, or arithmetic of dims."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +39,46 @@ class Guard:
     broken_at: Sizes
 
 
-def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Mapping[str, ResolvedDim]) -> None:
+def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Dims) -> None:
     """Raise VerificationFailed where a dim may be larger or smaller than the program allows.
 
-    axes: for each input by name, axis -> the dim that stays free on it. dims: the declared free dims.
+    dims: the declared free dims.
     """
     for symbol, dim_name in _name_symbols(program, axes).items():
-        dim, limits = dims[dim_name], program.range_constraints.get(symbol)
-        if limits is None:
+        limits = program.range_constraints.get(symbol)
+        if limits is None or dim_name not in dims:
             continue
+        dim = dims[dim_name]
         lower, upper = _integer(limits.lower), _integer(limits.upper)
-        if upper is not None and (dim.max is None or dim.max > upper):
+        if upper is not None and _may_exceed(upper, dim_name, dims):
             raise _undeclared_bound(name, dim_name, f"up to {upper}", f"max={upper}")
         # A lower bound of 2 is only how torch says that a size is not constant: such a program also takes 1.
         if lower is not None and lower > max(2, dim.least):
             raise _undeclared_bound(name, dim_name, f"from {lower} up", f"min={lower}")
 
 
-def broken_guards(program: ExportedProgram, axes: Axes, dims: Mapping[str, ResolvedDim]) -> list[Guard]:
+def _may_exceed(upper: int, name: str, dims: Dims) -> bool:
+    """Whether a dim may be larger than `upper`, with the other dims not at 0 or 1, as torch assumes."""
+    dim = dims[name]
+    larger = (upper // dim.multiple_of + 1) * dim.multiple_of
+    if dim.problem_with(larger):
+        return False
+    sizes = complete(dims, {name: larger})
+    return sizes[name] == larger and all(sizes[other] >= min(2, dims[other].max or 2) for other in sizes)
+
+
+def relax_ranges(program: ExportedProgram) -> None:
+    """Let a program take what follows from sizes of 0 and 1 in other sizes.
+
+    torch assumes while capturing that no size is 0 or 1. From that it derives ranges for other sizes, such
+    as `past + time >= 4` and, if they are at most 16 together, `past <= 14`. A program refuses sizes outside
+    of them. What forward itself needs is kept, as guards.
+    """
+    for expression in program.range_constraints:
+        program.range_constraints[expression] = ValueRanges(sympy.Integer(0), int_oo)
+
+
+def broken_guards(program: ExportedProgram, axes: Axes, dims: Dims) -> list[Guard]:
     """Return the guards that some allowed sizes break, each with the smallest such sizes found."""
     names = _name_symbols(program, axes)
     guards: dict[str, Guard] = {}
@@ -68,14 +94,16 @@ def broken_guards(program: ExportedProgram, axes: Axes, dims: Mapping[str, Resol
 
 def _name_symbols(program: ExportedProgram, axes: Axes) -> Names:
     """Return the dim of each symbol of the program, found by the shapes of its inputs."""
-    axes_by_node = dict(zip(program.graph_signature.user_inputs, axes.values(), strict=False))
-    axes_by_node.update((name, dims) for name, dims in axes.items() if name in axes_by_node)
-    names = {}
-    for node, value in _input_tensors(program):
-        for axis, name in (axes_by_node.get(node) or {}).items():
-            size: Any = value.shape[axis]
-            if not isinstance(size, int) and isinstance(size.node.expr, sympy.Symbol):
-                names[size.node.expr] = name
+    nodes = dict(_input_tensors(program))
+    inputs = [name for name in program.graph_signature.user_inputs if isinstance(name, str) and name in nodes]
+    names: dict[sympy.Symbol, str] = {}
+    for node, axes_of_input in zip(inputs, axes, strict=False):
+        for axis, name in (axes_of_input or {}).items():
+            size: Any = nodes[node].shape[axis]
+            symbol = None if isinstance(size, int) else size.node.expr
+            # A dim itself says more than arithmetic of dims that has the same size.
+            if isinstance(symbol, sympy.Symbol) and (symbol not in names or name.isidentifier()):
+                names[symbol] = name
     return names
 
 
@@ -101,24 +129,32 @@ def _conditions(program: ExportedProgram) -> Iterator[sympy.Basic]:
             yield from (runtime_assert.expr for runtime_assert in asserts)
 
 
-def _find_breaking_sizes(
-    condition: sympy.Basic, names: Names, dims: Mapping[str, ResolvedDim]
-) -> Sizes | None:
-    """Return the smallest tried sizes for which a condition is false."""
+def _find_breaking_sizes(condition: sympy.Basic, names: Names, dims: Dims) -> Sizes | None:
+    """Return the smallest tried sizes for which a condition is false, and that the constraints allow."""
     numbers = {int(number) for number in condition.atoms(sympy.Integer)}
     wanted = {*range(NEAR), *FAR, *(number + step for number in numbers for step in (-1, 0, 1))}
-    if len(names) > 2:
+    involved = sorted(set().union(*map(names_in, names.values())), key=list(dims).index)
+    if len(involved) > 2:
         wanted = {*range(5), *FAR}
-    choices = [allowed_sizes(dims[name], wanted) for name in names.values()]
-    for sizes in sorted(product(*choices), key=prod):
-        values = dict(zip(names, map(sympy.Integer, sizes), strict=True))
-        if condition.xreplace(values) is sympy.false:
-            return dict(zip(names.values(), sizes, strict=True))
+    choices = [allowed_sizes(dims[name], wanted) for name in involved]
+    for chosen in sorted(product(*choices), key=prod):
+        sizes = dict(zip(involved, chosen, strict=True))
+        values = {symbol: sympy.Integer(size_of(name, sizes)) for symbol, name in names.items()}
+        if condition.xreplace(values) is sympy.false and _is_allowed(sizes, dims):
+            return sizes
     return None
 
 
+def _is_allowed(sizes: Sizes, dims: Dims) -> bool:
+    """Whether the constraints allow these sizes of some dims, with some sizes of the others."""
+    others = complete(dims, sizes)
+    return not dims.problem_with(others) and all(others[name] == size for name, size in sizes.items())
+
+
 def _format_condition(condition: sympy.Basic, names: Names) -> str:
-    named = condition.xreplace({symbol: sympy.Symbol(name) for symbol, name in names.items()})
+    named = condition.xreplace(
+        {symbol: sympy.Symbol(name if name.isidentifier() else f"({name})") for symbol, name in names.items()}
+    )
     return str(PythonPrinter().doprint(named))
 
 

@@ -1,27 +1,26 @@
 """What torch.export needs around it: silence, loops for recurrent layers, errors in a line."""
 
 import contextlib
-import functools
 import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nnkit.contract.architecture import TensorSpec
 from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.models.running import lacks_gradients
-from nnkit.models.tensors import tensors_in
 from nnkit.models.user_lines import at_line
 from nnkit.verbs.exporting.derivatives import write_out_derivatives
 
 T = TypeVar("T")
 
-STATIC_DIM = re.compile(r"static shape of (\d+) for dimension inputs\['?(\w+)'?\]\.shape\[(\d+)\]")
+STATIC_DIM = re.compile(r"static shape of (\d+) for dimension inputs(\S+?)\.shape\[(\d+)\]")
+KEY = re.compile(r"\w+")
 
 
 @contextlib.contextmanager
@@ -44,8 +43,8 @@ def looped_recurrences() -> Iterator[None]:
 def capture(
     export: Callable[[nn.Module], T],
     module: nn.Module,
-    args: tuple[Tensor, ...],
-    keywords: Mapping[str, Tensor],
+    args: tuple[Any, ...],
+    keywords: Mapping[str, Any],
 ) -> T:
     """Return what `export` makes of a module, with no output on the terminal.
 
@@ -60,29 +59,6 @@ def capture(
             raise
     with quiet(), torch.no_grad():
         return export(write_out_derivatives(module, args, keywords))
-
-
-@contextlib.contextmanager
-def plain_outputs(module: nn.Module) -> Iterator[None]:
-    """Let forward return a flat tuple of separate tensors.
-
-    The exporter doesn't support arbitrary dataclasses, and loses an output that is also an input, a weight
-    or a second output.
-    """
-    forward = module.forward
-
-    @functools.wraps(forward)
-    def plain(*args: Any, **keywords: Any) -> tuple[Tensor, ...]:
-        return tuple(tensor.clone() for tensor in tensors_in(forward(*args, **keywords)))
-
-    own = vars(module).get("forward")
-    module.forward = plain
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
 
 
 @contextlib.contextmanager
@@ -103,18 +79,22 @@ def quiet() -> Iterator[None]:
             logging.disable(previous)
 
 
-def export_failure(error: Exception, name: str, inputs: Sequence[TensorSpec]) -> NnkitError:
-    """Return the error for a failure of torch.export: a dim with only one size, or anything else."""
+def export_failure(error: Exception, name: str, inputs: Mapping[str, TensorSpec]) -> NnkitError:
+    """Return the error for a failure of torch.export: a dim with only one size, or anything else.
+
+    inputs: the declaration of each input, by the name that torch was given for it.
+    """
     cause = error.__cause__ or error
     if static := STATIC_DIM.search(str(cause)):
-        size, name_of_input, axis = static[1], static[2], int(static[3])
-        shapes = {tensor.name: tensor.shape for tensor in inputs}
-        known = name_of_input in shapes
-        dim = shapes[name_of_input][axis] if known else f"axis {axis} of {name_of_input}"
+        # torch writes inputs['cache'][0].key for cache.0.key.
+        size, name_of_input, axis = static[1], ".".join(KEY.findall(static[2])), int(static[3])
+        known = name_of_input in inputs
+        dim = inputs[name_of_input].shape[axis] if known else f"axis {axis} of {name_of_input}"
+        fix = f"or fix it: --fix {dim}={size}" if str(dim).isidentifier() else "or fix its dims with --fix"
         return VerificationFailed(
             f"{name} works only with {dim} {size}, but {dim} is declared as a dim: "
             "forward makes a constant of it",
-            f"compute with the shape, not in a Python loop over it; or fix it: --fix {dim}={size}",
+            f"compute with the shape, not in a Python loop over it; {fix}",
         )
     return NnkitError(
         f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}{at_line(cause)}",

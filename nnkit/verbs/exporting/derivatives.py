@@ -13,34 +13,33 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_map
 
 from nnkit.models.copies import copy_of
 
 
-def write_out_derivatives(
-    module: nn.Module, args: tuple[Tensor, ...], keywords: Mapping[str, Tensor]
-) -> nn.Module:
+def write_out_derivatives(module: nn.Module, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> nn.Module:
     """Return a copy of `module` with the same parameters, whose forward differentiates nothing.
 
     args, keywords: example inputs; sizes stay symbolic.
     """
     original, replaced = copy_of(module), copy_of(module)
 
-    def run(state: dict[str, Tensor], args: tuple[Tensor, ...], keywords: dict[str, Tensor]) -> Any:
+    def run(state: dict[str, Tensor], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         return functional_call(original, state, args, keywords)
 
-    def clone(tensor: Tensor) -> Tensor:
-        return tensor.detach().clone()
+    def clone(value: Any) -> Any:
+        return value.detach().clone() if isinstance(value, Tensor) else value
 
     with torch.enable_grad():
         graph = make_fx(run, tracing_mode="symbolic")(
             {name: tensor.detach() for name, tensor in _state_of(replaced).items()},
-            tuple(map(clone, args)),
-            {name: clone(tensor) for name, tensor in keywords.items()},
+            tree_map(clone, args),
+            tree_map(clone, dict(keywords)),
         )
 
     @functools.wraps(type(module).forward)
-    def forward(self: nn.Module, *args: Tensor, **keywords: Tensor) -> Any:
+    def forward(self: nn.Module, *args: Any, **keywords: Any) -> Any:
         return graph(_state_of(self), args, keywords)
 
     replaced.forward = types.MethodType(forward, replaced)

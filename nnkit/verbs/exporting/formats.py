@@ -4,9 +4,11 @@
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +20,12 @@ from nnkit.models import metadata
 from nnkit.models.copies import whole_copy_of
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import in_reals
+from nnkit.verbs.exporting.calls import run_forward
 from nnkit.verbs.exporting.capture import quiet
+from nnkit.verbs.exporting.flat_forward import with_flat_forward
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.proof import Runner
+from nnkit.verbs.exporting.pytrees import known_containers
 from nnkit.verbs.exporting.report import Proof
 from nnkit.verbs.exporting.runtimes import Refused
 from nnkit.verbs.exporting.safetensors import compare_states
@@ -34,6 +39,7 @@ PT2 = Exporter(
     run="nnkit.verbs.exporting.pt2:run",
     weights="nnkit.verbs.exporting.pt2:weights",
     stamp="nnkit.verbs.exporting.pt2:stamp",
+    takes_trees=True,
 )
 OWN = ("onnx", "safetensors")
 
@@ -84,16 +90,24 @@ def _options_of(format: str) -> frozenset[str]:
 
 def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None:
     """Let a declared format write its file."""
-    args, keywords = plan.bind(module, plan.traced)
+    copy = whole_copy_of(module)  # so that the comparison finds whatever the format does to it
+    tensors = tuple(tensor.clone() for tensor in plan.traced)
+    args: tuple[Any, ...] = tensors
+    keywords: dict[str, Any] = {}
+    if exporter.takes_trees or plan.spec.signature.is_flat:
+        args, keywords = plan.bind(module, tensors)
+    else:
+        copy = with_flat_forward(copy, plan.spec.signature)
     request = WriteRequest(
         spec=plan.spec,
-        module=whole_copy_of(module),  # so that the comparison finds whatever the format does to it
+        module=copy,
         path=path,
         inputs=args,
         keywords=keywords,
         dynamic=plan.dynamic,
         input_names=plan.input_names,
         output_names=plan.output_names,
+        tensors=tensors,
     )
     try:
         with quiet():
@@ -109,6 +123,14 @@ def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None
         raise PluginProblem(
             f"format {exporter.name} wrote no file", f"report it to its author ({exporter.write})"
         )
+
+
+def known_to_torch(exporter: Exporter, module: nn.Module, plan: Plan) -> AbstractContextManager[None]:
+    """Return a context in which torch knows the containers that forward takes and returns, if it must."""
+    if not exporter.takes_trees:
+        return nullcontext()
+    returned = run_forward(module, plan.spec.signature, plan.traced)
+    return known_containers(plan.bind(module, plan.traced), returned)
 
 
 def put_stamp(exporter: Exporter, plan: Plan, path: Path, proof: Proof | None) -> None:
@@ -127,9 +149,10 @@ class DeclaredFile:
 
     replaceable = None
 
-    def __init__(self, exporter: Exporter, path: Path, plan: Plan) -> None:
+    def __init__(self, exporter: Exporter, path: Path, module: nn.Module, plan: Plan) -> None:
         self.name = path.name
         self._exporter, self._path, self._plan = exporter, path, plan
+        self._order = plan.call_order(module) if exporter.takes_trees else None
 
     def count_equal(self, module: nn.Module) -> tuple[int, int] | None:
         """Compare the weights bit for bit, if the format can read them."""
@@ -159,7 +182,7 @@ class DeclaredFile:
                 f"files of format {self._exporter.name} can't be run, so nothing can be proven"
             )
         try:
-            return DeclaredRunner(self._exporter, load(self._exporter.run)(path))
+            return DeclaredRunner(self._exporter, load(self._exporter.run)(path), self._order)
         except NnkitError:
             raise
         except Exception as error:
@@ -167,15 +190,21 @@ class DeclaredFile:
 
 
 class DeclaredRunner:
-    """Runs a file of a declared format; raises Refused for any exception."""
+    """Runs a file of a declared format; raises Refused for any exception.
 
-    def __init__(self, exporter: Exporter, call: Callable[[Inputs], list[Tensor]]) -> None:
-        self.name, self._call = exporter.name, call
+    order: the indices of the inputs in the order in which the file takes them. None: as they are.
+    """
+
+    def __init__(
+        self, exporter: Exporter, call: Callable[[Inputs], list[Tensor]], order: Sequence[int] | None
+    ) -> None:
+        self.name, self._call, self._order = exporter.name, call, order
 
     def __call__(self, inputs: Inputs) -> list[Tensor]:
         try:
             with torch.no_grad():
-                results = self._call(tuple(tensor.clone() for tensor in inputs))
+                ordered = inputs if self._order is None else [inputs[index] for index in self._order]
+                results = self._call(tuple(tensor.clone() for tensor in ordered))
                 return [in_reals(result.detach().cpu()) for result in results]
         except Exception as error:
             raise Refused(f"{type(error).__name__}: {first_line(error)}") from error

@@ -110,10 +110,11 @@ def _write_declared(
 ) -> tuple[Path, None, Proof | None]:
     plan = make_plan(request.spec, module, request.options, request.inputs, device)
     request.progress(f"writing {exporter.name}")
-    formats.write(exporter, module, plan, path)
     proof = None
-    if request.verify and exporter.run is not None:
-        file = formats.DeclaredFile(exporter, path, plan)
-        proof = Prover(module, plan, request.progress).prove(file)
+    with formats.known_to_torch(exporter, module, plan):
+        formats.write(exporter, module, plan, path)
+        if request.verify and exporter.run is not None:
+            file = formats.DeclaredFile(exporter, path, module, plan)
+            proof = Prover(module, plan, request.progress).prove(file)
     formats.put_stamp(exporter, plan, path, proof)
     return path, None, proof

@@ -20,7 +20,8 @@ from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.models.tensors import registered
 from nnkit.verbs.exporting.bounds import Guard, broken_guards, check_ranges
-from nnkit.verbs.exporting.capture import capture, export_failure, plain_outputs, quiet
+from nnkit.verbs.exporting.capture import capture, export_failure, quiet
+from nnkit.verbs.exporting.flat_forward import identifiers_of, with_flat_forward
 from nnkit.verbs.exporting.plan import Plan
 from nnkit.verbs.exporting.scatters import scatter_in_order
 
@@ -49,9 +50,8 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
     captured = program.exported_program
     guards: list[Guard] = []
     if captured is not None:
-        axes = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
-        check_ranges(captured, plan.spec.reference, axes, plan.dims)
-        guards = broken_guards(captured, axes, plan.dims)
+        check_ranges(captured, plan.spec.reference, plan.dynamic, plan.dims)
+        guards = broken_guards(captured, plan.dynamic, plan.dims)
     opset = program.model.opset_imports[""]
     if options.opset is not None and opset != options.opset:
         raise VerificationFailed(
@@ -69,29 +69,26 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
 
 
 def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
-    args, keywords = plan.bind(module, plan.traced)
-    named = dict(zip(plan.spec.input_names, plan.dynamic, strict=True))
-
     def export(captured: nn.Module) -> "ONNXProgram | None":
-        with plain_outputs(captured):
-            return torch.onnx.export(
-                captured,
-                args,
-                kwargs=keywords,
-                dynamo=True,
-                optimize=False,
-                input_names=plan.input_names,
-                output_names=plan.output_names,
-                # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
-                dynamic_shapes=named if keywords else plan.dynamic,
-                opset_version=opset,
-                verbose=False,
-            )
+        return torch.onnx.export(
+            captured,
+            plan.traced,
+            dynamo=True,
+            optimize=False,
+            input_names=plan.input_names,
+            output_names=plan.output_names,
+            # A plain name makes torch refuse a dim that it finds to be constant; Dim.AUTO would not.
+            dynamic_shapes=plan.dynamic,
+            opset_version=opset,
+            verbose=False,
+        )
 
+    signature = plan.spec.signature
     try:
-        program = capture(export, module, args, keywords)
+        program = capture(export, with_flat_forward(module, signature), plan.traced, {})
     except Exception as error:
-        raise export_failure(error, plan.spec.reference, plan.inputs) from error
+        inputs = dict(zip(identifiers_of(signature.names), plan.inputs, strict=True))
+        raise export_failure(error, plan.spec.reference, inputs) from error
     if program is None:
         raise NnkitError(f"torch exported nothing for {plan.spec.reference}", "see the full error with -v")
     return program
@@ -121,15 +118,16 @@ def _optimize_graph(program: "ONNXProgram", names: Mapping[str, str]) -> None:
 
 
 def _name_axes(model: "onnx_ir.Model", plan: Plan) -> None:
-    """Give the axes of the outputs their declared names, where torch wrote expressions of its own."""
+    """Give the axes of inputs and outputs their declared names, where torch wrote expressions of its own."""
     import onnx_ir
 
-    for declared, output in zip(plan.outputs, model.graph.outputs, strict=True):
-        if output.shape is None or len(declared.shape) != len(output.shape):
+    declared = (*plan.inputs, *plan.outputs)
+    for tensor, port in zip(declared, (*model.graph.inputs, *model.graph.outputs), strict=True):
+        if port.shape is None or len(tensor.shape) != len(port.shape):
             continue
-        for axis, name in enumerate(declared.shape):
-            if plan.is_free(name) and isinstance(output.shape[axis], onnx_ir.SymbolicDim):
-                output.shape[axis] = str(name)
+        for axis, name in enumerate(tensor.shape):
+            if plan.is_free(name) and isinstance(port.shape[axis], onnx_ir.SymbolicDim):
+                port.shape[axis] = plan.axis_in_file(name)
 
 
 def _convert_ports_to_float32(model: "onnx_ir.Model") -> None:

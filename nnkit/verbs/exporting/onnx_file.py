@@ -100,10 +100,13 @@ class OnnxFile:
             )
         for axis, (size, name) in enumerate(zip(sizes, declared, strict=False)):
             where = f"axis {axis} of {kind} {port.name!r}"
-            if name in self._plan.dims and size != name:
-                raise self._not_the_model(f"{where} is {size!r}, not the dim {name!r}")
-            if isinstance(size, int) and self._plan.is_free(name):
-                raise self._not_the_model(f"{where} is always {size}, not {name}")
+            if not self._plan.is_free(name):
+                continue
+            wanted = self._plan.axis_in_file(name)
+            if wanted in self._plan.dims and size != wanted:
+                raise self._not_the_model(f"{where} is {size!r}, not the dim {wanted!r}")
+            if isinstance(size, int):
+                raise self._not_the_model(f"{where} is always {size}, not {wanted}")
 
     def shape_problem(self, run: Run, results: list[Tensor]) -> tuple[str, str] | None:
         """Return an output whose shape is not the one that the file declares, and the problem, or None."""

@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from nnkit.contract.architecture import ResolvedDim, TensorSpec
-from nnkit.contract.axes import names_in
+from nnkit.contract.architecture import TensorSpec
+from nnkit.contract.axes import names_in, substitute
 from nnkit.contract.requests import ExportOptions
+from nnkit.contract.sizes import Dims
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean
@@ -51,7 +52,7 @@ class Plan:
     dtype: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    dims: Mapping[str, ResolvedDim]
+    dims: Dims
     runs: tuple[Run, ...]
     device: str | torch.device = "cpu"
     given: bool = False
@@ -93,11 +94,16 @@ class Plan:
     def output_names(self) -> tuple[str, ...]:
         return tuple(tensor.name for tensor in self.outputs)
 
-    def bind(
-        self, module: nn.Module, tensors: Sequence[Tensor]
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    def bind(self, module: nn.Module, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and the keyword arguments of forward, for inputs in declared order."""
         return bind(module, self.spec.signature, tensors)
+
+    def call_order(self, module: nn.Module) -> list[int]:
+        """Return the indices of the inputs in the order in which they occur in the arguments of forward."""
+        tensors = [tensor.clone() for tensor in self.traced]
+        args, keywords = self.bind(module, tensors)
+        indices = {id(tensor): index for index, tensor in enumerate(tensors)}
+        return [indices[id(tensor)] for tensor in tensors_in([args, keywords])]
 
     def run(self, module: nn.Module, tensors: Inputs) -> list[Tensor]:
         """Return the tensors that `module` returns for inputs in declared order."""
@@ -115,19 +121,27 @@ class Plan:
             name += "_"
         return name
 
+    def axis_in_file(self, axis: int | str) -> int | str:
+        """Return a declared axis with numbers for all but the free dims: `past + time` -> `3 + time`."""
+        known = {name: size for name, size in self.dims.known.items() if type(size) is int}
+        return substitute(axis, known)
+
     def is_free(self, axis: int | str) -> bool:
-        """Whether a declared axis follows dims that stay free, and nothing else."""
-        names = names_in(axis)
+        """Whether the size of a declared axis follows dims that stay free."""
+        names = names_in(self.axis_in_file(axis))
         return bool(names) and names <= set(self.dims)
 
     @property
     def dynamic(self) -> tuple[dict[int, str] | None, ...]:
-        """For each input, axis -> the name of the dim that stays free on it."""
+        """For each input, axis -> the dim that stays free on it, or arithmetic of such dims."""
         return tuple(self._free_axes(tensor) or None for tensor in self.inputs)
 
     def _free_axes(self, tensor: TensorSpec) -> dict[int, str]:
-        axes = enumerate(tensor.shape)
-        return {axis: name for axis, name in axes if isinstance(name, str) and name in self.dims}
+        return {
+            number: str(self.axis_in_file(axis))
+            for number, axis in enumerate(tensor.shape)
+            if self.is_free(axis)
+        }
 
 
 def make_plan(
@@ -143,9 +157,8 @@ def make_plan(
     """
     all_dims = spec.dims
     _check_fixed(spec, options, all_dims)
-    free = {name: dim for name, dim in all_dims.items() if name not in options.fixed}
-    if options.static:
-        free = {}
+    fixed = set(all_dims) if options.static else options.fixed
+    free = all_dims.free([name for name in all_dims if name not in fixed], spec.sizes)
     assumed: tuple[str, ...] = ()
     if given is None:
         spec, assumed = find_limits(spec, module, free)
@@ -186,9 +199,7 @@ def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
         raise spec.forward_problem(error.message, error.hint) from error
 
 
-def _draw_runs(
-    spec: ModelSpec, all_dims: Mapping[str, ResolvedDim], free: Mapping[str, ResolvedDim]
-) -> tuple[Run, ...]:
+def _draw_runs(spec: ModelSpec, all_dims: Dims, free: Dims) -> tuple[Run, ...]:
     """Return two runs at the traced sizes and some at other sizes, all with different values."""
     fixed = {name: spec.sizes[name] for name in all_dims if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
@@ -206,7 +217,7 @@ def _runs_like(spec: ModelSpec, module: nn.Module, given: Inputs) -> tuple[Run, 
     return Run({}, given), Run({}, vary(module, spec.signature, given))
 
 
-def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Mapping[str, ResolvedDim]) -> None:
+def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Dims) -> None:
     for name in sorted(options.fixed):
         if name not in dims:
             raise UsageProblem(

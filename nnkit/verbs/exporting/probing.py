@@ -1,13 +1,13 @@
 """Find the integers that a module takes by running it, where nothing declares them: other indices fail."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from nnkit.contract.architecture import ResolvedDim, TensorSpec
+from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.signature import Signature
+from nnkit.contract.sizes import Dims
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError
 from nnkit.models.copies import copy_of, whole_copy_of
@@ -19,9 +19,7 @@ HIGHEST = 2**16  # the largest value that is tried
 UNLIMITED = 8  # integers are drawn below this where forward takes any
 
 
-def find_limits(
-    spec: ModelSpec, module: nn.Module, dims: Mapping[str, ResolvedDim]
-) -> tuple[ModelSpec, tuple[str, ...]]:
+def find_limits(spec: ModelSpec, module: nn.Module, dims: Dims) -> tuple[ModelSpec, tuple[str, ...]]:
     """Return `spec` with limits for the integers that declare none, and a sentence about each.
 
     Only inputs of a user's own module are examined; a plugin's declarations are complete. dims: the free
@@ -32,16 +30,17 @@ def find_limits(
     assumed = []
     for index, tensor in enumerate(spec.inputs):
         if tensor.sample == "mask" and _Probe(spec, module, index).keeps(dims):
-            spec = _with_input(spec, index, replace(tensor, sample="keep"))
+            spec = _with_input(spec, replace(tensor, sample="keep"))
         if tensor.sample == "zeros" and is_integer(dtype_of(spec, tensor)):
             found = _Probe(spec, module, index).find(dims)
             assumed.append(_describe_limit(tensor, found))
-            spec = _with_input(spec, index, replace(tensor, sample=found.sample, index_of=found.index_of))
+            spec = _with_input(spec, replace(tensor, sample=found.sample, index_of=found.index_of))
     return spec, tuple(assumed)
 
 
-def _with_input(spec: ModelSpec, index: int, tensor: TensorSpec) -> ModelSpec:
-    inputs = (*spec.inputs[:index], tensor, *spec.inputs[index + 1 :])
+def _with_input(spec: ModelSpec, tensor: TensorSpec) -> ModelSpec:
+    """Return `spec` with a different declaration of the input of that name."""
+    inputs = [tensor if other.name == tensor.name else other for other in spec.declared_inputs]
     return replace(spec, architecture=replace(spec.architecture, inputs=inputs))
 
 
@@ -111,7 +110,7 @@ class _Probe:
         # An index that is out of range breaks the whole context of an accelerator.
         self._module = copy_of(module) if on_cpu else whole_copy_of(module).cpu()
 
-    def find(self, dims: Mapping[str, ResolvedDim]) -> _Found:
+    def find(self, dims: Dims) -> _Found:
         """Return how to draw the integers: below a number or a dim, or as lengths.
 
         The limit is searched for at two assignments. All their sizes differ, so a limit that depends on a
@@ -129,7 +128,7 @@ class _Probe:
         known = [limit for limit in limits if limit is not None]
         return _Found("index", min(known)) if known else _Found("index", UNLIMITED, limited=False)
 
-    def keeps(self, dims: Mapping[str, ResolvedDim]) -> bool:
+    def keeps(self, dims: Dims) -> bool:
         """Whether True in a mask keeps and False hides: if all is hidden, outputs are 0 or not finite."""
         inputs = sample_inputs(
             self._spec, sizes=traced_sizes(dims, {name: self._spec.sizes[name] for name in dims})

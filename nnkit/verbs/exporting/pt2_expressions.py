@@ -89,7 +89,9 @@ class _Checker(ast.NodeVisitor):
                 if name in POWERS and arguments:
                     _check_power(arguments[-1])
                 self._visit_all(*arguments)
-            case ast.Call(func=ast.Attribute() as method, args=arguments) if self._guard:
+            case ast.Call(func=ast.Attribute(attr=name) as method, args=arguments) if self._guard:
+                if name not in OF_TENSORS | OF_MATH:
+                    raise NotOfSizes(name)
                 self._visit_all(method, *arguments)
             case _:
                 raise NotOfSizes("call")
@@ -97,8 +99,9 @@ class _Checker(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         of_math = isinstance(node.value, ast.Name) and node.value.id == "math"
-        if not self._guard or node.attr not in (OF_MATH if of_math else OF_TENSORS):
+        if not self._guard or (of_math and node.attr not in OF_MATH):
             raise NotOfSizes(node.attr)
+        _check_symbol(node.attr)  # besides sizes, the field of an input: L['cache'].key
         self.visit(node.value)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:

@@ -1,10 +1,16 @@
-"""The sizes to trace a model at, and the other sizes to prove it at. Torch-free."""
+"""The sizes to trace a model at, and the other sizes to prove it at. Torch-free.
+
+Every assignment satisfies the constraints of the dims, where any does.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
+from dataclasses import replace
+from itertools import count, islice, product
 from math import prod
 
 from nnkit.contract.architecture import ResolvedDim
+from nnkit.contract.axes import names_in_constraint
+from nnkit.contract.sizes import Dims
 
 Sizes = dict[str, int]
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
@@ -14,64 +20,95 @@ TOGETHER = (16, 32, 64, 128, 256)  # sizes near which all dims are at once
 EQUAL = (4, 8, 16, 32, 33, 64, 128)  # sizes that all dims have at once
 SMALL = 41  # below this, each size is tried
 ROUND = (50, 60, 80, 100, 150, 200, 300, 400, 500, 1000, 2000, 4000)
+MOST_TRIED = 20_000  # assignments tried to find one to trace at
+HIGHEST = 2**13  # up to here, the largest size that the constraints allow is searched for
 PICTURES = (48, 96, 112, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 640)
 
 
-def traced_sizes(dims: Mapping[str, ResolvedDim], wanted: Mapping[str, int]) -> Sizes:
-    """Return the wanted sizes, moved up where needed: at least 2, and no two equal.
+def traced_sizes(dims: Dims, wanted: Mapping[str, int]) -> Sizes:
+    """Return the wanted sizes, moved where needed: at least 2, no two equal, and as the constraints allow.
 
     A size of 0 or 1 is treated as a constant while tracing, and two equal sizes as one.
     """
     chosen: Sizes = {}
     for name, dim in dims.items():
         chosen[name] = _fit(dim, max(wanted.get(name, dim.default), 2), set(chosen.values()))
-    return chosen
+    if not dims.problem_with(chosen):
+        return chosen
+    return _find_traceable(dims, chosen) or dims.satisfy(chosen) or chosen
 
 
-def other_sizes(dims: Mapping[str, ResolvedDim], traced: Mapping[str, int]) -> list[Sizes]:
+def _find_traceable(dims: Dims, near: Sizes) -> Sizes | None:
+    """Return the sizes nearest to these that are at least 2 and satisfy the constraints, or None.
+
+    Sizes that differ are preferred.
+    """
+    moved = [name for name in dims if name in set().union(*map(names_in_constraint, dims.constraints))]
+    choices = [allowed_sizes(dims[name], {*PRIMES, 4, near[name]}) for name in moved]
+    allowed = []
+    for chosen in islice(product(*choices), MOST_TRIED):
+        sizes = {**near, **dict(zip(moved, chosen, strict=True))}
+        if min(chosen) >= 2 and not dims.problem_with(sizes):
+            allowed.append(sizes)
+
+    def cost(sizes: Sizes) -> tuple[int, int]:
+        return -len(set(sizes.values())), sum(abs(sizes[name] - near[name]) for name in moved)
+
+    return min(allowed, key=cost, default=None)
+
+
+def other_sizes(dims: Dims, traced: Mapping[str, int]) -> list[Sizes]:
     """Return assignments to prove at: each dim at its minimum, primes, and one larger than traced."""
     if not dims:
         return []
-    lowest = {name: dim.least for name, dim in dims.items()}
+    lowest = _lowest(dims)
     larger: Sizes = {}
     for name, dim in dims.items():
         larger[name] = _fit(dim, traced[name] + traced[name] // 4 + 1, set(larger.values()))
     assignments = [_around(dims, {name: dim.least}) for name, dim in dims.items()]
     if len(set(lowest.values())) == len(lowest):
-        assignments.append(lowest)
-    assignments.append(larger)
-    unique = {tuple(sizes.items()): sizes for sizes in assignments if sizes != dict(traced)}
+        assignments.append(_satisfy(dims, lowest))
+    assignments.append(_satisfy(dims, larger))
+    unique = {tuple(sizes.items()): sizes for sizes in assignments if _is_other(dims, sizes, traced)}
     for start in range(1, len(PRIMES)):
         if len(unique) >= OTHERS:
             break
         sizes = _around(dims, {}, start)
-        if sizes != dict(traced):
+        if _is_other(dims, sizes, traced):
             unique[tuple(sizes.items())] = sizes
     return list(unique.values())
 
 
-def complete(dims: Mapping[str, ResolvedDim], fixed: Mapping[str, int]) -> Sizes:
-    """Return an assignment with some sizes given and small ones for the other dims."""
+def _is_other(dims: Dims, sizes: Sizes, traced: Mapping[str, int]) -> bool:
+    return sizes != dict(traced) and not dims.problem_with(sizes)
+
+
+def complete(dims: Dims, fixed: Mapping[str, int]) -> Sizes:
+    """Return an assignment with some sizes given and small ones for the other dims.
+
+    The given ones are moved only where the constraints allow no others with them.
+    """
     return _around(dims, {name: size for name, size in fixed.items() if name in dims})
 
 
 def ladders(
-    dims: Mapping[str, ResolvedDim], traced: Mapping[str, int], images: Iterable[tuple[str, str]] = ()
+    dims: Dims, traced: Mapping[str, int], images: Iterable[tuple[str, str]] = ()
 ) -> tuple[list[list[Sizes]], list[list[Sizes]]]:
     """Return ways up from small sizes, each a list of assignments that grow: coarse ones, and fine ones.
 
     There is a ladder for each dim, with the others small, one for each pair of dims that span an image, one
     for all dims growing together and one for all dims equal. images: those pairs.
     """
+    limited = {name: replace(dim, max=_largest(dims, name)) for name, dim in dims.items()}
 
     def ladder_of_each(steps: Callable[[int], Iterable[int]]) -> list[list[Sizes]]:
         return [
             [complete(dims, {name: size}) for size in _nearby_allowed(dim, steps(traced[name]))]
-            for name, dim in dims.items()
+            for name, dim in limited.items()
         ]
 
     pictures = [
-        [complete(dims, dict.fromkeys(pair, size)) for size in PICTURES if _all_allow(dims, pair, size)]
+        [complete(dims, dict.fromkeys(pair, size)) for size in PICTURES if _all_allow(limited, pair, size)]
         for pair in images
     ]
     coarse = [*ladder_of_each(_coarse), *pictures]
@@ -80,7 +117,38 @@ def ladders(
         together.append(_together(dims, {name: FURTHER * traced[name] for name in dims}))
         coarse.append(sorted(together, key=lambda sizes: prod(sizes.values())))
         coarse.append([dict.fromkeys(dims, size) for size in EQUAL if _all_allow(dims, dims, size)])
-    return coarse, ladder_of_each(_fine)
+    return _without_broken(dims, coarse), _without_broken(dims, ladder_of_each(_fine))
+
+
+def _without_broken(dims: Dims, ladders: list[list[Sizes]]) -> list[list[Sizes]]:
+    return [[sizes for sizes in ladder if not dims.problem_with(sizes)] for ladder in ladders]
+
+
+def _largest(dims: Dims, name: str) -> int | None:
+    """Return the largest size of a dim that goes with some sizes of the others; None where there is none.
+
+    Under a constraint it is found by bisection, up to HIGHEST.
+    """
+    dim = dims[name]
+    if not any(name in names_in_constraint(constraint) for constraint in dims.constraints):
+        return dim.max
+
+    def fits(steps: int) -> bool:
+        sizes = {**_lowest(dims), name: dim.least + steps * dim.multiple_of}
+        return dims.satisfy(sizes, fixed={name}) is not None
+
+    most = HIGHEST if dim.max is None else min(dim.max, HIGHEST)
+    low, high = 0, max(most - dim.least, 0) // dim.multiple_of
+    if fits(high):
+        return dim.max
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return dim.least + low * dim.multiple_of
+
+
+def _lowest(dims: Dims) -> Sizes:
+    return {name: dim.least for name, dim in dims.items()}
 
 
 def _coarse(traced: int) -> Iterable[int]:
@@ -106,11 +174,11 @@ def _all_allow(dims: Mapping[str, ResolvedDim], names: Iterable[str], size: int)
     return not any(dims[name].problem_with(size) for name in names)
 
 
-def _together(dims: Mapping[str, ResolvedDim], wanted: Mapping[str, int]) -> Sizes:
+def _together(dims: Dims, wanted: Mapping[str, int]) -> Sizes:
     sizes: Sizes = {}
     for name, dim in dims.items():
         sizes[name] = _fit(dim, wanted[name], set(sizes.values()))
-    return sizes
+    return _satisfy(dims, sizes)
 
 
 def allowed_sizes(dim: ResolvedDim, wanted: Iterable[int]) -> list[int]:
@@ -118,7 +186,7 @@ def allowed_sizes(dim: ResolvedDim, wanted: Iterable[int]) -> list[int]:
     return sorted({dim.least, *(size for size in wanted if not dim.problem_with(size))})
 
 
-def _around(dims: Mapping[str, ResolvedDim], fixed: Mapping[str, int], start: int = 0) -> Sizes:
+def _around(dims: Dims, fixed: Mapping[str, int], start: int = 0) -> Sizes:
     """Return an assignment with some sizes given and, where allowed, a different prime for each other dim.
 
     start: the index of the first prime to use.
@@ -128,7 +196,12 @@ def _around(dims: Mapping[str, ResolvedDim], fixed: Mapping[str, int], start: in
         if name not in sizes:
             wanted = max(PRIMES[index % len(PRIMES)], dim.min + index)
             sizes[name] = _fit(dim, wanted, set(sizes.values()))
-    return {name: sizes[name] for name in dims}
+    return _satisfy(dims, {name: sizes[name] for name in dims}, fixed)
+
+
+def _satisfy(dims: Dims, sizes: Sizes, fixed: Mapping[str, int] | None = None) -> Sizes:
+    """Return sizes near these that satisfy the constraints; the fixed ones stay if they can."""
+    return dims.satisfy(sizes, fixed or ()) or dims.satisfy(sizes) or sizes
 
 
 def _fit(dim: ResolvedDim, wanted: int, taken: set[int]) -> int:

@@ -260,5 +260,6 @@ def _verify_declared(request: VerifyRequest, exporter: Exporter) -> Proof:
     module = build_module(spec, request.host)
     fill_lazy(module, spec, request.inputs)
     plan: Plan = make_plan(spec, module, options, request.inputs)
-    file = formats.DeclaredFile(exporter, request.path, plan)
-    return Prover(module, plan, request.progress).prove(file)
+    with formats.known_to_torch(exporter, module, plan):
+        file = formats.DeclaredFile(exporter, request.path, module, plan)
+        return Prover(module, plan, request.progress).prove(file)

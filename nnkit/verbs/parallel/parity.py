@@ -123,7 +123,7 @@ def divide_inputs(subject: Subject, world: World, divide: bool) -> Shares:
     same_input = "the same input on every rank"
     if not divide:
         message = same_input
-    elif subject.given is not None or "batch" not in sizes:
+    elif "batch" not in sizes:
         message = f"{same_input} because it has no dim named batch"
     elif (batch := _find_divisible_batch(subject, world.size)) is None:
         message = f"{same_input} because no allowed batch is divisible by {world.size}"

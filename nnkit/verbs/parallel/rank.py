@@ -36,7 +36,7 @@ def run_as_rank(request: SmokeRequest, world: World) -> SmokeReport:
     assert request.parallel is not None
     joined.append(world)
     with _limit_time(limit), _record_failure(world), _join_world(device, limit):
-        subject = Subject(request.spec, request.host, device, request.inputs)
+        subject = Subject(request.spec, request.host, device)
         proof = prove(subject, world, request.parallel)
     repeat = make_command(request, "--nproc", str(world.size))
     report = SmokeReport(

@@ -28,7 +28,7 @@ from nnkit.models.running import call
 from nnkit.models.sampling import Inputs
 from nnkit.models.user_lines import current_line
 from nnkit.verbs.smoke.origins import Origins, describe_tensor
-from nnkit.verbs.smoke.states import find_unregistered
+from nnkit.verbs.smoke.states import list_unmoved
 from nnkit.verbs.smoke.subject import Failed, Skipped
 
 NO_VALUES = "the model needs a tensor's values, which are not simulated"
@@ -120,7 +120,7 @@ class Accelerator:
         with self.fake:
             self._move_module(module)
             moved = tuple(self._move_tensor(tensor) for tensor in inputs)
-        self.origins = Origins(self.kind, dict(_list_unmoved(module)))
+        self.origins = Origins(self.kind, dict(list_unmoved(module)))
         with self.fake, self.origins, _DeviceNames(self):
             yield moved
 
@@ -148,16 +148,6 @@ class Accelerator:
         if missing := NO_KERNEL.match(message):
             return f"no kernel for {missing[1]} on such a tensor"
         return message.replace(f"{BACKEND}:0", self.kind).replace(BACKEND, self.kind)
-
-
-def _list_unmoved(module: nn.Module) -> Iterator[tuple[int, str]]:
-    """Yield the identity and the name of each tensor that `.to()` doesn't move."""
-    for name, value in find_unregistered(module):
-        if isinstance(value, nn.Module):
-            for tensor_name, tensor in (*value.named_parameters(), *value.named_buffers()):
-                yield id(tensor), f"{name}.{tensor_name}"
-        else:
-            yield id(value), name
 
 
 class _DeviceNames(TorchFunctionMode):

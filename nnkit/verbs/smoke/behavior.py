@@ -1,21 +1,22 @@
-"""Checks of how a model treats its inputs and its state: batch sizes, side effects, causality.
+"""Checks of how a model treats its inputs and its state: batch sizes and side effects.
 
 Values are compared on a copy with a little noise on every parameter: a head or a gate that starts at zero
 would hide every difference.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from nnkit.contract.axes import names_in
-from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural
 from nnkit.errors import first_line
 from nnkit.models.running import without_gradients
 from nnkit.models.tensors import registered
+from nnkit.models.user_lines import failing_line
+from nnkit.verbs.smoke.states import find_unregistered
 from nnkit.verbs.smoke.subject import (
     Failed,
     Outputs,
@@ -23,8 +24,7 @@ from nnkit.verbs.smoke.subject import (
     Subject,
     Warned,
     batch_axis,
-    difference,
-    tolerance_of,
+    largest_difference,
 )
 
 BATCHES = (1, 3)  # a single sample, and a number that no power of two divides
@@ -33,15 +33,15 @@ Snapshot = dict[str, Any]
 
 def batch_sizes(subject: Subject) -> str:
     """It runs with a batch of one and with an odd one."""
-    if "batch" not in subject.sizes or subject.given is not None:
+    if "batch" not in subject.sizes:
         raise Skipped("the inputs have no dim named batch")
-    dim = subject.spec.dims["batch"]
-    allowed = [size for size in BATCHES if not dim.problem_with(size)]
+    candidates = [{**subject.sizes, "batch": size} for size in BATCHES]
+    allowed = [sizes for sizes in candidates if subject.allows(sizes)]
     if not allowed:
         raise Skipped(f"a batch of {BATCHES[0]} or {BATCHES[1]} is not allowed")
     module = subject.fresh()
-    for size in allowed:
-        sizes = {**subject.sizes, "batch": size}
+    for sizes in allowed:
+        size = sizes["batch"]
         try:
             outputs = subject.evaluate(module, subject.inputs(sizes=sizes))
         except (RuntimeError, ValueError, IndexError) as error:
@@ -50,7 +50,24 @@ def batch_sizes(subject: Subject) -> str:
             axis = batch_axis(declared)
             if axis is not None and tensor.shape[axis] != size:
                 raise Failed(f"output {declared.name} has {tensor.shape[axis]} rows for a batch of {size}")
-    return f"batches of {' and '.join(map(str, allowed))}"
+    if problem := _problem_in_training(subject, allowed[0]):
+        raise Warned(problem)
+    return f"batches of {' and '.join(str(sizes['batch']) for sizes in allowed)}"
+
+
+def _problem_in_training(subject: Subject, sizes: Mapping[str, int]) -> str:
+    """Return why a batch norm can't be trained with a batch of one, as the last of an epoch may be."""
+    module = subject.fresh()
+    if sizes["batch"] != 1 or not any(isinstance(item, _BatchNorm) for item in module.modules()):
+        return ""
+    try:
+        subject.outputs(module.train(), subject.inputs(sizes=sizes))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        where = f", at {line}" if (line := failing_line(error)) else ""
+        return f"a batch of 1 can't be trained: batch norm sees one value per channel{where}"
+    return ""
 
 
 def eval_state(subject: Subject) -> str:
@@ -58,23 +75,48 @@ def eval_state(subject: Subject) -> str:
     module = subject.fresh()
     tensors, attributes = _copy_tensors(module), _copy_attributes(module)
     subject.evaluate(module, subject.inputs())
-    after = _copy_tensors(module)
+    after, attached = _copy_tensors(module), _copy_attached(module)
     changed = [name for name, tensor in after.items() if not _are_equal(tensors.get(name), tensor)]
-    if changed:
+    if changed or attached:
         subject.evaluate(module, subject.inputs())
-        if all(_are_equal(after[name], tensor) for name, tensor in _copy_tensors(module).items()):
-            raise Warned(f"{changed[0]} is set by the first run in eval mode, and then stays the same")
-        raise Failed(f"{changed[0]} changed during a run in eval mode")
+        again = {**_copy_tensors(module), **_copy_attached(module)}
+        moving = [
+            name for name, tensor in again.items() if not _are_equal({**after, **attached}.get(name), tensor)
+        ]
+        if moving:
+            raise Failed(f"{moving[0]} changed during a run in eval mode")
+    if changed:
+        raise Warned(f"{changed[0]} is set by the first run in eval mode, and then stays the same")
     changed = [
         name for name, value in _copy_attributes(module).items() if attributes.get(name, value) != value
     ]
     if changed:
+        _compare_training(subject, module, changed[0])
         raise Warned(f"attribute {changed[0]} changed during a run in eval mode")
     return f"{plural(len(tensors), 'tensor')} and {plural(len(attributes), 'attribute')}"
 
 
+def _compare_training(subject: Subject, evaluated: nn.Module, attribute: str) -> None:
+    """Raise Failed where a run in training mode differs once the model has run in eval mode."""
+    outputs = []
+    for module in (subject.fresh(), subject.fresh(), evaluated):
+        with subject.seeded():
+            outputs.append(subject.outputs(module.train(), subject.inputs()))
+    if not _differ(outputs[0], outputs[1]) and _differ(outputs[0], outputs[2]):
+        raise Failed(
+            f"attribute {attribute} changed during a run in eval mode, and training is different after it"
+        )
+
+
 def _copy_tensors(module: nn.Module) -> Snapshot:
     return {name: tensor.clone() for name, tensor in registered(module).items()}
+
+
+def _copy_attached(module: nn.Module) -> Snapshot:
+    """Return copies of the tensors in plain attributes and the containers there: a state kept from a run."""
+    return {
+        name: value.detach().clone() for name, value in find_unregistered(module) if isinstance(value, Tensor)
+    }
 
 
 def _copy_attributes(module: nn.Module) -> Snapshot:
@@ -110,8 +152,6 @@ def inputs_unchanged(subject: Subject) -> str:
 
 def input_effect(subject: Subject) -> str:
     """Changing any one input changes an output."""
-    if subject.given is not None:
-        raise Skipped("only the inputs you gave are known, so none can be varied")
     module, inputs, others = subject.with_noise(), subject.inputs(), subject.inputs(seed=1)
     outputs = subject.evaluate(module, inputs)
     varied = []
@@ -135,52 +175,25 @@ def _differ(outputs: Outputs, others: Outputs) -> bool:
     )
 
 
-def causality(subject: Subject) -> str:
-    """Along the dim that is declared causal, no output depends on a later input."""
-    dim = subject.spec.architecture.causal
-    if not dim:
-        raise Skipped("no dim is declared causal")
-    if subject.given is not None or dim not in subject.sizes:
-        raise Skipped(f"the inputs have no dim named {dim}")
-    length = subject.sizes[dim]
-    module, inputs, others = subject.with_noise(), subject.inputs(), subject.inputs(seed=1)
-    outputs = subject.evaluate(module, inputs)
-    for cut in (length - 1, length // 2):
-        mixed = [
-            _replace_after(dim, declared.shape, tensor, other, cut)
-            for declared, tensor, other in zip(subject.spec.inputs, inputs, others, strict=True)
-        ]
-        for name, changed in _compare_before(subject.spec, outputs, subject.evaluate(module, mixed), cut):
-            if changed:
-                raise Failed(f"output {name} before {dim} {cut} depends on inputs after it")
-    return f"outputs along {dim}, cut at {length - 1} and {length // 2}"
+def in_place(subject: Subject) -> str:
+    """With every `inplace` turned off, the outputs are the same: none overwrites what is still needed."""
+    module = subject.with_noise()
+    names = [name for name, item in module.named_modules() if getattr(item, "inplace", False) is True]
+    if not names:
+        raise Skipped("no layer works in place")
+    outputs = subject.evaluate(module, subject.inputs())
+    for name in names:
+        module.get_submodule(name).inplace = False  # type: ignore[assignment]
+    _, output, same = largest_difference(outputs, subject.evaluate(module, subject.inputs()))
+    if not same:
+        blamed = next((name for name in names if _changes_alone(subject, name, outputs)), names[0])
+        raise Failed(
+            f"{blamed} overwrites what is still needed: without inplace=True, output {output} is different"
+        )
+    return f"{plural(len(names), 'layer')} in place, same outputs without"
 
 
-def _replace_after(dim: str, shape: tuple[int | str, ...], tensor: Tensor, other: Tensor, cut: int) -> Tensor:
-    """Return `tensor` up to the cut along a dim, and `other` from there on."""
-    if dim not in shape:
-        return tensor.clone()
-    axis = shape.index(dim)
-    before = tensor.narrow(axis, 0, cut)
-    after = other.narrow(axis, cut, other.shape[axis] - cut)
-    return torch.cat([before, after], dim=axis)
-
-
-def _compare_before(
-    spec: ModelSpec, outputs: Outputs, others: Outputs, cut: int
-) -> Iterator[tuple[str, bool]]:
-    """Yield each output with whether the part that comes from inputs before the cut has changed.
-
-    An output axis may be an expression of the causal dim, such as `time // 2`: its part before the cut is as
-    long as the axis is when the dim has the size of the cut.
-    """
-    dim = spec.architecture.causal
-    if not cut:
-        return
-    for (declared, tensor), (_, other) in zip(outputs, others, strict=True):
-        for axis, expression in enumerate(declared.shape):
-            if names_in(expression) & set(spec.sizes) != {dim}:
-                continue
-            end = max(spec.shape(declared, {dim: cut})[axis], 0)
-            apart = difference(tensor.narrow(axis, 0, end), other.narrow(axis, 0, end))
-            yield declared.name, apart > tolerance_of(tensor)
+def _changes_alone(subject: Subject, name: str, outputs: Outputs) -> bool:
+    module = subject.with_noise()
+    module.get_submodule(name).inplace = False  # type: ignore[assignment]
+    return not largest_difference(outputs, subject.evaluate(module, subject.inputs()))[2]

@@ -3,25 +3,44 @@
 from collections.abc import Callable
 
 from nnkit.contract.requests import Check
-from nnkit.verbs.smoke import behavior, checks, full, numerics, states
+from nnkit.verbs.smoke import (
+    behavior,
+    checks,
+    full,
+    invariances,
+    numerics,
+    padding,
+    placement,
+    states,
+    training,
+    values,
+    variants,
+)
 from nnkit.verbs.smoke.subject import Subject
 
 DEFAULT = (
     checks.shapes,
-    checks.finite,
-    checks.gradients,
-    checks.updates,
+    values.finite,
+    training.gradients,
+    training.updates,
     checks.batch_independence,
     behavior.batch_sizes,
     checks.determinism,
     behavior.eval_state,
     behavior.inputs_unchanged,
     behavior.input_effect,
-    behavior.causality,
+    behavior.in_place,
+    variants.optional_inputs,
+    invariances.causality,
+    padding.padding,
+    invariances.permutation,
+    invariances.pointwise,
+    checks.stochastic,
+    states.tied,
     states.registry,
     states.round_trip,
     states.cast,
-    states.placement,
+    placement.placement,
     numerics.derivative,
 )
 FULL = (

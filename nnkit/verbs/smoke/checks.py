@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
-from torch.optim.adam import adam
+from torch import Tensor
 
-from nnkit.contract.text import format_shape, format_sizes, plural, shorten
+from nnkit.contract.text import format_shape, format_sizes, plural
 from nnkit.verbs.smoke.subject import (
     Failed,
     Outputs,
@@ -16,13 +14,11 @@ from nnkit.verbs.smoke.subject import (
     batch_axis,
     difference,
     largest_difference,
-    projection,
     row,
     tolerance_of,
 )
 
-STEPS = 3  # a gate that starts at zero lets gradients through from the second on
-SEEDS = 3  # a unit may be dead for one input by chance, hardly for three
+OTHER_SEEDS = (1, 2, 3)  # one of them draws something else, however rarely it matters
 
 
 def shapes(subject: Subject) -> str:
@@ -51,118 +47,12 @@ def _check_output(
         raise Failed(f"output {name} is on {tensor.device}, not on {subject.device}")
 
 
-def finite(subject: Subject) -> str:
-    """No output and no gradient is infinite or NaN."""
-    module = subject.fresh().train()
-    outputs = subject.outputs(module, subject.inputs())
-    for declared, tensor in outputs:
-        _check_finite(f"output {declared.name}", tensor)
-    projection(outputs).backward()  # type: ignore[no-untyped-call]
-    for name, parameter in module.named_parameters():
-        if parameter.grad is not None:
-            _check_finite(f"the gradient of {name}", parameter.grad)
-    return f"{plural(len(outputs), 'output')} and every gradient"
-
-
-def _check_finite(name: str, tensor: Tensor) -> None:
-    count = int((~torch.isfinite(tensor)).sum())
-    if count:
-        raise Failed(f"{name} has {plural(count, 'infinite or NaN element')} (of {tensor.numel()})")
-
-
-def gradients(subject: Subject) -> str:
-    """The gradient of the outputs reaches every trainable parameter."""
-    module = subject.fresh().train()
-    trainable = _trainable_parameters(module)
-    without_gradient = _find_unreached(subject, module, set(trainable))
-    blocked_at_first = len(without_gradient)
-    if without_gradient:
-        # Gates and heads that start at zero hold back what lies behind them until the first step.
-        without_gradient = _find_unreached(subject, subject.with_noise().train(), without_gradient)
-    if without_gradient:
-        names = shorten(sorted(without_gradient))
-        raise Failed(f"no gradient reaches {names} (of {plural(len(trainable), 'parameter')})")
-    note = ""
-    if blocked_at_first:
-        note = f", {blocked_at_first} of them only after zero-initialized weights have moved"
-    return f"all {plural(len(trainable), 'parameter')}{note}"
-
-
-def _trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-
-
-def _find_unreached(subject: Subject, module: nn.Module, names: set[str]) -> set[str]:
-    """Return the parameters among `names` that get no gradient for any of a few inputs."""
-    without_gradient = set(names)
-    for seed in range(SEEDS):
-        module.zero_grad()
-        projection(subject.outputs(module, subject.inputs(seed))).backward()  # type: ignore[no-untyped-call]
-        for name, parameter in module.named_parameters():
-            if parameter.grad is not None and parameter.grad.any():
-                without_gradient.discard(name)
-        if not without_gradient:
-            break
-    return without_gradient
-
-
-def updates(subject: Subject) -> str:
-    """A step of the optimizer, or a few, moves every trainable parameter."""
-    module = subject.fresh().train()
-    trainable = _trainable_parameters(module)
-    before = {name: parameter.detach().clone() for name, parameter in trainable.items()}
-    states = {
-        name: (torch.zeros_like(parameter), torch.zeros_like(parameter), torch.tensor(0.0))
-        for name, parameter in trainable.items()
-    }
-    unmoved = list(trainable)
-    for step in range(STEPS):
-        module.zero_grad()
-        projection(subject.outputs(module, subject.inputs(step))).backward()  # type: ignore[no-untyped-call]
-        _take_adam_step(trainable, states)
-        unmoved = [name for name in unmoved if torch.equal(trainable[name], before[name])]
-        if not unmoved:
-            return f"all {plural(len(trainable), 'parameter')} moved in {plural(step + 1, 'step')} of Adam"
-    steps = f"{plural(STEPS, 'step')} of Adam"
-    if len(unmoved) == len(trainable):
-        raise Failed(f"{steps} moved no parameter")
-    raise Warned(f"{steps} left {shorten(unmoved)} unchanged")
-
-
-def _take_adam_step(
-    trainable: Mapping[str, nn.Parameter], states: Mapping[str, tuple[Tensor, Tensor, Tensor]]
-) -> None:
-    """Move the parameters that have a gradient, by torch's own Adam; `states` are its moments and counts.
-
-    As a function: the first use of an Optimizer imports torch's compiler, which takes longer than all checks.
-    """
-    with_gradient = [name for name, parameter in trainable.items() if parameter.grad is not None]
-    if not with_gradient:
-        return
-    gradients = [gradient for name in with_gradient if (gradient := trainable[name].grad) is not None]
-    means, squares, counts = zip(*(states[name] for name in with_gradient), strict=True)
-    with torch.no_grad():
-        adam(
-            [trainable[name] for name in with_gradient],
-            gradients,
-            list(means),
-            list(squares),
-            [],
-            list(counts),
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=1e-2,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
-
-
 def batch_independence(subject: Subject) -> str:
     """Each sample gives the same result alone and in a batch."""
     axes = [batch_axis(tensor) for tensor in subject.spec.inputs]
-    if all(axis is None for axis in axes) or subject.given is not None:
+    if subject.is_random:
+        raise Skipped("it draws other random numbers for a sample alone")
+    if all(axis is None for axis in axes):
         raise Skipped("the inputs have no dim named batch")
     module, inputs = subject.fresh(), subject.inputs()
     batched = subject.evaluate(module, inputs)
@@ -196,3 +86,24 @@ def determinism(subject: Subject) -> str:
     if apart > 0:
         raise Warned(f"output {name} differs between two runs by rounding ({apart:.2g}× its spread)")
     return "two eval runs, bit-identical"
+
+
+def stochastic(subject: Subject) -> str:
+    """The random numbers that it is declared to draw follow the seed."""
+    when = subject.spec.architecture.stochastic
+    if not when:
+        raise Skipped("it is not declared to draw random numbers")
+    inputs, runs = subject.inputs(), []
+    for seed in (0, 0, *OTHER_SEEDS):
+        with subject.seeded(seed):
+            runs.append(subject.outputs(subject.fresh().train(when == "training"), inputs, seed))
+    _, name, same = largest_difference(runs[0], runs[1])
+    if not same:
+        raise Failed(f"output {name} differs between two runs with one seed")
+    if all(largest_difference(runs[0], other)[0] == 0 for other in runs[2:]):
+        mode = "training" if when == "training" else "eval"
+        raise Failed(f"it draws no random number in {mode} mode: no output depends on the seed")
+    if when == "training":
+        determinism(subject)
+        return "training follows the seed, eval draws nothing"
+    return "it follows the seed, in eval mode too"

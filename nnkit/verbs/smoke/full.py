@@ -14,7 +14,7 @@ from nnkit.contract.text import plural
 from nnkit.errors import first_line
 from nnkit.models.precision import convert, name_of
 from nnkit.models.running import bind, call, evaluate_tensors, without_gradients
-from nnkit.models.tensors import tensors_in
+from nnkit.models.tensors import in_reals, tensors_in
 from nnkit.verbs.exporting.capture import looped_recurrences, quiet
 from nnkit.verbs.exporting.coverage import perturb
 from nnkit.verbs.smoke.subject import (
@@ -26,8 +26,10 @@ from nnkit.verbs.smoke.subject import (
     difference,
     largest_difference,
     projection,
+    raise_without_kernel,
     tolerance_of,
 )
+from nnkit.verbs.smoke.training import Step, steps_of
 
 OVERFIT_STEPS = 40  # of Adam
 OVERFIT_SHARE = 0.5  # of its first value that the loss must fall to
@@ -39,37 +41,41 @@ SIMILAR, DIFFERENT = 0.99, 0.9
 
 def overfit(subject: Subject) -> str:
     """It learns one batch by heart: some steps of Adam bring the loss down."""
-    first, least = _train_on_one_batch(subject, LEARNING_RATES[0])
+    return "; ".join(_overfit(subject, step) for step in steps_of(subject))
+
+
+def _overfit(subject: Subject, step: Step) -> str:
+    first, least = _train_on_one_batch(subject, step, LEARNING_RATES[0])
     for rate in LEARNING_RATES[1:]:
         if least <= OVERFIT_SHARE * first:
             break
-        runs = ((first, least), _train_on_one_batch(subject, rate))
+        runs = ((first, least), _train_on_one_batch(subject, step, rate))
         first, least = min(runs, key=lambda losses: losses[1] / losses[0])
     if not least < first:
-        raise Failed(f"the loss on one batch never fell below its first value, {first:.3g}")
+        raise Failed(f"{step}the loss on one batch never fell below its first value, {first:.3g}")
     if least > OVERFIT_SHARE * first:
         raise Warned(
-            f"the loss on one batch fell only from {first:.3g} to {least:.3g} in {OVERFIT_STEPS} steps"
+            f"{step}the loss on one batch fell only from {first:.3g} to {least:.3g} in {OVERFIT_STEPS} steps"
         )
-    return f"loss from {first:.3g} to {least:.3g} in {OVERFIT_STEPS} steps"
+    return f"{step}loss from {first:.3g} to {least:.3g} in {OVERFIT_STEPS} steps"
 
 
-def _train_on_one_batch(subject: Subject, rate: float) -> tuple[float, float]:
+def _train_on_one_batch(subject: Subject, step: Step, rate: float) -> tuple[float, float]:
     """Return the first and the lowest loss of some steps on one batch, without dropout."""
     module = subject.with_noise().train()
     for submodule in module.modules():
         if isinstance(submodule, nn.modules.dropout._DropoutNd):
             submodule.p = 0
     inputs = subject.inputs()
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    parameters = list(step.parameters_of(module).values())
     if not parameters:
         raise Skipped("it has no trainable parameters")
     optimizer = torch.optim.Adam(parameters, lr=rate)
 
     def run_forward() -> Outputs:
         # A scalar (a loss beside the outputs) belongs to no single sample: it has no target.
-        outputs = subject.outputs(module, inputs)
-        return [(declared, tensor) for declared, tensor in outputs if tensor.ndim]
+        outputs = step.choose(subject.outputs(module, inputs))
+        return [(declared, tensor) for declared, tensor in outputs if tensor.ndim and tensor.numel()]
 
     # Each sample is to learn what the one before it gave at first.
     targets = [tensor.detach().roll(1, 0) for _, tensor in run_forward()]
@@ -102,13 +108,14 @@ def compile(subject: Subject) -> str:  # noqa: A001 - torch's own name
     """torch.compile captures it and gives the same outputs; graph breaks are a warning."""
     module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
     args, keywords = bind(module, subject.spec.signature, inputs)
-    expected = evaluate_tensors(module, subject.spec.signature, inputs)
+    with subject.fixed_randomness():
+        expected = evaluate_tensors(module, subject.spec.signature, inputs)
     torch._dynamo.reset()
     breaks = torch._dynamo.utils.counters["graph_break"]
     breaks.clear()
     try:
         compiled = torch.compile(module, backend="aot_eager")
-        with quiet():
+        with quiet(), subject.fixed_randomness():
             actual = without_gradients(lambda: list(tensors_in(compiled(*args, **keywords))))
     except Exception as error:
         raise Failed(f"torch.compile fails: {type(error).__name__}: {first_line(error)}") from error
@@ -123,11 +130,13 @@ def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
     module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
     args, keywords = bind(module, subject.spec.signature, inputs)
-    expected = evaluate_tensors(module, subject.spec.signature, inputs)
+    with subject.fixed_randomness():
+        expected = evaluate_tensors(module, subject.spec.signature, inputs)
     try:
         with quiet(), looped_recurrences():
             program = without_gradients(lambda: torch.export.export(module, args, keywords, strict=False))
-            actual = without_gradients(lambda: list(tensors_in(program.module()(*args, **keywords))))
+            with subject.fixed_randomness():
+                actual = without_gradients(lambda: list(tensors_in(program.module()(*args, **keywords))))
     except Exception as error:
         raise Failed(f"torch.export fails: {type(error).__name__}: {first_line(error)}") from error
     _compare(expected, actual, "exported")
@@ -171,6 +180,7 @@ def _compare_precision(subject: Subject, module: nn.Module, dtype: torch.dtype, 
             converted = [tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs]
             actual = subject.evaluate(convert(module, dtype), converted)
     except (RuntimeError, TypeError, ValueError) as error:
+        raise_without_kernel(error, subject.device)
         raise Failed(f"fails in {name_of(dtype)}: {first_line(error)}") from error
     similarity = _lowest_similarity(expected, actual, dtype)
     if similarity < DIFFERENT:
@@ -192,7 +202,7 @@ def _lowest_similarity(expected: Outputs, actual: Outputs, dtype: torch.dtype) -
 
 
 def _cosine_similarity(left: Tensor, right: Tensor) -> float:
-    left, right = left.double().flatten(), right.double().flatten()
+    left, right = in_reals(left).double().flatten(), in_reals(right).double().flatten()
     if not left.any() and not right.any():
         return 1.0
     return float(nn.functional.cosine_similarity(left, right, dim=0))
@@ -202,8 +212,7 @@ def train_determinism(subject: Subject) -> str:
     """Two training steps with one seed give the same gradients."""
     gradients = []
     for _ in range(2):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        with subject.seeded():
             module = subject.fresh().train()
             projection(subject.outputs(module, subject.inputs())).backward()  # type: ignore[no-untyped-call]
         gradients.append({name: parameter.grad for name, parameter in module.named_parameters()})
@@ -236,8 +245,7 @@ def gradient_checkpointing(subject: Subject) -> str:
 
 def _run_seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict[str, Tensor]]:
     """Return the outputs and the gradients of one run in training mode, with a fixed seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with subject.seeded():
         outputs = subject.outputs(module.train(), subject.inputs())
         projection(outputs).backward()  # type: ignore[no-untyped-call]
     gradients = {}
@@ -283,11 +291,13 @@ def channels_last(subject: Subject) -> str:
     memory_format = torch.channels_last
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        expected = evaluate_tensors(module, names, inputs)
+        with subject.fixed_randomness():
+            expected = evaluate_tensors(module, names, inputs)
         converted = [
             tensor.to(memory_format=memory_format) if tensor.ndim == 4 else tensor for tensor in inputs
         ]
         module = module.to(memory_format=memory_format)  # type: ignore[call-overload]
-        actual = evaluate_tensors(module, names, converted)
+        with subject.fixed_randomness():
+            actual = evaluate_tensors(module, names, converted)
     _compare(expected, actual, "in channels_last")
     return "same outputs"

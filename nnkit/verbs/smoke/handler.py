@@ -20,7 +20,7 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     """Run the checks one after the other. A model that can't be built raises its own error."""
     device = find_device(request.device, can_simulate=True)
     checks = choose_checks(request.checks, request.full, request.host)
-    subject = Subject(request.spec, request.host, device, request.inputs, request.compiled)
+    subject = Subject(request.spec, request.host, device, request.compiled)
     if request.compiled:
         _check_compiler(device)
     module = subject.fresh()

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.errors import first_line
-from nnkit.verbs.smoke.subject import Failed, Skipped, Subject, projection
+from nnkit.verbs.smoke.replay import held_constant
+from nnkit.verbs.smoke.subject import Failed, Skipped, Subject, projection, raise_without_kernel
 
 # A long step meets kinks and curvature, a short one meets rounding, so the best of several counts.
 # The first is enough for most models: over 15 of the base zoo it is off by at most 8e-5.
@@ -17,14 +18,33 @@ GOOD_ENOUGH = 1e-3  # no further step is tried
 
 def derivative(subject: Subject) -> str:
     """In float64, the gradient along a random direction agrees with finite differences."""
+    constant = subject.spec.architecture.straight_through
+    if "" in constant:
+        raise Skipped("its gradient is declared to differ from the derivative")
     module = subject.with_noise().double()
     inputs = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in subject.inputs())
     parameters = _trainable_parameters(module)
     if not parameters:
         raise Skipped("it has no trainable parameters")
+    with held_constant(module, constant) as recording:
+        if constant:
+            subject.evaluate(module, inputs)
+            recording.replays = True
+        error_share = _compare_slopes(subject, module, inputs, parameters)
+    if not error_share <= TOLERANCE:
+        raise Failed(f"the gradient differs from finite differences by {error_share:.2g} of its size")
+    around = f", with {' and '.join(constant)} held constant" if constant else ""
+    return f"within {error_share:.1g} of finite differences{around}"
+
+
+def _compare_slopes(
+    subject: Subject, module: nn.Module, inputs: tuple[Tensor, ...], parameters: list[nn.Parameter]
+) -> float:
+    """Return by what share of its size the slope along a random direction differs from the measured one."""
     try:
         differentiable, gradients = _compute_gradients(subject, module, inputs, parameters)
     except (RuntimeError, TypeError) as error:
+        raise_without_kernel(error, subject.device)
         raise Failed(f"fails in float64: {first_line(error)}") from error
     directions = _draw_directions(parameters)
     slope = sum(
@@ -39,9 +59,7 @@ def derivative(subject: Subject) -> str:
         error_share = min(error_share, apart)
         if error_share < GOOD_ENOUGH:
             break
-    if not error_share <= TOLERANCE:
-        raise Failed(f"the gradient differs from finite differences by {error_share:.2g} of its size")
-    return f"within {error_share:.1g} of finite differences"
+    return error_share
 
 
 def _trainable_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -59,6 +77,8 @@ def _compute_gradients(
     """
     outputs = subject.outputs(module, inputs)
     differentiable = [index for index, (_, tensor) in enumerate(outputs) if tensor.requires_grad]
+    if subject.spec.architecture.straight_through and not differentiable:
+        raise Skipped("nothing is trained around what is declared straight-through")
     loss = projection([outputs[index] for index in differentiable])
     try:
         return differentiable, torch.autograd.grad(loss, parameters, allow_unused=True)

@@ -80,7 +80,7 @@ class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # Operators accept a scalar tensor from the CPU.
         on_cpu = [tensor for tensor in arguments if _is_on_cpu(tensor) and tensor.dim()]
         mixed = on_cpu and not all(map(_is_on_cpu, arguments))
-        if mixed and func in UNCHECKED:
+        if mixed and self.refuses(func):
             raise Misplaced(self._describe_meeting(on_cpu[0]))
         try:
             result = func(*args, **kwargs)
@@ -88,10 +88,15 @@ class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if mixed and "device" in str(error):
                 raise Misplaced(self._describe_meeting(on_cpu[0])) from error
             raise
-        self._remember(arguments, list(tensors_in(result)))
+        self.remember(arguments, list(tensors_in(result)))
         return result
 
-    def _remember(self, arguments: list[Tensor], results: list[Tensor]) -> None:
+    def refuses(self, func: Any) -> bool:
+        """Whether an operator refuses tensors of two devices without an error of its own."""
+        return func in UNCHECKED
+
+    def remember(self, arguments: list[Tensor], results: list[Tensor]) -> None:
+        """Keep where the results on the CPU came from."""
         new = [tensor for tensor in results if _is_on_cpu(tensor) and tensor not in self._origins]
         if not new:
             return

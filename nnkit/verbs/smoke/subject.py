@@ -1,7 +1,7 @@
 """What a check works on: one model on one device, its inputs, and how to judge its outputs."""
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,11 +13,13 @@ from nnkit.contract.architecture import ResolvedDim, TensorSpec
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural
+from nnkit.errors import first_line
 from nnkit.models.building import build_module
+from nnkit.models.copies import whole_copy_of
 from nnkit.models.outputs import declarations_of
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs, sample_inputs
-from nnkit.models.tensors import spread_of, tensors_in
+from nnkit.models.tensors import in_reals, spread_of, tensors_in
 from nnkit.verbs.exporting.sizes import other_sizes
 
 BATCH = 4
@@ -52,7 +54,6 @@ class Subject:
         spec: the model.
         host: the plugins to build it with.
         device: where it is built and run.
-        given: example inputs to use instead of random ones.
         compiled: whether to check what torch.compile makes of it.
 
     Example:
@@ -65,8 +66,39 @@ class Subject:
     spec: ModelSpec
     host: Host
     device: torch.device
-    given: Inputs | None = None
     compiled: bool = False
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the model is declared to draw random numbers in eval mode too."""
+        return self.spec.architecture.stochastic == "always"
+
+    @contextmanager
+    def seeded(self, seed: int = 0) -> Iterator[None]:
+        """Seed torch's generators, and put them back afterwards as they were."""
+        devices = [self.device.index or 0] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield
+
+    def with_inputs(self, without: Sequence[str]) -> "Subject":
+        """Return the same module with only these optional inputs left out."""
+        other = replace(self, spec=self.spec.with_inputs(without))
+        other.__dict__["built"] = self.built  # what a cached_property has computed
+        return other
+
+    def at(self, sizes: Mapping[str, int]) -> "Subject":
+        """Return the same module with other sizes for the checks."""
+        other = replace(self)
+        other.__dict__.update({"sizes": dict(sizes), "built": self.built})
+        other.__dict__["_observed_outputs"] = self._observed_outputs if not self.spec.outputs else {}
+        return other
+
+    def allows(self, sizes: Mapping[str, int]) -> bool:
+        """Whether the dims allow these sizes, together."""
+        dims = self.spec.dims
+        fits = not any(dims[name].problem_with(size) for name, size in sizes.items() if name in dims)
+        return fits and not dims.problem_with(sizes)
 
     def reseeded(self) -> "Subject":
         """Return the same model with other weights and inputs, to see whether a fault was chance."""
@@ -84,14 +116,15 @@ class Subject:
 
     def fresh(self) -> nn.Module:
         """Return a copy of the model as built, on the device and in eval mode, for one check to use."""
-        module = copy.deepcopy(self._built)
+        module = whole_copy_of(self.built)
         if self.compiled:
             torch._dynamo.reset()  # or the copies of one class reach the limit of recompilations
             module.compile()
         return module
 
     @cached_property
-    def _built(self) -> nn.Module:
+    def built(self) -> nn.Module:
+        """The model itself, for looking at: a check that runs it takes a fresh copy."""
         return build_module(self.spec, self.host, self.device)
 
     @cached_property
@@ -103,19 +136,22 @@ class Subject:
             samples = max(BATCH, sizes["batch"])
             if not dims["batch"].problem_with(samples):
                 sizes["batch"] = samples
-        return sizes
+        chosen = [name for name, size in self.spec.sizes.items() if size != dims[name].default]
+        return dims.satisfy(sizes, fixed=chosen) or dims.satisfy(sizes) or dict(self.spec.sizes)
 
     @cached_property
     def other_sizes(self) -> dict[str, int] | None:
         """Other sizes that the dims allow, primes where possible; None where no others are allowed."""
         dims = self.spec.dims
-        assignments = other_sizes(dims, self.sizes) if self.given is None else []
-        return assignments[-1] if assignments else None
+        fitting = [dims.satisfy(sizes) for sizes in reversed(other_sizes(dims, self.sizes))]
+        return next((sizes for sizes in fitting if sizes and sizes != self.sizes), None)
+
+    def size_of(self, axis: int | str, sizes: Mapping[str, int] | None = None) -> int:
+        """Return the size of an axis in the checks, or with other sizes for some dims."""
+        return self.spec.shape(TensorSpec("axis", (axis,)), {**self.sizes, **(sizes or {})})[0]
 
     def inputs(self, seed: int = 0, sizes: Mapping[str, int] | None = None) -> Inputs:
-        """Return inputs on the device: the given ones, or random ones that depend on `seed`."""
-        if self.given is not None:
-            return tuple(tensor.to(self.device) for tensor in self.given)
+        """Return random inputs on the device that depend on `seed`."""
         return sample_inputs(
             self.spec,
             sizes=sizes or self.sizes,
@@ -123,28 +159,35 @@ class Subject:
             device=str(self.device),
         )
 
-    def outputs(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
+    def outputs(self, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Outputs:
         """Run `module` and return its output tensors, each with its declaration.
 
         An output that isn't declared (the architecture declares none, or training adds auxiliary heads)
-        gets a name and a declaration made from its shape.
+        gets a name and a declaration made from its shape. seed: for a model that always draws random numbers.
         """
-        return self._with_declarations(module, self.call(module, inputs))
+        return self._with_declarations(module, self.call(module, inputs, seed))
 
     def evaluate(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
         """Do the same without gradients, on copies of the inputs; the outputs have no gradient either."""
-        outputs = self._with_declarations(module, evaluate(module, self.spec.signature, inputs))
+        with self.fixed_randomness():
+            value = evaluate(module, self.spec.signature, inputs)
+        outputs = self._with_declarations(module, value)
         return [(declared, tensor.detach()) for declared, tensor in outputs]
 
-    def call(self, module: nn.Module, inputs: Sequence[Tensor]) -> Any:
+    def call(self, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Any:
         """Run `module` on inputs in declared order, and return what it returns."""
-        return call(module, self.spec.signature, inputs)
+        with self.fixed_randomness(seed):
+            return call(module, self.spec.signature, inputs)
+
+    def fixed_randomness(self, seed: int = 0) -> AbstractContextManager[None]:
+        """Return a context in which a model that always draws random numbers draws those of a seed."""
+        return self.seeded(seed) if self.is_random else nullcontext()
 
     def _with_declarations(self, module: nn.Module, value: Any) -> Outputs:
         """Return the tensors in `value`, which `module` returned, each with its declaration."""
         declared, tensors = self.spec.outputs, list(tensors_in(value))
         may_return_more = not declared or module.training
-        missing = len(tensors) < len(declared)
+        missing = len(tensors) < len([tensor for tensor in declared if not tensor.optional])
         if missing or (len(tensors) > len(declared) and not may_return_more):
             names = ", ".join(tensor.name for tensor in declared)
             raise Failed(
@@ -161,20 +204,66 @@ class Subject:
         return outputs
 
     def _infer_declaration(self, name: str, tensor: Tensor) -> TensorSpec:
-        """Return a declaration for an output without one: each axis a dim where its size shows which.
+        """Return a declaration for an output without one, from what is seen of it at two sizes."""
+        seen = self._observed_outputs.get(name)
+        if seen is not None and len(seen.shape) == tensor.ndim:
+            return seen
+        return TensorSpec(name, _find_dims(tensor.shape, self.sizes))
 
-        With batch=4 and time=7, a tensor 4×7×10 is declared (batch, time, 10). Where two dims have the same
-        size, that size stays a number, since it could be either. The batch is only looked for in front.
+    @cached_property
+    def _observed_outputs(self) -> dict[str, TensorSpec]:
+        """What the outputs look like in eval mode: each axis a dim where its size is that of the dim.
+
+        With batch=4 and time=7, a tensor 4×7×10 is declared (batch, time, 10), if with batch=5 and time=11
+        it is 5×11×10.
         """
-        dims_by_size: dict[int, list[str]] = {}
-        for dim, size in self.sizes.items():
-            dims_by_size.setdefault(size, []).append(dim)
-        axes: list[int | str] = []
-        for axis, size in enumerate(tensor.shape):
-            dims = dims_by_size.get(size, [])
-            is_known = len(dims) == 1 and (dims[0] != "batch" or axis == 0)
-            axes.append(dims[0] if is_known else size)
-        return TensorSpec(name, tuple(axes))
+        shapes = self._observe_shapes(self.sizes)
+        others = self._observe_shapes(self.other_sizes) if self.other_sizes else {}
+        observed = {}
+        for name, shape in shapes.items():
+            axes = _find_dims(shape, self.sizes)
+            if self.other_sizes and len(others.get(name, ())) == len(shape):
+                axes = _find_dims(shape, self.sizes, others[name], self.other_sizes)
+            observed[name] = TensorSpec(name, axes)
+        return observed
+
+    def _observe_shapes(self, sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the outputs by name; none where forward fails, which other checks report."""
+        try:
+            with self.fixed_randomness():
+                value = evaluate(self.fresh(), self.spec.signature, self.inputs(sizes=sizes))
+        except Exception:
+            return {}
+        tensors = list(tensors_in(value))
+        names = declarations_of(value, (), self.spec.input_names)
+        return {str(name): tuple(tensor.shape) for name, tensor in zip(names, tensors, strict=True)}
+
+
+def _find_dims(
+    shape: Sequence[int],
+    sizes: Mapping[str, int],
+    other_shape: Sequence[int] | None = None,
+    other_sizes: Mapping[str, int] | None = None,
+) -> tuple[int | str, ...]:
+    """Return for each axis the dim that has its size, here and, if given, at other sizes.
+
+    Where two dims do, the size stays a number, since it could be either. The batch is only looked for in
+    front.
+    """
+    axes: list[int | str] = []
+    for axis, size in enumerate(shape):
+        dims = [dim for dim in sizes if sizes[dim] == size and (dim != "batch" or axis == 0)]
+        if other_shape is not None and other_sizes is not None:
+            dims = [dim for dim in dims if other_sizes[dim] == other_shape[axis]]
+        axes.append(dims[0] if len(dims) == 1 else size)
+    return tuple(axes)
+
+
+def raise_without_kernel(error: Exception, device: torch.device) -> None:
+    """Raise Skipped for an error that only says that the CPU has no kernel for a dtype."""
+    message = first_line(error)
+    if device.type == "cpu" and " not implemented for " in message:
+        raise Skipped(f"the CPU has no kernel for it: {message}") from error
 
 
 def _reduce_default(dim: ResolvedDim, size: int) -> int:
@@ -200,6 +289,7 @@ def difference(left: Tensor, right: Tensor) -> float:
         return float("inf")
     if left.numel() == 0 or torch.equal(left, right):
         return 0.0
+    left, right = in_reals(left), in_reals(right)
     if not left.is_floating_point():
         return float("inf")
     largest = (left.detach().double() - right.detach().double()).abs().max()
@@ -208,7 +298,7 @@ def difference(left: Tensor, right: Tensor) -> float:
 
 def tolerance_of(tensor: Tensor) -> float:
     """Return how far two computations of a tensor may differ, as a share of its spread."""
-    return TOLERANCE.get(tensor.dtype, 0.0)
+    return TOLERANCE.get(in_reals(tensor).dtype, 0.0)
 
 
 def largest_difference(first: Outputs, second: Outputs) -> tuple[float, str, bool]:
@@ -227,7 +317,10 @@ def largest_difference(first: Outputs, second: Outputs) -> tuple[float, str, boo
 def projection(outputs: Outputs, needs_gradient: bool = True) -> Tensor:
     """Return a loss that depends on every element of every differentiable output."""
     loss = None
-    for index, (_, tensor) in enumerate(outputs):
+    for index, (_, output) in enumerate(outputs):
+        tensor = in_reals(output)
+        if not tensor.numel():  # a cache of nothing: its mean is NaN
+            continue
         if tensor.is_floating_point() and (tensor.requires_grad or not needs_gradient):
             generator = torch.Generator().manual_seed(index)
             weights = torch.randn(tensor.shape, generator=generator).to(tensor)

@@ -2,12 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from nnkit.contract.requests import SummaryRequest
+from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.verbs.summary.report import Fit, Memory, SummaryReport
+from nnkit.verbs.summary.variants import count_variants
 
 SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmgt]?)(?P<binary>i?)b?\s*", re.IGNORECASE)
 PREFIXES = ("", "k", "m", "g", "t")
@@ -26,7 +28,8 @@ def parse_size(text: str) -> int:
 def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
     """Return the summary at the largest size of `dim` whose training step fits into `limit` bytes.
 
-    Raises UsageProblem if the architecture has no such dim.
+    Other sizes stay, unless a constraint moves those that have their default. Raises UsageProblem if the
+    architecture has no such dim.
     """
     spec = request.spec
     dims = spec.dims
@@ -36,26 +39,47 @@ def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:
             did_you_mean(dim, dims) or f"its sizes: {', '.join(dims) or 'none'}",
         )
     step = dims[dim].multiple_of
-    lowest = max(dims[dim].least, step)
+    lowest = _lowest_size(spec, dim)
     peaks = _Peaks(request, dim, too_much=limit + 1)
     # Batch norm can't be trained on one sample; what can't be trained on two has nothing to train.
     trained = next((size for size in (lowest, lowest + step) if peaks.training(size)), None)
     training = largest_batch(peaks.training, limit, trained, step) if trained else 0
     inference = largest_batch(peaks.inference, limit, lowest, step)
     report = peaks.report_at(training or inference or lowest)
+    if request.variants:
+        variants = tuple(count_variants(replace(request, spec=report.spec)))
+        report = replace(report, variants=variants)
     return replace(report, fit=Fit(dim, limit, training, inference))
+
+
+def _lowest_size(spec: ModelSpec, dim: str) -> int:
+    """Return the smallest size of a dim, but not 0, that goes together with the other sizes."""
+    bounds = spec.dims[dim]
+    first = max(bounds.least, bounds.multiple_of)
+    sizes = range(first, spec.sizes[dim], bounds.multiple_of)
+    return next((size for size in sizes if _sizes_with(spec, dim, size)), max(spec.sizes[dim], first))
+
+
+def _sizes_with(spec: ModelSpec, dim: str, size: int) -> Mapping[str, int] | None:
+    """Return sizes with this one of `dim`, or None if it isn't allowed.
+
+    past 3, time 5 and past + time <= 12   ->   with time 10, past 2
+    """
+    dims, sizes = spec.dims, {**spec.sizes, dim: size}
+    if dims[dim].problem_with(size):
+        return None
+    chosen = {name for name in sizes if sizes[name] != dims[name].default}
+    return dims.satisfy(sizes, fixed=chosen | {dim})
 
 
 class _Peaks:
     """The peak memory at each size of a dim, from a summary that is made once for each size.
 
-    A size beyond the dim's maximum needs `too_much`: it doesn't fit, however much memory there is.
+    A size that isn't allowed needs `too_much`: it doesn't fit, however much memory there is.
     """
 
     def __init__(self, request: SummaryRequest, dim: str, too_much: int) -> None:
-        spec = request.spec
-        self._request, self._dim, self._too_much = request, dim, too_much
-        self._highest = spec.dims[dim].max
+        self._request, self._dim, self._too_much = replace(request, variants=False), dim, too_much
         self._reports: dict[int, SummaryReport] = {}
 
     def training(self, size: int) -> int:
@@ -69,12 +93,14 @@ class _Peaks:
     def report_at(self, size: int) -> SummaryReport:
         """Return the summary at this size."""
         if size not in self._reports:
-            at_size = replace(self._request, spec=self._request.spec.with_sizes({self._dim: size}))
+            spec = self._request.spec
+            sizes = _sizes_with(spec, self._dim, size) or {self._dim: size}
+            at_size = replace(self._request, spec=spec.with_sizes(sizes))
             self._reports[size] = self._request.host.hook.nnkit_summarize(request=at_size)
         return self._reports[size]
 
     def _is_too_large(self, size: int) -> bool:
-        return self._highest is not None and size > self._highest
+        return _sizes_with(self._request.spec, self._dim, size) is None
 
     def _memory_at(self, size: int) -> Memory:
         report = self.report_at(size)

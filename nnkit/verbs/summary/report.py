@@ -255,7 +255,7 @@ class SummaryReport:
         """The size of the dim `batch`, if every input leads with it."""
         inputs = self.spec.inputs
         leads = bool(inputs) and all(tensor.shape[:1] == ("batch",) for tensor in inputs)
-        return self.spec.sizes.get("batch") if leads else None
+        return self.spec.sizes.get("batch") if leads and self.spec.typed else None
 
     def select(
         self, depth: int | None = None, only: str | None = None, functional: bool = True

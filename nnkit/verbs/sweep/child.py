@@ -81,6 +81,6 @@ def _smoke_run(task: dict[str, Any], send: Send) -> "SmokeReport | None":
         compiled=task["compiled"],
         progress=lambda line: send({"at": line}),
     )
-    with neutral_torch(spec):
+    with neutral_torch(spec.plugin):
         report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)
     return report

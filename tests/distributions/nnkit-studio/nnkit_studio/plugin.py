@@ -17,7 +17,7 @@ from nnkit_studio.configs import (
 
 from nnkit import Architecture, Dim, Preset, TensorSpec, TrainingStep, hookimpl
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 BATCH = Dim(default=1, description="samples at once")
 

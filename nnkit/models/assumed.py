@@ -1,0 +1,248 @@
+"""Find out by running which axes of a module's example inputs may have other sizes, and which together.
+
+The batch comes first: axis 0 of all tensors of the same length. Then each axis on its own, and axes of the
+same size together:
+
+    x [4, 16, 8], mask [4, 16]   ->   x [batch, time, 8], mask [batch, time]
+
+An axis counts as free where the module runs with it smaller and larger than in the example.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from nnkit.contract.architecture import Dim
+from nnkit.contract.signature import Signature
+from nnkit.models.copies import copy_of, whole_copy_of
+from nnkit.models.examples import Example
+from nnkit.models.members import named_modules
+from nnkit.models.running import evaluate_tensors
+from nnkit.models.weightless import parameter_bytes
+
+Axis: TypeAlias = tuple[str, int]
+"""The name of an input, and the index of one of its axes."""
+
+Shapes: TypeAlias = list[tuple[int, ...]]
+
+STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
+SMALLEST = (1, 2, 3, 4, 8, 16, 32)
+SMALL_PICTURE = 64  # pictures are made this small where the module takes it, to find out the rest sooner
+COPIED = 2**28  # bytes of parameters that are copied; larger ones are shared with the module
+LARGEST_SET = 5  # axes of one size; of more, only those that are plausible together are tried
+
+
+@dataclass(frozen=True)
+class FreeAxis:
+    """Axes that have one size, which may vary.
+
+    Attributes:
+        axes: the axes.
+        size: in the example.
+        min: the smallest size that was tried and runs.
+        multiple_of: what every size that runs is a multiple of.
+        max: the size of the example, if none above it runs.
+    """
+
+    axes: frozenset[Axis]
+    size: int
+    min: int
+    multiple_of: int = 1
+    max: int | None = None
+
+    @property
+    def dim(self) -> Dim:
+        return Dim(default=self.size, min=self.min, max=self.max, multiple_of=self.multiple_of)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What runs have shown. batch: None where there is none; others: in order of the inputs."""
+
+    batch: FreeAxis | None = None
+    others: tuple[FreeAxis, ...] = ()
+
+
+def find_free_axes(
+    module: nn.Module, signature: Signature, examples: Mapping[str, Example], batch_axis: int = 0
+) -> Found:
+    """Return the axes that may vary; none if the module doesn't run on the example.
+
+    batch_axis: the axis that the batch is looked for on.
+    """
+    runs = _Runs.on_copy(module, signature, examples)
+    if runs.outputs({}) is None:
+        return Found()
+    search = _Search(runs, {name: tuple(example.tensor.shape) for name, example in examples.items()})
+    search.shrink_pictures()
+    batch = search.find_batch(batch_axis)
+    return Found(batch, tuple(search.find_others()))
+
+
+def find_kept(module: nn.Module, signature: Signature, examples: Mapping[str, Example]) -> list[str]:
+    """Return the inputs whose values can't vary: the module fails on others."""
+    runs = _Runs.on_copy(module, signature, examples)
+    if runs.outputs({}) is None:
+        return list(examples)
+    return [name for name in examples if runs.outputs({}, varied=name) is None]
+
+
+@dataclass
+class _Runs:
+    """A copy of the module, to run at other sizes of some axes."""
+
+    module: nn.Module
+    signature: Signature
+    examples: Mapping[str, Example]
+    device: torch.device
+
+    @classmethod
+    def on_copy(cls, module: nn.Module, signature: Signature, examples: Mapping[str, Example]) -> "_Runs":
+        copied = whole_copy_of(module) if parameter_bytes(module) <= COPIED else copy_of(module)
+        for submodule in named_modules(copied).values():
+            submodule.training = False  # not by eval(), in which a module may merge its weights
+        copied._forward_hooks.clear()  # the caller counts on their calls, and they say nothing about inputs
+        first = next(iter(copied.parameters()), torch.empty(0))
+        return cls(copied, signature, examples, first.device)
+
+    def outputs(self, sizes: Mapping[Axis, int], varied: str = "") -> Shapes | None:
+        """Return the shapes of the outputs; None where it fails, or returns nothing of use.
+
+        varied: the input that gets other values than the example.
+        """
+        inputs = [self._draw(name, sizes, seed=int(name == varied)) for name in self.signature.names]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                outputs = evaluate_tensors(self.module, self.signature, inputs)
+        except Exception:
+            return None
+        if any(not _is_sound(output) for output in outputs):
+            return None
+        return [tuple(output.shape) for output in outputs]
+
+    def _draw(self, name: str, sizes: Mapping[Axis, int], seed: int) -> Tensor:
+        example = self.examples[name]
+        own = example.tensor.shape
+        shape = tuple(sizes.get((name, axis), size) for axis, size in enumerate(own))
+        generator = torch.Generator().manual_seed(seed)
+        return example(shape, {}, example.tensor.dtype, generator).to(self.device)
+
+
+def _is_sound(output: Tensor) -> bool:
+    return output.is_meta or (output.numel() > 0 and not output.isnan().any())
+
+
+@dataclass
+class _Search:
+    """The sizes to run at, and the axes whose part is still unknown."""
+
+    runs: _Runs
+    shapes: Mapping[str, tuple[int, ...]]
+    sizes: dict[Axis, int] = field(default_factory=dict)
+    settled: set[Axis] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.sizes = {
+            (name, axis): size for name, shape in self.shapes.items() for axis, size in enumerate(shape)
+        }
+        self.example = dict(self.sizes)
+
+    def shrink_pictures(self) -> None:
+        """Go on with small pictures where the module takes them."""
+        pictures = [
+            name for name, shape in self.shapes.items() if len(shape) >= 4 and min(shape[-2:]) > SMALL_PICTURE
+        ]
+        small = {
+            (name, axis): SMALL_PICTURE
+            for name in pictures
+            for axis in (len(self.shapes[name]) - 2, len(self.shapes[name]) - 1)
+        }
+        if small and self._runs_with(small):
+            self.sizes |= small
+
+    def find_batch(self, axis: int) -> FreeAxis | None:
+        """Return the batch: the axes of that index and the size of the first one, if they vary together."""
+        for size in dict.fromkeys(shape[axis] for shape in self.shapes.values() if len(shape) > axis):
+            axes = frozenset(
+                (name, axis)
+                for name, shape in self.shapes.items()
+                if len(shape) > axis and shape[axis] == size
+            )
+            found = self._examine(axes)
+            if found is not None:
+                self.settled |= axes
+                self.sizes |= dict.fromkeys(axes, found.multiple_of * max(2 // found.multiple_of, 1))
+                return found
+        return None
+
+    def find_others(self) -> Iterator[FreeAxis]:
+        """Yield the other axes that vary, each with those that must vary with it."""
+        for axis in self.sizes:
+            if axis in self.settled or self.sizes[axis] < 2:
+                continue
+            for axes in self._candidates(axis):
+                found = self._examine(axes)
+                if found is not None:
+                    self.settled |= axes
+                    yield found
+                    break
+
+    def _candidates(self, axis: Axis) -> Iterator[frozenset[Axis]]:
+        """Yield sets of axes that may have to vary together, the smallest first."""
+        equal = [
+            other
+            for other, size in self.sizes.items()
+            if size == self.sizes[axis] and other not in self.settled and other != axis
+        ]
+        if len(equal) <= LARGEST_SET:
+            for count in range(len(equal) + 1):
+                yield from (frozenset((axis, *others)) for others in combinations(equal, count))
+            return
+        yield frozenset((axis,))
+        yield from (frozenset((axis, other)) for other in equal)
+        yield frozenset((axis, *(other for other in equal if other[1] == axis[1])))
+        yield frozenset((axis, *equal))
+
+    def _examine(self, axes: frozenset[Axis]) -> FreeAxis | None:
+        """Return what sizes these axes may have together; None where they can't vary."""
+        axis = next(iter(axes))
+        size, own = self.sizes[axis], self.example[axis]
+        step = self._step(axes, size)
+        if step is None or own % step:
+            return self._only_smaller(axes, size, own)
+        if own == 1:  # an example of one sample
+            return FreeAxis(axes, own, 1) if self._runs_at(axes, 3) else None
+        smallest = self._smallest(axes, size, step)
+        return None if smallest is None else FreeAxis(axes, own, smallest, step)
+
+    def _step(self, axes: frozenset[Axis], size: int) -> int | None:
+        """Return the smallest step by which the size may grow."""
+        steps = dict.fromkeys(step for step in (*STEPS, size) if size % step == 0 and step <= size)
+        return next((step for step in steps if self._runs_at(axes, size + step)), None)
+
+    def _smallest(self, axes: frozenset[Axis], size: int, step: int) -> int | None:
+        below = sorted({step * -(-small // step) for small in (*SMALLEST, size // 2, size - step)})
+        return next((small for small in below if 0 < small < size and self._runs_at(axes, small)), None)
+
+    def _only_smaller(self, axes: frozenset[Axis], size: int, own: int) -> FreeAxis | None:
+        """Return what is known of axes that are as long in the example as they may be."""
+        if (
+            size != own
+            or size < 4
+            or not all(self._runs_at(axes, smaller) for smaller in (size - 1, size // 2))
+        ):
+            return None
+        smallest = self._smallest(axes, size, 1)
+        return None if smallest is None else FreeAxis(axes, own, smallest, max=own)
+
+    def _runs_at(self, axes: Iterable[Axis], size: int) -> bool:
+        return self._runs_with(dict.fromkeys(axes, size))
+
+    def _runs_with(self, sizes: Mapping[Axis, int]) -> bool:
+        return self.runs.outputs({**self.sizes, **sizes}) is not None

@@ -1,0 +1,128 @@
+"""Example tensors -> more of their kind: at other sizes, with other values that a module takes too."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+FEW = 3  # a tensor of numbers with so few different values holds classes
+KEPT = 0.5  # the share of the example that remains in a varied copy
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A tensor that the user gave, and what may be drawn in its place.
+
+    Called as the `sample` of a TensorSpec. With seed 0, the values are those of the example as far as it
+    reaches. Everything else is varied: values of the example in other places, and numbers moved by a part of
+    their spread. What holds for the whole example stays true: signs, integers in ascending order, the range.
+
+    Attributes:
+        tensor: the example, on the CPU.
+        varies: whether the module takes other values at all.
+    """
+
+    tensor: Tensor
+    varies: bool = True
+
+    def __call__(
+        self, shape: tuple[int, ...], sizes: object, dtype: torch.dtype, generator: torch.Generator
+    ) -> Tensor:
+        """Return a tensor like the example, cut or repeated to a shape."""
+        if self.tensor.is_meta:
+            return torch.zeros(shape, dtype=dtype)
+        repeated = self._repeat(shape)
+        if not self.varies or not repeated.numel():
+            return repeated
+        varied = self._vary(repeated, generator)
+        if generator.initial_seed() == 0:
+            corner = tuple(slice(min(size, own)) for size, own in zip(shape, self.tensor.shape, strict=True))
+            varied[corner] = self.tensor[corner]
+        return varied.sort(-1).values if self._is_sorted else varied
+
+    def _repeat(self, shape: tuple[int, ...]) -> Tensor:
+        repeated = self.tensor
+        for axis, size in enumerate(shape):
+            own = repeated.shape[axis]
+            if size != own:
+                index = torch.arange(size) % max(own, 1)
+                repeated = repeated.index_select(axis, index)
+        return repeated.clone()
+
+    def _vary(self, repeated: Tensor, generator: torch.Generator) -> Tensor:
+        if repeated.is_complex():
+            noise = torch.randn(repeated.shape, dtype=torch.complex64, generator=generator)
+            return repeated + noise.to(repeated.dtype) * repeated.abs().mean()
+        if repeated.dtype == torch.bool:
+            return _reorder(repeated, generator)
+        if self._is_counting:
+            return repeated
+        mixed = self._mix(repeated, generator)
+        if not repeated.is_floating_point() or self._holds_classes:
+            return mixed
+        return self._move(repeated, mixed, generator)
+
+    def _mix(self, repeated: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a copy with a part of the values replaced by others of the example."""
+        index = torch.randint(self.tensor.numel(), repeated.shape, generator=generator)
+        kept = torch.rand(repeated.shape, generator=generator) < KEPT
+        return torch.where(kept, repeated, self.tensor.flatten()[index])
+
+    def _move(self, repeated: Tensor, mixed: Tensor, generator: torch.Generator) -> Tensor:
+        """Return numbers moved by a part of their spread; signs, zeros of one sign and infinities stay."""
+        noise = torch.randn(repeated.shape, generator=generator).to(repeated.dtype)
+        low, high, mean, spread = self._statistics
+        if spread == 0:
+            moved = repeated * (0.3 * noise).exp() if high else noise
+        elif low >= 0 or high <= 0:
+            moved = (mixed * (0.2 * noise).exp()).clamp(low, high)
+        else:
+            part = math.sqrt(1 - KEPT**2)
+            moved = mean + KEPT * (repeated - mean) + part * spread * noise
+        return torch.where(repeated.isfinite(), moved, repeated)
+
+    @cached_property
+    def _statistics(self) -> tuple[float, float, float, float]:
+        """The smallest and largest finite value, the mean and the standard deviation."""
+        finite = self.tensor[self.tensor.isfinite()].double()
+        if not finite.numel():
+            return 0.0, 0.0, 0.0, 0.0
+        spread = float(finite.std(correction=0))
+        return float(finite.min()), float(finite.max()), float(finite.mean()), spread
+
+    @cached_property
+    def _holds_classes(self) -> bool:
+        """Whether numbers are only a few different ones: a graph's edges, one-hot rows, a mask of 0 and 1."""
+        if self.tensor.numel() <= FEW:
+            return False
+        return 1 < len(torch.unique(self.tensor.flatten()[:10_000])) <= FEW
+
+    @cached_property
+    def _is_counting(self) -> bool:
+        """Whether integers count up along the last axis, as positions do."""
+        return self._steps_by(lambda steps: bool((steps == 1).all()))
+
+    @cached_property
+    def _is_sorted(self) -> bool:
+        """Whether the last axis ascends, as times do, or the number of a node's graph."""
+        return self._steps_by(lambda steps: bool((steps >= 0).all() and (steps > 0).any()))
+
+    def _steps_by(self, holds: Callable[[Tensor], bool]) -> bool:
+        if self.tensor.dtype == torch.bool or self.tensor.is_complex():
+            return False
+        return self.tensor.ndim > 0 and self.tensor.shape[-1] > 2 and holds(self.tensor.diff(dim=-1))
+
+
+def _reorder(mask: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a mask with its rows in a different order, or its columns if all rows are equal."""
+    if not mask.ndim:
+        return mask
+    for axis in (0, -1):
+        order = torch.randperm(mask.shape[axis], generator=generator)
+        reordered = mask.index_select(axis, order)
+        if not torch.equal(reordered, mask):
+            return reordered
+    return mask

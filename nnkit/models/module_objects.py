@@ -1,0 +1,137 @@
+"""A module object with example inputs -> an Architecture, so that every verb works on it unchanged."""
+
+import copy
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import Tensor, nn
+
+from nnkit.contract.architecture import Architecture, TensorSpec
+from nnkit.contract.config import RESERVED
+from nnkit.contract.signature import Signature
+from nnkit.models.assumed import Axis, Found, FreeAxis, find_free_axes, find_kept
+from nnkit.models.examples import Example
+from nnkit.models.process import neutral_torch
+from nnkit.models.running import BY_POSITION, signature_of
+from nnkit.models.structure import flatten
+from nnkit.models.user_modules import NoOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Inputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any]
+
+
+def architecture_of_module(module: nn.Module, inputs: "Inputs") -> Architecture:
+    """Return the architecture for a module that is already built.
+
+    inputs: examples: a tensor, a sequence of positional arguments, or a mapping of keyword arguments. What
+    they don't say is found by running a copy of the module.
+    """
+    flat = flatten(name_arguments(module, inputs))
+    signature = Signature(tuple(flat.tensors), flat.constants, flat.containers)
+    examples = {name: Example(tensor.detach()) for name, tensor in flat.tensors.items()}
+    with neutral_torch("", module):
+        found = find_free_axes(module, signature, examples, _batch_axis(module))
+        kept = find_kept(module, signature, examples)
+    dims = dict(name_dims(found, examples))
+    specs = tuple(
+        TensorSpec(
+            name,
+            _shape(name, example.tensor, dims),
+            str(example.tensor.dtype).removeprefix("torch."),
+            sample=Example(example.tensor, varies=False) if name in kept else example,
+        )
+        for name, example in examples.items()
+    )
+    return Architecture(
+        name=re.sub(r"[^a-z0-9]+", "-", type(module).__name__.lower()).strip("-") or "module",
+        summary=f"a {type(module).__name__} of your own",
+        build=lambda config: copy.deepcopy(module),
+        config=NoOptions,
+        inputs=specs,
+        outputs=(),
+        dims={name: free.dim for name, free in dims.items()},
+        family="your own",
+        constants=flat.constants,
+        containers=flat.containers,
+        assumed=(*map(describe, specs), *_bounds(dims), *(f"{name} is as in the example" for name in kept)),
+    )
+
+
+def name_arguments(module: nn.Module, inputs: "Inputs") -> dict[str, Any]:
+    """Return the arguments of forward by name; those of `*args` are the parts of one argument."""
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    args = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
+    signature = signature_of(module)
+    arguments: dict[str, Any] = {}
+    for parameter in signature.parameters.values() if signature else ():
+        if args and parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            arguments[parameter.name], args = tuple(args), []
+        elif args and parameter.kind in BY_POSITION:
+            arguments[parameter.name] = args.pop(0)
+    # More than forward takes: it fails on them with torch's own message.
+    return arguments | {f"input_{index}": value for index, value in enumerate(args, len(arguments))}
+
+
+def _batch_axis(module: nn.Module) -> int:
+    """Return the axis of the batch: 0, but 1 for layers of torch's own that say so."""
+    is_of_torch = type(module).__module__.startswith("torch.nn.")
+    return 1 if is_of_torch and getattr(module, "batch_first", True) is False else 0
+
+
+def name_dims(found: Found, examples: Mapping[str, Example]) -> Iterator[tuple[str, FreeAxis]]:
+    """Yield a name for each free dim: what its first axis means by custom, or a number."""
+    taken = {*examples, *RESERVED, *(name.partition(".")[0] for name in examples)}
+    if found.batch is not None:
+        yield _unused("batch", taken), found.batch
+    for free in found.others:
+        first = min(free.axes, key=lambda axis: (list(examples).index(axis[0]), axis[1]))
+        yield _unused(_customary_name(first, found, examples), taken, first[0].replace(".", "_")), free
+
+
+def _unused(name: str, taken: set[str], prefix: str = "") -> str:
+    """Return a name that isn't taken yet, and take it: `time`, then `target_time` or `time_2`."""
+    candidates = [name, *([f"{prefix}_{name}"] if prefix and name[-1].isalpha() else ())]
+    stem = name.rstrip("0123456789").rstrip("_")
+    candidates += [f"{stem}_{number}" for number in range(1 if name != stem else 2, len(taken) + 3)]
+    chosen = next(candidate for candidate in candidates if candidate not in taken)
+    taken.add(chosen)
+    return chosen
+
+
+def _customary_name(axis: Axis, found: Found, examples: Mapping[str, Example]) -> str:
+    name, index = axis
+    tensor = examples[name].tensor
+    free = sorted(
+        other for others in found.others for tensor_name, other in others.axes if tensor_name == name
+    )
+    if tensor.ndim >= 4 and tensor.is_floating_point() and len(free) >= 2 and index in free[-2:]:
+        return "height" if index == free[-2] else "width"
+    if tensor.ndim == 3 and tensor.is_floating_point() and len(free) == 1:
+        return "length" if index == 2 else "time"
+    if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1:
+        return "time"
+    return "size_1"
+
+
+def _shape(name: str, tensor: Tensor, dims: Mapping[str, FreeAxis]) -> tuple[int | str, ...]:
+    names = {axis: dim for dim, free in dims.items() for axis in free.axes}
+    return tuple(names.get((name, index), size) for index, size in enumerate(tensor.shape))
+
+
+def describe(tensor: TensorSpec) -> str:
+    """Return a declaration as it is typed: `x: float32[batch, 8, 16]`."""
+    return f"{tensor.name}: {tensor.dtype}[{', '.join(map(str, tensor.shape))}]"
+
+
+def _bounds(dims: Mapping[str, FreeAxis]) -> Iterator[str]:
+    """Yield a sentence for each dim that doesn't take every size."""
+    for name, free in dims.items():
+        if free.multiple_of > 1:
+            yield f"{name} is a multiple of {free.multiple_of}"
+        if free.max is not None:
+            yield f"{name} is at most {free.max}"
