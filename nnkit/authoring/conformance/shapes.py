@@ -40,7 +40,7 @@ def shapes(candidate: ArchitectureCandidate) -> str:
 
 
 def bounds(candidate: ArchitectureCandidate) -> str:
-    """Constraints hold for defaults and presets, and bounds that follow an option hold at its other values."""
+    """Constraints hold for defaults and presets, and bounds that follow options at other values of these."""
     architecture, spec = candidate.architecture, candidate.spec
     defaults = {name: dim.default for name, dim in spec.dims.items()}
     if problem := spec.dims.problem_with(defaults):
