@@ -400,3 +400,15 @@ def test_errors_say_what_a_caller_of_python_can_do(net):
         nnkit.smoke_run("resnet18", causal="time")
     with pytest.raises(UsageProblem, match="did you mean time"):
         nnkit.smoke_run(nn.Linear(8, 3), torch.randn(2, 5, 8), causal="tine")
+
+
+def test_the_call_that_repeats_a_check_repeats_it():
+    module, inputs = HardCoded(), torch.randn(4, 8)
+    report = nnkit.smoke_run(
+        module, inputs, checks=["batch-sizes"], seed=3, unsupported={"derivative": "tired"}
+    )
+    (check,) = report.checks
+    (again,) = eval(check.repeat, {"nnkit": nnkit, "module": module, "inputs": inputs}).checks
+    assert (again.status, again.message) == (check.status, check.message)
+    assert "seed=3" in check.repeat
+    assert "tired" in check.repeat
