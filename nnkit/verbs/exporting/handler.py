@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from nnkit.models.devices import find_device
 from nnkit.models.precision import main_dtype
 from nnkit.verbs.exporting import formats
 from nnkit.verbs.exporting.calls import fill_lazy
+from nnkit.verbs.exporting.capture import NotCaptured, NotDynamic
 from nnkit.verbs.exporting.files import staged
-from nnkit.verbs.exporting.plan import make_plan
+from nnkit.verbs.exporting.plan import assumed_dims, make_plan
 from nnkit.verbs.exporting.proof import Prover, check_provable
 from nnkit.verbs.exporting.report import ExportReport, Proof
 
@@ -32,10 +34,43 @@ def export(request: ExportRequest) -> ExportReport:
     if request.verify and formats.is_run(request.format, exporter):
         check_provable(request.spec)
     try:
-        return _write_and_prove(request, exporter)
+        return _export_as_assumed(request, exporter)
     except VerificationFailed as failure:
         hint = "; ".join(filter(None, ("no file was written", failure.hint)))
         raise VerificationFailed(failure.message, hint) from failure
+
+
+def _export_as_assumed(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
+    """Write and prove a file. Dims that nobody declared are fixed where torch can't keep them dynamic."""
+    unsure = assumed_dims(request.spec) - request.options.fixed
+    while True:
+        try:
+            return _write_and_prove(request, exporter)
+        except NotDynamic as failure:
+            fixed = {failure.dim} & unsure
+            if not fixed:
+                raise
+        except NotCaptured:
+            if not unsure:
+                raise
+            fixed = unsure
+        unsure = unsure - fixed
+        request = _with_fixed(request, fixed)
+
+
+def _with_fixed(request: ExportRequest, dims: Collection[str]) -> ExportRequest:
+    """Return the request with more dims fixed, which the report says."""
+    spec, options = request.spec, request.options
+    notes = (
+        f"{name} is always {spec.sizes[name]} in the file: torch makes a constant of it"
+        for name in sorted(dims)
+    )
+    architecture = replace(spec.architecture, assumed=(*spec.architecture.assumed, *notes))
+    return replace(
+        request,
+        spec=replace(spec, architecture=architecture),
+        options=replace(options, fixed=options.fixed | frozenset(dims)),
+    )
 
 
 def _write_and_prove(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
@@ -43,7 +78,7 @@ def _write_and_prove(request: ExportRequest, exporter: Exporter | None) -> Expor
     with staged(request.path, request.force) as path:
         request.progress(f"building {request.spec.reference}")
         module = build_module(request.spec, request.host, device)
-        fill_lazy(module, request.spec, request.inputs)
+        fill_lazy(module, request.spec)
         if request.options.float32_io and (dtype := main_dtype(module)) != "float16":
             raise UsageProblem(
                 f"--float32-io is for float16 models, but this one is {dtype}", "add --dtype float16"
@@ -93,7 +128,7 @@ def _write_onnx(
     from nnkit.verbs.exporting.onnx import optimize_file, write_onnx
     from nnkit.verbs.exporting.onnx_file import OnnxFile, OptimizedFile, stamp_onnx
 
-    plan = make_plan(request.spec, module, request.options, request.inputs, device)
+    plan = make_plan(request.spec, module, request.options, device)
     options = request.options
     request.progress("exporting through torch.onnx")
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +152,7 @@ def _write_onnx(
 def _write_declared(
     request: ExportRequest, exporter: Exporter, module: nn.Module, path: Path, device: torch.device
 ) -> tuple[Path, None, Proof | None]:
-    plan = make_plan(request.spec, module, request.options, request.inputs, device)
+    plan = make_plan(request.spec, module, request.options, device)
     request.progress(f"writing {exporter.name}")
     proof = None
     with formats.known_to_torch(exporter, module, plan):
