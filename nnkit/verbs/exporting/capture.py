@@ -34,8 +34,8 @@ class NotDynamic(VerificationFailed):
 
 STATIC_DIM = re.compile(
     r"static shape of (?P<size>\d+) for dimension inputs(?P<path>\S+?)\.shape\[(?P<axis>\d+)\]"
-    r"|You marked L(?P<path_2>\S+?)\.size\(\)\[(?P<axis_2>\d+)\] as dynamic but your code specialized it to be "
-    r"a constant \((?P<size_2>\d+)\)"
+    r"|You marked L(?P<path_2>\S+?)\.size\(\)\[(?P<axis_2>\d+)\] as dynamic but your code specialized it "
+    r"to be a constant \((?P<size_2>\d+)\)"
 )
 KEY = re.compile(r"\w+")
 

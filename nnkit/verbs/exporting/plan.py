@@ -155,7 +155,8 @@ def make_plan(
     all_dims = spec.dims
     _check_fixed(spec, options, all_dims)
     fixed = set(all_dims) if options.static else options.fixed
-    free = all_dims.free([name for name in all_dims if name not in fixed], spec.sizes)
+    movable = [name for name, dim in all_dims.items() if name not in fixed and dim.min != dim.max]
+    free = all_dims.free(movable, spec.sizes)
     spec, limits = find_limits(spec, module, free)
     runs = _draw_runs(spec, module, all_dims, free)
     runs = tuple(replace(run, inputs=_move_to(run.inputs, device)) for run in runs)
