@@ -55,10 +55,10 @@ def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Dims) ->
         dim = dims[dim_name]
         lower, upper = _integer(limits.lower), _integer(limits.upper)
         if upper is not None and _may_exceed(upper, dim_name, dims):
-            raise _undeclared_bound(name, dim_name, f"up to {upper}", f"max={upper}")
+            raise _undeclared_bound(name, dim_name, f"up to {upper}", f"max={upper}", f"<= {upper}")
         # A lower bound of 2 is only how torch says that a size is not constant: such a program also takes 1.
         if lower is not None and lower > max(2, dim.least):
-            raise _undeclared_bound(name, dim_name, f"from {lower} up", f"min={lower}")
+            raise _undeclared_bound(name, dim_name, f"from {lower} up", f"min={lower}", f">= {lower}")
 
 
 def _may_exceed(upper: int, name: str, dims: Dims) -> bool:
@@ -168,10 +168,11 @@ def _integer(bound: sympy.Basic) -> int | None:
     return int(bound) if isinstance(bound, sympy.Integer) else None
 
 
-def _undeclared_bound(name: str, dim: str, sizes: str, bound: str) -> NotDynamic:
+def _undeclared_bound(name: str, dim: str, sizes: str, declared: str, bound: str) -> NotDynamic:
     return NotDynamic(
         f"{name} can be exported only for {dim} {sizes}, but declares no such bound: "
         f"forward does something different, or fails, for other sizes",
-        f'declare the bound ("{dim} {bound}"), or make forward do the same for every size',
+        f'declare the bound ("{dim} {declared}"), or make forward do the same for every size',
         dim=dim,
+        bound=bound,
     )

@@ -25,11 +25,21 @@ class NotCaptured(NnkitError):
 
 
 class NotDynamic(VerificationFailed):
-    """torch can capture a module only with one size, or with fewer sizes, of a dim."""
+    """torch can capture a module only with one size of a dim, or with fewer sizes.
 
-    def __init__(self, message: str, hint: str = "", details: Iterable[str] = (), dim: str = "") -> None:
+    bound: `<= 64` or `>= 3`; empty where there is only one size.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        details: Iterable[str] = (),
+        dim: str = "",
+        bound: str = "",
+    ) -> None:
         super().__init__(message, hint, details)
-        self.dim = dim
+        self.dim, self.bound = dim, bound
 
 
 STATIC_DIM = re.compile(

@@ -2,14 +2,16 @@
 
 import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from nnkit.contract.axes import names_in_constraint
 from nnkit.contract.requests import Exporter, ExportRequest
+from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.models.building import build_module
 from nnkit.models.copies import copy_of
@@ -21,6 +23,7 @@ from nnkit.verbs.exporting.capture import NotCaptured, NotDynamic
 from nnkit.verbs.exporting.files import staged
 from nnkit.verbs.exporting.plan import assumed_dims, make_plan
 from nnkit.verbs.exporting.proof import Prover, check_provable
+from nnkit.verbs.exporting.reference import ModuleFails
 from nnkit.verbs.exporting.report import ExportReport, Proof
 
 PORT = re.compile(r"[^\W\d]\w*(\.\w+)*")
@@ -41,28 +44,58 @@ def export(request: ExportRequest) -> ExportReport:
 
 
 def _export_as_assumed(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
-    """Write and prove a file. Dims that nobody declared are fixed where torch can't keep them dynamic."""
+    """Write and prove a file. Dims that nobody declared get the bounds that torch finds, or one size."""
     unsure = assumed_dims(request.spec) - request.options.fixed
     while True:
         try:
             return _write_and_prove(request, exporter)
         except NotDynamic as failure:
-            fixed = {failure.dim} & unsure
-            if not fixed:
+            dim = failure.dim
+            if dim not in unsure:
                 raise
+            unsure = unsure - {dim}
+            if failure.bound:
+                request = _with_constraints(request, [f"{dim} {failure.bound}"])
+            else:
+                request = _with_fixed(request, {dim})
         except NotCaptured:
             if not unsure:
                 raise
-            fixed = unsure
-        unsure = unsure - fixed
-        request = _with_fixed(request, fixed)
+            request, unsure = _with_fixed(request, unsure), set()
+        except ModuleFails as failure:
+            if not _is_bound_of(failure.bound, request.spec):
+                raise
+            request = _with_constraints(request, [failure.bound])
+
+
+def _is_bound_of(condition: str, spec: ModelSpec) -> bool:
+    """Whether a condition of torch's compares sizes of assumed dims, and isn't known yet."""
+    try:
+        names = names_in_constraint(condition)
+    except ValueError:
+        return False
+    return names <= assumed_dims(spec) and condition not in spec.architecture.constraints
+
+
+def _with_constraints(request: ExportRequest, constraints: Iterable[str]) -> ExportRequest:
+    """Return the request with more constraints on assumed dims, which the report says."""
+    spec, constraints = request.spec, tuple(constraints)
+    architecture = replace(
+        spec.architecture,
+        constraints=(*spec.architecture.constraints, *constraints),
+        assumed=(
+            *spec.architecture.assumed,
+            *(f"{constraint}, as torch.export finds" for constraint in constraints),
+        ),
+    )
+    return replace(request, spec=replace(spec, architecture=architecture))
 
 
 def _with_fixed(request: ExportRequest, dims: Collection[str]) -> ExportRequest:
     """Return the request with more dims fixed, which the report says."""
     spec, options = request.spec, request.options
     notes = (
-        f"{name} is always {spec.sizes[name]} in the file: torch makes a constant of it"
+        f"{name} is always {spec.sizes[name]} in the file, because torch can't keep it dynamic"
         for name in sorted(dims)
     )
     architecture = replace(spec.architecture, assumed=(*spec.architecture.assumed, *notes))

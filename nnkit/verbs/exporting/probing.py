@@ -88,8 +88,8 @@ def _change(module: nn.Module, signature: Signature, inputs: Inputs, index: int)
     candidates = [tensor.flatten()[order].reshape(tensor.shape)]
     last = torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
     last[..., -1:] = True
-    if tensor.dtype == torch.bool:
-        candidates.append(tensor ^ last)
+    if bool(((tensor == 0) | (tensor == 1)).all()):
+        candidates.append(torch.where(last, 1 - tensor.to(torch.int8), tensor).to(tensor.dtype))
     elif is_integer(tensor.dtype):
         candidates += [tensor + last, tensor - last.to(tensor.dtype)]
     else:
