@@ -10,9 +10,10 @@ Two players in one module: each step of the training moves one of them.
 
 from dataclasses import dataclass
 
-from nnkit_studio.configs import GANConfig
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from nnkit_studio.configs import GANConfig
 
 
 @dataclass
@@ -36,7 +37,9 @@ def generator(config: GANConfig) -> nn.Sequential:
         nn.Unflatten(1, (2 * features, corner, corner)),
         nn.BatchNorm2d(2 * features),
         nn.ReLU(),
-        nn.ConvTranspose2d(2 * features, features, 4, stride=2, padding=1),  # (B, features, size / 2, size / 2)
+        nn.ConvTranspose2d(
+            2 * features, features, 4, stride=2, padding=1
+        ),  # (B, features, size / 2, size / 2)
         nn.BatchNorm2d(features),
         nn.ReLU(),
         nn.ConvTranspose2d(features, config.channels, 4, stride=2, padding=1),

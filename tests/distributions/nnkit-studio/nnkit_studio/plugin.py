@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from nnkit import Architecture, Dim, Preset, TensorSpec, TrainingStep, hookimpl
 from nnkit_studio.configs import (
     DetectorConfig,
     DiffusionConfig,
@@ -15,8 +16,6 @@ from nnkit_studio.configs import (
     WaveNetConfig,
 )
 
-from nnkit import Architecture, Dim, Preset, TensorSpec, TrainingStep, hookimpl
-
 NNKIT_PLUGIN_API = "1.1"
 
 BATCH = Dim(default=1, description="samples at once")
@@ -24,9 +23,7 @@ BATCH = Dim(default=1, description="samples at once")
 
 def pixels(what: str) -> Dim:
     """Return the dim of a picture that is halved `levels` times."""
-    return Dim(
-        default=32, min="2**levels", multiple_of="2**levels", description=f"{what} of the picture"
-    )
+    return Dim(default=32, min="2**levels", multiple_of="2**levels", description=f"{what} of the picture")
 
 
 UNET = Architecture(
@@ -78,9 +75,7 @@ TRANSFORMER = Architecture(
             optional=True,
         ),
     ],
-    outputs=[
-        TensorSpec("scores", ("batch", "target_time", "vocabulary"), description="of each next token")
-    ],
+    outputs=[TensorSpec("scores", ("batch", "target_time", "vocabulary"), description="of each next token")],
     dims={
         "batch": BATCH,
         "source_time": Dim(default=12, description="tokens of the source"),
