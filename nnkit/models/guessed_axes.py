@@ -3,7 +3,7 @@
 x: float32[batch, 3, height, width]   ->   x: float32[batch, 3, height=224 min=32 multiple_of=32, …]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -31,14 +31,17 @@ USUAL = 8  # the size of an axis of which nothing else is known
 def declare_axes(
     module: nn.Module,
     spec: ModelSpec,
+    declared: Collection[str],
     examples: Mapping[str, Tensor] | None,
     runs: Callable[[str, int], bool],
 ) -> dict[str, str]:
     """Return the inputs of a spec as typed, with a number for each axis that can't vary.
 
-    examples: tensors to try with; by default they are drawn. runs: whether the module runs at that size of a
-    dim.
+    declared: the dims that the user declared. examples: tensors to try with, of which any axis may turn out
+    to vary; by default they are drawn, and only axes with a name may. runs: whether the module runs at that
+    size of a dim.
     """
+    are_drawn = examples is None
     if examples is None:
         sizes = {"batch": SAMPLES} if "batch" in spec.dims else {}
         examples = dict(zip(spec.input_names, sample_inputs(spec, sizes=sizes), strict=True))
@@ -47,7 +50,11 @@ def declare_axes(
 
     def declare(tensor: TensorSpec, index: int) -> str:
         axis, size = tensor.shape[index], examples[tensor.name].shape[index]
+        if axis in declared:
+            return str(axis)
         name, found = free.get((tensor.name, index), (axis, None))
+        if are_drawn and isinstance(axis, int):
+            found = None
         if found is None and axis != "batch":
             return str(size)
         if name in said:

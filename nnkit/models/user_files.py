@@ -37,25 +37,9 @@ def load_code(reference: str) -> Callable[..., Any]:
     )
 
 
-def name_only_module(location: str) -> str:
-    """Return `net.py:Net` for `net.py`, if that is the only module in it.
-
-    Raises UsageProblem, which lists them, if there are several or none.
-    """
-    found = modules_in(_load(location))
-    if len(found) == 1:
-        return f"{location}:{next(iter(found))}"
-    if not found:
-        raise UsageProblem(
-            f"{location} has no torch.nn.Module", f"name what returns one: {location}:function"
-        )
-    references = {name: f"{location}:{name}" for name in found}
-    width = max(map(len, references.values()))
-    raise UsageProblem(
-        f"{location} has {len(found)} modules",
-        f"name one: {list(references.values())[-1]}",
-        [f"{references[name]:{width}}  {_describe(factory)}".rstrip() for name, factory in found.items()],
-    )
+def modules_of_file(location: str) -> dict[str, Callable[..., Any]]:
+    """Return what a file has that is a module, or returns one; see modules_in."""
+    return modules_in(_load(location))
 
 
 def modules_in(namespace: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -82,13 +66,6 @@ def _is_module(value: Any, file: str) -> bool:
             return False
         return isinstance(value, type) and issubclass(value, nn.Module)
     return isinstance(value, type) and issubclass(value, nn.Module) and value.forward is not nn.Module.forward
-
-
-def _describe(factory: Callable[..., Any]) -> str:
-    """Return the first line of a docstring, and what has to be given: `A small net (needs --width)`."""
-    needed = [f"--{name.replace('_', '-')}" for name in required_parameters(factory)]
-    needs = f"(needs {', '.join(needed)})" if needed else ""
-    return " ".join(filter(None, (own_summary(factory), needs)))
 
 
 def own_summary(factory: Callable[..., Any]) -> str:
@@ -162,7 +139,7 @@ def _execute(path: Path, name: str, root: Path) -> ModuleType:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     with _importing_from(str(root)):
-        if "." in name:
+        if root != path.parent:
             import_module(name.rpartition(".")[0])
         sys.modules[name] = module  # dataclasses and pickles look their module up
         try:

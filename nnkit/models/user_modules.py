@@ -20,7 +20,7 @@ from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
-from nnkit.models.user_files import load_code, name_only_module, own_summary, required_parameters
+from nnkit.models.user_files import load_code, modules_of_file, own_summary, required_parameters
 
 CONFIGS = frozenset({"args", "cfg", "config", "configuration", "hparams", "opt", "opts"})
 """Names of parameters that take an object, whatever its type."""
@@ -133,6 +133,37 @@ class UserCode:
 
 SMALL_WEIGHTS = 8 * 2**20  # bytes; larger ones are tried on the meta device, where runs cost next to no time
 LARGE_WEIGHTS = 512 * 2**20
+
+
+def name_only_module(location: str) -> str:
+    """Return `net.py:Net` for `net.py`, if that is the only module in it.
+
+    Raises UsageProblem, which lists them, if there are several or none.
+    """
+    found = modules_of_file(location)
+    if not found:
+        raise UsageProblem(
+            f"{location} has no torch.nn.Module", f"name what returns one: {location}:function"
+        )
+    references = {name: f"{location}:{name}" for name in found}
+    if len(found) == 1:
+        return next(iter(references.values()))
+    width = max(map(len, references.values()))
+    raise UsageProblem(
+        f"{location} has {len(found)} modules",
+        f"name one: {list(references.values())[-1]}",
+        [f"{references[name]:{width}}  {_describe(factory)}".rstrip() for name, factory in found.items()],
+    )
+
+
+def _describe(factory: Callable[..., Any]) -> str:
+    """Return the first line of a docstring, and what has to be given: `A small net (needs --width)`."""
+    try:
+        options = options_of(make_builder(factory)[1])
+        needed = [option.flag for option in options if option.required]
+    except UsageProblem:  # it can't be given on a command line
+        needed = required_parameters(factory)
+    return " ".join(filter(None, (own_summary(factory), f"(needs {', '.join(needed)})" if needed else "")))
 
 
 def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
