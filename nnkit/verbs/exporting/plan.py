@@ -172,7 +172,17 @@ def make_plan(
     outputs = _declare_outputs(spec, returned, [tensor.name for tensor in inputs])
     outputs = _rename(outputs, options.output_names, "output")
     _check_unique([tensor.name for tensor in (*inputs, *outputs)])
-    return Plan(spec, main_dtype(module), inputs, outputs, free, runs, device, given is not None, assumed)
+    return Plan(
+        spec,
+        main_dtype(module),
+        inputs,
+        outputs,
+        free,
+        runs,
+        device,
+        given is not None,
+        (*spec.architecture.assumed, *assumed),
+    )
 
 
 def _move_to(inputs: Inputs, device: str | torch.device) -> Inputs:
