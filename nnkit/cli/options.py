@@ -73,7 +73,7 @@ class ArchitectureCommand(Command):
         with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
             declared = values_of("--input", args), values_of("--declare", args)
             reference = look_up(text, plugin_manager(), *declared)
-            if reference.assume and not ctx.resilient_parsing and not _asks_for_help(ctx, args):
+            if names_code(text) and not ctx.resilient_parsing and not _asks_for_help(ctx, args):
                 reference = reference.complete(typed_options(reference.architecture.config, args))
                 write_assumed(ctx.ensure_object(Settings), reference.architecture, text)
         state_of(ctx).reference = reference

@@ -304,8 +304,8 @@ CASES = {
     "example-of-many": (
         EXAMPLE_OF_MANY,
         [
-            "x: float32[5, 8], from example_inputs",  # the edges are of 5 nodes
-            "extra.scale: float32[5, 1], from example_inputs",
+            "x: float32[nodes=5, 8], from example_inputs",
+            "extra.scale: float32[nodes, 1], from example_inputs",
             "edges: int64[2, size_1=3] < 5, from example_inputs",
             "double = True, from example_inputs",
         ],
