@@ -56,9 +56,9 @@ class UserCode:
     def may_lack_inputs(self) -> bool:
         """Whether `forward` may take inputs that are not declared; to know, a module may have to be built."""
         is_class = isinstance(self.factory, type)
-        if not is_class and not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
+        if not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
             return not self.inputs
-        forward = self.factory.forward  # type: ignore[attr-defined]
+        forward = self.factory.forward
         if self.inputs and str(forward.__module__).startswith("torch."):  # whose names mean nothing
             return False
         needed = required_parameters(forward)[is_class:]
