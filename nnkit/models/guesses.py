@@ -166,7 +166,7 @@ class _Guesser:
         guesses = list(guesses)
 
         def runs(dim: str, size: int) -> bool:
-            return self.trials.runs(guesses, **{dim: size}, batch=1)
+            return self.trials.is_over or self.trials.runs(guesses, **{dim: size}, batch=1)
 
         spec, own = self.trials.spec_of(guesses), parse_inputs(self.trials.declared).dims
         declared = declare_axes(self.module, spec, own, examples, runs)
