@@ -209,7 +209,8 @@ MODEL_OPTIONS: Sequence[Decorator] = (
         "inputs",
         multiple=True,
         metavar="DECLARATION",
-        help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]" (repeatable).',
+        help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]" (repeatable). '
+        "[default: guessed]",
     ),
     declare_option("your own module"),
 )
@@ -278,7 +279,7 @@ def input_option() -> Decorator:
         "inputs",
         multiple=True,
         metavar="DECLARATION",
-        help="Declare an input of your own modules (repeatable).",
+        help="Declare an input of your own modules (repeatable). [default: guessed]",
     )
 
 
