@@ -3,8 +3,10 @@
 import ast
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
+
+from nnkit.contract.signature import is_within
 
 
 def keys_taken(forward: Callable[..., Any]) -> dict[str, list[str]]:
@@ -21,6 +23,40 @@ def keys_needed(forward: Callable[..., Any]) -> dict[str, list[str]]:
     """Return the same without the keys that may be missing: those of `batch.get("x")`, or `"x" in batch`."""
     keys, optional = _read_keys(forward)
     return {name: [key for key in own if (name, key) not in optional] for name, own in keys.items()}
+
+
+def needed_inputs(forward: Callable[..., Any], declared: Collection[str]) -> list[str]:
+    """Return the dotted names of what forward needs beside what is declared, in the order of its parameters.
+
+    A parameter that forward uses as a dict counts as the keys that it must have. forward: may be a function
+    of a class; its `self` is no input.
+    """
+    keys = keys_needed(forward)
+    needed = []
+    for name in required_parameters(forward)[_has_self(forward) :]:
+        parts = [f"{name}.{key}" for key in keys.get(name, ())] or [name]
+        if name not in declared and (keys.get(name) or not any(is_within(other, name) for other in declared)):
+            needed += [part for part in parts if not any(is_within(other, part) for other in declared)]
+    return needed
+
+
+def required_parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters that a call must give; none if the signature is not known."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return []
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty and parameter.kind not in variadic
+    ]
+
+
+def _has_self(forward: Callable[..., Any]) -> bool:
+    """Whether a function still takes its object: it was looked up in a class, and is no static method."""
+    return inspect.isfunction(forward) and next(iter(inspect.signature(forward).parameters), "") == "self"
 
 
 def _read_keys(forward: Callable[..., Any]) -> tuple[dict[str, list[str]], set[tuple[str, str]]]:

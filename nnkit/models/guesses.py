@@ -24,7 +24,7 @@ from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.annotated_inputs import declared_in_annotations
 from nnkit.models.example_inputs import Examples, examples_of
-from nnkit.models.forward_source import keys_needed
+from nnkit.models.forward_source import needed_inputs
 from nnkit.models.guessed_axes import declare_axes
 from nnkit.models.layer_inputs import SIZES, shapes_taken
 from nnkit.models.layer_search import LayerSearch
@@ -49,20 +49,6 @@ def guess_inputs(
     return _Guesser(Trials(module, declared, make_spec)).guess(reference)
 
 
-def needed_inputs(module: nn.Module, declared: Sequence[str]) -> list[str]:
-    """Return the dotted names of the inputs that forward needs beside those declared, in its order.
-
-    A parameter that forward uses as a dict counts as the keys that it must have.
-    """
-    given = {name.partition(".")[0] for name in parse_inputs(declared).names}
-    keys = keys_needed(module.forward)
-    needed = []
-    for name, parameter in _parameters(module).items():
-        if name not in given and parameter.default is parameter.empty:
-            needed += [f"{name}.{key}" for key in keys.get(name, ())] or [name]
-    return needed
-
-
 def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
     """Return the parameters of forward, without those that take any number of arguments."""
     signature = signature_of(module) or inspect.Signature()
@@ -74,7 +60,7 @@ class _Guesser:
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
         self.module = trials.module
-        self.needed = needed_inputs(trials.module, trials.declared)
+        self.needed = needed_inputs(trials.module.forward, parse_inputs(trials.declared).names)
 
     def guess(self, reference: str) -> list[Guess]:
         if not self.needed and not self.trials.declared:

@@ -74,20 +74,6 @@ def own_summary(factory: Callable[..., Any]) -> str:
     return first_line(inspect.cleandoc(text)) if isinstance(text, str) and text.strip() else ""
 
 
-def required_parameters(function: Callable[..., Any]) -> list[str]:
-    """Return the names of the parameters that a call must give; none if the signature is not known."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (ValueError, TypeError):
-        return []
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is parameter.empty and parameter.kind not in variadic
-    ]
-
-
 def _load(location: str) -> ModuleType:
     """Import a file or a module; its errors name the line."""
     try:

@@ -20,7 +20,8 @@ from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
-from nnkit.models.user_files import load_code, modules_of_file, own_summary, required_parameters
+from nnkit.models.forward_source import needed_inputs, required_parameters
+from nnkit.models.user_files import load_code, modules_of_file, own_summary
 
 CONFIGS = frozenset({"args", "cfg", "config", "configuration", "hparams", "opt", "opts"})
 """Names of parameters that take an object, whatever its type."""
@@ -47,7 +48,7 @@ class UserCode:
 
     @classmethod
     def load(cls, reference: str, inputs: Sequence[str] = ()) -> "UserCode":
-        """Import what a reference names; a file stands for the only module in it."""
+        """Import what a reference names; of a file, the only module in it."""
         if ":" not in reference:
             reference = name_only_module(reference)
         return cls(reference, load_code(reference), tuple(inputs))
@@ -55,15 +56,14 @@ class UserCode:
     @property
     def may_lack_inputs(self) -> bool:
         """Whether `forward` may take inputs that are not declared; to know, a module may have to be built."""
-        is_class = isinstance(self.factory, type)
         if not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
             return not self.inputs
         forward = self.factory.forward
         if self.inputs and str(forward.__module__).startswith("torch."):  # whose names mean nothing
             return False
-        needed = required_parameters(forward)[is_class:]
-        given = {name.partition(".")[0] for name in parse_inputs(self.inputs).names}
-        return bool(set(needed) - given) or (not self.inputs and _takes_anything(forward, is_class))
+        if needed_inputs(forward, parse_inputs(self.inputs).names):
+            return True
+        return not self.inputs and _takes_anything(forward, isinstance(self.factory, type))
 
     def architecture(self) -> Architecture:
         """Return the architecture with the inputs declared.
@@ -183,8 +183,8 @@ def _takes_anything(forward: Callable[..., Any], is_class: bool) -> bool:
 def make_builder(factory: Callable[..., Any]) -> tuple[Callable[[Any], Any], type]:
     """Return a function of a config that calls a factory, and the type of that config.
 
-    Parameters that can be typed are its fields. Those of a dataclass that has to be given (`config:
-    GPTConfig`) stand for it. A parameter without a default is a required option.
+    Parameters that can be typed are its fields. Of a dataclass that has to be given (`config:
+    GPTConfig`), the fields are. A parameter without a default is a required option.
     """
     if not isinstance(factory, type) and hasattr(factory, "forward"):  # a module
         return lambda config: copy.deepcopy(factory), NoOptions

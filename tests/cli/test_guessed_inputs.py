@@ -306,7 +306,7 @@ CASES = {
         [
             "x: float32[nodes=5, 8], from example_inputs",
             "extra.scale: float32[nodes, 1], from example_inputs",
-            "edges: int64[2, size_1=3] < 5, from example_inputs",
+            "edges: int64[2, edges_edges=3] < nodes, from example_inputs",
             "double = True, from example_inputs",
         ],
         5 * 8 * 3,
@@ -495,6 +495,14 @@ def test_options_decide_what_is_guessed_and_quiet_keeps_it_silent(nnkit_command)
     done = nnkit_command("info", "net.py:Net", "--vocabulary", "33", "--time", "4")
     assert "ids: int64[batch, time] < 33" in done.err
     assert nnkit_command("info", "net.py:Net", "--vocabulary=44", "-q").err == ""
+
+
+def test_a_dict_that_is_declared_in_part_is_asked_for_the_rest(nnkit_command):
+    Path("net.py").write_text(HEADER + MANY_KEYS)
+    done = nnkit_command("summary", "net.py:Net", "--input", "batch.x: float32[batch, 8]")
+    assert done.err.splitlines()[0] == "Error: net.py:Net needs its inputs declared: batch.mask"
+    words = ["--input", "batch.x: float32[batch, 8]", "--input", "batch.mask: bool[batch, time]"]
+    assert nnkit_command("summary", "net.py:Net", *words).code == 0
 
 
 def test_help_and_declared_inputs_run_nothing(nnkit_command):
