@@ -94,7 +94,7 @@ def _batch_axis(module: nn.Module) -> int:
 
 def name_dims(found: Found, examples: Mapping[str, Example]) -> Iterator[tuple[str, FreeAxis]]:
     """Yield a name for each free dim: what its first axis means by custom, or a number."""
-    taken = {*examples, *RESERVED, *(name.partition(".")[0] for name in examples)}
+    taken = {*examples, *RESERVED}
     if found.batch is not None:
         yield _unused("batch", taken), found.batch
     for free in found.others:
