@@ -100,6 +100,8 @@ class ArchitectureCommand(Command):
         for previous, word in zip(["", *args], args, strict=False):
             if (word.startswith("-") and word != "-") or previous in flags_with_value:
                 continue
+            if previous in MAY_BE_A_PLUGINS and "=" in word:  # --declare KEY=VALUE
+                continue
             is_unknown_option = previous.startswith("--") and previous != "--" and "=" not in previous
             if is_unknown_option and previous not in flags - MAY_BE_A_PLUGINS:
                 doubtful.append(word)

@@ -164,7 +164,7 @@ def _dim(name: str, size: str | None, bounds: Sequence[str], text: str) -> Dim:
 def _tensor(match: re.Match[str], shape: tuple[int | str, ...], text: str) -> TensorSpec:
     values = _values(match["values"], text)
     optional, dtype = match["optional"], match["dtype"]
-    sample = values.pop("sample", None) or _usual_sample(dtype)
+    sample = values.pop("sample", None) or usual_sample(dtype)
     return TensorSpec(
         match["name"],
         shape,
@@ -219,7 +219,8 @@ def _fields_of(found: Mapping[str, str], text: str) -> dict[str, Any]:
     return {}
 
 
-def _usual_sample(dtype: str) -> str:
+def usual_sample(dtype: str) -> str:
+    """Return how values of a dtype are drawn if nothing is declared of them."""
     if dtype.startswith(("float", "bfloat", "complex")):
         return "normal"
     # What the integers index is unknown, and 0 is the one index that every table has.
