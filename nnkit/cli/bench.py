@@ -87,9 +87,10 @@ def command(
     models = sort_words(words, manager)
     if not 1 <= len(models.references) <= 2:
         raise UsageProblem("bench takes one or two models", "for example: nnkit bench resnet18 resnet34")
+    specs = specs_of(models, manager, inputs, declarations, settings)
     with progress_bar(settings) as progress, redirect_stdout(sys.stderr):  # what a model prints
         report = api.bench(
-            *specs_of(models, manager, inputs, declarations),
+            *specs,
             device=device,
             training=training,
             optimizer=optimizer,

@@ -62,7 +62,7 @@ def command(
     models = sort_words(words, manager)
     if len(models.references) < 2:
         raise UsageProblem("compare takes two or more models", "for example: nnkit compare resnet18 resnet34")
-    specs = specs_of(models, manager, inputs, declarations)
+    specs = specs_of(models, manager, inputs, declarations, settings)
     with redirect_stdout(sys.stderr):  # what a model prints
         report = api.compare(*specs, optimizer=optimizer, device=device)
     _show(settings, report, format)

@@ -5,7 +5,6 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from nnkit.cli.completers import Completer, beginning, complete_architecture, co
 from nnkit.cli.installed import installed_plugins
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import CommandState, state_of
+from nnkit.cli.user_code import typed_options, values_of, write_assumed
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import RESERVED_SINCE, options_of
 from nnkit.contract.spec import DTYPES, ModelSpec, core_option, optional_inputs
-from nnkit.contract.visible import visible
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.references import look_up, names_a_file, names_code
 from nnkit.verbs.core_handlers import plugin_manager
@@ -321,30 +320,6 @@ def _asks_for_help(ctx: click.Context, args: Sequence[str]) -> bool:
     return not set(ctx.help_option_names).isdisjoint(args)
 
 
-def typed_options(config: type, args: Sequence[str]) -> dict[str, Any]:
-    """Return the values that are typed for the fields of a config, before click has parsed them."""
-    options: dict[str, Any] = {}
-    for option in options_of(config):
-        if option.is_flag:
-            for flag, value in ((option.flag, True), (f"--no-{option.flag[2:]}", False)):
-                if flag in args:
-                    options[option.name] = value
-        elif values := values_of(option.flag, args):
-            options[option.name] = values[-1]
-    return options
-
-
-def write_assumed(settings: Settings, architecture: Architecture, text: str) -> None:
-    """Say on stderr what nnkit assumes of a module of the user's own, and how to overrule it."""
-    if settings.quiet:
-        return
-    if text != architecture.typed[0]:
-        click.echo(visible(f"assumed: {architecture.typed[0]}, the only module in {text}"), err=True)
-    for line in architecture.assumed:
-        name = line.partition(":")[0]
-        click.echo(visible(f'assumed: {line} (overrule it: --input "{name}: …")'), err=True)
-
-
 def _is_reference(word: str) -> bool:
     if names_code(word) or names_a_file(word):
         return True
@@ -353,12 +328,6 @@ def _is_reference(word: str) -> bool:
     except NnkitError:
         return False
     return True
-
-
-def values_of(flag: str, args: Sequence[str]) -> list[str]:
-    """Return the values that are typed after a flag."""
-    after = [word for previous, word in pairwise(args) if previous == flag]
-    return after + [word.partition("=")[2] for word in args if word.startswith(f"{flag}=")]
 
 
 def _options_for(architecture: Architecture) -> list[click.Parameter]:

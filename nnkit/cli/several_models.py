@@ -20,6 +20,8 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnkit.cli.settings import Settings
+from nnkit.cli.user_code import write_assumed
 from nnkit.contract.config import options_of
 from nnkit.contract.spec import ModelSpec, optional_inputs
 from nnkit.errors import UsageProblem
@@ -91,7 +93,11 @@ def _flags(manager: PluginManager) -> frozenset[str]:
 
 
 def specs_of(
-    models: SeveralModels, manager: PluginManager, inputs: Sequence[str], declarations: Sequence[str] = ()
+    models: SeveralModels,
+    manager: PluginManager,
+    inputs: Sequence[str],
+    declarations: Sequence[str],
+    settings: Settings,
 ) -> list[ModelSpec]:
     """Return the spec of each reference, with those of the common options that it has, and with its own.
 
@@ -105,23 +111,27 @@ def specs_of(
         )
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
         references = [look_up(text, manager, inputs, declarations) for text in models.references]
-        own_options = [models.by_side[side] for side in SIDES]
-        if len(references) != len(SIDES):
-            own_options = [{} for _ in references]
+        own_options = _own_options(models)
         references = [
             reference.complete({**models.common, **own})
             for reference, own in zip(references, own_options, strict=True)
         ]
-    own_options = [models.by_side[side] for side in SIDES]
-    if len(references) != len(SIDES):
-        if any(own_options):
-            raise UsageProblem("--left. and --right. need exactly two models", "name two, or leave them out")
-        own_options = [{} for _ in references]
+    for text, reference in zip(models.references, references, strict=True):
+        write_assumed(settings, reference.architecture, text)
     _refuse_unknown(models.common, references)
     return [
         _resolve(reference, models.common, own)
         for reference, own in zip(references, own_options, strict=True)
     ]
+
+
+def _own_options(models: SeveralModels) -> list[dict[str, Any]]:
+    """Return the options of each model alone."""
+    if len(models.references) == len(SIDES):
+        return [models.by_side[side] for side in SIDES]
+    if any(models.by_side.values()):
+        raise UsageProblem("--left. and --right. need exactly two models", "name two, or leave them out")
+    return [{} for _ in models.references]
 
 
 def _refuse_unknown(options: dict[str, Any], references: Sequence[Reference]) -> None:
@@ -142,7 +152,7 @@ def _resolve(reference: Reference, common: dict[str, Any], own: dict[str, Any]) 
         names = [each for each in common.get(name, ()) if _takes(reference, name, each)]
         names += options.pop(name, ())
         if names:
-            options[_key(name)] = names[-1] if name in _own_options(reference) else names
+            options[_key(name)] = names[-1] if name in _names_of_options(reference) else names
     preset = options.pop("preset", None)
     if "seed" in options:
         options["seed"] = _integer("seed", options["seed"])
@@ -158,12 +168,12 @@ def _integer(name: str, text: str) -> int:
 
 def _takes(reference: Reference, name: str, value: str) -> bool:
     """Whether a model has an option, or the optional input that `--with` or `--without` names."""
-    if name in _own_options(reference) or name in MODEL_OPTIONS:
+    if name in _names_of_options(reference) or name in MODEL_OPTIONS:
         return True
     return name in INPUT_OPTIONS and value in optional_inputs(reference.architecture)
 
 
-def _own_options(reference: Reference) -> set[str]:
+def _names_of_options(reference: Reference) -> set[str]:
     architecture = reference.architecture
     return {*(option.name for option in options_of(architecture.config)), *architecture.dims}
 

@@ -59,6 +59,8 @@ class UserCode:
         if not is_class and not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
             return not self.inputs
         forward = self.factory.forward  # type: ignore[attr-defined]
+        if self.inputs and str(forward.__module__).startswith("torch."):  # whose names mean nothing
+            return False
         needed = required_parameters(forward)[is_class:]
         given = {name.partition(".")[0] for name in parse_inputs(self.inputs).names}
         return bool(set(needed) - given) or (not self.inputs and _takes_anything(forward, is_class))
@@ -94,7 +96,7 @@ class UserCode:
         return architecture
 
     def complete(self, options: Mapping[str, Any], host: Host) -> Architecture:
-        """Return the architecture with the inputs that are not declared as well, as far as they can be guessed.
+        """Return the architecture with the inputs that are not declared as well, which are guessed.
 
         options: those of the class, as the user chose them, and perhaps others. Raises UsageProblem, which
         asks for what can't be guessed.
