@@ -211,7 +211,8 @@ MODEL_OPTIONS: Sequence[Decorator] = (
         "inputs",
         multiple=True,
         metavar="DECLARATION",
-        help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]" (repeatable).',
+        help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]", '
+        '"ids: int64[batch, time] < 100", "mask: bool[batch, time] ?" or "train = false" (repeatable).',
     ),
     declare_option("your own module"),
 )
