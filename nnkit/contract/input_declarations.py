@@ -76,7 +76,7 @@ def parse_inputs(texts: Sequence[str]) -> DeclaredInputs:
 
     Dotted names are for tensors in dicts, lists and tuples: `cache.0.key`. An axis is a size, a dim, or
     arithmetic of dims and options (`past + time`). A dim may state its default size and which sizes it takes:
-    `height=64 min=32 multiple_of=2**levels`. What follows the axes says which values there are:
+    `height=64 min=32 multiple_of=2**levels`. What follows the axes says how values are drawn:
 
         < 1000, < vocabulary     integers from 0 to below a number, a dim or an option
         in 1..time               integers of this range, one of them the largest
