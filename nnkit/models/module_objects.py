@@ -126,7 +126,8 @@ def _customary_name(axis: Axis, found: Found, examples: Mapping[str, Example]) -
         return "height" if index == free[-2] else "width"
     if tensor.ndim == 3 and tensor.is_floating_point() and len(free) == 1:
         return "length" if index == 2 else "time"
-    if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1:
+    has_batch = found.batch is not None and (name, 0) in found.batch.axes
+    if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1 and has_batch:
         return "time"
     return "size_1"
 

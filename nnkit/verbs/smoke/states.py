@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from nnkit.contract.text import plural, shorten
 from nnkit.errors import first_line
 from nnkit.models.building import build_module
+from nnkit.models.example_inputs import NAMES as EXAMPLES
 from nnkit.models.precision import convert, name_of
 from nnkit.verbs.smoke.overflow import check_overflow
 from nnkit.verbs.smoke.positions_in_half import Positions
@@ -122,12 +123,15 @@ def _build_otherwise(subject: Subject) -> nn.Module:
 
 
 def find_unregistered(module: nn.Module) -> Iterator[tuple[str, Tensor | nn.Module]]:
-    """Yield the tensors and modules in plain attributes and the containers there, with their paths."""
+    """Yield the tensors and modules in plain attributes and the containers there, with their paths.
+
+    Example inputs, which a class keeps for tools to find, are no part of the model.
+    """
     registered = _registered_ids(module)
     for path, submodule in module.named_modules():
-        computed = _attributes_of_hooks(submodule)
+        others = {"_parameters", "_buffers", "_modules", *EXAMPLES, *_attributes_of_hooks(submodule)}
         for attribute, value in vars(submodule).items():
-            if attribute in ("_parameters", "_buffers", "_modules") or attribute in computed:
+            if attribute in others:
                 continue
             for name, item in _search(value, attribute):
                 if id(item) not in registered:
