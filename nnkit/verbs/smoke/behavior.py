@@ -36,6 +36,9 @@ def batch_sizes(subject: Subject) -> str:
     """It runs with a batch of one and with an odd one."""
     if "batch" not in subject.sizes:
         raise Skipped("the inputs have no dim named batch")
+    dim = subject.spec.dims["batch"]
+    if dim.min == dim.max and subject.spec.architecture.assumed:
+        raise Failed(f"runs only with the batch of {dim.max} that the example has")
     candidates = [{**subject.sizes, "batch": size} for size in BATCHES]
     allowed = [sizes for sizes in candidates if subject.allows(sizes)]
     if not allowed:
