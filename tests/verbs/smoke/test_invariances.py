@@ -436,3 +436,23 @@ def test_the_derivative_is_checked_around_a_straight_through_gradient():
     assert check("derivative", WrongAroundQuantizer, [X], [Y], straight_through=("quantizer",))[0] == "failed"
     assert check("derivative", AroundQuantizer, [X], [Y], straight_through=("",))[0] == "skipped"
     assert "no submodule coder" in check("derivative", AroundQuantizer, [X], straight_through=("coder",))[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "checked"),
+    [
+        ("gcn", {}, "permutation"),
+        ("gcn", {"adjacency": "dense"}, "permutation"),
+        ("gat", {}, "permutation"),
+        ("pointnet-segmentation", {}, "permutation"),
+        ("pointnet-vanilla", {}, "stochastic"),
+        ("pointer-network", {"padded": True, "decoding": "sampled"}, "padding"),
+        ("lstm", {"lengths": True, "bidirectional": True, "predict": "every"}, "padding"),
+        ("gru", {"lengths": True, "reset": "before"}, "padding"),
+        ("rnn", {"lengths": True, "initial_state": True}, "padding"),
+        ("googlenet", {"height": 32, "width": 32}, "stochastic"),
+    ],
+)
+def test_what_the_zoo_declares_holds(name, options, checked):
+    (result,) = nnkit.smoke_run(name, **options, checks=[checked]).checks
+    assert result.status == "passed", result.message
