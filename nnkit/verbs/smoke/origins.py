@@ -59,10 +59,6 @@ class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.unregistered = unregistered
         self._origins: MutableMapping[Tensor, Origin] = WeakTensorKeyDictionary()
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # True would import torch._dynamo for a compiler that never runs here
-
     def origin_of(self, tensor: Tensor) -> Origin:
         """Return where a tensor on the CPU came from."""
         return self._origins.get(tensor) or Origin(self.unregistered.get(id(tensor)))
