@@ -15,7 +15,7 @@ import msgspec.inspect
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import REQUIRED, RESERVED, options_of
-from nnkit.contract.declarations import shape_problem
+from nnkit.contract.declarations import inputs_problem
 from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
@@ -91,12 +91,12 @@ class UserCode:
         if hiding := sorted(RESERVED & set(architecture.dims)):
             option = hiding[0].replace("_", "-")
             raise UsageProblem(f"the axis {hiding[0]!r} would hide nnkit's own --{option}", "rename the axis")
-        if problem := shape_problem(architecture):
+        if problem := inputs_problem(architecture):
             raise UsageProblem(f"{self.reference}: {problem}", "give it a different name")
         return architecture
 
     def complete(self, options: Mapping[str, Any], host: Host) -> Architecture:
-        """Return the architecture with the inputs that are not declared as well, as far as they can be guessed.
+        """Return the architecture with the inputs that are not declared as well, which are guessed.
 
         options: those of the class, as the user chose them, and perhaps others. Raises UsageProblem, which
         asks for what can't be guessed.

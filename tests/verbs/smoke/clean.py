@@ -26,10 +26,11 @@ from torch import nn
 
 import nnkit
 from nnkit import Architecture
+from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.models.building import build_module
 from nnkit.models.sampling import sample_inputs
-from nnkit.models.user_modules import NoOptions, parse_inputs
+from nnkit.models.user_modules import NoOptions
 from nnkit.verbs.core_handlers import plugin_manager
 
 CLASSES = 7
@@ -131,10 +132,11 @@ def _image(side: int) -> str:
 def _spec(
     name: str, build: Callable[[], nn.Module], declaration: str, causal: str = ""
 ) -> tuple[str, ModelSpec]:
-    inputs, dims = parse_inputs([declaration])
+    declared = parse_inputs([declaration])
     architecture = Architecture(
         name=name.replace("/", "-").replace("_", "-").replace(".", "-").lower(),
-        summary=name, build=lambda config: build(), config=NoOptions, inputs=inputs, outputs=(), dims=dims,
+        summary=name, build=lambda config: build(), config=NoOptions, inputs=declared.tensors, outputs=(),
+        dims=declared.dims,
         causal=causal,
     )  # fmt: skip
     return name, make_spec(architecture)
