@@ -1,7 +1,7 @@
 """`nnkit plugins new --from` a class whose forward takes trees and optional inputs, or whose sizes follow options."""
 
 import pytest
-from test_new import assert_clean, manager_of  # noqa: F401
+from test_new import assert_clean, hold_untouched, manager_of  # noqa: F401
 
 import nnkit
 
@@ -87,10 +87,10 @@ class Attention(nn.Module):
         query, key, value = parts
         if past is not None:
             key, value = torch.cat([past["key"], key], 2), torch.cat([past["value"], value], 2)
-        seen = torch.ones(x.shape[1], key.shape[2], dtype=torch.bool, device=x.device)
-        seen = seen.tril(key.shape[2] - x.shape[1])
+        places = torch.arange(key.shape[2], device=x.device)
+        seen = places <= places[key.shape[2] - x.shape[1] :, None]
         if mask is not None:
-            seen = seen & mask[:, None, None, :]
+            seen = seen & mask[:, None, None, :] | (places == places[key.shape[2] - x.shape[1] :, None])
         y = scaled_dot_product_attention(query, key, value, seen)
         return x + y.transpose(1, 2).flatten(2), {"key": key, "value": value}
 
@@ -250,3 +250,13 @@ def test_a_parameter_without_a_default_asks_for_one(nnkit_command, tmp_path):
         ],
     )
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".py"] == ["nets.py"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "inputs", "architecture"),
+    [("Halving", [PICTURE], "halving"), ("Tagger", TAGGER, "tagger"), ("Decoder", DECODER, "decoder")],
+)
+def test_what_is_written_around_trees_holds_untouched(hold_untouched, code, inputs, architecture):  # noqa: F811
+    words = [word for text in inputs for word in ("--input", text)]
+    hold_untouched(NETS, ["mine", "--from", f"net.py:{code}", *words], architecture)
