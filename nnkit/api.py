@@ -289,7 +289,7 @@ def verify(
     spec, module = _target(str(path) if against is None else against, inputs, preset, manager, options)
     if named is None:
         named = against is not None or "weights" in options
-    request = VerifyRequest(path, spec, manager, None, named, progress or ignore_progress)
+    request = VerifyRequest(path, spec, manager, named, progress or ignore_progress)
     with neutral_torch(spec.plugin, module):
         return verify(request)
 
