@@ -71,9 +71,8 @@ def _compare_sample(batched: Outputs, single: Outputs, index: int) -> None:
             continue
         apart = difference(row(in_batch, axis, index), alone)
         if apart > tolerance_of(in_batch):
-            raise Failed(
-                f"sample {index} of output {declared.name} differs by {apart:.2g}× its spread when run alone"
-            )
+            output = "output" if declared.name == "output" else f"output {declared.name}"
+            raise Failed(f"sample {index} of {output} differs by {apart:.2g}× its spread when run alone")
 
 
 def determinism(subject: Subject) -> str:
