@@ -16,6 +16,7 @@ from nnkit.errors import first_line
 from nnkit.models.running import without_gradients
 from nnkit.models.tensors import registered
 from nnkit.models.user_lines import failing_line
+from nnkit.verbs.smoke.rows import check_rows
 from nnkit.verbs.smoke.states import find_unregistered
 from nnkit.verbs.smoke.subject import (
     Failed,
@@ -34,6 +35,7 @@ Snapshot = dict[str, Any]
 def batch_sizes(subject: Subject) -> str:
     """It runs with a batch of one and with an odd one."""
     if "batch" not in subject.sizes:
+        check_rows(subject)
         raise Skipped("the inputs have no dim named batch")
     candidates = [{**subject.sizes, "batch": size} for size in BATCHES]
     allowed = [sizes for sizes in candidates if subject.allows(sizes)]
