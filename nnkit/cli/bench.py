@@ -9,7 +9,7 @@ from nnkit import api
 from nnkit.cli.command import Command
 from nnkit.cli.completers import complete_architecture
 from nnkit.cli.installed import installed_plugins
-from nnkit.cli.options import EXISTING_DEVICE, device_option, input_option
+from nnkit.cli.options import EXISTING_DEVICE, declare_option, device_option, input_option
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
@@ -55,6 +55,7 @@ from nnkit.verbs.benchmarking.report import BenchReport
 @click.option("--threads", type=int, metavar="N", help="CPU threads for torch. [default: torch's choice]")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the models with torch.compile.")
 @input_option()
+@declare_option("your own modules")
 @settings_options
 @click.pass_context
 def command(
@@ -69,6 +70,7 @@ def command(
     threads: int | None,
     compiled: bool,
     inputs: tuple[str, ...],
+    declarations: tuple[str, ...],
 ) -> None:
     """Measure latency, throughput, peak memory and the share of the machine's peak speed.
 
@@ -85,9 +87,10 @@ def command(
     models = sort_words(words, manager)
     if not 1 <= len(models.references) <= 2:
         raise UsageProblem("bench takes one or two models", "for example: nnkit bench resnet18 resnet34")
+    specs = specs_of(models, manager, inputs, declarations, settings)
     with progress_bar(settings) as progress, redirect_stdout(sys.stderr):  # what a model prints
         report = api.bench(
-            *specs_of(models, manager, inputs),
+            *specs,
             device=device,
             training=training,
             optimizer=optimizer,

@@ -10,7 +10,7 @@ from nnkit import api
 from nnkit.cli.command import Command
 from nnkit.cli.completers import complete_architecture
 from nnkit.cli.installed import installed_plugins
-from nnkit.cli.options import device_option, input_option
+from nnkit.cli.options import declare_option, device_option, input_option
 from nnkit.cli.output import print_report, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.several_models import sort_words, specs_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @report_format("text", "json", "csv", "markdown")
 @click.option("--exit-code", is_flag=True, help="Exit with code 1 if the models differ.")
 @input_option()
+@declare_option("your own modules")
 @click.option(
     "--optimizer",
     type=click.Choice(OPTIMIZERS),
@@ -42,6 +43,7 @@ def command(
     format: str,
     exit_code: bool,
     inputs: tuple[str, ...],
+    declarations: tuple[str, ...],
     optimizer: str | None,
     device: str,
 ) -> None:
@@ -60,7 +62,7 @@ def command(
     models = sort_words(words, manager)
     if len(models.references) < 2:
         raise UsageProblem("compare takes two or more models", "for example: nnkit compare resnet18 resnet34")
-    specs = specs_of(models, manager, inputs)
+    specs = specs_of(models, manager, inputs, declarations, settings)
     with redirect_stdout(sys.stderr):  # what a model prints
         report = api.compare(*specs, optimizer=optimizer, device=device)
     _show(settings, report, format)

@@ -1,10 +1,10 @@
 """Commands that take an architecture: its config fields, dims and presets become their options."""
 
+import copy
 import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,24 @@ from nnkit.cli.completers import Completer, beginning, complete_architecture, co
 from nnkit.cli.installed import installed_plugins
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import CommandState, state_of
+from nnkit.cli.user_code import typed_options, values_of, write_assumed
 from nnkit.contract.architecture import Architecture
-from nnkit.contract.config import options_of
-from nnkit.contract.spec import DTYPES, ModelSpec
-from nnkit.contract.visible import visible
+from nnkit.contract.config import RESERVED_SINCE, options_of
+from nnkit.contract.spec import DTYPES, ModelSpec, core_option, optional_inputs
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.references import look_up, names_a_file, names_code
 from nnkit.verbs.core_handlers import plugin_manager
 
 EXISTING_DEVICE = "Device: cpu, cuda, cuda:1, mps, xpu, or auto (the best available)."
-MODEL_SECTION: Sections = {"Model options": ("preset", "seed", "dtype", "weights", "strict", "inputs")}
+MODEL_SECTION: Sections = {
+    "Model options": (
+        "preset", "seed", "dtype", "weights", "strict", "with_", "without", "inputs", "declarations",
+    )
+}  # fmt: skip
+MAY_BE_A_PLUGINS = {
+    flag_of(name) for since, names in RESERVED_SINCE.items() if since > (1, 0) for name in names.split()
+}
+"""Core options that an option of an earlier plugin may hide."""
 
 
 class ArchitectureCommand(Command):
@@ -38,7 +46,8 @@ class ArchitectureCommand(Command):
     - A word that begins with `-` is an option; `-` itself is not.
     - A word after one of the command's own options that takes a value is that value.
     - A word after an option that only the architecture can know (`--width 64`, `--bias net.py:Net`) is
-      doubtful: whether the option is a flag or takes the word as its value is not known yet.
+      doubtful: whether the option is a flag or takes the word as its value is not known yet. So it is after
+      an option that an earlier plugin may have too.
     - Any other word is positional.
 
     The reference is the first word, positional ones before doubtful ones, that names an architecture, a file
@@ -62,7 +71,8 @@ class ArchitectureCommand(Command):
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
         """Look up what `text` refers to and keep it for the parser and the command."""
         with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
-            reference = look_up(text, plugin_manager(), values_of("--input", args))
+            declared = values_of("--input", args), values_of("--declare", args)
+            reference = look_up(text, plugin_manager(), *declared)
             if reference.assume and not ctx.resilient_parsing and not _asks_for_help(ctx, args):
                 reference = reference.complete(typed_options(reference.architecture.config, args))
                 write_assumed(ctx.ensure_object(Settings), reference.architecture, text)
@@ -83,29 +93,37 @@ class ArchitectureCommand(Command):
         for parameter in self.params:
             flags.update(parameter.opts, parameter.secondary_opts)
             if isinstance(parameter, click.Option) and not parameter.is_flag:
-                flags_with_value.update(parameter.opts)
+                flags_with_value.update(set(parameter.opts) - MAY_BE_A_PLUGINS)
         positional: list[str] = []
         doubtful: list[str] = []
         for previous, word in zip(["", *args], args, strict=False):
             if (word.startswith("-") and word != "-") or previous in flags_with_value:
                 continue
             is_unknown_option = previous.startswith("--") and previous != "--" and "=" not in previous
-            if is_unknown_option and previous not in flags:
+            if is_unknown_option and previous not in flags - MAY_BE_A_PLUGINS:
                 doubtful.append(word)
             else:
                 positional.append(word)
         return positional, doubtful
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        parameters = super().get_params(ctx)
+        return [*self.core_params(ctx), *self.own_params(ctx)]
+
+    def core_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return nnkit's own arguments and options; where the architecture has one of that name, renamed."""
+        taken = {flag for own in self.own_params(ctx) for flag in (*own.opts, *own.secondary_opts)}
+        return [_make_way(parameter, taken) for parameter in super().get_params(ctx)]
+
+    def own_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the options of the architecture that is named."""
         reference = state_of(ctx).reference
-        return [*parameters, *_options_for(reference.architecture)] if reference else parameters
+        return _options_for(reference.architecture) if reference else []
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         reference = state_of(ctx).reference
         if reference:
             write_architecture(reference.architecture, formatter)
-        write_options(ctx, super().get_params(ctx), {**self.sections, **MODEL_SECTION}, formatter)
+        write_options(ctx, self.core_params(ctx), {**self.sections, **MODEL_SECTION}, formatter)
         if not reference:
             formatter.write_paragraph()
             formatter.write_text(f"To see an architecture's own options: {ctx.command_path} ARCH --help")
@@ -115,6 +133,38 @@ def _complete_preset(ctx: click.Context, parameter: click.Parameter, incomplete:
     reference = state_of(ctx).reference
     presets = reference.architecture.presets if reference else {}
     return beginning(incomplete, presets)
+
+
+def _complete_optional(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    reference = state_of(ctx).reference
+    try:
+        return beginning(incomplete, optional_inputs(reference.architecture) if reference else ())
+    except Exception:  # the author's own functions may raise
+        return []
+
+
+def _make_way(parameter: click.Parameter, taken: set[str]) -> click.Parameter:
+    """Return a core option as `--core-NAME` where a plugin of an earlier API has one of that name."""
+    if taken.isdisjoint((*parameter.opts, *parameter.secondary_opts)):
+        return parameter
+    renamed = copy.copy(parameter)
+    for kind in ("opts", "secondary_opts"):
+        flags = [f"--core-{flag[2:]}" if flag in taken else flag for flag in getattr(parameter, kind)]
+        setattr(renamed, kind, flags)
+    return renamed
+
+
+def declare_option(owner: str) -> Decorator:
+    """Return the option --declare. owner: whose module it is about."""
+    return click.option(
+        "--declare",
+        "declarations",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help=f"Declare how {owner} behaves, as in causal=time or padding=mask (repeatable).",
+    )
 
 
 MODEL_OPTIONS: Sequence[Decorator] = (
@@ -140,12 +190,28 @@ MODEL_OPTIONS: Sequence[Decorator] = (
         help="With --weights, require exactly the model's tensors. [default: strict]",
     ),
     click.option(
+        "--with",
+        "with_",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=_complete_optional,
+        help="Give an optional input that is left out by default (repeatable).",
+    ),
+    click.option(
+        "--without",
+        multiple=True,
+        metavar="NAME",
+        shell_complete=_complete_optional,
+        help="Leave out an optional input (repeatable).",
+    ),
+    click.option(
         "--input",
         "inputs",
         multiple=True,
         metavar="DECLARATION",
         help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]" (repeatable).',
     ),
+    declare_option("your own module"),
 )
 
 
@@ -175,14 +241,18 @@ def architecture_options(
         dtype: str | None,
         weights: Path | None,
         strict: bool | None,
+        with_: tuple[str, ...],
+        without: tuple[str, ...],
         inputs: tuple[str, ...],
+        declarations: tuple[str, ...],
         **own: Any,
     ) -> Any:
         ctx = click.get_current_context()
         if not state_of(ctx).has_spec:
             return function(spec=None, **own)
         choices = {"seed": seed, "dtype": dtype, "weights": weights and str(weights), "strict": strict}
-        typed = {name: value for name, value in choices.items() if value is not None}
+        typed: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
+        typed |= {name: names for name, names in (("with_", with_), ("without", without)) if names}
         return function(spec=_resolve(ctx, preset, typed, find_largest), **own)
 
     reference = click.argument("reference", metavar=argument, shell_complete=complete)
@@ -224,7 +294,8 @@ def _resolve(
     installed_plugins(ctx.ensure_object(Settings))
     if find_largest:
         _take_largest(state, reference.architecture)
-    return reference.resolve(preset, {**state.options, **choices})
+    core = {core_option(reference.architecture, name): value for name, value in choices.items()}
+    return reference.resolve(preset, {**state.options, **core})
 
 
 def _take_largest(state: CommandState, architecture: Architecture) -> None:
@@ -241,30 +312,6 @@ def _asks_for_help(ctx: click.Context, args: Sequence[str]) -> bool:
     return not set(ctx.help_option_names).isdisjoint(args)
 
 
-def typed_options(config: type, args: Sequence[str]) -> dict[str, Any]:
-    """Return the values that are typed for the fields of a config, before click has parsed them."""
-    options: dict[str, Any] = {}
-    for option in options_of(config):
-        if option.is_flag:
-            for flag, value in ((option.flag, True), (f"--no-{option.flag[2:]}", False)):
-                if flag in args:
-                    options[option.name] = value
-        elif values := values_of(option.flag, args):
-            options[option.name] = values[-1]
-    return options
-
-
-def write_assumed(settings: Settings, architecture: Architecture, text: str) -> None:
-    """Say on stderr what nnkit assumes of a module of the user's own, and how to overrule it."""
-    if settings.quiet:
-        return
-    if text != architecture.typed[0]:
-        click.echo(visible(f"assumed: {architecture.typed[0]}, the only module in {text}"), err=True)
-    for line in architecture.assumed:
-        name = line.partition(":")[0]
-        click.echo(visible(f'assumed: {line} (overrule it: --input "{name}: …")'), err=True)
-
-
 def _is_reference(word: str) -> bool:
     if names_code(word) or names_a_file(word):
         return True
@@ -273,12 +320,6 @@ def _is_reference(word: str) -> bool:
     except NnkitError:
         return False
     return True
-
-
-def values_of(flag: str, args: Sequence[str]) -> list[str]:
-    """Return the values that are typed after a flag."""
-    after = [word for previous, word in pairwise(args) if previous == flag]
-    return after + [word.partition("=")[2] for word in args if word.startswith(f"{flag}=")]
 
 
 def _options_for(architecture: Architecture) -> list[click.Parameter]:

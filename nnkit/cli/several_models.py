@@ -20,15 +20,17 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnkit.cli.settings import Settings
+from nnkit.cli.user_code import write_assumed
 from nnkit.contract.config import options_of
-from nnkit.contract.spec import ModelSpec
+from nnkit.contract.spec import ModelSpec, optional_inputs
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
-from nnkit.models.references import Reference, look_up
+from nnkit.models.references import Reference, look_up, names_code
 
 SIDES = ("left", "right")
 MODEL_OPTIONS = frozenset({"seed", "dtype", "weights", "preset"})  # that every architecture has
-PRESENCE = {"with": "with_", "without": "without"}  # options that choose optional inputs
+INPUT_OPTIONS = ("with", "without")  # each takes the name of an optional input, and may be repeated
 
 
 @dataclass
@@ -62,16 +64,16 @@ def sort_words(words: Sequence[str], manager: PluginManager) -> SeveralModels:
             continue
         name, equals, value = word.lstrip("-").partition("=")
         options, name = models.options_for(word, name)
-        if not equals and name in flags:
-            options[_field(name.removeprefix("no-"))] = str(not name.startswith("no-")).lower()
-            continue
-        if not equals and not rest:
-            raise UsageProblem(f"option {word} needs a value", f"for example: {word} VALUE")
-        value = value if equals else rest.pop(0)
-        if name in PRESENCE:
-            options[PRESENCE[name]] = (*options.get(PRESENCE[name], ()), value)
-        else:
+        if name in INPUT_OPTIONS and (equals or rest):
+            options.setdefault(name, []).append(value if equals else rest.pop(0))
+        elif equals:
             options[_field(name)] = value
+        elif name in flags:
+            options[_field(name.removeprefix("no-"))] = str(not name.startswith("no-")).lower()
+        elif rest:
+            options[_field(name)] = rest.pop(0)
+        else:
+            raise UsageProblem(f"option {word} needs a value", f"for example: {word} VALUE")
     return models
 
 
@@ -90,22 +92,30 @@ def _flags(manager: PluginManager) -> frozenset[str]:
     return frozenset(names | {f"no-{name}" for name in names})
 
 
-def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str]) -> list[ModelSpec]:
-    """Return the spec of each reference, with those of the common options that it has, and with its own."""
+def specs_of(
+    models: SeveralModels,
+    manager: PluginManager,
+    inputs: Sequence[str],
+    declarations: Sequence[str],
+    settings: Settings,
+) -> list[ModelSpec]:
+    """Return the spec of each reference, with those of the common options that it has, and with its own.
+
+    inputs, declarations: what is declared of modules of the user's own.
+    """
+    own_code = [text for text in models.references if names_code(text)] or models.references
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
-        references = [look_up(text, manager, inputs) for text in models.references]
-        own_options = [models.by_side[side] for side in SIDES]
-        if len(references) != len(SIDES):
-            own_options = [{} for _ in references]
+        references = [
+            look_up(text, manager, inputs, declarations if text in own_code else ())
+            for text in models.references
+        ]
+        own_options = _own_options(models)
         references = [
             reference.complete({**models.common, **own})
             for reference, own in zip(references, own_options, strict=True)
         ]
-    own_options = [models.by_side[side] for side in SIDES]
-    if len(references) != len(SIDES):
-        if any(own_options):
-            raise UsageProblem("--left. and --right. need exactly two models", "name two, or leave them out")
-        own_options = [{} for _ in references]
+    for text, reference in zip(models.references, references, strict=True):
+        write_assumed(settings, reference.architecture, text)
     _refuse_unknown(models.common, references)
     return [
         _resolve(reference, models.common, own)
@@ -113,23 +123,34 @@ def specs_of(models: SeveralModels, manager: PluginManager, inputs: Sequence[str
     ]
 
 
+def _own_options(models: SeveralModels) -> list[dict[str, Any]]:
+    """Return the options of each model alone."""
+    if len(models.references) == len(SIDES):
+        return [models.by_side[side] for side in SIDES]
+    if any(models.by_side.values()):
+        raise UsageProblem("--left. and --right. need exactly two models", "name two, or leave them out")
+    return [{} for _ in models.references]
+
+
 def _refuse_unknown(options: dict[str, Any], references: Sequence[Reference]) -> None:
-    """Raise UsageProblem for an option or an optional input that no model has."""
+    """Raise UsageProblem for an option that no model has."""
     for name, value in options.items():
-        if name in PRESENCE.values():
-            for unit in value:
-                if not any(unit in _optional_inputs(reference) for reference in references):
-                    references[0].resolve(None, {name: (unit,)})  # raises, with the nearest name
-        elif not any(_has(reference, name) for reference in references):
-            references[0].resolve(None, {name: value})
+        for each in value if name in INPUT_OPTIONS else (value,):
+            if not any(_takes(reference, name, each) for reference in references):
+                references[0].resolve(None, {_key(name): each})  # raises, with the nearest name
 
 
 def _resolve(reference: Reference, common: dict[str, Any], own: dict[str, Any]) -> ModelSpec:
-    options = {name: value for name, value in common.items() if _has(reference, name)}
-    for name in PRESENCE.values():
-        units = _optional_inputs(reference) if name in common else ()
-        options[name] = (*(unit for unit in common.get(name, ()) if unit in units), *own.pop(name, ()))
-    options |= own
+    options = {
+        name: value
+        for name, value in common.items()
+        if name not in INPUT_OPTIONS and _takes(reference, name, value)
+    } | own
+    for name in INPUT_OPTIONS:
+        names = [each for each in common.get(name, ()) if _takes(reference, name, each)]
+        names += options.pop(name, ())
+        if names:
+            options[_key(name)] = names[-1] if name in _names_of_options(reference) else names
     preset = options.pop("preset", None)
     if "seed" in options:
         options["seed"] = _integer("seed", options["seed"])
@@ -143,11 +164,18 @@ def _integer(name: str, text: str) -> int:
         raise UsageProblem(f"--{name} takes an integer, got {text!r}", f"for example: --{name} 1") from error
 
 
-def _optional_inputs(reference: Reference) -> tuple[str, ...]:
-    return reference.resolve().optional_inputs
+def _takes(reference: Reference, name: str, value: str) -> bool:
+    """Whether a model has an option, or the optional input that `--with` or `--without` names."""
+    if name in _names_of_options(reference) or name in MODEL_OPTIONS:
+        return True
+    return name in INPUT_OPTIONS and value in optional_inputs(reference.architecture)
 
 
-def _has(reference: Reference, name: str) -> bool:
+def _names_of_options(reference: Reference) -> set[str]:
     architecture = reference.architecture
-    fields = {option.name for option in options_of(architecture.config)}
-    return name in {*fields, *architecture.dims, *MODEL_OPTIONS}
+    return {*(option.name for option in options_of(architecture.config)), *architecture.dims}
+
+
+def _key(name: str) -> str:
+    """Return an option as Python has it, where `with` is a keyword."""
+    return "with_" if name == "with" else name

@@ -23,7 +23,15 @@ from nnkit.verbs.core_handlers import plugin_manager
 from nnkit.verbs.sweep.report import NOT_RUN, ModelResult, SweepReport, SweepStopped
 from nnkit.verbs.sweep.tasks import is_pattern
 
-ONE_MODEL_OPTIONS = {"preset": "--preset", "weights": "--weights", "strict": "--strict", "inputs": "--input"}
+ONE_MODEL_OPTIONS = {
+    "preset": "--preset",
+    "weights": "--weights",
+    "strict": "--strict",
+    "with_": "--with",
+    "without": "--without",
+    "inputs": "--input",
+    "declarations": "--declare",
+}
 
 
 class SweepCommand(ArchitectureCommand):

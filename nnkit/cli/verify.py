@@ -9,9 +9,10 @@ import click
 
 from nnkit import api
 from nnkit.cli.completers import complete_architecture, complete_file
-from nnkit.cli.options import ArchitectureCommand, architecture_options, values_of
+from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.cli.user_code import values_of
 from nnkit.contract.spec import ModelSpec
 
 

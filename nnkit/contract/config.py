@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 from msgspec import inspect
@@ -120,6 +120,7 @@ def _describe_type(kind: inspect.Type) -> str:
             word = "integer" if isinstance(kind, inspect.IntType) else "number"
             signs = {">": kind.gt, ">=": kind.ge, "<": kind.lt, "<=": kind.le}
             bounds = [f"{sign} {bound}" for sign, bound in signs.items() if bound is not None]
+            bounds += [f"multiple of {kind.multiple_of}"] if kind.multiple_of is not None else []
             return " and ".join([f"{word} {bounds[0]}", *bounds[1:]]) if bounds else word
         case inspect.LiteralType():
             return "|".join(map(str, kind.values))
@@ -152,14 +153,17 @@ def make_config(config_type: type, values: Mapping[str, Any]) -> Any:
             )
         converted[name] = _convert(config_type, known[name], value)
     if missing := [option for option in known.values() if option.required and option.name not in values]:
+        named = ", ".join(f"{option.flag} ({option.kind})" for option in missing)
         raise UsageProblem(
-            f"required options are missing: {', '.join(f'{option.flag} ({option.kind})' for option in missing)}",
+            f"required options are missing: {named}",
             f"for example: {' '.join(_example_of(option) for option in missing)}",
         )
     try:
         return config_type(**converted)
-    except ValueError as error:  # options that are valid, but not together
-        raise UsageProblem(str(error), "see the options' descriptions: nnkit info ARCH") from error
+    except Exception as error:  # options that are valid, but not together: the author's own words
+        message = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+        hint = "see the options' descriptions: nnkit info ARCH"
+        raise UsageProblem(message or type(error).__name__, hint) from error
 
 
 def _example_of(option: Option) -> str:
@@ -179,9 +183,9 @@ def _convert(config_type: type, option: Option, value: Any) -> Any:
     elif is_text and option.kind.endswith(",…"):
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
-        converted = getattr(
-            msgspec.convert({option.name: value}, config_type, strict=not is_text), option.name
-        )
+        # The field alone: the author's own checks are for all options together.
+        kind = get_type_hints(config_type, include_extras=True)[option.name]
+        converted = msgspec.convert(value, kind, strict=not is_text)
         if isinstance(converted, int) and abs(converted) >= 2**63:
             raise ValueError("torch has integers of 64 bits")
         return converted

@@ -1,11 +1,11 @@
 """Finds what is wrong with a plugin's API version, or with a declaration. Torch-free."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from nnkit.contract.architecture import NAME, VERBS, Architecture, Dim, Stochastic, TrainingStep, bounded
 from nnkit.contract.axes import names_in_constraint
-from nnkit.contract.config import options_of, reserved_names
+from nnkit.contract.config import REQUIRED, options_of, reserved_names
 from nnkit.contract.declared_tensors import (
     container_problems,
     inputs_of,
@@ -17,8 +17,9 @@ from nnkit.contract.declared_tensors import (
     value_problems,
 )
 from nnkit.contract.hooks import PLUGIN_API
-from nnkit.errors import did_you_mean
+from nnkit.errors import did_you_mean, first_line
 
+CURRENT = tuple(int(part) for part in PLUGIN_API.split("."))
 RESERVED_PAGE = "docs/contract.md"
 
 
@@ -27,23 +28,28 @@ def api_problem(version: object) -> tuple[str, str]:
 
     The distribution is `nnkit` if nnkit is too old, and empty otherwise.
     """
-    core = tuple(int(part) for part in PLUGIN_API.split("."))
     if version is None:
         return f'it states no API version; add NNKIT_PLUGIN_API = "{PLUGIN_API}" to its module', ""
     try:
         major, minor = (int(part) for part in str(version).split("."))
     except ValueError:
         return f"NNKIT_PLUGIN_API is {version!r}, not a version like {PLUGIN_API!r}", ""
-    if (major, minor) > core:
+    if (major, minor) > CURRENT:
         return f"it needs plugin API {version}, this nnkit has {PLUGIN_API}; upgrade nnkit", "nnkit"
-    if major < core[0]:
+    if major < CURRENT[0]:
         return f"it is for plugin API {version}, this nnkit has {PLUGIN_API}; upgrade the plugin", ""
     return "", ""
 
 
-def shape_problem(architecture: Architecture) -> str:
-    """Return what is wrong with the names in the shapes of a declaration, or an empty string."""
-    return next(shape_problems(architecture), "")
+def inputs_problem(architecture: Architecture) -> str:
+    """Return what is wrong with the inputs of a module of the user's own, or an empty string."""
+    finders = (_bound_problems, shape_problems, value_problems)
+    return next((problem for find in finders for problem in find(architecture)), "")
+
+
+def behavior_problem(architecture: Architecture) -> str:
+    """Return what is wrong with what is declared beside the inputs, or an empty string."""
+    return next(_behavior_problems(architecture, CURRENT), "")
 
 
 def declaration_problem(architecture: Architecture, api: str = PLUGIN_API) -> str:
@@ -66,6 +72,10 @@ def _problems(architecture: Architecture, api: tuple[int, ...]) -> Iterator[str]
         yield from name_problems(architecture)
         yield from value_problems(architecture)
     yield from optional_problems(architecture)
+    yield from _behavior_problems(architecture, api)
+
+
+def _behavior_problems(architecture: Architecture, api: tuple[int, ...]) -> Iterator[str]:
     yield from container_problems(architecture)
     yield from _text_problems(architecture)
     yield from _constraint_problems(architecture)
@@ -79,6 +89,8 @@ def _option_problems(architecture: Architecture, api: tuple[int, ...]) -> Iterat
     except Exception as error:
         yield f"{error}"
         return
+    if api >= (1, 1) and (problem := _default_problem(architecture)):
+        yield problem
     for name in [*names, *architecture.dims]:
         if name in reserved_names(api):
             hidden = f"the core option --{name.replace('_', '-')}"
@@ -92,10 +104,17 @@ def _option_problems(architecture: Architecture, api: tuple[int, ...]) -> Iterat
             yield f"dim {name!r}: a name is an identifier"
 
 
+def _default_problem(architecture: Architecture) -> str:
+    try:
+        architecture.config()
+    except Exception as error:  # from the author's own check
+        return f"its config refuses its own defaults: {first_line(error)}"
+    return ""
+
+
 def _bound_problems(architecture: Architecture) -> Iterator[str]:
     """Yield the dims whose bounds follow anything but integer fields of the config, or allow no size."""
-    fields = {option.name: option.default for option in options_of(architecture.config)}
-    numbers = {name: value for name, value in fields.items() if type(value) is int}
+    numbers = _integer_fields(architecture)
     for name, dim in bounded(architecture.dims.items(), "dims"):
         for followed in sorted(dim.depends_on - numbers.keys()):
             near = did_you_mean(followed, numbers)
@@ -104,9 +123,19 @@ def _bound_problems(architecture: Architecture) -> Iterator[str]:
             yield f"the bounds of dim {name!r} follow {followed!r}, which is {why}"
             return
         try:
-            dim.resolve(numbers)
+            if REQUIRED not in numbers.values():
+                dim.resolve(numbers)
         except ValueError as error:
             yield f"dim {name!r} has no size under the default config: {error}"
+
+
+def _integer_fields(architecture: Architecture) -> dict[str, Any]:
+    """Return the integer fields of the config, with their defaults."""
+    return {
+        option.name: option.default
+        for option in options_of(architecture.config)
+        if type(option.default) is int or (option.default is REQUIRED and option.kind.startswith("integer"))
+    }
 
 
 def _text_problems(architecture: Architecture) -> Iterator[str]:
@@ -124,8 +153,7 @@ def _example_of(value: object) -> str:
 
 
 def _constraint_problems(architecture: Architecture) -> Iterator[str]:
-    fields = {option.name: option.default for option in options_of(architecture.config)}
-    known = {*architecture.dims, *(name for name, value in fields.items() if type(value) is int)}
+    known = {*architecture.dims, *_integer_fields(architecture)}
     for constraint in bounded(architecture.constraints, "constraints"):
         try:
             names = names_in_constraint(constraint)

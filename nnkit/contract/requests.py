@@ -242,7 +242,7 @@ class Exporter:
             are compared bit for bit.
         stamp: Called with the path and a text to put into the file: the ModelSpec and the proof, as JSON.
         requires: Packages that must be installed, each with the command that installs it.
-        takes_trees: Whether `write` is given the model itself where its forward takes trees or constants, too.
+        takes_trees: Whether `write` is given the model itself also where forward takes trees or constants.
             Then `run` takes the tensors in the order in which `inputs` and `keywords` hold them.
 
     Example:

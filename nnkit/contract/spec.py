@@ -76,7 +76,7 @@ class ModelSpec:
     @property
     def optional_inputs(self) -> tuple[str, ...]:
         """What can be left out, each a tensor or all that a dotted name holds: `mask`, `cache`."""
-        return _optional_units(self.declared_inputs)
+        return optional_units(self.declared_inputs)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -219,11 +219,12 @@ def make_spec(
     """Make every choice: the architecture's defaults, then `base`, then the preset, then the options.
 
     base: a spec as plain data, as read from a file. options: config fields, dims, `seed`, `dtype`,
-    `weights`, `strict`, and `with_` and `without` (names of optional inputs), by name. Raises UsageProblem
-    for an invalid choice.
+    `weights`, `strict`, and `with_` and `without` (names of optional inputs), by name; see `core_option` for
+    names that a plugin has too. Raises UsageProblem for an invalid choice.
     """
     base, options = base or {}, dict(options or {})
-    with_, leave_out = (_names(options.pop(key, ())) for key in ("with_", "without"))
+    keys = [core_option(architecture, key) for key in ("with_", "without")]
+    with_, leave_out = (_names(options.pop(key, ())) for key in keys)
     named = _find_preset(architecture, preset)
     settings = {key: options.pop(key, base.get(key)) for key in ("seed", "dtype", "weights", "strict")}
     config_options, size_options = _split(architecture, options)
@@ -242,6 +243,15 @@ def make_spec(
     return ModelSpec(architecture, plugin, config, sizes, seed, dtype, settings["weights"], strict, without)
 
 
+def core_option(architecture: Architecture, name: str) -> str:
+    """Return the name of a core option for an architecture.
+
+    It is `core_NAME` where a plugin of an earlier API has an option of that name.
+    """
+    own = {*(option.name for option in options_of(architecture.config)), *architecture.dims}
+    return f"core_{name}" if name in own else name
+
+
 def _names(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
@@ -255,7 +265,7 @@ def _choose_inputs(
 ) -> tuple[str, ...]:
     """Return the optional inputs that are left out. base: those that a file leaves out."""
     inputs = _inputs_of(architecture, config)
-    units = _optional_units(inputs)
+    units = optional_units(inputs)
     for name in (*with_, *without, *(base or ())):
         if name not in units:
             raise UsageProblem(
@@ -269,7 +279,12 @@ def _choose_inputs(
     return tuple(unit for unit in units if unit in absent)
 
 
-def _optional_units(inputs: Iterable[TensorSpec]) -> tuple[str, ...]:
+def optional_inputs(architecture: Architecture) -> tuple[str, ...]:
+    """Return what can be left out under the default options."""
+    return optional_units(_inputs_of(architecture, architecture.config()))
+
+
+def optional_units(inputs: Iterable[TensorSpec]) -> tuple[str, ...]:
     """Return what can be left out: for each optional tensor, the shortest path that holds no other kind.
 
     cache.0.key and cache.0.value, both optional   ->   cache

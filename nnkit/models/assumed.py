@@ -10,7 +10,7 @@ An axis counts as free where the module runs with it smaller and larger than in 
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import TypeAlias
 
@@ -62,10 +62,25 @@ class FreeAxis:
 
 @dataclass(frozen=True)
 class Found:
-    """What runs have shown. batch: None where there is none; others: in order of the inputs."""
+    """What runs have shown.
+
+    Attributes:
+        batch: None where there is none. If it can't vary, its smallest size is its largest.
+        others: in order of the inputs.
+        coupled: the inputs of integers that depend on the size of an axis.
+    """
 
     batch: FreeAxis | None = None
     others: tuple[FreeAxis, ...] = ()
+    coupled: Mapping[str, "Coupling"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """Integers that index an axis, and so are below its size, or that count it, and so go up to its size."""
+
+    axis: Axis
+    counts: bool
 
 
 def find_free_axes(
@@ -81,15 +96,28 @@ def find_free_axes(
     search = _Search(runs, {name: tuple(example.tensor.shape) for name, example in examples.items()})
     search.shrink_pictures()
     batch = search.find_batch(batch_axis)
-    return Found(batch, tuple(search.find_others()))
+    others = tuple(search.find_others())
+    if batch is None:
+        batch = search.find_fixed_batch(batch_axis)
+    return Found(batch, others, search.coupled)
 
 
-def find_kept(module: nn.Module, signature: Signature, examples: Mapping[str, Example]) -> list[str]:
-    """Return the inputs whose values can't vary: the module fails on others."""
+def find_values(
+    module: nn.Module, signature: Signature, examples: Mapping[str, Example]
+) -> dict[str, Example]:
+    """Return the examples, each with what the module takes in its place: a wider range, or only itself."""
     runs = _Runs.on_copy(module, signature, examples)
     if runs.outputs({}) is None:
-        return list(examples)
-    return [name for name in examples if runs.outputs({}, varied=name) is None]
+        return {name: replace(example, varies=False) for name, example in examples.items()}
+    return {name: _widest(name, example, runs) for name, example in examples.items()}
+
+
+def _widest(name: str, example: Example, runs: "_Runs") -> Example:
+    for candidate in (*example.wider(), example):
+        changed = replace(runs, examples={**runs.examples, name: candidate})
+        if changed.outputs({}, varied=name) is not None:
+            return candidate
+    return replace(example, varies=False)
 
 
 @dataclass
@@ -100,6 +128,7 @@ class _Runs:
     signature: Signature
     examples: Mapping[str, Example]
     device: torch.device
+    coupled: dict[str, Coupling] = field(default_factory=dict)
 
     @classmethod
     def on_copy(cls, module: nn.Module, signature: Signature, examples: Mapping[str, Example]) -> "_Runs":
@@ -130,12 +159,22 @@ class _Runs:
         example = self.examples[name]
         own = example.tensor.shape
         shape = tuple(sizes.get((name, axis), size) for axis, size in enumerate(own))
+        dims = {}
+        if coupling := self.coupled.get(name):
+            dims["size"] = sizes[coupling.axis]
+            example = example.following("size", coupling.counts)
         generator = torch.Generator().manual_seed(seed)
-        return example(shape, {}, example.tensor.dtype, generator).to(self.device)
+        return example(shape, dims, example.tensor.dtype, generator).to(self.device)
 
 
 def _is_sound(output: Tensor) -> bool:
     return output.is_meta or (output.numel() > 0 and not output.isnan().any())
+
+
+def _differ_in_front(outputs: Shapes, others: Shapes) -> bool:
+    """Whether an output has a different length on its first axis, and the same on the others."""
+    pairs = zip(outputs, others, strict=False)
+    return any(shape[:1] != other[:1] and shape[1:] == other[1:] for shape, other in pairs)
 
 
 @dataclass
@@ -168,18 +207,55 @@ class _Search:
 
     def find_batch(self, axis: int) -> FreeAxis | None:
         """Return the batch: the axes of that index and the size of the first one, if they vary together."""
-        for size in dict.fromkeys(shape[axis] for shape in self.shapes.values() if len(shape) > axis):
-            axes = frozenset(
-                (name, axis)
-                for name, shape in self.shapes.items()
-                if len(shape) > axis and shape[axis] == size
-            )
-            found = self._examine(axes)
+        lengths = {name: shape[axis] for name, shape in self.shapes.items() if len(shape) > axis}
+        for size in dict.fromkeys(lengths.values()):
+            if self._has_edges(size):
+                continue
+            found = self._examine(frozenset((name, axis) for name in lengths if lengths[name] == size))
             if found is not None:
-                self.settled |= axes
-                self.sizes |= dict.fromkeys(axes, found.multiple_of * max(2 // found.multiple_of, 1))
+                found = replace(found, axes=self._without_sets(found.axes))
+                self.settled |= found.axes
+                small = found.multiple_of * max(2 // found.multiple_of, 1)
+                self.sizes |= dict.fromkeys(found.axes, small)
                 return found
         return None
+
+    def _without_sets(self, axes: frozenset[Axis]) -> frozenset[Axis]:
+        """Return the axes of samples, without those of sets that each sample is compared with.
+
+        The size of a set varies alone, and shows on a later axis of the outputs or on none:
+
+            queries [4, 8], prototypes [4, 8]  ->  scores [4, 4]
+        """
+        together = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3)})
+        first, *others = sorted(axes, key=list(self.sizes).index)
+        kept = {first}
+        for axis in others:
+            alone = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3), axis: 2})
+            if together is None or alone is None or _differ_in_front(together, alone):
+                kept.add(axis)
+        return frozenset(kept)
+
+    def _has_edges(self, nodes: int) -> bool:
+        """Whether pairs of integers seem to be the edges between that many nodes, which are no batch."""
+        return any(
+            example.is_integer
+            and example.tensor.ndim == 2
+            and example.tensor.shape[0] == 2 < nodes
+            and example.largest < nodes
+            for example in self.runs.examples.values()
+        )
+
+    def find_fixed_batch(self, axis: int) -> FreeAxis | None:
+        """Return the axes of that index if all inputs and outputs have one size on it, which can't vary."""
+        lengths = {(name, axis): shape[axis] for name, shape in self.shapes.items() if len(shape) > axis}
+        outputs = self.runs.outputs(self.example) or []
+        sizes = {*lengths.values(), *(shape[axis] for shape in outputs if len(shape) > axis)}
+        are_samples = all(len(shape) > axis + 1 for shape in self.shapes.values())
+        if len(sizes) != 1 or not are_samples or sizes == {1} or self.settled & lengths.keys():
+            return None
+        size = sizes.pop()
+        return FreeAxis(frozenset(lengths), size, size, max=size)
 
     def find_others(self) -> Iterator[FreeAxis]:
         """Yield the other axes that vary, each with those that must vary with it."""
@@ -210,7 +286,29 @@ class _Search:
         yield frozenset((axis, *equal))
 
     def _examine(self, axes: frozenset[Axis]) -> FreeAxis | None:
-        """Return what sizes these axes may have together; None where they can't vary."""
+        """Return what sizes these axes may have together; None where they can't vary.
+
+        Integers may have to follow the size: those that index the axis, or count it.
+        """
+        found = self._examine_alone(axes)
+        if found is not None:
+            return found
+        axis = min(axes)
+        size = self.example[axis]
+        for name, example in self.runs.examples.items():
+            if name in self.coupled or not example.is_integer or not 0 < example.largest <= size:
+                continue
+            self.coupled[name] = Coupling(axis, counts=example.largest == size)
+            if (found := self._examine_alone(axes)) is not None:
+                return found
+            del self.coupled[name]
+        return None
+
+    @property
+    def coupled(self) -> dict[str, Coupling]:
+        return self.runs.coupled
+
+    def _examine_alone(self, axes: frozenset[Axis]) -> FreeAxis | None:
         axis = next(iter(axes))
         size, own = self.sizes[axis], self.example[axis]
         step = self._step(axes, size)

@@ -36,11 +36,6 @@ def _by_name(module: nn.Module, value: Any) -> dict[str, Any]:
     is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if isinstance(value, Mapping) and (is_open or parameters.keys() >= value.keys()):
         return dict(value)
-    values = value if isinstance(value, tuple) and not hasattr(value, "_fields") else (value,)
-    if (
-        isinstance(value, list)
-        and len(parameters) >= len(value)
-        and all(isinstance(x, Tensor) for x in value)
-    ):
-        values = tuple(value)
-    return dict(zip(parameters, values, strict=False))
+    is_plain = isinstance(value, (list, tuple)) and not hasattr(value, "_fields")
+    is_arguments = is_plain and (isinstance(value, tuple) or all(isinstance(x, Tensor) for x in value))
+    return dict(zip(parameters, value if is_arguments else (value,), strict=False))

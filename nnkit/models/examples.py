@@ -1,13 +1,15 @@
 """Example tensors -> more of their kind: at other sizes, with other values that a module takes too."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+WIDER = (4, 2, -2)  # how many values are tried from the only one that the integers of an example have
+LONG_ENOUGH = 5  # for an order that is no chance
 FEW = 3  # a tensor of numbers with so few different values holds classes
 KEPT = 0.5  # the share of the example that remains in a varied copy
 
@@ -23,15 +25,34 @@ class Example:
     Attributes:
         tensor: the example, on the CPU.
         varies: whether the module takes other values at all.
+        span: for integers that are all the same, the smallest and the largest value to draw.
+        indexes: the dim that integers index, and so stay below.
+        counts: the dim that integers count, so that they go up to its size, if the largest did so.
     """
 
     tensor: Tensor
     varies: bool = True
+    span: tuple[int, int] | None = None
+    indexes: str = ""
+    counts: str = ""
 
     def __call__(
-        self, shape: tuple[int, ...], sizes: object, dtype: torch.dtype, generator: torch.Generator
+        self,
+        shape: tuple[int, ...],
+        sizes: Mapping[str, int],
+        dtype: torch.dtype,
+        generator: torch.Generator,
     ) -> Tensor:
         """Return a tensor like the example, cut or repeated to a shape."""
+        drawn = self._draw(shape, dtype, generator)
+        if self.indexes:
+            return drawn.remainder(max(sizes[self.indexes], 1))
+        if self.counts:
+            counts_all = drawn == int(self.tensor.max())
+            return drawn.clamp(max=sizes[self.counts]).masked_fill(counts_all, sizes[self.counts])
+        return drawn
+
+    def _draw(self, shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         if self.tensor.is_meta:
             return torch.zeros(shape, dtype=dtype)
         repeated = self._repeat(shape)
@@ -67,9 +88,13 @@ class Example:
 
     def _mix(self, repeated: Tensor, generator: torch.Generator) -> Tensor:
         """Return a copy with a part of the values replaced by others of the example."""
-        index = torch.randint(self.tensor.numel(), repeated.shape, generator=generator)
+        pool = self.tensor.flatten()
+        if self.span is not None:
+            low, high = self.span
+            pool = torch.arange(low, high + 1).to(pool.dtype)
+        index = torch.randint(pool.numel(), repeated.shape, generator=generator)
         kept = torch.rand(repeated.shape, generator=generator) < KEPT
-        return torch.where(kept, repeated, self.tensor.flatten()[index])
+        return torch.where(kept, repeated, pool[index])
 
     def _move(self, repeated: Tensor, mixed: Tensor, generator: torch.Generator) -> Tensor:
         """Return numbers moved by a part of their spread; signs, zeros of one sign and infinities stay."""
@@ -83,6 +108,31 @@ class Example:
             part = math.sqrt(1 - KEPT**2)
             moved = mean + KEPT * (repeated - mean) + part * spread * noise
         return torch.where(repeated.isfinite(), moved, repeated)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it holds integers; bool is not."""
+        dtype = self.tensor.dtype
+        return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+
+    @cached_property
+    def largest(self) -> int:
+        """The largest of integers; -1 of none."""
+        return int(self.tensor.max()) if self.tensor.numel() and not self.tensor.is_meta else -1
+
+    def following(self, dim: str, counts: bool) -> "Example":
+        """Return the example so that its integers follow the size of a dim: they count it, or index it."""
+        return replace(self, counts=dim) if counts else replace(self, indexes=dim)
+
+    def wider(self) -> "list[Example]":
+        """Return examples that draw more values, most first, where all integers of this one are the same."""
+        if not self.is_integer or self.tensor.is_meta or not self.tensor.numel():
+            return []
+        value = int(self.tensor.min())
+        if value != self.largest:
+            return []
+        spans = [(value, value + count - 1) if count > 0 else (value + count + 1, value) for count in WIDER]
+        return [replace(self, span=span) for span in spans]
 
     @cached_property
     def _statistics(self) -> tuple[float, float, float, float]:
@@ -108,6 +158,8 @@ class Example:
     @cached_property
     def _is_sorted(self) -> bool:
         """Whether the last axis ascends, as times do, or the number of a node's graph."""
+        if self.tensor.ndim and self.tensor.shape[-1] < LONG_ENOUGH:
+            return False
         return self._steps_by(lambda steps: bool((steps >= 0).all() and (steps > 0).any()))
 
     def _steps_by(self, holds: Callable[[Tensor], bool]) -> bool:
@@ -117,9 +169,15 @@ class Example:
 
 
 def _reorder(mask: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a mask with its rows in a different order, or its columns if all rows are equal."""
+    """Return a mask with its rows in a different order, or its columns if all rows are equal.
+
+    Where all elements are equal, the last of some rows is changed.
+    """
     if not mask.ndim:
         return mask
+    if mask.all() or not mask.any():
+        some = torch.rand(mask[..., -1:].shape, generator=generator) < KEPT
+        return torch.cat([mask[..., :-1], mask[..., -1:] ^ some], -1)
     for axis in (0, -1):
         order = torch.randperm(mask.shape[axis], generator=generator)
         reordered = mask.index_select(axis, order)

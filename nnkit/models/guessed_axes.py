@@ -95,15 +95,16 @@ def _sized(name: str, size: int, found: FreeAxis | None, runs: Callable[[str, in
 
 def _longest(name: str, runs: Callable[[str, int], bool]) -> int | None:
     """Return the longest sequence that runs, if it isn't longer than those that are tried."""
-    shorter = USUAL
-    for longer in LONGER:
-        if runs(name, longer):
-            shorter = longer
+    fits = USUAL
+    for length in LONGER:
+        if runs(name, length):
+            fits = length
             continue
-        while longer - shorter > 1:
-            middle = (shorter + longer) // 2
-            shorter, longer = (middle, longer) if runs(name, middle) else (shorter, middle)
-        return shorter
+        fails = length
+        while fails - fits > 1:
+            middle = (fits + fails) // 2
+            fits, fails = (middle, fails) if runs(name, middle) else (fits, middle)
+        return fits
     return None
 
 

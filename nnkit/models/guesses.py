@@ -2,9 +2,10 @@
 
 In this order, since what an author wrote about forward itself is the most precise, and names the axes:
 
-1. the annotations of forward: `x: Float[Tensor, "batch 3 224 224"]`;
+1. the annotations of forward, where they say every size: `x: Float[Tensor, "batch 3 224 224"]`;
 2. example inputs that the class gives: `example_input_array`, `dummy_inputs`;
-3. the layers, in order of registration: the first one whose shape runs, best the one that gets the input.
+3. the layers, in order of registration, with the names of axes that annotations give;
+4. the annotations, with small sizes for the axes that they only name.
 
 Each guess is confirmed by a run, and is text as a user types it after --input, so it can be repeated and
 overruled. Optional parameters of forward keep their defaults.
@@ -12,10 +13,9 @@ overruled. Optional parameters of forward keep their defaults.
 
 import inspect
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice, product
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,32 +26,13 @@ from nnkit.models.annotated_inputs import declared_in_annotations
 from nnkit.models.example_inputs import Examples, examples_of
 from nnkit.models.forward_source import keys_taken
 from nnkit.models.guessed_axes import declare_axes
-from nnkit.models.layer_inputs import SIZES, Shape, shapes_taken
+from nnkit.models.layer_inputs import SIZES, shapes_taken
+from nnkit.models.layer_search import LayerSearch
 from nnkit.models.precision import name_of
 from nnkit.models.running import BY_NAME, BY_POSITION, signature_of
-from nnkit.models.trials import Trial, Trials
+from nnkit.models.trials import Guess, Trials
 
-MAX_SHAPES = 8  # shapes to try for each input, from as many layers
-MAX_COMBINATIONS = 64  # of shapes, where several inputs are guessed
-MAX_SIZE = 640  # of a picture, in the search for the size that fits
-TIME_LIMIT = 20.0  # seconds
 TABLES = (nn.Embedding, nn.EmbeddingBag)
-
-
-@dataclass(frozen=True)
-class Guess:
-    """An input as typed, `x: float32[batch, 8]`, and where that comes from."""
-
-    text: str
-    source: str
-
-    @property
-    def name(self) -> str:
-        """The dotted name of the input."""
-        return re.split(r"[:=]", self.text)[0].strip()
-
-    def __str__(self) -> str:
-        return f"{self.text}, from {self.source}"
 
 
 def guess_inputs(
@@ -65,7 +46,7 @@ def guess_inputs(
     declared: what was typed after --input. make_spec: returns the spec for inputs as typed. Raises
     UsageProblem, which names each input that can't be guessed, with a line to fill in.
     """
-    return _Guesser(module, declared, make_spec).guess(reference)
+    return _Guesser(Trials(module, declared, make_spec)).guess(reference)
 
 
 def needed_inputs(module: nn.Module, declared: Sequence[str]) -> list[str]:
@@ -73,81 +54,70 @@ def needed_inputs(module: nn.Module, declared: Sequence[str]) -> list[str]:
 
     A parameter that forward uses as a dict counts as the keys that it looks up.
     """
-    signature = signature_of(module)
-    if signature is None:
-        return []
     given = {name.partition(".")[0] for name in parse_inputs(declared).names}
     keys = keys_taken(module.forward)
     needed = []
-    for name, parameter in signature.parameters.items():
-        if parameter.kind in (*BY_POSITION, *BY_NAME) and parameter.default is parameter.empty:
-            parts = [f"{name}.{key}" for key in keys.get(name, ())] or [name]
-            if name not in given:
-                needed += parts
+    for name, parameter in _parameters(module).items():
+        if name not in given and parameter.default is parameter.empty:
+            needed += [f"{name}.{key}" for key in keys.get(name, ())] or [name]
     return needed
 
 
+def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
+    """Return the parameters of forward, without those that take any number of arguments."""
+    signature = signature_of(module) or inspect.Signature()
+    kinds = (*BY_POSITION, *BY_NAME)
+    return {name: value for name, value in signature.parameters.items() if value.kind in kinds}
+
+
 class _Guesser:
-    def __init__(
-        self, module: nn.Module, declared: Sequence[str], make_spec: Callable[[Sequence[str]], ModelSpec]
-    ) -> None:
-        self.module = module
-        self.declared = list(declared)
-        self.trials = Trials(module, make_spec)
-        self.needed = needed_inputs(module, declared)
-        self.shapes = list(islice(shapes_taken(module), MAX_SHAPES))
-        self.tried: dict[str, str] = {}  # what failed, and why
-        self.end = time.monotonic() + TIME_LIMIT
+    def __init__(self, trials: Trials) -> None:
+        self.trials = trials
+        self.module = trials.module
+        self.needed = needed_inputs(trials.module, trials.declared)
 
     def guess(self, reference: str) -> list[Guess]:
+        if not self.needed and not self.trials.declared:
+            examples = self._from_examples(examples_of(self.module))
+            if examples or not _parameters(self.module) or self.trials.runs([]):
+                return list(examples.values())
+            self.needed = list(_parameters(self.module))[:1]  # all are optional, but not all at once
         written = self._from_annotations()
-        examples = self._from_examples(examples_of(self.module))
-        is_optional = not self.needed and not self.declared
-        if is_optional and not examples and (not self._parameters() or self._runs([])):
-            return []
-        if is_optional and not examples:
-            self.needed = self._parameters()[:1]
-        for guesses in ({**examples, **written}, examples):
-            if guesses.keys() >= set(self.needed) and self._runs(list(guesses.values())):
-                return list(guesses.values())
-        kept = {
-            name: Guess(f"{name}: {LENGTHS_OF_TIME}", "its name") for name in self.needed if is_lengths(name)
-        } | written
-        if guesses := self._from_layers([name for name in self.needed if name not in kept], kept):
+        if guesses := self._as_written(written, exact=True):
             return guesses
-        if not kept or not (guesses := self._from_layers(self.needed, {})):
-            raise self._problem(reference, written)
-        return guesses
-
-    def _parameters(self) -> list[str]:
-        """Return the names of the parameters that forward takes by position."""
-        signature = signature_of(self.module) or inspect.Signature()
-        return [name for name, parameter in signature.parameters.items() if parameter.kind in BY_POSITION]
-
-    def _runs(self, guesses: Sequence[Guess]) -> bool:
-        return self._run(guesses).passed
-
-    def _run(self, guesses: Sequence[Guess], **sizes: int) -> Trial:
-        trial = self.trials.run([*self.declared, *(guess.text for guess in guesses)], **sizes)
-        if not trial.passed and guesses and not sizes:
-            reason = trial.error or "the samples don't come out one by one"
-            self.tried.setdefault("; ".join(map(str, guesses)), reason)
-        return trial
+        examples = self._from_examples(examples_of(self.module))
+        if examples and examples.keys() >= set(self.needed):
+            return list(examples.values())
+        if guesses := self._from_layers(written) or self._as_written(written, exact=False):
+            return self._declare_axes(guesses)
+        raise self._problem(reference, written)
 
     def _from_annotations(self) -> dict[str, Guess]:
-        """Return what the annotations of the inputs needed say, with the bounds of integers that are looked up."""
+        """Return what annotations say about the inputs needed."""
         texts = declared_in_annotations(self.module.forward)
-        guesses = {name: Guess(texts[name], "its annotation") for name in self.needed if name in texts}
-        return self._with_bounds(guesses) if len(guesses) == len(self.needed) else guesses
+        return {name: Guess(texts[name], "its annotation") for name in self.needed if name in texts}
+
+    def _as_written(self, written: Mapping[str, Guess], exact: bool) -> list[Guess]:
+        """Return the annotations if they say what every input is and run; else nothing.
+
+        exact: only if they say every size but that of the batch.
+        """
+        if not written or written.keys() < set(self.needed):
+            return []
+        dims = parse_inputs([guess.text for guess in written.values()]).dims
+        if exact and dims.keys() - {"batch"}:
+            return []
+        guesses = self._with_bounds(written)
+        return list(guesses.values()) if self.trials.runs(guesses.values()) else []
 
     def _with_bounds(
-        self, guesses: dict[str, Guess], examples: Mapping[str, Tensor] | None = None
+        self, guesses: Mapping[str, Guess], examples: Mapping[str, Tensor] | None = None
     ) -> dict[str, Guess]:
         """Return the guesses with a bound for integers: the rows of the table that they are looked up in.
 
         examples: tensors, which bound those that no table gets.
         """
-        fed = self._run(list(guesses.values()), batch=1).fed
+        fed = self.trials.run(guesses.values(), batch=1).fed
         bounded = {}
         for name, guess in guesses.items():
             tables = [self.module.get_submodule(path) for path in fed.get(name, ())]
@@ -159,101 +129,56 @@ class _Guesser:
 
     def _from_examples(self, examples: Examples | None) -> dict[str, Guess]:
         """Return the example inputs as far as text can say what they are."""
-        if examples is None or self.declared:
+        if examples is None or self.trials.declared:
             return {}
-        tensors = examples.flat.tensors
+        tensors, parameters = examples.flat.tensors, _parameters(self.module)
         as_given = [Guess(_declare(name, tensor), examples.name) for name, tensor in tensors.items()]
+        as_given += [
+            Guess(f"{name} = {value!r}", examples.name)
+            for name, value in examples.flat.constants.items()
+            if name not in parameters or not _is_equal(parameters[name].default, value)
+        ]
         try:
             free = self._declare_axes(as_given, {name: tensor.cpu() for name, tensor in tensors.items()})
         except (NnkitError, NotImplementedError):  # can't be typed, or has no values
             return {}
         for guesses in (free, as_given):
             bounded = self._with_bounds({guess.name: guess for guess in guesses}, tensors)
-            if self._runs(list(bounded.values())):
+            if self.trials.runs(bounded.values()):
                 return bounded
         return {}
 
-    def _from_layers(self, names: Sequence[str], kept: dict[str, Guess]) -> list[Guess]:
-        """Return guesses for these inputs by what the layers take, beside those kept; none if nothing runs."""
-        fallback: list[Guess] = []
-        for shapes in islice(product(self.shapes, repeat=len(names)), MAX_COMBINATIONS):
-            if time.monotonic() > self.end:
-                break
-            chosen = dict(zip(names, shapes, strict=True))
-            for guesses, trial in self._at_sizes(chosen, kept):
-                if all(self._gets(trial, name, shape) for name, shape in chosen.items()):
-                    return self._declare_axes(guesses)
-                if len(names) == 1:
-                    fallback = fallback or guesses
-                break
-        return self._declare_axes(fallback) if fallback else []
+    def _from_layers(self, written: Mapping[str, Guess]) -> list[Guess]:
+        """Return guesses by what the layers take; lengths are known by their name."""
+        lengths = {
+            name: Guess(f"{name}: {LENGTHS_OF_TIME}", "its name") for name in self.needed if is_lengths(name)
+        }
+        for kept in (lengths, {}) if lengths else ({},):
+            names = [name for name in self.needed if name not in kept]
+            if guesses := LayerSearch(self.trials, names, kept, written).find():
+                return sorted(guesses, key=lambda guess: self.needed.index(guess.name))
+        return []
 
     def _declare_axes(
-        self, guesses: list[Guess], examples: Mapping[str, Tensor] | None = None
+        self, guesses: Sequence[Guess], examples: Mapping[str, Tensor] | None = None
     ) -> list[Guess]:
-        """Return the guesses with what is known of the sizes of their axes; as they are if that doesn't run."""
-        texts = [*self.declared, *(guess.text for guess in guesses)]
+        """Return the guesses with what is known of the sizes of their axes; unchanged if that doesn't run."""
+        guesses = list(guesses)
 
         def runs(dim: str, size: int) -> bool:
-            return self.trials.run(texts, **{dim: size}, batch=1).passed
+            return self.trials.runs(guesses, **{dim: size}, batch=1)
 
-        declared = declare_axes(self.module, self.trials.make_spec(texts), examples, runs)
-        exact = [replace(guess, text=declared[guess.name]) for guess in guesses]
-        return exact if self._runs(exact) else guesses
-
-    def _at_sizes(
-        self, chosen: dict[str, Shape], kept: dict[str, Guess]
-    ) -> Iterator[tuple[list[Guess], Trial]]:
-        """Yield the guesses that run, at the first size of pictures or sounds at which they do."""
-        ratios: dict[int, float] = {}
-        spaces = sorted(
-            {shape.space for shape in chosen.values()} - {()}, key=lambda space: space == ("time",)
-        )
-        lead = spaces[0] if spaces else ()
-        for size in SIZES.get(lead, (0,)):
-            guesses, trial = self._try(chosen, kept, lead, size)
-            if trial.passed:
-                yield guesses, trial
-                return
-            if trial.ratio is not None:
-                ratios[size] = trial.ratio
-        lower = max((size for size, ratio in ratios.items() if ratio < 1), default=0)
-        upper = min((size for size, ratio in ratios.items() if ratio > 1), default=MAX_SIZE)
-        while ratios and upper - lower > 1 and time.monotonic() < self.end:
-            size = (lower + upper) // 2
-            guesses, trial = self._try(chosen, kept, lead, size)
-            if trial.passed:
-                yield guesses, trial
-                return
-            if trial.ratio is None or trial.ratio == 1:
-                return
-            lower, upper = (size, upper) if trial.ratio < 1 else (lower, size)
-
-    def _try(
-        self, chosen: dict[str, Shape], kept: dict[str, Guess], lead: tuple[str, ...], size: int
-    ) -> tuple[list[Guess], Trial]:
-        guesses = dict(kept)
-        for name, shape in chosen.items():
-            text = shape.declare(name, size if shape.space == lead else None)
-            guesses[name] = Guess(text, f"the first layer {shape.layer}".rstrip())
-        ordered = [guesses[name] for name in self.needed]
-        return ordered, self._run(ordered)
-
-    def _gets(self, trial: Trial, name: str, shape: Shape) -> bool:
-        """Whether a layer that takes this shape got this input."""
-        for path in trial.fed.get(name, ()):
-            for other in shapes_taken(self.module.get_submodule(path)):
-                if (other.dtype, other.axes, other.limit) == (shape.dtype, shape.axes, shape.limit):
-                    return True
-        return False
+        declared = declare_axes(self.module, self.trials.spec_of(guesses), examples, runs)
+        exact = [replace(guess, text=declared.get(guess.name, guess.text)) for guess in guesses]
+        return exact if self.trials.runs(exact) else guesses
 
     def _problem(self, reference: str, written: dict[str, Guess]) -> UsageProblem:
         """Return the error that asks for the inputs that can't be guessed."""
         missing = [name for name in self.needed if name not in written] or self.needed
         lines = " ".join(f'--input "{self._line_to_fill_in(name)}"' for name in missing)
         details = [f"assumed: {guess}" for name, guess in written.items() if name not in missing]
-        if self.tried:
-            guess, reason = next(iter(self.tried.items()))
+        if self.trials.failed:
+            guess, reason = next(iter(self.trials.failed.items()))
             details.append(f"tried: {guess}: {reason}")
         return UsageProblem(
             f"{reference} needs its inputs declared: {', '.join(missing)}",
@@ -267,13 +192,17 @@ class _Guesser:
         for pattern, shape in LIKELY.items():
             if re.search(pattern, last):
                 return f"{name}: {shape}"
-        floats = [shape for shape in self.shapes if shape.limit is None]
+        floats = [shape for shape in shapes_taken(self.module) if shape.limit is None]
         return floats[0].declare(name, SIZES.get(floats[0].space, (0,))[0]) if floats else f"{name}: {USUAL}"
 
 
 def _declare(name: str, tensor: Tensor) -> str:
     """Return an example as typed, all axes fixed."""
     return f"{name}: {name_of(tensor.dtype)}[{', '.join(map(str, tensor.shape))}]"
+
+
+def _is_equal(default: Any, value: Any) -> bool:
+    return type(default) is type(value) and bool(default == value)
 
 
 def is_lengths(name: str) -> bool:

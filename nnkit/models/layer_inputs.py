@@ -1,14 +1,14 @@
 """What the first layer of a network takes: Conv2d(3, …) -> float32[batch, 3, height, width]."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parameter import is_lazy
 
 from nnkit.models.precision import name_of
-from nnkit.models.tensors import is_lazy
 
 SPACE = {1: ("length",), 2: ("height", "width"), 3: ("frames", "height", "width")}
 """The axes behind the channels, by their number."""
@@ -44,6 +44,15 @@ class Shape:
         """Return it as typed, with a size for the axes of `space`: `x: float32[batch, 3, height=32, …]`."""
         axes = [f"{axis}={size}" if axis in self.space and size else str(axis) for axis in self.axes]
         return f"{name}: {self.dtype}[{', '.join(axes)}]" + (f" < {self.limit}" if self.limit else "")
+
+    def with_axes(self, written: Sequence[int | str]) -> "Shape":
+        """Return the shape with the numbers and names that an annotation has for its axes."""
+        axes = tuple(
+            axis if axis == "batch" or (isinstance(axis, int) and isinstance(other, str)) else other
+            for axis, other in zip(self.axes, written, strict=True)
+        )
+        space = tuple(str(other) for axis, other in zip(self.axes, axes, strict=True) if axis in self.space)
+        return replace(self, axes=axes, space=space)
 
 
 def shapes_taken(module: nn.Module) -> Iterator[Shape]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nnkit.contract.architecture import Architecture, TensorSpec
 from nnkit.contract.config import RESERVED
 from nnkit.contract.signature import Signature
-from nnkit.models.assumed import Axis, Found, FreeAxis, find_free_axes, find_kept
+from nnkit.models.assumed import Axis, Coupling, Found, FreeAxis, find_free_axes, find_values
 from nnkit.models.copies import whole_copy_of
 from nnkit.models.examples import Example
 from nnkit.models.process import neutral_torch
@@ -35,14 +35,15 @@ def architecture_of_module(module: nn.Module, inputs: "Inputs") -> Architecture:
     examples = {name: Example(tensor.detach()) for name, tensor in flat.tensors.items()}
     with neutral_torch("", module):
         found = find_free_axes(module, signature, examples, _batch_axis(module))
-        kept = find_kept(module, signature, examples)
+        examples = find_values(module, signature, examples)
     dims = dict(name_dims(found, examples))
+    samples = {name: _follow(example, found.coupled.get(name), dims) for name, example in examples.items()}
     specs = tuple(
         TensorSpec(
             name,
             _shape(name, example.tensor, dims),
             str(example.tensor.dtype).removeprefix("torch."),
-            sample=Example(example.tensor, varies=False) if name in kept else example,
+            sample=samples[name],
         )
         for name, example in examples.items()
     )
@@ -57,8 +58,16 @@ def architecture_of_module(module: nn.Module, inputs: "Inputs") -> Architecture:
         family="your own",
         constants=flat.constants,
         containers=flat.containers,
-        assumed=(*map(describe, specs), *_bounds(dims), *(f"{name} is as in the example" for name in kept)),
+        assumed=(*map(describe, specs), *_bounds(dims), *_values(samples)),
     )
+
+
+def _follow(example: Example, coupling: Coupling | None, dims: Mapping[str, FreeAxis]) -> Example:
+    """Return the example so that its integers follow the size of a dim, if they must."""
+    for name, free in dims.items():
+        if coupling is not None and coupling.axis in free.axes:
+            return example.following(name, coupling.counts)
+    return example
 
 
 def name_arguments(module: nn.Module, inputs: "Inputs") -> dict[str, Any]:
@@ -95,7 +104,7 @@ def name_dims(found: Found, examples: Mapping[str, Example]) -> Iterator[tuple[s
 
 def _unused(name: str, taken: set[str], prefix: str = "") -> str:
     """Return a name that isn't taken yet, and take it: `time`, then `target_time` or `time_2`."""
-    candidates = [name, *([f"{prefix}_{name}"] if prefix and name[-1].isalpha() else ())]
+    candidates: list[str] = [name, *([f"{prefix}_{name}"] if prefix and name[-1].isalpha() else ())]
     stem = name.rstrip("0123456789").rstrip("_")
     candidates += [f"{stem}_{number}" for number in range(1 if name != stem else 2, len(taken) + 3)]
     chosen = next(candidate for candidate in candidates if candidate not in taken)
@@ -106,6 +115,10 @@ def _unused(name: str, taken: set[str], prefix: str = "") -> str:
 def _customary_name(axis: Axis, found: Found, examples: Mapping[str, Example]) -> str:
     name, index = axis
     tensor = examples[name].tensor
+    if name.rpartition(".")[2].startswith("edge") and not found.batch:
+        return "edges"
+    if any(axis in others.axes for others in found.others) and _is_indexed_by_pairs(axis, found, examples):
+        return "nodes"
     free = sorted(
         other for others in found.others for tensor_name, other in others.axes if tensor_name == name
     )
@@ -116,6 +129,12 @@ def _customary_name(axis: Axis, found: Found, examples: Mapping[str, Example]) -
     if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1:
         return "time"
     return "size_1"
+
+
+def _is_indexed_by_pairs(axis: Axis, found: Found, examples: Mapping[str, Example]) -> bool:
+    free = next(others for others in found.others if axis in others.axes)
+    indexing = [name for name, coupling in found.coupled.items() if coupling.axis in free.axes]
+    return any(examples[name].tensor.shape[:1] == (2,) for name in indexing)
 
 
 def _shape(name: str, tensor: Tensor, dims: Mapping[str, FreeAxis]) -> tuple[int | str, ...]:
@@ -131,7 +150,21 @@ def describe(tensor: TensorSpec) -> str:
 def _bounds(dims: Mapping[str, FreeAxis]) -> Iterator[str]:
     """Yield a sentence for each dim that doesn't take every size."""
     for name, free in dims.items():
+        if free.min == free.max:
+            yield f"{name} is {free.size}: it fails with other sizes"
+            continue
         if free.multiple_of > 1:
             yield f"{name} is a multiple of {free.multiple_of}"
         if free.max is not None:
             yield f"{name} is at most {free.max}"
+
+
+def _values(samples: Mapping[str, Example]) -> Iterator[str]:
+    """Yield a sentence for each input whose values are special."""
+    for name, sample in samples.items():
+        if sample.span is not None:
+            yield f"{name} takes integers from {sample.span[0]} to {sample.span[1]}"
+        if sample.indexes or sample.counts:
+            yield f"{name} {'indexes' if sample.indexes else 'counts'} {sample.indexes or sample.counts}"
+        if not sample.varies:
+            yield f"{name} is as in the example: it fails on other values"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnkit.contract.architecture import Architecture
+from nnkit.contract.own_declarations import check_own, declare
 from nnkit.contract.spec import ModelSpec, check_spec_data, make_spec, read_spec_file
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
@@ -49,18 +50,26 @@ class Reference:
         return make_spec(architecture, self.plugin, base=self.data, preset=preset, options=options)
 
 
-def look_up(text: str, manager: PluginManager, inputs: Sequence[str] = ()) -> Reference:
-    """Return what `text` refers to. inputs: the declared inputs of the user's own code.
+def look_up(
+    text: str, manager: PluginManager, inputs: Sequence[str] = (), declarations: Sequence[str] = ()
+) -> Reference:
+    """Return what `text` refers to.
 
-    Raises UsageProblem when it refers to nothing.
+    inputs: the inputs of the user's own code, each like `x: float32[batch, 8]`. declarations: what else is
+    declared of it, each like `causal=time`. Raises UsageProblem when it refers to nothing.
     """
     path = Path(text)
+    if names_code(text):
+        return _read_code(text, inputs, declarations, manager)
+    if declarations:
+        raise UsageProblem(
+            f"--declare is for a module of your own, and {text} is none",
+            f"see what it declares: nnkit info {text}",
+        )
     if names_a_file(text):
         if not path.is_file():
             raise UsageProblem(f"file {text} does not exist", "check the path, or list the names: nnkit list")
         return _read_file(path, manager)
-    if names_code(text):
-        return _read_code(text, inputs, manager)
     plugin, architecture = manager.find(text)
     return Reference(architecture, plugin)
 
@@ -75,12 +84,23 @@ def names_code(text: str) -> bool:
     return ":" in text or text.endswith(".py")
 
 
-def _read_code(text: str, inputs: Sequence[str], manager: PluginManager) -> Reference:
+def _read_code(
+    text: str, inputs: Sequence[str], declarations: Sequence[str], manager: PluginManager
+) -> Reference:
     from nnkit.models.user_modules import UserCode
 
     code = UserCode.load(text, inputs)
-    assume = (lambda options: code.complete(options, manager)) if code.may_lack_inputs else None
-    return Reference(code.architecture(), "", assume=assume)
+    architecture = declare(code.architecture(), declarations)
+
+    def assume(options: Mapping[str, Any]) -> Architecture:
+        completed = declare(code.complete(options, manager), declarations)
+        check_own(completed, text)
+        return completed
+
+    if code.may_lack_inputs:
+        return Reference(architecture, "", assume=assume)
+    check_own(architecture, text)
+    return Reference(architecture, "")
 
 
 def _read_file(path: Path, manager: PluginManager) -> Reference:

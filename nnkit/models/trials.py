@@ -2,8 +2,9 @@
 
 import io
 import re
+import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from math import prod
@@ -18,9 +19,26 @@ from nnkit.models.running import call, without_gradients
 from nnkit.models.sampling import sample_inputs
 from nnkit.models.tensors import tensors_in
 
+TIME_LIMIT = 20.0  # seconds for all trials of a module
 BATCH = 3  # samples, a number that few layers have as a width
 VIEW = re.compile(r"shape '\[(?P<shape>[-\d, ]+)\]' is invalid for input of size (?P<elements>\d+)")
 TOO_SMALL = re.compile(r"too small|greater than actual|smaller than kernel|no elements|must be positive|>= 0")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """An input as typed, `x: float32[batch, 8]`, and where that comes from."""
+
+    text: str
+    source: str
+
+    @property
+    def name(self) -> str:
+        """The dotted name of the input."""
+        return re.split(r"[:=]", self.text)[0].strip()
+
+    def __str__(self) -> str:
+        return f"{self.text}, from {self.source}"
 
 
 @dataclass
@@ -46,19 +64,40 @@ class Trial:
 
 
 class Trials:
-    """Runs a module on declared inputs. make_spec: returns the spec for inputs as typed."""
+    """Runs a module on inputs that are guessed, beside those that the user declared.
 
-    def __init__(self, module: nn.Module, make_spec: Callable[[Sequence[str]], ModelSpec]) -> None:
+    Attributes:
+        module: The module.
+        declared: What the user typed after --input.
+        make_spec: Returns the spec for inputs as typed.
+        failed: What was tried and failed, and why.
+    """
+
+    def __init__(
+        self, module: nn.Module, declared: Sequence[str], make_spec: Callable[[Sequence[str]], ModelSpec]
+    ) -> None:
         self.module = module
+        self.declared = tuple(declared)
         self.make_spec = make_spec
+        self.failed: dict[str, str] = {}
         tensors = [*module.parameters(), *module.buffers()]
         self.device = "meta" if tensors and all(tensor.is_meta for tensor in tensors) else "cpu"
+        self._end = time.monotonic() + TIME_LIMIT
 
-    def run(self, texts: Sequence[str], **sizes: int) -> Trial:
-        """Run forward on random inputs that are declared by `texts`, at `BATCH` samples if they have a batch."""
-        trial, samples = Trial(), 1
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no time for more."""
+        return time.monotonic() > self._end
+
+    def spec_of(self, guesses: Iterable[Guess]) -> ModelSpec:
+        """Return the spec with the guesses beside what is declared."""
+        return self.make_spec([*self.declared, *(guess.text for guess in guesses)])
+
+    def run(self, guesses: Collection[Guess], **sizes: int) -> Trial:
+        """Run forward on random inputs, with `BATCH` samples if they have a batch."""
+        trial, samples = Trial(), None
         try:
-            spec = self.make_spec(texts)
+            spec = self.spec_of(guesses)
             if "batch" in spec.dims:
                 sizes = {"batch": BATCH, **sizes}
                 samples = sizes["batch"]
@@ -70,13 +109,20 @@ class Trials:
                 stack.enter_context(torch.random.fork_rng(devices=[]))
                 self._watch(stack, trial, dict(zip(spec.input_names, inputs, strict=True)))
                 returned = without_gradients(lambda: call(self.module, spec.signature, inputs))
-            self._look_at(trial, list(tensors_in(returned)), samples if "batch" in spec.dims else None)
+            self._look_at(trial, list(tensors_in(returned)), samples)
         except NnkitError as error:
             trial.error = error.message
         except (Exception, SystemExit) as error:
             trial.error = f"{type(error).__name__}: {first_line(error)}"
-            trial.ratio = _ratio_of(str(error), samples) if trial.ratio is None else trial.ratio
+            trial.ratio = _ratio_of(str(error), samples or 1) if trial.ratio is None else trial.ratio
+        if not trial.passed:
+            reason = trial.error or "the samples don't come out one by one"
+            self.failed.setdefault("; ".join(map(str, guesses)), reason)
         return trial
+
+    def runs(self, guesses: Collection[Guess], **sizes: int) -> bool:
+        """Whether forward runs on these inputs."""
+        return self.run(guesses, **sizes).passed
 
     def _watch(self, stack: ExitStack, trial: Trial, inputs: dict[str, Tensor]) -> None:
         """Note which layers get an input, and where the number of features is wrong."""

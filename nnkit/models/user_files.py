@@ -49,15 +49,12 @@ def name_only_module(location: str) -> str:
         raise UsageProblem(
             f"{location} has no torch.nn.Module", f"name what returns one: {location}:function"
         )
-    references = [f"{location}:{name}" for name in found]
-    width = max(map(len, references))
+    references = {name: f"{location}:{name}" for name in found}
+    width = max(map(len, references.values()))
     raise UsageProblem(
         f"{location} has {len(found)} modules",
-        f"name one: {references[-1]}",
-        [
-            f"{name:{width}}  {_describe(factory)}".rstrip()
-            for name, factory in zip(references, found.values())
-        ],
+        f"name one: {list(references.values())[-1]}",
+        [f"{references[name]:{width}}  {_describe(factory)}".rstrip() for name, factory in found.items()],
     )
 
 
@@ -206,7 +203,7 @@ def _importing_from(folder: str) -> Iterator[None]:
 
 
 def _hide_namesakes(folder: str) -> dict[str, ModuleType]:
-    """Take modules from elsewhere that have the name of a file or package in the folder out of sys.modules."""
+    """Take modules from elsewhere that have the name of a file in the folder out of sys.modules."""
     if _is_installed(Path(folder)):
         return {}
     entries = list(Path(folder).iterdir())

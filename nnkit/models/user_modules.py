@@ -15,7 +15,7 @@ import msgspec.inspect
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import REQUIRED, RESERVED, options_of
-from nnkit.contract.declarations import shape_problem
+from nnkit.contract.declarations import inputs_problem
 from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
@@ -59,6 +59,8 @@ class UserCode:
         if not is_class and not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
             return not self.inputs
         forward = self.factory.forward  # type: ignore[attr-defined]
+        if self.inputs and str(forward.__module__).startswith("torch."):  # whose names mean nothing
+            return False
         needed = required_parameters(forward)[is_class:]
         given = {name.partition(".")[0] for name in parse_inputs(self.inputs).names}
         return bool(set(needed) - given) or (not self.inputs and _takes_anything(forward, is_class))
@@ -89,12 +91,12 @@ class UserCode:
         if hiding := sorted(RESERVED & set(architecture.dims)):
             option = hiding[0].replace("_", "-")
             raise UsageProblem(f"the axis {hiding[0]!r} would hide nnkit's own --{option}", "rename the axis")
-        if problem := shape_problem(architecture):
+        if problem := inputs_problem(architecture):
             raise UsageProblem(f"{self.reference}: {problem}", "give it a different name")
         return architecture
 
     def complete(self, options: Mapping[str, Any], host: Host) -> Architecture:
-        """Return the architecture with the inputs that are not declared as well, as far as they can be guessed.
+        """Return the architecture with the inputs that are not declared as well, which are guessed.
 
         options: those of the class, as the user chose them, and perhaps others. Raises UsageProblem, which
         asks for what can't be guessed.

@@ -195,7 +195,10 @@ def test_a_network_takes_the_name_of_no_other_class(
         (["vision", "--architecture", "my-net"], "nnkit-vision is already installed"),
         (["mine"], "the plugin's architecture needs a name"),
         (["mine", "--architecture", "my-net", "--input", IMAGES], "--input needs --from FILE.py:CLASS"),
-        (["mine", "--from", "net.py:SmallCNN"], "net.py:SmallCNN needs its inputs declared: x"),
+        (["mine", "--from", "net.py:TwoThings"], "net.py:TwoThings needs its inputs declared: x, y"),
+        (["mine", "--architecture", "my-net", "--set", "a=1"], "--set needs --from FILE.py:CLASS"),
+        (["mine", "--from", "net.py:SmallCNN", "--input", IMAGES, "--set", "channels"], "--set takes NAME=VALUE, got 'channels'"),
+        (["mine", "--from", "net.py:SmallCNN", "--input", IMAGES, "--set", "chanels=3"], "unknown option 'chanels'"),
         (["mine", "--from", "net.py:Nothing", "--input", IMAGES], "net.py has no class or function 'Nothing'"),
         (["mine", "--from", "net.py:Pairs", "--input", "x: float32[batch, depth]"], "the axis 'depth' would hide nnkit's own --depth"),
         (["mine", "--from", "net.py:NoDefault", "--input", IMAGES], "parameter 'width' of NoDefault has no default"),
@@ -291,9 +294,9 @@ def test_outputs_that_follow_a_dim_are_declared_by_arithmetic(nnkit_command, tmp
         ("Pools", "x: float32[batch, 3, rows=32, 32]", (10, None, 1), "at least 10"),
         ("Skipping", "x: float32[batch, 3, rows=32, 32]", (4, None, 4), "at least 4 and a multiple of 4"),
         ("Skipping", "x: float32[batch, 3, rows=32 multiple_of=8, 32]", (8, None, 8), ""),
-        ("Positions", "x: float32[batch, rows=16, 4]", (1, 16, 1), "at most 16"),
-        ("Positions", "x: float32[batch, rows=8, 4]", (1, None, 1), ""),
-        ("Learned", "x: float32[batch, rows=16, 4]", (1, 18, 1), "at most 18"),
+        ("Positions", "x: float32[batch, rows=16, 4]", (1, 16, 1), "at most context"),
+        ("Positions", "x: float32[batch, rows=8, 4]", (1, 16, 1), "at most context"),
+        ("Learned", "x: float32[batch, rows=16, 4]", (1, 18, 1), "at most context"),
     ],
 )
 def test_the_sizes_that_a_module_can_take_are_found(
@@ -304,7 +307,7 @@ def test_the_sizes_that_a_module_can_take_are_found(
     assert done.code == 0
     assert_clean(tmp_path / "nnkit-mine")
     (declared,) = manager_of(tmp_path / "nnkit-mine", "mine").architectures().values()
-    rows = declared.dims["rows"]
+    rows = declared.dims_for(declared.config())["rows"]
     assert (rows.least, rows.max, rows.multiple_of) == limits
     notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
     assert notes == ([f"note: size rows must be {told}, as trial runs show"] if told else [])

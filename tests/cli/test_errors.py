@@ -65,7 +65,7 @@ CASES = {
         ["summary", "no.such:Net", "--input", "x: float32[3]"], 2, "can't import no.such", "PYTHONPATH",
     ),
     "input that can't be read": (
-        ["summary", "torch.nn:ReLU", "--input", "x = 3"], 2, "can't read the input 'x = 3'", "--input",
+        ["summary", "torch.nn:ReLU", "--input", "x 3"], 2, "can't read the input 'x 3'", "--input",
     ),
 }  # fmt: skip
 

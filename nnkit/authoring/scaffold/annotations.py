@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from msgspec import Meta
 
 PLAIN = (bool, int, float, str)
+LINE_LENGTH = 110  # of the plugins that are written
 
 
 def type_source(annotation: Any) -> str:
@@ -58,6 +59,18 @@ def call_source(name: str, *values: Any, **named: Any) -> str:
     arguments = [value_source(value) for value in values]
     arguments += [f"{key}={value_source(value)}" for key, value in named.items()]
     return f"{name}({', '.join(arguments)})"
+
+
+def wrapped_call(prefix: str, name: str, *values: Any, indent: int, **named: Any) -> str:
+    """Return the source of a call behind a prefix, an item of a block, on as many lines as it needs."""
+    arguments = [value_source(value) for value in values]
+    arguments += [f"{key}={value_source(value)}" for key, value in named.items()]
+    line, inner, end = ", ".join(arguments), " " * (indent + 4), " " * indent
+    if indent + len(f"{prefix}{name}({line}),") <= LINE_LENGTH:
+        return f"{prefix}{name}({line})"
+    if len(inner + line) > LINE_LENGTH:
+        line = f",\n{inner}".join(arguments) + ","
+    return f"{prefix}{name}(\n{inner}{line}\n{end})"
 
 
 def block_source(opening: str, lines: list[str], closing: str, indent: int) -> str:

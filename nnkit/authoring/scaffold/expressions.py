@@ -63,6 +63,31 @@ def find_product(
     return ""
 
 
+def find_sum(
+    seen: Mapping[str, Mapping[int, int]], ask_all: Callable[[Mapping[str, int]], int | None]
+) -> str:
+    """Return an axis as a sum with one term for each dim that changes it, or an empty string.
+
+    For example `past + time`, or `2 * time + 1`. seen: as in find_product. ask_all: takes a size for each of
+    these dims, and returns the size of the axis or None.
+    """
+    factors = {}
+    for name, sizes in seen.items():
+        (first, plain), *others = sizes.items()
+        slopes = {divmod(size - plain, at - first) for at, size in others}
+        if len(slopes) != 1 or (slope := slopes.pop())[1] or slope[0] < 1:
+            return ""
+        factors[name] = slope[0]
+    firsts = {name: next(iter(sizes)) for name, sizes in seen.items()}
+    offset = next(iter(next(iter(seen.values())).values()))
+    offset -= sum(factor * firsts[name] for name, factor in factors.items())
+    other = {name: list(sizes)[1] for name, sizes in seen.items()}
+    if ask_all(other) != offset + sum(factor * other[name] for name, factor in factors.items()):
+        return ""
+    terms = " + ".join(name if factor == 1 else f"{factor} * {name}" for name, factor in factors.items())
+    return f"{terms} {'+' if offset > 0 else '-'} {abs(offset)}" if offset else terms
+
+
 def _find(name: str, rest: int, seen: Mapping[int, int], allowed: Sequence[int], ask: Ask) -> str:
     """Return how an axis divided by `rest` depends on a dim, or an empty string where no Affine fits."""
     candidates = _filter(_generate(), rest, seen)

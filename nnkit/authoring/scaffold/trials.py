@@ -1,19 +1,23 @@
 """Runs of a user's module at several sizes: what it returns, and which sizes it allows."""
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from nnkit.authoring.scaffold.expressions import divisors
 from nnkit.contract.architecture import ResolvedDim
+from nnkit.contract.config import config_values
 from nnkit.contract.requests import Host
-from nnkit.contract.spec import ModelSpec
+from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import NnkitError, first_line
 from nnkit.models.building import build_module
+from nnkit.models.outputs import declarations_of
 from nnkit.models.running import evaluate
 from nnkit.models.sampling import sample_inputs
-from nnkit.models.tensors import output_names, tensors_in
+from nnkit.models.tensors import registered, tensors_in
 
 LARGEST_STEP = 64
 FAR = 64  # steps away from the first size, where even an axis that grows slowly has changed
@@ -47,7 +51,7 @@ class Trials:
         self.dims: dict[str, ResolvedDim] = {}
         for name, dim in spec.dims.items():
             limited = self._find_minimum(name, self._find_step(name, dim))
-            if self._can_run_with_values():
+            if self._device == "meta" and self.can_run_with_values:
                 limited = self._find_maximum(name, limited)
             self.dims[name] = limited
             self._run_far_away(name, limited)
@@ -56,8 +60,43 @@ class Trials:
         """Run the model with other sizes or options; raises NnkitError where it fails."""
         return run(spec, self._host, self._device)
 
-    def _can_run_with_values(self) -> bool:
-        return self._device == "meta" and self.plain.parameters <= MAX_PARAMETERS
+    def with_options(self, options: Mapping[str, Any], sizes: Mapping[str, int] | None = None) -> ModelSpec:
+        """Return the spec with other options and sizes; raises NnkitError where they don't go together."""
+        chosen = {**self.spec.sizes, **(sizes or {}), **options}
+        return make_spec(self.spec.architecture, options=chosen)
+
+    def works(self, options: Mapping[str, Any], sizes: Mapping[str, int], with_values: bool = False) -> bool:
+        """Whether the model runs with these options and sizes; with_values: also on values."""
+        device = "cpu" if with_values else self._device
+        try:
+            run(self.with_options(options, sizes), self._host, device)
+        except NnkitError:
+            return False
+        return True
+
+    @property
+    def can_run_with_values(self) -> bool:
+        """Whether a run with values costs little."""
+        return self.plain.parameters <= MAX_PARAMETERS
+
+    def works_without(self, name: str) -> bool:
+        """Whether the model runs without an optional input."""
+        try:
+            self.run(self.spec.with_inputs([name]))
+        except NnkitError:
+            return False
+        return True
+
+    @property
+    def plain_values(self) -> dict[str, int]:
+        """The values of the dims and integer options at the sizes of `spec`."""
+        options = config_values(self.spec.config)
+        return {**{name: value for name, value in options.items() if type(value) is int}, **self.spec.sizes}
+
+    def table_sizes(self) -> set[int]:
+        """Return the sizes of all axes of the parameters and buffers."""
+        module = build_module(self.spec, self._host, self._device)
+        return {size for tensor in registered(module).values() for size in tensor.shape}
 
     def at(self, name: str, size: int) -> Run | None:
         """Return the run at a size of a dim; None where it fails or returns an empty tensor."""
@@ -111,11 +150,7 @@ class Trials:
         return replace(dim, max=largest)
 
     def _works_with_values(self, name: str, size: int) -> bool:
-        try:
-            run(self.spec.with_sizes({name: size}), self._host, "cpu")
-        except NnkitError:
-            return False
-        return True
+        return self.works({}, {name: size}, with_values=True)
 
     def _run_far_away(self, name: str, dim: ResolvedDim) -> None:
         """Run once at a size as far from the first as works."""
@@ -144,7 +179,8 @@ def run(spec: ModelSpec, host: Host, device: str) -> Run:
 def _run_on(spec: ModelSpec, host: Host, device: str) -> Run:
     module = build_module(spec, host, device)
     value = evaluate(module, spec.signature, sample_inputs(spec, device=device))
-    named = dict(zip(output_names(value), tensors_in(value), strict=True))
+    names = map(str, declarations_of(value, (), spec.input_names))  # none is declared yet
+    named = dict(zip(names, tensors_in(value), strict=True))
     return Run(
         {name: tuple(tensor.shape) for name, tensor in named.items()},
         {name: tensor.dtype for name, tensor in named.items()},

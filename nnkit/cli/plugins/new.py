@@ -1,6 +1,7 @@
 """`nnkit plugins new NAME`."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -25,10 +26,22 @@ from nnkit.verbs.core_handlers import plugin_manager
     multiple=True,
     help='With --from: declare an input, as in "x: float32[batch, 3, 32, 32]" (repeatable).',
 )
+@click.option(
+    "--set",
+    "chosen",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="With --from: the default of an option, for a parameter of the class (repeatable).",
+)
 @settings_options
 @click.pass_context
 def command(
-    ctx: click.Context, name: str, architecture: str | None, code: str | None, inputs: tuple[str, ...]
+    ctx: click.Context,
+    name: str,
+    architecture: str | None,
+    code: str | None,
+    inputs: tuple[str, ...],
+    chosen: tuple[str, ...],
 ) -> None:
     """Create a plugin in a new folder: complete, installable, with passing tests.
 
@@ -42,6 +55,8 @@ def command(
     settings = ctx.ensure_object(Settings)
     if inputs and not code:
         raise UsageProblem("--input needs --from FILE.py:CLASS", "see: nnkit plugins new --help")
+    if chosen and not code:
+        raise UsageProblem("--set needs --from FILE.py:CLASS", "see: nnkit plugins new --help")
     manager = plugin_manager()
     names = choose_names(name, architecture or _architecture_of(code), manager)
     folder = Path(names.distribution)
@@ -51,7 +66,7 @@ def command(
         from nnkit.authoring.scaffold.from_code import project_of_code
 
         settings.progress(f"running {code}")
-        project = project_of_code(names, code, inputs, manager)
+        project = project_of_code(names, code, inputs, _read_chosen(chosen), manager)
         files, notes = project.files, project.notes
     else:
         files = fresh_project(names)
@@ -63,9 +78,24 @@ def command(
     settings.note(f"next: nnkit plugins install -e ./{folder} && nnkit summary {names.architecture}")
 
 
+def _read_chosen(texts: Sequence[str]) -> dict[str, str]:
+    """Return what was typed as `--set width=8` by name."""
+    chosen = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageProblem(f"--set takes NAME=VALUE, got {text!r}", "for example: --set width=8")
+        chosen[name.strip().replace("-", "_")] = value.strip()
+    return chosen
+
+
 def _architecture_of(code: str | None) -> str:
     """Return the name of the architecture for `file.py:MyNet`: `my-net`."""
     if not code:
         raise UsageProblem("the plugin's architecture needs a name", "for example: --architecture my-net")
+    if ":" not in code:
+        from nnkit.models.user_files import name_only_module
+
+        code = name_only_module(code)
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", code.rpartition(":")[2])
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")

@@ -4,6 +4,7 @@ forward may branch on a size. torch follows the branch that the traced sizes tak
 a range for one dim, or a guard on several. An ONNX file has neither, so they are read here.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -25,6 +26,9 @@ from nnkit.verbs.exporting.sizes import Sizes, allowed_sizes, complete
 # The sizes tried for each dim of a guard: all below NEAR, those in FAR, and those next to its numbers.
 NEAR = 12
 FAR = (16, 31, 32, 33, 64, 100, 128, 256, 512, 1000, 1024, 4096)
+
+ASSUMED = re.compile(r"^[01] != | != [01]$")
+"""Guards by which torch says that a size is not constant."""
 
 Names = Mapping[sympy.Symbol, str]
 Axes = Sequence[Mapping[int, str] | None]
@@ -67,13 +71,15 @@ def _may_exceed(upper: int, name: str, dims: Dims) -> bool:
     return sizes[name] == larger and all(sizes[other] >= min(2, dims[other].max or 2) for other in sizes)
 
 
-def relax_ranges(program: ExportedProgram) -> None:
-    """Let a program take what follows from sizes of 0 and 1 in other sizes.
+def relax(program: ExportedProgram) -> None:
+    """Let a program take sizes at which a size is 0 or 1, and what follows from them in other sizes.
 
-    torch assumes while capturing that no size is 0 or 1. From that it derives ranges for other sizes, such
-    as `past + time >= 4` and, if they are at most 16 together, `past <= 14`. A program refuses sizes outside
-    of them. What forward itself needs is kept, as guards.
+    torch assumes while capturing that no size is 0 or 1. From that it derives guards on sizes inside of
+    forward, such as `height // 4 != 1`, and ranges of other sizes, such as `past + time >= 4` and, if they are
+    at most 16 together, `past <= 14`. A program refuses sizes outside of them. Whether it is right there,
+    the proof shows. What forward itself needs is kept, as other guards.
     """
+    program._guards_code[:] = [code for code in program._guards_code if not ASSUMED.search(code)]
     for expression in program.range_constraints:
         program.range_constraints[expression] = ValueRanges(sympy.Integer(0), int_oo)
 

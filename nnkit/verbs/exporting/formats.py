@@ -72,6 +72,11 @@ def find(name: str, host: Host) -> Exporter | None:
     return exporter
 
 
+def is_run(name: str, exporter: Exporter | None) -> bool:
+    """Whether files of a format are proven by running them. exporter: the format, if it is a declared one."""
+    return name == "onnx" if exporter is None else exporter.run is not None
+
+
 def relevant_options(options: ExportOptions, format: str) -> ExportOptions:
     """Return the options with only those kept that apply to a format."""
     defaults = vars(ExportOptions())

@@ -1,5 +1,6 @@
 """ExportRequest -> ExportReport."""
 
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,14 +18,19 @@ from nnkit.verbs.exporting import formats
 from nnkit.verbs.exporting.calls import fill_lazy
 from nnkit.verbs.exporting.files import staged
 from nnkit.verbs.exporting.plan import make_plan
-from nnkit.verbs.exporting.proof import Prover
+from nnkit.verbs.exporting.proof import Prover, check_provable
 from nnkit.verbs.exporting.report import ExportReport, Proof
+
+PORT = re.compile(r"[^\W\d]\w*(\.\w+)*")
+"""A dotted name: an identifier, then names and numbers."""
 
 
 def export(request: ExportRequest) -> ExportReport:
     """Write the file next to its target, prove it, and only then put it in place."""
     exporter = formats.find(request.format, request.host)
     _check_options(request)
+    if request.verify and formats.is_run(request.format, exporter):
+        check_provable(request.spec)
     try:
         return _write_and_prove(request, exporter)
     except VerificationFailed as failure:
@@ -60,8 +66,11 @@ def _check_options(request: ExportRequest) -> None:
         raise UsageProblem(f"{flag} doesn't apply to {request.format}", "leave it out")
     options = request.options
     for name in (*(options.input_names or ()), *(options.output_names or ())):
-        if not name.isidentifier():
-            raise UsageProblem(f"{name!r} can't name an input or output", "use only letters, digits and _")
+        if not PORT.fullmatch(name):
+            raise UsageProblem(
+                f"{name!r} can't name an input or output",
+                "use only letters, digits and _, and dots between them: cache.0.key",
+            )
     if options.optimize and options.external_data:
         raise UsageProblem("--optimize keeps the weights in the file", "leave out --external-data")
 

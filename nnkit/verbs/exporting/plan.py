@@ -158,7 +158,8 @@ def make_plan(
     all_dims = spec.dims
     _check_fixed(spec, options, all_dims)
     fixed = set(all_dims) if options.static else options.fixed
-    free = all_dims.free([name for name in all_dims if name not in fixed], spec.sizes)
+    movable = [name for name, dim in all_dims.items() if name not in fixed and dim.min != dim.max]
+    free = all_dims.free(movable, spec.sizes)
     assumed: tuple[str, ...] = ()
     if given is None:
         spec, assumed = find_limits(spec, module, free)

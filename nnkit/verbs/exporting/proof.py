@@ -13,6 +13,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.models.sampling import Inputs
 from nnkit.verbs.exporting.comparison import compare, describe_sizes, failed_check
@@ -36,6 +37,16 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory")
 
 def _ignore(line: str) -> None:
     """Show no progress."""
+
+
+def check_provable(spec: ModelSpec) -> None:
+    """Raise VerificationFailed for a model that is declared to draw random numbers in eval mode."""
+    if spec.architecture.stochastic == "always":
+        raise VerificationFailed(
+            f"{spec.reference} declares that it draws random numbers in eval mode (stochastic: always): two "
+            "runs of the model itself differ, so no comparison can prove a file",
+            "write it without a proof: --no-verify; or take the noise as an input of forward",
+        )
 
 
 class Runner(Protocol):

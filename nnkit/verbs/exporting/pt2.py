@@ -16,7 +16,7 @@ from nnkit.errors import first_line
 from nnkit.models import metadata
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import tensors_in
-from nnkit.verbs.exporting.bounds import check_ranges, relax_ranges
+from nnkit.verbs.exporting.bounds import check_ranges, relax
 from nnkit.verbs.exporting.capture import capture, export_failure, quiet
 from nnkit.verbs.exporting.pt2_archive import checked_archive
 
@@ -38,6 +38,7 @@ def write(request: WriteRequest) -> None:
         inputs = {tensor.name: tensor for tensor in request.spec.inputs}
         raise export_failure(error, request.spec.reference, inputs) from error
     _check_ranges(program, request)
+    relax(program)
     for graph in program.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
@@ -54,8 +55,6 @@ def _check_ranges(program: torch.export.ExportedProgram, request: WriteRequest) 
     spec = request.spec
     free = spec.dims.free(set().union(*map(names_in, names)), spec.sizes)
     check_ranges(program, spec.reference, in_order, free)
-    if free.constraints or not names <= free.keys():
-        relax_ranges(program)
 
 
 def stamp(path: Path, text: str) -> None:

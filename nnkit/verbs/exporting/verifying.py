@@ -21,7 +21,7 @@ from nnkit.verbs.exporting.coverage import perturb
 from nnkit.verbs.exporting.onnx_file import OnnxFile
 from nnkit.verbs.exporting.onnx_graph import axes_of, load, ports_of
 from nnkit.verbs.exporting.plan import Plan, make_plan, with_output_names
-from nnkit.verbs.exporting.proof import Prover
+from nnkit.verbs.exporting.proof import Prover, check_provable
 from nnkit.verbs.exporting.report import Coverage, Proof, VerifyReport
 from nnkit.verbs.exporting.safetensors import compare_states
 
@@ -60,9 +60,11 @@ def verify(request: VerifyRequest) -> VerifyReport:
     if path.name.endswith((".safetensors", metadata.INDEX)):
         format, proof = "safetensors", _verify_safetensors(request)
     elif path.suffix == ".onnx":
+        check_provable(request.spec)
         format, (proof, opset) = "onnx", _verify_onnx(request)
     else:
         exporter = _find_exporter(request)
+        check_provable(request.spec)
         format, proof = exporter.name, _verify_declared(request, exporter)
     return VerifyReport(request.spec, str(path), format, {path.name: path.stat().st_size}, proof, opset)
 
@@ -213,19 +215,24 @@ def _names_of(ports: "Sequence[ValueInfoProto]") -> tuple[str, ...]:
 def sort_ports(names: Sequence[str], ports: "Sequence[ValueInfoProto]") -> "list[ValueInfoProto]":
     """Return the ports of a file in the order of the model's names; each port belongs to its own name.
 
-    Ports with names that the model doesn't have fill the gaps, in the order of the file.
+    A port may have `_` for the dots of a name. Ports with names that the model doesn't have fill the gaps, in
+    the order of the file.
 
-        names a, b, c   ports c, x, a   ->   a, x, c
+        names a, b.0, c   ports c, x, b_0   ->   x, b_0, c
     """
-    by_name = {port.name: port for port in ports}
-    others = [port for port in ports if port.name not in names]
+    others = {port.name: port for port in ports}
+    own = {name: others.pop(name) for name in names if name in others}
+    for name in names:
+        if name not in own and (written := name.replace(".", "_")) in others:
+            own[name] = others.pop(written)
+    rest = list(others.values())
     ordered = []
     for name in names:
-        if name in by_name:
-            ordered.append(by_name[name])
-        elif others:
-            ordered.append(others.pop(0))
-    return [*ordered, *others]
+        if name in own:
+            ordered.append(own[name])
+        elif rest:
+            ordered.append(rest.pop(0))
+    return [*ordered, *rest]
 
 
 def _find_exporter(request: VerifyRequest) -> Exporter:

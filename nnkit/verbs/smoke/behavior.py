@@ -29,6 +29,7 @@ from nnkit.verbs.smoke.subject import (
 )
 
 BATCHES = (1, 3)  # a single sample, and a number that no power of two divides
+PLAIN = (bool, int, float, str)
 Snapshot = dict[str, Any]
 
 
@@ -37,6 +38,9 @@ def batch_sizes(subject: Subject) -> str:
     if "batch" not in subject.sizes:
         check_rows(subject)
         raise Skipped("the inputs have no dim named batch")
+    dim = subject.spec.dims["batch"]
+    if dim.min == dim.max and subject.spec.architecture.assumed:
+        raise Failed(f"runs only with the batch of {dim.max} that the example has")
     candidates = [{**subject.sizes, "batch": size} for size in BATCHES]
     allowed = [sizes for sizes in candidates if subject.allows(sizes)]
     if not allowed:
@@ -89,8 +93,11 @@ def eval_state(subject: Subject) -> str:
             raise Failed(f"{moving[0]} changed during a run in eval mode")
     if changed:
         raise Warned(f"{changed[0]} is set by the first run in eval mode, and then stays the same")
+    defaults = _class_attributes(module)
     changed = [
-        name for name, value in _copy_attributes(module).items() if attributes.get(name, value) != value
+        name
+        for name, value in _copy_attributes(module).items()
+        if attributes.get(name, defaults.get(name, value)) != value
     ]
     if changed:
         _compare_training(subject, module, changed[0])
@@ -126,7 +133,17 @@ def _copy_attributes(module: nn.Module) -> Snapshot:
         f"{path}.{name}".lstrip("."): value
         for path, submodule in module.named_modules()
         for name, value in vars(submodule).items()
-        if isinstance(value, (bool, int, float, str)) and name != "training"
+        if isinstance(value, PLAIN) and name != "training"
+    }
+
+
+def _class_attributes(module: nn.Module) -> Snapshot:
+    """Return the attributes that a run may hide by setting them on the module."""
+    return {
+        f"{path}.{name}".lstrip("."): value
+        for path, submodule in module.named_modules()
+        for name, value in vars(type(submodule)).items()
+        if isinstance(value, PLAIN)
     }
 
 

@@ -33,7 +33,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
     accelerator = Accelerator(task["kind"])  # before the first backward of the process
     try:
         host = plugin_manager()
-        reference = look_up(task["reference"], host, task["inputs"])
+        reference = look_up(task["reference"], host, task["inputs"], task["declarations"])
         spec = make_spec(reference.architecture, reference.plugin, base=task["spec"])
         subject = Subject(spec, host, torch.device("cpu"))
         dtypes = count_dtypes(subject.fresh().parameters())

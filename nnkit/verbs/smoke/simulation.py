@@ -7,6 +7,7 @@ the process it runs in. So both happen in a process of their own. Torch-free.
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 from nnkit import errors
@@ -78,10 +79,16 @@ def _repeat_command(request: SmokeRequest) -> str:
 
 def _make_task(request: SmokeRequest) -> dict[str, Any]:
     spec = request.spec
-    # A class is typed as: file.py:Class --input DECLARATION --input DECLARATION …
+    # A class is typed as: file.py:Class --input DECLARATION --declare KEY=VALUE …
     reference, *options = (spec.name,) if spec.plugin else spec.architecture.typed
-    inputs = options[1::2]
-    return {"kind": request.simulate, "reference": reference, "inputs": inputs, "spec": spec.to_dict()}
+    typed = list(pairwise(options))
+    return {
+        "kind": request.simulate,
+        "reference": reference,
+        "inputs": [value for flag, value in typed if flag == "--input"],
+        "declarations": [value for flag, value in typed if flag == "--declare"],
+        "spec": spec.to_dict(),
+    }
 
 
 def _run_process(task: dict[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,30 @@ import os
 import pytest
 
 from nnkit import Dim
+from nnkit.contract.sizes import Dims
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.verbs.exporting.files import staged
-from nnkit.verbs.exporting.sizes import other_sizes, traced_sizes
+from nnkit.verbs.exporting.sizes import complete, ladders, other_sizes, traced_sizes
 
-BATCH = {"batch": Dim(default=1)}
-GRAPH = {"nodes": Dim(default=34), "edges": Dim(default=156, min=0)}
-IMAGE = {"batch": Dim(default=1), "height": Dim(default=224, min=32), "width": Dim(default=224, min=32)}
-STEPS = {"batch": Dim(default=1, max=4), "time": Dim(default=8, min=4, multiple_of=4)}
-PATCHES = {"batch": Dim(default=1), "side": Dim(default=64, min=20, multiple_of=16)}
+
+def dims_of(*constraints, known=None, **dims):
+    """Return dims with numbers for their bounds."""
+    return Dims({name: dim.resolve({}) for name, dim in dims.items()}, constraints, known)
+
+
+BATCH = dims_of(batch=Dim(default=1))
+GRAPH = dims_of(nodes=Dim(default=34), edges=Dim(default=156, min=0))
+IMAGE = dims_of(batch=Dim(default=1), height=Dim(default=224, min=32), width=Dim(default=224, min=32))
+STEPS = dims_of(batch=Dim(default=1, max=4), time=Dim(default=8, min=4, multiple_of=4))
+PATCHES = dims_of(batch=Dim(default=1), side=Dim(default=64, min=20, multiple_of=16))
+DECODER = dims_of(
+    "past + time <= context",
+    known={"context": 24},
+    batch=Dim(default=1),
+    past=Dim(default=0, min=0),
+    time=Dim(default=8),
+)
+CROSS = dims_of("targets <= sources", sources=Dim(default=2), targets=Dim(default=9))
 
 
 @pytest.mark.parametrize("dims", [BATCH, GRAPH, IMAGE, STEPS, PATCHES])
@@ -36,8 +51,34 @@ def test_tracing_avoids_the_sizes_that_torch_takes_for_constants():
     assert traced_sizes(GRAPH, {"nodes": 5, "edges": 0}) == {"nodes": 5, "edges": 2}
 
 
+@pytest.mark.parametrize("dims", [DECODER, CROSS])
+def test_every_assignment_satisfies_the_constraints(dims):
+    traced = traced_sizes(dims, {name: dim.default for name, dim in dims.items()})
+    coarse, fine = ladders(dims, traced)
+    further = [sizes for ladder in (*coarse, *fine) for sizes in ladder]
+    for sizes in [traced, *other_sizes(dims, traced), complete(dims, {"time": 24}), *further]:
+        assert not dims.problem_with(sizes), sizes
+    assert min(traced.values()) >= 2
+    assert len(set(traced.values())) == len(traced)
+
+
+def test_sizes_go_down_to_the_smallest_and_up_to_what_the_constraints_allow():
+    traced = traced_sizes(DECODER, {"batch": 1, "past": 0, "time": 8})
+    assert traced == {"batch": 2, "past": 3, "time": 8}
+    assert any(sizes["past"] == 0 for sizes in other_sizes(DECODER, traced))
+    coarse, _ = ladders(DECODER, traced)
+    reached = [sizes for ladder in coarse for sizes in ladder]
+    assert {"batch": 2, "past": 23, "time": 1} in reached
+    assert {"batch": 2, "past": 0, "time": 24} in reached
+
+
+def test_a_dim_is_traced_at_two_where_the_constraints_leave_no_distinct_sizes():
+    tight = dims_of("past + time <= 4", past=Dim(default=0, min=0), time=Dim(default=8, max=8))
+    assert traced_sizes(tight, {"past": 0, "time": 4}) == {"past": 2, "time": 2}
+
+
 def test_a_model_without_dims_has_no_other_assignment():
-    assert other_sizes({}, {}) == []
+    assert other_sizes(Dims({}), {}) == []
 
 
 def test_a_file_and_its_companion_take_their_place_together(tmp_path):
