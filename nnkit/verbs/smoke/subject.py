@@ -106,17 +106,14 @@ class Subject:
 
     def with_noise(self) -> nn.Module:
         """Return a copy with a little noise on every parameter, so that nothing hides behind a zero."""
-        module = self.fresh()
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in module.parameters():
-                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                parameter.add_(noise, alpha=NOISE)
-        return module
+        return self._copy(self._noised)
 
     def fresh(self) -> nn.Module:
         """Return a copy of the model as built, on the device and in eval mode, for one check to use."""
-        module = whole_copy_of(self.built)
+        return self._copy(self.built)
+
+    def _copy(self, original: nn.Module) -> nn.Module:
+        module = whole_copy_of(original)
         if self.compiled:
             torch._dynamo.reset()  # or the copies of one class reach the limit of recompilations
             module.compile()
@@ -126,6 +123,16 @@ class Subject:
     def built(self) -> nn.Module:
         """The model itself, for looking at: a check that runs it takes a fresh copy."""
         return build_module(self.spec, self.host, self.device)
+
+    @cached_property
+    def _noised(self) -> nn.Module:
+        module = whole_copy_of(self.built)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+                parameter.add_(noise, alpha=NOISE)
+        return module
 
     @cached_property
     def sizes(self) -> dict[str, int]:
