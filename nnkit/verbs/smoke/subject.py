@@ -127,11 +127,7 @@ class Subject:
     @cached_property
     def _noised(self) -> nn.Module:
         module = whole_copy_of(self.built)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in module.parameters():
-                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                parameter.add_(noise, alpha=NOISE)
+        add_noise(module)
         return module
 
     @cached_property
@@ -264,6 +260,15 @@ def _find_dims(
             dims = [dim for dim in dims if other_sizes[dim] == other_shape[axis]]
         axes.append(dims[0] if len(dims) == 1 else size)
     return tuple(axes)
+
+
+def add_noise(module: nn.Module) -> None:
+    """Move every parameter a little."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter.add_(noise, alpha=NOISE)
 
 
 def raise_without_kernel(error: Exception, device: torch.device) -> None:
