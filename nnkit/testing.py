@@ -102,9 +102,17 @@ class ArchitectureSuite:
         """It builds on the meta device, without memory for its weights."""
         self._check("meta", architecture)
 
+    def test_signature(self, architecture: str) -> None:
+        """Forward takes what is declared, with and without optional inputs, and returns it by these names."""
+        self._check("signature", architecture)
+
     def test_shapes(self, architecture: str) -> None:
         """Outputs have the declared shapes, at two sizes of every dim."""
         self._check("shapes", architecture)
+
+    def test_bounds(self, architecture: str) -> None:
+        """Constraints hold for defaults and presets, and shapes at other values of what bounds follow."""
+        self._check("bounds", architecture)
 
     def test_determinism(self, architecture: str) -> None:
         """A seed fixes the weights, another seed changes them, and outputs repeat."""

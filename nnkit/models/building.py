@@ -16,7 +16,7 @@ from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, PluginProblem, first_line
 from nnkit.models.members import move, named_buffers, named_parameters, set_mode
 from nnkit.models.precision import convert, count_dtypes
-from nnkit.models.running import check_names
+from nnkit.models.running import binding_problem, check_names
 from nnkit.models.tensors import bytes_of, elements_of
 from nnkit.models.user_lines import at_line
 from nnkit.models.weightless import allocate, parameter_bytes, parameters_on_meta
@@ -187,7 +187,21 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
         )
     if spec.architecture.typed:
         check_names(module, spec.signature, spec.architecture.typed[0])
+    elif spec.plugin and not spec.architecture.handlers:
+        _check_declaration(module, spec, host)
     return module
+
+
+def _check_declaration(module: nn.Module, spec: ModelSpec, host: Host) -> None:
+    """Raise PluginProblem where forward can't be called with what the plugin declares.
+
+    An architecture with handlers of its own may be called by them in another way.
+    """
+    if problem := binding_problem(module, spec.signature):
+        distribution = host.owner(spec.plugin)
+        raise PluginProblem(
+            f"plugin {spec.plugin} declares {spec.name} wrongly: {problem}", _ways_out(distribution)
+        )
 
 
 def _ways_out(distribution: str) -> str:

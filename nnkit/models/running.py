@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def bind(
@@ -35,10 +36,16 @@ def bind(
         forward(self, ids, mask=None, types=None)   names ids, types         ->   (ids,), {"types": types}
         forward(self, tokens, *cache)               names tokens, cache.0    ->   (tokens, cache.0), {}
     """
-    arguments = assemble(module, signature, values)
-    parameters = signature_of(module)
+    return _place(signature_of(module), assemble(module, signature, values))
+
+
+def _place(
+    parameters: inspect.Signature | None, arguments: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return which of the arguments are passed by position, and which by name; see `bind`."""
+    by_position = tuple(arguments.values())
     if parameters is None or not _takes(parameters, arguments):
-        return tuple(arguments.values()), {}
+        return by_position, {}
     args: list[Any] = []
     for name, parameter in parameters.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
@@ -51,8 +58,25 @@ def bind(
     try:
         parameters.bind(*args, **arguments)
     except TypeError:
-        return tuple(assemble(module, signature, values).values()), {}
+        return by_position, {}
     return tuple(args), arguments
+
+
+def binding_problem(module: nn.Module, declared: Signature) -> str:
+    """Return why forward can't be called with the declared arguments, or an empty string.
+
+    Names that forward doesn't have are no problem where it takes as many arguments by position.
+    """
+    parameters = signature_of(module)
+    if parameters is None:
+        return ""
+    args, keywords = _place(parameters, dict.fromkeys(declared.parameters, ()))
+    try:
+        parameters.bind(*args, **keywords)
+    except TypeError as error:
+        takes, names = ", ".join(parameters.parameters), ", ".join(declared.parameters)
+        return f"forward takes {takes or 'nothing'}, but {names or 'nothing'} is declared: {error}"
+    return ""
 
 
 def _parts(value: Any) -> Sequence[Any]:
@@ -92,7 +116,7 @@ def check_names(module: nn.Module, declared: Signature, typed: str) -> None:
     """
     names = list(declared.parameters)
     signature = signature_of(module)
-    if signature is None or _is_of_torch(module):
+    if signature is None or is_of_torch(module):
         return
     parameters = signature.parameters
     own = [name for name, parameter in parameters.items() if parameter.kind in (*BY_POSITION, *BY_NAME)]
@@ -120,7 +144,7 @@ def check_names(module: nn.Module, declared: Signature, typed: str) -> None:
         )
 
 
-def _is_of_torch(module: nn.Module) -> bool:
+def is_of_torch(module: nn.Module) -> bool:
     """Whether forward is torch's own, as in a Sequential, so that the name of its input means nothing."""
     forward = getattr(type(module), "forward", None)
     owner = getattr(forward, "__module__", None) or ""

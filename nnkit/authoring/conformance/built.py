@@ -1,7 +1,6 @@
 """Checks of what an architecture builds, at small sizes."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +10,13 @@ from nnkit import api
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate
 from nnkit.authoring.conformance.suite import Doubtful, NotApplicable, Unmet
 from nnkit.contract.requests import SmokeRequest
-from nnkit.contract.text import format_bytes, format_percent, format_shape, format_sizes, plural
-from nnkit.errors import NnkitError, first_line
+from nnkit.contract.text import format_bytes, format_percent
 from nnkit.models.building import build_module, check_built_without_weights
 from nnkit.models.tensors import registered
-from nnkit.verbs.exporting.sizes import other_sizes
 from nnkit.verbs.smoke.handler import smoke_run as run_checks
 from nnkit.verbs.smoke.report import CheckResult
-from nnkit.verbs.smoke.subject import Failed, Subject
 
-META, CPU = torch.device("meta"), torch.device("cpu")
+META = torch.device("meta")
 
 
 def meta(candidate: ArchitectureCandidate) -> str:
@@ -30,50 +26,6 @@ def meta(candidate: ArchitectureCandidate) -> str:
     if real := [name for name, tensor in tensors.items() if not tensor.is_meta]:
         raise Unmet(f"{real[0]} has values on the meta device")
     return f"{len(tensors)} tensors without memory"
-
-
-def shapes(candidate: ArchitectureCandidate) -> str:
-    """Outputs have the declared shapes at two sizes of every dim, without weights where that works."""
-    spec = candidate.small
-    if not spec.outputs:
-        raise Unmet("it declares no outputs", "declare what forward returns: outputs=[TensorSpec(…)]")
-    dims = spec.dims
-    assignments = [dict(spec.sizes), *other_sizes(dims, spec.sizes)]
-    where = "without weights"
-    try:
-        _check_shapes(candidate, META, assignments)
-    except (ForwardFails, NnkitError):
-        # It may depend on values; and with values, an error says more.
-        where = "on the CPU"
-        _check_shapes(candidate, CPU, assignments)
-    counts = [f"{name} at {plural(len({sizes[name] for sizes in assignments}), 'size')}" for name in dims]
-    return f"{', '.join(counts) or 'no dims'}, {where}"
-
-
-class ForwardFails(Unmet):
-    """Forward raises."""
-
-
-def _check_shapes(
-    candidate: ArchitectureCandidate, device: torch.device, assignments: Sequence[Mapping[str, int]]
-) -> None:
-    subject = Subject(candidate.small, candidate.host, device)
-    module = subject.fresh()
-    for sizes in assignments:
-        at = format_sizes(sizes)
-        try:
-            outputs = subject.evaluate(module, subject.inputs(sizes=sizes))
-        except Failed as fault:
-            raise Unmet(f"{fault}, at {at}") from fault
-        except Exception as error:
-            raise ForwardFails(
-                f"forward fails at {at}: {type(error).__name__}: {first_line(error)}"
-            ) from error
-        for declared, tensor in outputs:
-            wanted = subject.spec.shape(declared, sizes)
-            if tuple(tensor.shape) != wanted:
-                found = f"{format_shape(tensor.shape)}, but {format_shape(wanted)} is declared"
-                raise Unmet(f"output {declared.name} has shape {found} ({at})")
 
 
 def determinism(candidate: ArchitectureCandidate) -> str:

@@ -70,12 +70,17 @@ class ArchitectureCandidate(Candidate):
 
     @cached_property
     def small(self) -> ModelSpec:
-        """The same at the sizes that smoke-run uses, which are quick to run."""
-        import torch
+        """The same at sizes that are quick to run."""
+        return small_spec(self.spec, self.host)
 
-        from nnkit.verbs.smoke.subject import Subject
-
-        return self.spec.with_sizes(Subject(self.spec, self.host, torch.device("cpu")).sizes)
+    @property
+    def variants(self) -> list[ModelSpec]:
+        """It with its inputs as given, with all, without each optional one, without all, with each alone."""
+        spec = self.small
+        units = spec.optional_inputs
+        alone = [tuple(other for other in units if other != unit) for unit in units]
+        chosen = dict.fromkeys([spec.without, (), *((unit,) for unit in units), units, *alone])
+        return [spec.with_inputs(without) for without in chosen]
 
     @cached_property
     def smoke_report(self) -> "SmokeReport":
@@ -87,3 +92,12 @@ class ArchitectureCandidate(Candidate):
         """The export to ONNX, with its proof."""
         with tempfile.TemporaryDirectory() as folder:
             return api.export(self.small, Path(folder, "model.onnx"), manager=self.host)
+
+
+def small_spec(spec: ModelSpec, host: PluginManager) -> ModelSpec:
+    """Return the same model at the sizes that smoke-run uses, which are quick to run."""
+    import torch
+
+    from nnkit.verbs.smoke.subject import Subject
+
+    return spec.with_sizes(Subject(spec, host, torch.device("cpu")).sizes)

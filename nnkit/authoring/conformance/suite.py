@@ -9,7 +9,7 @@ from nnkit.authoring.conformance.candidate import Candidate
 from nnkit.contract.loading import load
 from nnkit.errors import NnkitError, first_line
 
-VERSION = 1
+VERSION = 2
 
 
 class Unmet(AssertionError):
@@ -78,10 +78,24 @@ ARCHITECTURE_CHECKS = (
         declared_by=("meta",),
     ),
     SuiteCheck(
+        "signature",
+        "nnkit.authoring.conformance.signature:signature",
+        "declare the parameters of forward by name; what one holds, with dots: cache.0.key",
+        since=2,
+        declared_by=("signature",),
+    ),
+    SuiteCheck(
         "shapes",
-        "nnkit.authoring.conformance.built:shapes",
+        "nnkit.authoring.conformance.shapes:shapes",
         "correct `outputs`, or the limits of the dim: Dim(min=…, max=…, multiple_of=…)",
         declared_by=("shapes",),
+    ),
+    SuiteCheck(
+        "bounds",
+        "nnkit.authoring.conformance.shapes:bounds",
+        'let a bound follow the option: Dim(multiple_of="2**levels"); or add to `constraints`',
+        since=2,
+        declared_by=("bounds",),
     ),
     SuiteCheck(
         "determinism",

@@ -56,7 +56,11 @@ class Detector(nn.Module):
         super().__init__()
         features = config.features
         self.stem = nn.Sequential(halve(config.channels, features), halve(features, features))  # H / 4
-        stages = {"p3": halve(features, features), "p4": halve(features, 2 * features), "p5": halve(2 * features, 4 * features)}
+        stages = {
+            "p3": halve(features, features),
+            "p4": halve(features, 2 * features),
+            "p5": halve(2 * features, 4 * features),
+        }
         self.stages = nn.ModuleDict(stages)
         channels = {"p3": features, "p4": 2 * features, "p5": 4 * features}
         self.lateral = nn.ModuleDict({level: nn.Conv2d(channels[level], features, 1) for level in LEVELS})

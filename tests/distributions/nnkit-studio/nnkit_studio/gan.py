@@ -36,7 +36,9 @@ def generator(config: GANConfig) -> nn.Sequential:
         nn.Unflatten(1, (2 * features, corner, corner)),
         nn.BatchNorm2d(2 * features),
         nn.ReLU(),
-        nn.ConvTranspose2d(2 * features, features, 4, stride=2, padding=1),  # (B, features, size / 2, size / 2)
+        nn.ConvTranspose2d(
+            2 * features, features, 4, stride=2, padding=1
+        ),  # (B, features, size / 2, size / 2)
         nn.BatchNorm2d(features),
         nn.ReLU(),
         nn.ConvTranspose2d(features, config.channels, 4, stride=2, padding=1),

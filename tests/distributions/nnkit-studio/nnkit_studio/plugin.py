@@ -24,9 +24,7 @@ BATCH = Dim(default=1, description="samples at once")
 
 def pixels(what: str) -> Dim:
     """Return the dim of a picture that is halved `levels` times."""
-    return Dim(
-        default=32, min="2**levels", multiple_of="2**levels", description=f"{what} of the picture"
-    )
+    return Dim(default=32, min="2**levels", multiple_of="2**levels", description=f"{what} of the picture")
 
 
 UNET = Architecture(
@@ -78,9 +76,7 @@ TRANSFORMER = Architecture(
             optional=True,
         ),
     ],
-    outputs=[
-        TensorSpec("scores", ("batch", "target_time", "vocabulary"), description="of each next token")
-    ],
+    outputs=[TensorSpec("scores", ("batch", "target_time", "vocabulary"), description="of each next token")],
     dims={
         "batch": BATCH,
         "source_time": Dim(default=12, description="tokens of the source"),
