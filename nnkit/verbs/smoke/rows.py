@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.errors import first_line
-from nnkit.models.examples import Example
 from nnkit.verbs.smoke.subject import Failed, Outputs, Subject, Warned, difference, tolerance_of
 
 
@@ -36,10 +35,7 @@ def check_rows(subject: Subject) -> None:
 
 
 def _rows_of(subject: Subject, inputs: Sequence[Tensor]) -> int:
-    """Return the length of the first axis that all examples and all outputs have; 0 where there is none."""
-    declared = subject.spec.inputs
-    if not all(isinstance(tensor.sample, Example) for tensor in declared):
-        return 0
+    """Return the length of the first axis that all inputs and all outputs have; 0 where there is none."""
     outputs = [tensor for _, tensor in subject.evaluate(subject.fresh(), inputs)]
     lengths = {tensor.shape[0] if tensor.ndim else 0 for tensor in (*inputs, *outputs)}
     return lengths.pop() if len(lengths) == 1 and outputs else 0

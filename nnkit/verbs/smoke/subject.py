@@ -16,6 +16,7 @@ from nnkit.contract.text import plural
 from nnkit.errors import first_line
 from nnkit.models.building import build_module
 from nnkit.models.copies import whole_copy_of
+from nnkit.models.examples import Example
 from nnkit.models.outputs import declarations_of
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs, sample_inputs
@@ -99,6 +100,21 @@ class Subject:
         dims = self.spec.dims
         fits = not any(dims[name].problem_with(size) for name, size in sizes.items() if name in dims)
         return fits and not dims.problem_with(sizes)
+
+    @cached_property
+    def is_guessed(self) -> bool:
+        """Whether all inputs are like examples, so that no one has declared what sizes they may have."""
+        return all(isinstance(tensor.sample, Example) and tensor.sample.varies for tensor in self.spec.inputs)
+
+    @property
+    def has_fixed_batch(self) -> bool:
+        """Whether an example's rows may be samples, but no other number of them runs."""
+        dim = self.spec.dims.get("batch")
+        return self.is_guessed and dim is not None and dim.min == dim.max
+
+    def allows_batch(self, size: int) -> bool:
+        """Whether the batch may have a size. That an example's batch runs at no other excuses nothing."""
+        return self.is_guessed or self.allows({**self.sizes, "batch": size})
 
     def reseeded(self) -> "Subject":
         """Return the same model with other weights and inputs, to see whether a fault was chance."""
@@ -290,9 +306,9 @@ def batch_axis(tensor: TensorSpec) -> int | None:
     return tensor.shape.index("batch") if "batch" in tensor.shape else None
 
 
-def row(tensor: Tensor, axis: int | None, index: int) -> Tensor:
-    """Return one sample as a batch of one; a tensor without a batch axis as it is."""
-    return tensor if axis is None else tensor.narrow(axis, index, 1)
+def rows(tensor: Tensor, axis: int | None, first: int, count: int) -> Tensor:
+    """Return some samples as a batch of their own; a tensor without a batch axis as it is."""
+    return tensor if axis is None else tensor.narrow(axis, first, count)
 
 
 def difference(left: Tensor, right: Tensor) -> float:
