@@ -74,6 +74,10 @@ class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return ""
         return "; created before forward, and .to() doesn't move it"
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True would import torch._dynamo for a compiler that never runs here
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         arguments = list(tensors_in([args, kwargs]))

@@ -12,9 +12,10 @@ B batch, C channels of a level, D the width of the condition.
 import math
 
 import torch
-from nnkit_studio.configs import DiffusionConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from nnkit_studio.configs import DiffusionConfig
 
 GROUPS = 4
 

@@ -12,9 +12,9 @@ One embedding E serves source, target and the scores. B batch, S source time, T 
 import math
 
 import torch
-from nnkit_studio.configs import TransformerConfig
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from nnkit_studio.configs import TransformerConfig
 
 MASKED = -1e9  # a score that softmax turns into 0, and finite, so that a row without any key is no NaN
 

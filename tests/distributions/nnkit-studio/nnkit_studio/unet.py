@@ -9,8 +9,9 @@ f is two 3×3 convolutions with ReLU. They are padded here, so that the output i
 """
 
 import torch
-from nnkit_studio.configs import UNetConfig
 from torch import Tensor, nn
+
+from nnkit_studio.configs import UNetConfig
 
 
 def double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
