@@ -89,7 +89,8 @@ def name_arguments(module: nn.Module, inputs: "Inputs") -> dict[str, Any]:
 def _batch_axis(module: nn.Module) -> int:
     """Return the axis of the batch: 0, but 1 for layers of torch's own that say so."""
     is_of_torch = type(module).__module__.startswith("torch.nn.")
-    return 1 if is_of_torch and getattr(module, "batch_first", True) is False else 0
+    layers = module.modules() if is_of_torch else ()
+    return int(any(getattr(layer, "batch_first", True) is False for layer in layers))
 
 
 def name_dims(found: Found, examples: Mapping[str, Example]) -> Iterator[tuple[str, FreeAxis]]:
