@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -18,8 +19,23 @@ def copy_of(module: M) -> M:
 
 
 def whole_copy_of(module: M) -> M:
-    """Return a copy that shares nothing."""
-    return copy.deepcopy(module, _computed_in(module))
+    """Return a copy that shares nothing with the module; what shares one memory in it still does."""
+    return copy.deepcopy(module, {**_sharing_in(module), **_computed_in(module)})
+
+
+def _sharing_in(module: nn.Module) -> dict[int, object]:
+    """Return copies of parameters that lie at one place in memory: deepcopy would part them."""
+    groups: dict[tuple[object, ...], list[nn.Parameter]] = {}
+    for parameter in module.parameters():
+        if type(parameter) is nn.Parameter and parameter.numel() and parameter.layout == torch.strided:
+            place = (parameter.data_ptr(), parameter.shape, parameter.stride(), parameter.dtype)
+            groups.setdefault(place, []).append(parameter)
+    copies: dict[int, object] = {}
+    for (address, *_), group in groups.items():
+        if address and len(group) > 1:
+            data = group[0].detach().clone()
+            copies |= {id(parameter): nn.Parameter(data, parameter.requires_grad) for parameter in group}
+    return copies
 
 
 def _computed_in(module: nn.Module) -> dict[int, object]:

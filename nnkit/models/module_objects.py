@@ -1,6 +1,5 @@
 """A module object with example inputs -> an Architecture, so that every verb works on it unchanged."""
 
-import copy
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from nnkit.contract.architecture import Architecture, TensorSpec
 from nnkit.contract.config import RESERVED
 from nnkit.contract.signature import Signature
 from nnkit.models.assumed import Axis, Coupling, Found, FreeAxis, find_free_axes, find_values
+from nnkit.models.copies import whole_copy_of
 from nnkit.models.examples import Example
 from nnkit.models.process import neutral_torch
 from nnkit.models.running import BY_POSITION, signature_of
@@ -50,7 +50,7 @@ def architecture_of_module(module: nn.Module, inputs: "Inputs") -> Architecture:
     return Architecture(
         name=re.sub(r"[^a-z0-9]+", "-", type(module).__name__.lower()).strip("-") or "module",
         summary=f"a {type(module).__name__} of your own",
-        build=lambda config: copy.deepcopy(module),
+        build=lambda config: whole_copy_of(module),
         config=NoOptions,
         inputs=specs,
         outputs=(),

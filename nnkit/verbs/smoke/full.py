@@ -197,11 +197,12 @@ def _lowest_similarity(expected: Outputs, actual: Outputs, dtype: torch.dtype) -
             continue
         if not got.isfinite().all() and wanted.isfinite().all():
             raise Failed(f"output {declared.name} is not finite in {name_of(dtype)}")
-        lowest = min(lowest, _cosine_similarity(wanted, got))
+        lowest = min(lowest, cosine_similarity(wanted, got))
     return lowest
 
 
-def _cosine_similarity(left: Tensor, right: Tensor) -> float:
+def cosine_similarity(left: Tensor, right: Tensor) -> float:
+    """Return the cosine of the angle between two outputs; 1 where both are zero."""
     left, right = in_reals(left).double().flatten(), in_reals(right).double().flatten()
     if not left.any() and not right.any():
         return 1.0

@@ -1,6 +1,6 @@
 """The check of placement: every tensor is where the model is.
 
-On the CPU everything is in place, so there torch's meta device stands for an accelerator: its tensors have
+On the CPU everything is in place, so torch's meta device takes the place of an accelerator: its tensors have
 no values, and the first operator that gets a tensor of each device is the fault. Only the forward runs, and
 only operators that surely refuse two devices count; `--simulate` also runs the backward and the optimizer.
 """

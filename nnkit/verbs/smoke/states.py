@@ -12,6 +12,7 @@ from nnkit.contract.text import plural, shorten
 from nnkit.errors import first_line
 from nnkit.models.building import build_module
 from nnkit.models.precision import convert, name_of
+from nnkit.verbs.smoke.overflow import check_overflow
 from nnkit.verbs.smoke.positions_in_half import Positions
 from nnkit.verbs.smoke.subject import (
     Failed,
@@ -191,7 +192,7 @@ def round_trip(subject: Subject) -> str:
 
 
 def cast(subject: Subject) -> str:
-    """After `.to(torch.bfloat16)` it runs in bfloat16 and returns bfloat16."""
+    """After `.to(torch.bfloat16)` it runs in bfloat16 and returns it; in float16 nothing overflows."""
     dtype = torch.bfloat16
     module = convert(subject.fresh(), dtype)
     inputs = tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in subject.inputs())
@@ -208,6 +209,7 @@ def cast(subject: Subject) -> str:
             raise Failed(f"output {name} is not finite in bfloat16")
     if problem := positions.problem_with(subject.sizes, subject.spec.sizes):
         raise Failed(problem)
+    check_overflow(subject)
     unchanged = [f"{name} is {name_of(tensor.dtype)}" for name, tensor in floating if tensor.dtype != dtype]
     if unchanged:
         raise Warned(f"in a bfloat16 model output {', '.join(unchanged)}")

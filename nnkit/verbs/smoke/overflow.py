@@ -1,0 +1,77 @@
+"""Numbers that float16 doesn't hold: where they first appear, and whether they reach an output."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nnkit.models.precision import convert
+from nnkit.models.tensors import tensors_in
+from nnkit.models.user_lines import Line, current_line, failing_line
+from nnkit.verbs.smoke.full import DIFFERENT, cosine_similarity
+from nnkit.verbs.smoke.subject import Failed, Outputs, Subject, Warned
+
+LARGEST = torch.finfo(torch.float16).max
+
+
+def check_overflow(subject: Subject) -> None:
+    """Raise Failed where a number overflows in float16 and spoils an output.
+
+    Only where the outputs themselves fit into float16: before any training, the signals of a deep network
+    may grow beyond it. A copy without noise is run, since noise lets them grow too; an overflow shows
+    behind a zero as well. An output that is NaN without an overflow is a warning: zero by zero, as a norm
+    divides where its eps is rounded to zero.
+    """
+    subject = replace(subject, compiled=False)
+    inputs = subject.inputs()
+    expected = subject.evaluate(subject.fresh(), inputs)
+    module = convert(subject.fresh(), torch.float16)
+    halves = [tensor.half() if tensor.is_floating_point() else tensor for tensor in inputs]
+    try:
+        spoiled = _find_spoiled(expected, subject.evaluate(module, halves))
+        if not spoiled:
+            return
+        with _FirstOverflow() as first:
+            outputs = subject.evaluate(module, halves)
+    except (RuntimeError, TypeError, ValueError) as error:
+        if "without overflow" in str(error):  # a constant, such as a mask of -1e9
+            line = failing_line(error)
+            raise Failed(f"{f'{line}: ' * bool(line)}a constant overflows in float16") from error
+        return  # the CPU lacks kernels in float16, and `half` reports what else fails
+    place = f"{first.place}: " if first.place else ""
+    if first.overflows:
+        raise Failed(f"{place}a number overflows in float16, which spoils output {spoiled}")
+    if not all(_are_finite(tensor) for _, tensor in outputs):
+        raise Warned(f"{place}output {spoiled} is not finite in float16")
+
+
+def _find_spoiled(expected: Outputs, halves: Outputs) -> str:
+    """Return the first output that fits into float16 and is not finite or has another direction there."""
+    for (declared, wanted), (_, half) in zip(expected, halves, strict=True):
+        if not wanted.is_floating_point() or not wanted.numel() or not wanted.abs().max() < LARGEST:
+            continue
+        if not _are_finite(half) or (wanted.numel() > 1 and cosine_similarity(wanted, half) < DIFFERENT):
+            return declared.name
+    return ""
+
+
+class _FirstOverflow(TorchDispatchMode):
+    """Remembers where the first number that is not finite came from finite ones."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.place: Line | None = None
+        self.overflows = self.found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        from_finite = not self.found and _are_finite([args, kwargs])  # now: it may be in place
+        result = func(*args, **(kwargs or {}))
+        if from_finite and not _are_finite(result):
+            self.found, self.place = True, current_line()
+            self.overflows = any(bool(tensor.isinf().any()) for tensor in tensors_in(result))
+        return result
+
+
+def _are_finite(value: Any) -> bool:
+    return all(bool(t.isfinite().all()) for t in tensors_in(value) if t.is_floating_point())
