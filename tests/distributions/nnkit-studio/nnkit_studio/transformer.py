@@ -16,8 +16,6 @@ from nnkit_studio.configs import TransformerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MASKED = -1e9  # a score that softmax turns into 0, and finite, so that a row without any key is no NaN
-
 
 class Attention(nn.Module):
     """Multi-head attention of queries (B, T, D) on keys (B, S, D); allowed: (B or 1, 1, T or 1, S)."""
@@ -34,7 +32,8 @@ class Attention(nn.Module):
         )
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, heads, T, S)
         if allowed is not None:
-            scores = scores.masked_fill(~allowed, MASKED)
+            # Finite, so that a row without any key is no NaN.
+            scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
         mixed = scores.softmax(dim=-1) @ v  # (B, heads, T, D / heads)
         out: Tensor = self.output(mixed.transpose(1, 2).flatten(-2))
         return out  # (B, T, D)
