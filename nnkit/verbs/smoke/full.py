@@ -3,20 +3,19 @@
 import math
 import warnings
 from dataclasses import replace
-from typing import Any
 
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
-from nnkit.contract.signature import Signature
 from nnkit.contract.text import plural
 from nnkit.errors import first_line
 from nnkit.models.precision import convert, name_of
-from nnkit.models.running import bind, call, evaluate_tensors, without_gradients
+from nnkit.models.running import bind, evaluate, evaluate_tensors, without_gradients
 from nnkit.models.tensors import in_reals, tensors_in
 from nnkit.verbs.exporting.capture import looped_recurrences, quiet
 from nnkit.verbs.exporting.coverage import perturb
+from nnkit.verbs.exporting.pytrees import known_containers
 from nnkit.verbs.smoke.subject import (
     Failed,
     Outputs,
@@ -81,6 +80,7 @@ def _train_on_one_batch(subject: Subject, step: Step, rate: float) -> tuple[floa
     targets = [tensor.detach().roll(1, 0) for _, tensor in run_forward()]
     if not targets:
         raise Skipped("it returns only scalars, which belong to no single sample")
+    targets = _without_copies(targets, subject, step)
     losses = []
     for _ in range(OVERFIT_STEPS):
         optimizer.zero_grad()
@@ -89,6 +89,25 @@ def _train_on_one_batch(subject: Subject, step: Step, rate: float) -> tuple[floa
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses[0], min(filter(math.isfinite, losses[1:]), default=math.inf)
+
+
+def _without_copies(targets: list[Tensor], subject: Subject, step: Step) -> list[Tensor]:
+    """Return the targets with NaN for elements that no weight changes, such as a cache that is passed on."""
+    modules = (subject.fresh(), subject.with_noise())
+    first, second = (step.choose(subject.evaluate(module, subject.inputs())) for module in modules)
+    pairs = [
+        (tensor, other)
+        for (_, tensor), (_, other) in zip(first, second, strict=True)
+        if tensor.ndim and tensor.numel()
+    ]
+    if len(pairs) != len(targets):  # training returns more than eval mode
+        return targets
+    return [
+        target.masked_fill(tensor == other, math.nan)
+        if target.is_floating_point() and not torch.equal(tensor, other)
+        else target
+        for target, (tensor, other) in zip(targets, pairs, strict=True)
+    ]
 
 
 def _compute_loss(outputs: Outputs, targets: list[Tensor]) -> Tensor:
@@ -131,9 +150,10 @@ def export(subject: Subject) -> str:
     module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
     args, keywords = bind(module, subject.spec.signature, inputs)
     with subject.fixed_randomness():
-        expected = evaluate_tensors(module, subject.spec.signature, inputs)
+        returned = evaluate(module, subject.spec.signature, inputs)
+    expected = [tensor.detach() for tensor in tensors_in(returned)]
     try:
-        with quiet(), looped_recurrences():
+        with quiet(), looped_recurrences(), known_containers((args, keywords), returned):
             program = without_gradients(lambda: torch.export.export(module, args, keywords, strict=False))
             with subject.fixed_randomness():
                 actual = without_gradients(lambda: list(tensors_in(program.module()(*args, **keywords))))
@@ -227,11 +247,11 @@ def train_determinism(subject: Subject) -> str:
 def gradient_checkpointing(subject: Subject) -> str:
     """Recomputing activations in backward changes no output and no gradient."""
     outputs, gradients = _run_seeded_step(subject, subject.with_noise())
-    recomputing = _Recomputing(subject.with_noise(), subject.spec.signature)
     own_switch = _switch_on(subject.with_noise())
-    for module in (recomputing, *own_switch):
+    runs = [(subject.with_noise(), True), *((module, False) for module in own_switch)]
+    for module, as_whole in runs:
         try:
-            other_outputs, other_gradients = _run_seeded_step(subject, module)
+            other_outputs, other_gradients = _run_seeded_step(subject, module, recompute=as_whole)
         except torch.utils.checkpoint.CheckpointError as error:
             raise Failed("forward behaves differently when recomputed") from error
         apart, name, rounding = largest_difference(outputs, other_outputs)
@@ -244,30 +264,24 @@ def gradient_checkpointing(subject: Subject) -> str:
     return f"{plural(len(gradients), 'gradient')}, recomputed as a whole{own}"
 
 
-def _run_seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict[str, Tensor]]:
-    """Return the outputs and the gradients of one run in training mode, with a fixed seed."""
+def _run_seeded_step(
+    subject: Subject, module: nn.Module, recompute: bool = False
+) -> tuple[Outputs, dict[str, Tensor]]:
+    """Return the outputs and the gradients of one run in training mode, with a fixed seed.
+
+    recompute: keep no activation of forward for backward.
+    """
+    module.train()
     with subject.seeded():
-        outputs = subject.outputs(module.train(), subject.inputs())
+        args, keywords = bind(module, subject.spec.signature, subject.inputs())
+        if recompute:
+            value = torch.utils.checkpoint.checkpoint(module, *args, use_reentrant=False, **keywords)
+        else:
+            value = module(*args, **keywords)
+        outputs = subject.declare(module, value)
         projection(outputs).backward()  # type: ignore[no-untyped-call]
-    gradients = {}
-    for name, parameter in module.named_parameters():
-        if parameter.grad is not None:
-            gradients[name.removeprefix("module.")] = parameter.grad
-    return outputs, gradients
-
-
-class _Recomputing(nn.Module):
-    """A module that keeps no activation for backward."""
-
-    def __init__(self, module: nn.Module, signature: Signature) -> None:
-        super().__init__()
-        self.module, self.signature = module, signature
-
-    def forward(self, *inputs: Tensor) -> Any:
-        def run(*inputs: Tensor) -> Any:
-            return call(self.module, self.signature, inputs)
-
-        return torch.utils.checkpoint.checkpoint(run, *inputs, use_reentrant=False)
+    parameters = module.named_parameters()
+    return outputs, {name: parameter.grad for name, parameter in parameters if parameter.grad is not None}
 
 
 def _switch_on(module: nn.Module) -> list[nn.Module]:

@@ -12,9 +12,10 @@ Level pᵢ has one place for each 2ⁱ × 2ⁱ pixels. All levels share the head
 from typing import NamedTuple
 
 import torch
-from nnkit_studio.configs import DetectorConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from nnkit_studio.configs import DetectorConfig
 
 LEVELS = ("p3", "p4", "p5")
 

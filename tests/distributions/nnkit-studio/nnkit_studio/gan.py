@@ -10,9 +10,10 @@ Two players in one module: each step of the training moves one of them.
 
 from dataclasses import dataclass
 
-from nnkit_studio.configs import GANConfig
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from nnkit_studio.configs import GANConfig
 
 
 @dataclass

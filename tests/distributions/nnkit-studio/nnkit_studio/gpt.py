@@ -13,8 +13,9 @@ import math
 from typing import NamedTuple
 
 import torch
-from nnkit_studio.configs import GPTConfig
 from torch import Tensor, nn
+
+from nnkit_studio.configs import GPTConfig
 
 
 class KeyValue(NamedTuple):

@@ -10,9 +10,10 @@ B batch, T time, D width, E experts, K experts of a token, H units of an expert.
 """
 
 import torch
-from nnkit_studio.configs import MixtureConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from nnkit_studio.configs import MixtureConfig
 
 
 class Gate(nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from nnkit import Architecture, Dim, Preset, TensorSpec, TrainingStep, hookimpl
 from nnkit_studio.configs import (
     DetectorConfig,
     DiffusionConfig,
@@ -14,8 +15,6 @@ from nnkit_studio.configs import (
     VAEConfig,
     WaveNetConfig,
 )
-
-from nnkit import Architecture, Dim, Preset, TensorSpec, TrainingStep, hookimpl
 
 NNKIT_PLUGIN_API = "1.1"
 

@@ -11,8 +11,9 @@ The last feature map is averaged over its places, so that pictures may have any 
 from dataclasses import dataclass
 
 import torch
-from nnkit_studio.configs import SiameseConfig
 from torch import Tensor, nn
+
+from nnkit_studio.configs import SiameseConfig
 
 
 @dataclass

@@ -12,9 +12,9 @@ One embedding E serves source, target and the scores. B batch, S source time, T 
 import math
 
 import torch
-from nnkit_studio.configs import TransformerConfig
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from nnkit_studio.configs import TransformerConfig
 
 
 class Attention(nn.Module):
@@ -70,8 +70,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, allowed: Tensor | None) -> Tensor:
         x = self.after_attention(x, self.attention(x, x, allowed))
-        x = self.after_feed_forward(x, self.feed_forward(x))
-        return x
+        return self.after_feed_forward(x, self.feed_forward(x))
 
 
 class DecoderLayer(nn.Module):
@@ -88,8 +87,7 @@ class DecoderLayer(nn.Module):
     def forward(self, y: Tensor, x: Tensor, allowed: Tensor, source_allowed: Tensor | None) -> Tensor:
         y = self.after_attention(y, self.attention(y, y, allowed))
         y = self.after_source(y, self.attention_to_source(y, x, source_allowed))
-        y = self.after_feed_forward(y, self.feed_forward(y))
-        return y
+        return self.after_feed_forward(y, self.feed_forward(y))
 
 
 def positions(time: int, width: int, like: Tensor) -> Tensor:
@@ -120,8 +118,7 @@ class Transformer(nn.Module):
         """Return √D E[tokens] + positions for tokens (B, T): (B, T, D)."""
         x = self.embedding(tokens)
         width = x.shape[-1]
-        x = self.dropout(x * math.sqrt(width) + positions(tokens.shape[1], width, x))
-        return x
+        return self.dropout(x * math.sqrt(width) + positions(tokens.shape[1], width, x))
 
     def forward(
         self,

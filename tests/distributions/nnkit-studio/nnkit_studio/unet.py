@@ -9,9 +9,12 @@ f is two 3×3 convolutions with ReLU. They are padded here, so that the output i
 Weights are drawn with variance 2 / N for N inputs of a unit, so that no level fades (section 3 of the paper).
 """
 
+import itertools
+
 import torch
-from nnkit_studio.configs import UNetConfig
 from torch import Tensor, nn
+
+from nnkit_studio.configs import UNetConfig
 
 
 def double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -33,7 +36,7 @@ class UNet(nn.Module):
         self.entry = double_convolution(config.in_channels, widths[0])
         self.down = nn.ModuleList(
             nn.Sequential(nn.MaxPool2d(2), double_convolution(above, below))
-            for above, below in zip(widths, widths[1:], strict=False)
+            for above, below in itertools.pairwise(widths)
         )
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(2 * above, above, 2, stride=2) for above in reversed(widths[:-1])

@@ -10,8 +10,9 @@ Kingma, Welling: Auto-Encoding Variational Bayes. ICLR 2014, https://arxiv.org/a
 from typing import NamedTuple
 
 import torch
-from nnkit_studio.configs import VAEConfig
 from torch import Tensor, nn
+
+from nnkit_studio.configs import VAEConfig
 
 
 class Encoded(NamedTuple):

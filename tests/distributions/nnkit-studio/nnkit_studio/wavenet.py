@@ -9,9 +9,10 @@ B batch, T time, C channels.
 """
 
 import torch
-from nnkit_studio.configs import WaveNetConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from nnkit_studio.configs import WaveNetConfig
 
 
 class GatedLayer(nn.Module):
