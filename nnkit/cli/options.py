@@ -73,7 +73,7 @@ class ArchitectureCommand(Command):
         with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
             declarations = values_of("--declare", args) if names_code(text) else ()
             reference = look_up(text, plugin_manager(), values_of("--input", args), declarations)
-            if reference.assume and not ctx.resilient_parsing and not _asks_for_help(ctx, args):
+            if names_code(text) and not ctx.resilient_parsing and not _asks_for_help(ctx, args):
                 reference = reference.complete(typed_options(reference.architecture.config, args))
                 write_assumed(ctx.ensure_object(Settings), reference.architecture, text)
         state_of(ctx).reference = reference
@@ -212,7 +212,8 @@ MODEL_OPTIONS: Sequence[Decorator] = (
         multiple=True,
         metavar="DECLARATION",
         help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]", '
-        '"ids: int64[batch, time] < 100", "mask: bool[batch, time] ?" or "train = false" (repeatable).',
+        '"ids: int64[batch, time] < 100", "mask: bool[batch, time] ?" or "train = false" (repeatable). '
+        "[default: guessed]",
     ),
     declare_option("your own module"),
 )
@@ -281,7 +282,7 @@ def input_option() -> Decorator:
         "inputs",
         multiple=True,
         metavar="DECLARATION",
-        help="Declare an input of your own modules (repeatable).",
+        help="Declare an input of your own modules (repeatable). [default: guessed]",
     )
 
 
