@@ -9,9 +9,8 @@ An axis counts as free where the module runs with it smaller and larger than in 
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import TypeAlias
 
 import torch
@@ -34,7 +33,8 @@ STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 SMALLEST = (1, 2, 3, 4, 8, 16, 32)
 SMALL_PICTURE = 64  # pictures are made this small where the module takes it, to find out the rest sooner
 COPIED = 2**28  # bytes of parameters that are copied; larger ones are shared with the module
-LARGEST_SET = 5  # axes of one size; of more, only those that are plausible together are tried
+ROOM = 6  # what is added to a quarter of a size, to see whether there is a limit that checks would meet
+LARGE = 64  # sizes that are halved to see whether they vary at all; others are doubled
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,16 @@ class FreeAxis:
     min: int
     multiple_of: int = 1
     max: int | None = None
+
+    @property
+    def half(self) -> int:
+        """About half the size in the example."""
+        return self.size // 2 // self.multiple_of * self.multiple_of
+
+    def larger(self, sizes: Mapping[Axis, int]) -> int:
+        """Return the next size after the one in `sizes`, or that one if it is the largest."""
+        size = sizes[min(self.axes)]
+        return size if self.max == size else size + self.multiple_of
 
     @property
     def dim(self) -> Dim:
@@ -91,15 +101,15 @@ def find_free_axes(
     batch_axis: the axis that the batch is looked for on.
     """
     runs = _Runs.on_copy(module, signature, examples)
-    if runs.outputs({}) is None:
+    if not runs.take_example():
         return Found()
     search = _Search(runs, {name: tuple(example.tensor.shape) for name, example in examples.items()})
     search.shrink_pictures()
     batch = search.find_batch(batch_axis)
-    others = tuple(search.find_others())
+    others = search.keep_compatible(list(search.find_others()))
     if batch is None:
         batch = search.find_fixed_batch(batch_axis)
-    return Found(batch, others, search.coupled)
+    return Found(batch, tuple(others), search.coupled)
 
 
 def find_values(
@@ -107,7 +117,7 @@ def find_values(
 ) -> dict[str, Example]:
     """Return the examples, each with what the module takes in its place: a wider range, or only itself."""
     runs = _Runs.on_copy(module, signature, examples)
-    if runs.outputs({}) is None:
+    if not runs.take_example():
         return {name: replace(example, varies=False) for name, example in examples.items()}
     return {name: _widest(name, example, runs) for name, example in examples.items()}
 
@@ -129,6 +139,7 @@ class _Runs:
     examples: Mapping[str, Example]
     device: torch.device
     coupled: dict[str, Coupling] = field(default_factory=dict)
+    may_be_nan: bool = True
 
     @classmethod
     def on_copy(cls, module: nn.Module, signature: Signature, examples: Mapping[str, Example]) -> "_Runs":
@@ -138,6 +149,14 @@ class _Runs:
         copied._forward_hooks.clear()  # the caller counts on their calls, and they say nothing about inputs
         first = next(iter(copied.parameters()), torch.empty(0))
         return cls(copied, signature, examples, first.device)
+
+    def take_example(self) -> bool:
+        """Run on the example itself, and return whether that works; NaN in its outputs is no failure then."""
+        if self.outputs({}) is None:
+            return False
+        self.may_be_nan = False
+        self.may_be_nan = self.outputs({}) is None
+        return True
 
     def outputs(self, sizes: Mapping[Axis, int], varied: str = "") -> Shapes | None:
         """Return the shapes of the outputs; None where it fails, or returns nothing of use.
@@ -149,11 +168,13 @@ class _Runs:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 outputs = evaluate_tensors(self.module, self.signature, inputs)
+            is_sound = all(self._is_sound(output) for output in outputs)
         except Exception:
             return None
-        if any(not _is_sound(output) for output in outputs):
-            return None
-        return [tuple(output.shape) for output in outputs]
+        return [tuple(output.shape) for output in outputs] if is_sound else None
+
+    def _is_sound(self, output: Tensor) -> bool:
+        return output.is_meta or (output.numel() > 0 and (self.may_be_nan or not output.isnan().any()))
 
     def _draw(self, name: str, sizes: Mapping[Axis, int], seed: int) -> Tensor:
         example = self.examples[name]
@@ -165,10 +186,6 @@ class _Runs:
             example = example.following("size", coupling.counts)
         generator = torch.Generator().manual_seed(seed)
         return example(shape, dims, example.tensor.dtype, generator).to(self.device)
-
-
-def _is_sound(output: Tensor) -> bool:
-    return output.is_meta or (output.numel() > 0 and not output.isnan().any())
 
 
 def _differ_in_front(outputs: Shapes, others: Shapes) -> bool:
@@ -185,6 +202,7 @@ class _Search:
     shapes: Mapping[str, tuple[int, ...]]
     sizes: dict[Axis, int] = field(default_factory=dict)
     settled: set[Axis] = field(default_factory=set)
+    fixed: set[Axis] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.sizes = {
@@ -268,22 +286,35 @@ class _Search:
                     self.settled |= axes
                     yield found
                     break
+            else:
+                self.fixed.add(axis)
 
     def _candidates(self, axis: Axis) -> Iterator[frozenset[Axis]]:
-        """Yield sets of axes that may have to vary together, the smallest first."""
-        equal = [
-            other
-            for other, size in self.sizes.items()
-            if size == self.sizes[axis] and other not in self.settled and other != axis
-        ]
-        if len(equal) <= LARGEST_SET:
-            for count in range(len(equal) + 1):
-                yield from (frozenset((axis, *others)) for others in combinations(equal, count))
-            return
+        """Yield sets of axes that may have to vary together: alone, in pairs, more of them, all."""
+        size = self.sizes[axis]
+        known = {axis, *self.settled, *self.fixed}
+        equal = [other for other in self.sizes if self.sizes[other] == size and other not in known]
         yield frozenset((axis,))
         yield from (frozenset((axis, other)) for other in equal)
-        yield frozenset((axis, *(other for other in equal if other[1] == axis[1])))
-        yield frozenset((axis, *equal))
+        alike = [other for other in equal if other[1] == axis[1]]
+        for others in (alike, equal):
+            if len(others) > 1:
+                yield self._shrink(axis, others)
+
+    def _shrink(self, axis: Axis, others: Sequence[Axis]) -> frozenset[Axis]:
+        """Return a set that varies together without those axes that need not vary with the first one."""
+        axes = frozenset((axis, *others))
+        if self._varies(axes):
+            for other in others:
+                if self._varies(axes - {other}):
+                    axes -= {other}
+        return axes
+
+    def _varies(self, axes: frozenset[Axis]) -> bool:
+        """Whether the module runs at a smaller size of these axes, or at a multiple."""
+        size = self.sizes[min(axes)]
+        other = size // 2 if size > LARGE and size % 2 == 0 else 2 * size
+        return self._runs_at(axes, other) or (size > 1 and self._runs_at(axes, size - 1))
 
     def _examine(self, axes: frozenset[Axis]) -> FreeAxis | None:
         """Return what sizes these axes may have together; None where they can't vary.
@@ -309,6 +340,8 @@ class _Search:
         return self.runs.coupled
 
     def _examine_alone(self, axes: frozenset[Axis]) -> FreeAxis | None:
+        if not self._varies(axes):
+            return None
         axis = next(iter(axes))
         size, own = self.sizes[axis], self.example[axis]
         step = self._step(axes, size)
@@ -317,7 +350,10 @@ class _Search:
         if own == 1:  # an example of one sample
             return FreeAxis(axes, own, 1) if self._runs_at(axes, 3) else None
         smallest = self._smallest(axes, size, step)
-        return None if smallest is None else FreeAxis(axes, own, smallest, step)
+        if smallest is None and size == own:
+            return None
+        largest = self._largest(axes, size, step) if size == own else None
+        return FreeAxis(axes, own, smallest or size, step, largest)
 
     def _step(self, axes: frozenset[Axis], size: int) -> int | None:
         """Return the smallest step by which the size may grow."""
@@ -327,6 +363,29 @@ class _Search:
     def _smallest(self, axes: frozenset[Axis], size: int, step: int) -> int | None:
         below = sorted({step * -(-small // step) for small in (*SMALLEST, size // 2, size - step)})
         return next((small for small in below if 0 < small < size and self._runs_at(axes, small)), None)
+
+    def _largest(self, axes: frozenset[Axis], size: int, step: int) -> int | None:
+        """Return the largest size that runs, if it is a little above that of the example."""
+        low, high = size + step, size + step * -(-(size // 4 + ROOM) // step)
+        if self._runs_at(axes, high):
+            return None
+        while high - low > step:
+            middle = low + (high - low) // 2 // step * step
+            low, high = (middle, high) if self._runs_at(axes, middle) else (low, middle)
+        return low
+
+    def keep_compatible(self, others: list[FreeAxis]) -> list[FreeAxis]:
+        """Return the axes that may vary at once, as all are smaller or larger than in the example."""
+        while len(others) > 1 and not self._run_together(others, lambda free: free.larger(self.sizes)):
+            others = others[:-1]
+        higher = [replace(free, min=max(free.min, free.half)) for free in others]
+        for raised in (others, higher, [replace(free, min=free.size) for free in others]):
+            if len(others) < 2 or self._run_together(raised, lambda free: free.min):
+                return raised
+        return others
+
+    def _run_together(self, others: Iterable[FreeAxis], size_of: Callable[[FreeAxis], int]) -> bool:
+        return self._runs_with({axis: size_of(free) for free in others for axis in free.axes})
 
     def _only_smaller(self, axes: frozenset[Axis], size: int, own: int) -> FreeAxis | None:
         """Return what is known of axes that are as long in the example as they may be."""

@@ -123,6 +123,14 @@ FAULTS = {
         ("dims=", 'presets={"big": Preset(config={"depth": 3})}, dims='),
         "unknown option 'depth'",
     ),
+    "axis without size": (
+        "config",
+        (
+            'inputs=[TensorSpec("x", ("batch", 4))]',
+            'inputs=lambda config: [TensorSpec("x", ("batch", "four"))]',
+        ),
+        "a shape names 'four', which is neither a dim nor a config field",
+    ),
     "option without words": ("help", ('description="units"', ""), "doesn't explain --width"),
     "dim without words": ("help", (', description="samples"', ""), "doesn't explain --batch"),
     "no summary": ("help", ('"A layer"', '""'), "its summary is not one line"),

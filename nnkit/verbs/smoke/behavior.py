@@ -16,6 +16,7 @@ from nnkit.errors import first_line
 from nnkit.models.running import without_gradients
 from nnkit.models.tensors import registered
 from nnkit.models.user_lines import failing_line
+from nnkit.verbs.smoke.rows import check_rows
 from nnkit.verbs.smoke.states import find_unregistered
 from nnkit.verbs.smoke.subject import (
     Failed,
@@ -36,11 +37,12 @@ def batch_sizes(subject: Subject) -> str:
     """It runs with a batch of one and with an odd one."""
     if "batch" not in subject.sizes:
         raise Skipped("the inputs have no dim named batch")
-    dim = subject.spec.dims["batch"]
-    if dim.min == dim.max and subject.spec.architecture.assumed:
-        raise Failed(f"runs only with the batch of {dim.max} that the example has")
-    candidates = [{**subject.sizes, "batch": size} for size in BATCHES]
-    allowed = [sizes for sizes in candidates if subject.allows(sizes)]
+    if subject.has_fixed_batch:
+        check_rows(subject)
+        raise Skipped(
+            "it runs only with the rows of the example, which are no samples: one sees another"
+        )
+    allowed = [{**subject.sizes, "batch": size} for size in BATCHES if subject.allows_batch(size)]
     if not allowed:
         raise Skipped(f"a batch of {BATCHES[0]} or {BATCHES[1]} is not allowed")
     module = subject.fresh()

@@ -14,7 +14,7 @@ from nnkit.verbs.smoke.subject import (
     batch_axis,
     difference,
     largest_difference,
-    row,
+    rows,
     tolerance_of,
 )
 
@@ -54,25 +54,35 @@ def batch_independence(subject: Subject) -> str:
         raise Skipped("it draws other random numbers for a sample alone")
     if all(axis is None for axis in axes):
         raise Skipped("the inputs have no dim named batch")
+    if subject.has_fixed_batch:
+        raise Skipped("it runs only with as many rows as the example has")
+    samples = subject.sizes["batch"]
+    count = 1 if subject.allows_batch(1) else subject.spec.dims["batch"].least
+    if count >= samples:
+        raise Skipped(f"a batch smaller than {samples} is not allowed")
     module, inputs = subject.fresh(), subject.inputs()
     batched = subject.evaluate(module, inputs)
-    samples = subject.sizes["batch"]
-    for index in range(samples):
-        sample = [row(tensor, axis, index) for tensor, axis in zip(inputs, axes, strict=True)]
-        _compare_sample(batched, subject.evaluate(module, sample), index)
-    return f"{plural(samples, 'sample')}, the same alone and in a batch"
+    for first in range(samples - count + 1):
+        part = [rows(tensor, axis, first, count) for tensor, axis in zip(inputs, axes, strict=True)]
+        _compare_samples(subject, batched, subject.evaluate(module, part), first, count)
+    alone = "alone" if count == 1 else f"{count} at a time"
+    return f"{plural(samples, 'sample')}, the same {alone} and in a batch"
 
 
-def _compare_sample(batched: Outputs, single: Outputs, index: int) -> None:
-    """Raise Failed where a row of the batch's outputs differs from the outputs of that sample alone."""
-    for (declared, in_batch), (_, alone) in zip(batched, single, strict=True):
+def _compare_samples(subject: Subject, batched: Outputs, some: Outputs, first: int, count: int) -> None:
+    """Raise Failed where rows of the batch's outputs differ from the outputs of those samples alone."""
+    for (declared, in_batch), (_, alone) in zip(batched, some, strict=True):
         axis = batch_axis(declared)
         if axis is None:
             continue
-        apart = difference(row(in_batch, axis, index), alone)
+        apart = difference(rows(in_batch, axis, first, count), alone)
         if apart > tolerance_of(in_batch):
+            which = f"sample {first}" if count == 1 else f"samples {first} to {first + count - 1}"
+            output = "output" if declared.name == "output" else f"output {declared.name}"
+            assumed = "; ".join(subject.spec.architecture.assumed)
             raise Failed(
-                f"sample {index} of output {declared.name} differs by {apart:.2g}× its spread when run alone"
+                f"{which} of {output} differs by {apart:.2g}× its spread when run alone"
+                + (f" (assumed: {assumed})" if assumed else "")
             )
 
 

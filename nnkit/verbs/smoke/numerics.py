@@ -96,7 +96,8 @@ def _draw_directions(parameters: list[nn.Parameter]) -> list[Tensor]:
     directions = []
     for parameter in parameters:
         scale = parameter.detach().abs().mean() + 1e-3
-        directions.append(torch.randn(parameter.shape, generator=generator).to(parameter) * scale)
+        direction = torch.randn(parameter.shape, generator=generator).to(parameter)
+        directions.append(direction.mul_(scale))
     return directions
 
 
@@ -115,7 +116,7 @@ def _measure_slope(
     for signed_step in (step, -step):
         with torch.no_grad():
             for parameter, original, direction in zip(parameters, originals, directions, strict=True):
-                parameter.copy_(original + signed_step * direction)
+                parameter.copy_(original).add_(direction, alpha=signed_step)
         outputs = subject.evaluate(module, inputs)
         compared = [outputs[index] for index in differentiable]
         losses.append(float(projection(compared, needs_gradient=False)))

@@ -6,21 +6,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural, shorten
 from nnkit.errors import first_line
+from nnkit.models.example_inputs import NAMES as EXAMPLES
 from nnkit.models.precision import convert, name_of
 from nnkit.verbs.smoke.overflow import check_overflow
 from nnkit.verbs.smoke.positions_in_half import Positions
+from nnkit.verbs.smoke.rebuilding import build_twice
 from nnkit.verbs.smoke.subject import (
     Failed,
     Subject,
     Warned,
+    add_noise,
     largest_difference,
     raise_without_kernel,
 )
 from nnkit.verbs.smoke.ties import NOT_TIED, build_otherwise, shared_memory
 
 TORCH_HOOKS = "torch.nn.utils."
+YOUR_OWN = "your own"  # the family of what no plugin declares
 MAX_DEPTH = 3  # levels of containers within containers that are searched
 MAX_MESSAGE = 200  # characters of torch's list of missing and unexpected keys
 
@@ -61,12 +66,15 @@ def _find_repeated(module: nn.Module) -> list[str]:
 
 
 def find_unregistered(module: nn.Module) -> Iterator[tuple[str, Tensor | nn.Module]]:
-    """Yield the tensors and modules in plain attributes and the containers there, with their paths."""
+    """Yield the tensors and modules in plain attributes and the containers there, with their paths.
+
+    Example inputs, which a class keeps for tools to find, are no part of the model.
+    """
     registered = _registered_ids(module)
     for path, submodule in module.named_modules():
-        computed = _attributes_of_hooks(submodule)
+        others = {"_parameters", "_buffers", "_modules", *EXAMPLES, *_attributes_of_hooks(submodule)}
         for attribute, value in vars(submodule).items():
-            if attribute in ("_parameters", "_buffers", "_modules") or attribute in computed:
+            if attribute in others:
                 continue
             for name, item in _search(value, attribute):
                 if id(item) not in registered:
@@ -110,11 +118,14 @@ def _search(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Tensor
 
 def round_trip(subject: Subject) -> str:
     """A model built with a different seed gives the same outputs after loading this state dict."""
-    module = subject.with_noise()
-    state = module.state_dict()
-    other = build_otherwise(subject)
     for name, first in shared_memory(subject.built):
         raise Failed(f"a reload sets {first} and {name} one after the other, which share one memory")
+    is_object = _is_object(subject.spec)
+    rebuilt = build_twice(subject.built, subject.device) if is_object else None
+    module, other = rebuilt or (subject.with_noise(), build_otherwise(subject))
+    if rebuilt:
+        add_noise(module)
+    state = module.state_dict()
     try:
         other.load_state_dict(state)
     except RuntimeError as error:
@@ -127,7 +138,15 @@ def round_trip(subject: Subject) -> str:
         raise Failed(
             f"output {name} differs by {apart:.2g}× its spread after a reload: the state dict lacks something"
         )
-    return f"{plural(len(state), 'tensor')}, and the outputs depend on nothing else"
+    tensors = plural(len(state), "tensor")
+    if is_object and not rebuilt:
+        return f"{tensors}, loaded into a copy; an object doesn't tell what its constructor draws"
+    return f"{tensors}, and the outputs depend on nothing else"
+
+
+def _is_object(spec: ModelSpec) -> bool:
+    """Whether the model is a module that Python gave, of which a build is a copy."""
+    return spec.architecture.family == YOUR_OWN and not spec.architecture.typed
 
 
 def cast(subject: Subject) -> str:
