@@ -39,9 +39,7 @@ def batch_sizes(subject: Subject) -> str:
         raise Skipped("the inputs have no dim named batch")
     if subject.has_fixed_batch:
         check_rows(subject)
-        raise Skipped(
-            "it runs only with the rows of the example, which are no samples: one sees another"
-        )
+        raise Skipped("it runs only with the rows of the example, which are no samples: one sees another")
     allowed = [{**subject.sizes, "batch": size} for size in BATCHES if subject.allows_batch(size)]
     if not allowed:
         raise Skipped(f"a batch of {BATCHES[0]} or {BATCHES[1]} is not allowed")

@@ -1,4 +1,4 @@
-"""The check of tied parameters, and what tells them from two that only share their memory."""
+"""The check of tied parameters, and the search for parameters that only share their memory."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
