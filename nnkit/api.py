@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nnkit.contract.byte_sizes import parse_size
 from nnkit.contract.requests import (
     CORE_EXECUTOR,
     CORE_FORMATS,
@@ -130,7 +131,7 @@ def fit(
     If no training step fits, the summary is of the largest inference that does, else of the smallest size;
     `report.fit` has both sizes.
     """
-    from nnkit.verbs.summary.fitting import fit_into, parse_size
+    from nnkit.verbs.summary.fitting import fit_into
 
     manager = manager or plugin_manager()
     request = _summary_request(target, None, optimizer, device, preset, manager, options)
@@ -288,7 +289,7 @@ def verify(
     spec, module = _target(str(path) if against is None else against, inputs, preset, manager, options)
     if named is None:
         named = against is not None or "weights" in options
-    request = VerifyRequest(path, spec, manager, None, named, progress or ignore_progress)
+    request = VerifyRequest(path, spec, manager, named, progress or ignore_progress)
     with neutral_torch(spec.plugin, module):
         return verify(request)
 
@@ -458,7 +459,6 @@ def smoke_sweep(
     Raises UsageProblem before anything runs. Raises SweepStopped, whose `report` has the finished models, on
     Ctrl-C and when no more models can run.
     """
-    from nnkit.verbs.summary.fitting import parse_size
     from nnkit.verbs.sweep.handler import SweepRequest, sweep
 
     request = SweepRequest(

@@ -16,6 +16,7 @@ from nnkit.cli.options import ArchitectureCommand, size_options
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import state_of
+from nnkit.contract.byte_sizes import parse_size
 from nnkit.contract.requests import CORE_EXECUTOR
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
@@ -97,8 +98,6 @@ def _parse_shard(ctx: click.Context, parameter: click.Parameter, value: str | No
 
 
 def _parse_bytes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    from nnkit.verbs.summary.fitting import parse_size
-
     return None if value is None else parse_size(value)
 
 

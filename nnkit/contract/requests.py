@@ -149,7 +149,7 @@ class ExportRequest:
         host: What the handler may ask nnkit for.
         path: The file to write.
         format: `onnx`, `safetensors`, `pt2`, or a plugin's.
-        inputs: Example inputs; then no axis is dynamic. None: random ones.
+        inputs: None since version 1.1, where the spec says how inputs are drawn, for a module too.
         force: Whether an existing file is replaced.
         verify: Whether the file is proven.
         device: Where the module is built, traced and run, as typed: `cpu`, `cuda:1`, `auto`.

@@ -205,7 +205,7 @@ def test_a_failed_verification_exits_with_4_and_says_how_to_repeat_it(nnkit_comm
     assert done.code == 4
     assert "failed   batch-independence  sample 0" in done.out
     error, hint = done.err.splitlines()
-    assert error == "Error: 1 of 16 checks failed: batch-independence"
+    assert error == "Error: 1 of 23 checks failed: batch-independence"
     command = shlex.split(hint.removeprefix("hint: rerun one: "))
     assert command == [
         "nnkit",

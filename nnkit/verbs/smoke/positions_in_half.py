@@ -21,6 +21,10 @@ class Positions(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.dtype = dtype
         self.counted: dict[int, str] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True would import torch._dynamo for a compiler that never runs here
+
     def __torch_dispatch__(
         self,
         func: Any,

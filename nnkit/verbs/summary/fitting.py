@@ -1,7 +1,6 @@
 """The summary at the largest size, such as the batch, that fits into memory."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -11,18 +10,7 @@ from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.verbs.summary.report import Fit, Memory, SummaryReport
 from nnkit.verbs.summary.variants import count_variants
 
-SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[kmgt]?)(?P<binary>i?)b?\s*", re.IGNORECASE)
-PREFIXES = ("", "k", "m", "g", "t")
 MOST_STEPS = 2**20  # where the search for the largest batch ends
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of `16GB` (16·10⁹), `16GiB` (16·2³⁰), or a plain number."""
-    match = SIZE.fullmatch(text)
-    if match is None:
-        raise UsageProblem(f"can't read the size {text!r}", "write it like 16GB or 512MiB")
-    base = 1024 if match["binary"] else 1000
-    return int(float(match["number"]) * base ** PREFIXES.index(match["unit"].lower()))
 
 
 def fit_into(request: SummaryRequest, dim: str, limit: int) -> SummaryReport:

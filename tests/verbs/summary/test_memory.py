@@ -13,9 +13,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import nnkit
+from nnkit.contract.byte_sizes import parse_size
 from nnkit.errors import NoEstimate, UsageProblem
 from nnkit.render import summary as render
-from nnkit.verbs.summary.fitting import largest_batch, parse_size
+from nnkit.verbs.summary.fitting import largest_batch
 from nnkit.verbs.summary.memory import estimate_memory
 
 
