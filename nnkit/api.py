@@ -9,8 +9,8 @@ may vary is found by running the module; `report.spec.architecture.assumed` says
 or code of your own, `inputs` may be declarations instead, one or several, as typed after `--input`:
 `inputs="x: float32[batch, 3, 224, 224]"`.
 
-`options` are config fields, dims, `seed`, `dtype`, `weights`, `strict`, `with_` and `without`. For a module or
-code of your own they are also fields of `Architecture`: `causal`, `unsupported`, `padding`, `permutation`,
+`options` are config fields, dims, `seed`, `dtype`, `weights`, `strict`, `with_` and `without`. For a module
+or code of your own they are also fields of `Architecture`: `causal`, `unsupported`, `padding`, `permutation`,
 `pointwise`, `tied`, `stochastic`, `straight_through`, `steps`, `constants`, `constraints` and `containers`.
 If its class has a parameter of such a name, the option is that parameter.
 """
@@ -318,7 +318,7 @@ def verify(
     )
     if named is None:
         named = against is not None or "weights" in options
-    request = VerifyRequest(path, spec, manager, None, named, progress or ignore_progress)
+    request = VerifyRequest(path, spec, manager, named, progress or ignore_progress)
     with neutral_torch(spec.plugin, module):
         return verify(request)
 

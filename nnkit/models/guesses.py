@@ -63,7 +63,9 @@ class _Guesser:
         self.needed = needed_inputs(trials.module.forward, parse_inputs(trials.declared).names)
 
     def guess(self, reference: str) -> list[Guess]:
-        if not self.needed and not self.trials.declared:
+        if not self.needed and self.trials.declared:
+            return []
+        if not self.needed:
             examples = self._from_examples(examples_of(self.module))
             if examples or not _parameters(self.module) or self.trials.runs([]):
                 return list(examples.values())

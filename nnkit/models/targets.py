@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import options_of
-from nnkit.contract.own_declarations import as_texts, check_own, declare
+from nnkit.contract.own_declarations import IN_TEXT, OWN_OPTIONS, as_texts, check_own, declare
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
     Inputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any] | str | None
     Target: TypeAlias = "str | ModelSpec | nn.Module"
-
-IN_TEXT = (
-    "causal", "unsupported", "padding", "permutation", "pointwise", "tied", "stochastic", "straight_through",
-    "constraints", "containers",
-)  # fmt: skip
-OWN_OPTIONS = (*IN_TEXT, "constants", "steps")
-"""Fields of Architecture that are options for a module or code of the user's own."""
 
 TYPED_INPUT = re.compile(r'--input ("[^"]*"|\'[^\']*\')')
 TYPED_INPUTS = re.compile(r'--input (?:"[^"]*"|\'[^\']*\')(?: --input (?:"[^"]*"|\'[^\']*\'))*')

@@ -115,6 +115,10 @@ class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in new:
             self._origins[tensor] = Origin(place, moved)
 
+    def is_known(self, tensor: Tensor) -> bool:
+        """Whether it is known where a tensor on the CPU came from."""
+        return tensor in self._origins
+
     def note(self, tensor: Tensor, moved: bool) -> None:
         """Keep that the line that runs now put a tensor on the CPU. moved: whether from the accelerator."""
         self._origins[tensor] = Origin(current_line(), moved)

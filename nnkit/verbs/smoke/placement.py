@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from nnkit.errors import first_line
-from nnkit.models.tensors import tensors_in
+from nnkit.models.tensors import storages_of, tensors_in
 from nnkit.verbs.smoke.origins import Origins
 from nnkit.verbs.smoke.states import list_unmoved
 from nnkit.verbs.smoke.subject import Failed, Outputs, Skipped, Subject
@@ -91,7 +92,14 @@ class _StandIn(Origins):  # type: ignore[no-untyped-call]
         self.default = True
 
     def is_on_cpu(self, tensor: Tensor) -> bool:
-        return tensor not in self._there
+        if tensor in self._there or is_functorch_wrapped_tensor(tensor):
+            return False
+        return self.is_known(tensor) or not self._shares_memory(tensor)
+
+    def _shares_memory(self, tensor: Tensor) -> bool:
+        """Whether a tensor is another object for one that is there, as `nn.Parameter(x)` makes it."""
+        storages = storages_of(tensor)
+        return any(not storages.isdisjoint(storages_of(other)) for other in list(self._there))
 
     def place(self, tensor: Tensor, there: bool) -> None:
         """Note where a tensor is."""
