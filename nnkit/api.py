@@ -1,15 +1,25 @@
 """The verbs for Python: each resolves its target, calls the handler and returns the report.
 
-A target is a reference (`"resnet18"`, `"net.yaml"`), a ModelSpec, or a `torch.nn.Module` with example
-inputs. `options` are config fields, dims, `seed`, `dtype`, `weights` and `strict`. `preset` names a preset.
-`manager` holds the plugins to use, by default all that are installed.
+A target is a reference (`"resnet18"`, `"net.yaml"`, `"net.py:Net"`), a ModelSpec, or a `torch.nn.Module`.
+`preset` names a preset. `manager` holds the plugins to use, by default all that are installed.
+
+`inputs` for a module are examples: a tensor, a sequence of positional arguments, or a mapping of keyword
+arguments. Each is a tensor, a number, text or None, or a dict, list, tuple or dataclass of these. Which axes
+may vary is found by running the module; `report.spec.architecture.assumed` says what was found. For a module
+or code of your own, `inputs` may be declarations instead, one or several, as typed after `--input`:
+`inputs="x: float32[batch, 3, 224, 224]"`.
+
+`options` are config fields, dims, `seed`, `dtype`, `weights`, `strict`, `with_` and `without`. For a module
+or code of your own they are also fields of `Architecture`: `causal`, `unsupported`, `padding`, `permutation`,
+`pointwise`, `tied`, `stochastic`, `straight_through`, `steps`, `constants`, `constraints` and `containers`.
+If its class has a parameter of such a name, the option is that parameter.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from nnkit.contract.byte_sizes import parse_size
 from nnkit.contract.requests import (
@@ -21,17 +31,18 @@ from nnkit.contract.requests import (
     SummaryRequest,
     ignore_progress,
 )
-from nnkit.contract.spec import AS_BUILT, ModelSpec, make_spec
+from nnkit.contract.spec import AS_BUILT, ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models.process import neutral_torch, one_at_a_time
-from nnkit.models.references import look_up
+from nnkit.models.targets import resolve_target
 from nnkit.verbs.core_handlers import plugin_manager
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
+    from nnkit.models.targets import Inputs, Target
     from nnkit.verbs.benchmarking.report import BenchReport
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport, VerifyReport
     from nnkit.verbs.smoke.report import SmokeReport
@@ -40,23 +51,29 @@ if TYPE_CHECKING:
     from nnkit.verbs.summary.report import SummaryReport
     from nnkit.verbs.sweep.report import ModelResult, SweepReport
 
-    Inputs: TypeAlias = Tensor | Sequence[Any] | Mapping[str, Any] | None
-
 
 @one_at_a_time
 def resolve(
-    reference: str, *, preset: str | None = None, manager: PluginManager | None = None, **options: Any
+    reference: str,
+    inputs: "str | Sequence[str] | None" = None,
+    *,
+    preset: str | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
 ) -> ModelSpec:
     """Return the spec of a reference with these options.
 
+        nnkit.resolve("net.py:Net", inputs="x: float32[batch, 8]")
+
     Raises UsageProblem for an unknown name, with the nearest one, and for a value that isn't allowed.
     """
-    return look_up(reference, manager or plugin_manager()).resolve(preset, options)
+    return resolve_target(reference, inputs, preset, options, manager or plugin_manager(), "resolve")[0]
 
 
 @one_at_a_time
 def build(
     reference: "str | ModelSpec",
+    inputs: "str | Sequence[str] | None" = None,
     *,
     device: "str | torch.device" = "cpu",
     preset: str | None = None,
@@ -73,14 +90,14 @@ def build(
     from nnkit.models.devices import find_device
 
     manager = manager or plugin_manager()
-    spec, _ = _target(reference, None, preset, manager, options)
+    spec, _ = resolve_target(reference, inputs, preset, options, manager, "build")
     with neutral_torch(spec.plugin):
         return build_module(spec, manager, "meta" if device == "meta" else find_device(str(device)))
 
 
 @one_at_a_time
 def summarize(
-    target: "str | ModelSpec | nn.Module",
+    target: "Target",
     inputs: "Inputs" = None,
     *,
     optimizer: str | None = None,
@@ -103,7 +120,7 @@ def summarize(
     Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
     manager = manager or plugin_manager()
-    request = _summary_request(target, inputs, optimizer, device, preset, manager, options)
+    request = _summary_request(target, inputs, optimizer, device, preset, manager, options, "summarize")
     with neutral_torch(request.spec.plugin, request.module):
         report: SummaryReport = manager.hook.nnkit_summarize(request=replace(request, fsdp=fsdp))
     return report
@@ -111,8 +128,9 @@ def summarize(
 
 @one_at_a_time
 def fit(
-    target: "str | ModelSpec",
+    target: "Target",
     memory: str | int,
+    inputs: "Inputs" = None,
     *,
     dim: str = "batch",
     optimizer: str = "adam",
@@ -134,15 +152,17 @@ def fit(
     from nnkit.verbs.summary.fitting import fit_into
 
     manager = manager or plugin_manager()
-    request = _summary_request(target, None, optimizer, device, preset, manager, options)
+    request = _summary_request(target, inputs, optimizer, device, preset, manager, options, "fit")
     limit = memory if isinstance(memory, int) else parse_size(memory)
-    with neutral_torch(request.spec.plugin):
-        return fit_into(request, dim, limit)
+    with neutral_torch(request.spec.plugin, request.module):
+        # Other sizes need other inputs than the examples: they are drawn.
+        return fit_into(replace(request, module=None, inputs=None, keywords={}), dim, limit)
 
 
 @one_at_a_time
 def compare(
-    *targets: "str | ModelSpec",
+    *targets: "Target",
+    inputs: "Inputs" = None,
     optimizer: str | None = None,
     device: str = "cpu",
     manager: PluginManager | None = None,
@@ -152,6 +172,7 @@ def compare(
         nnkit.compare("resnet18", nnkit.resolve("resnet18", num_classes=100)).changes
 
     Args:
+        inputs: for the modules among the targets.
         optimizer: also compare the memory for training with it, on `device`; as in `summarize`.
     """
     from nnkit.verbs.summary.comparison import compare
@@ -160,7 +181,12 @@ def compare(
         raise UsageProblem("compare takes two or more models", 'nnkit.compare("resnet18", "resnet34")')
     manager = manager or plugin_manager()
     return compare(
-        [summarize(target, optimizer=optimizer, device=device, manager=manager) for target in targets]
+        [
+            summarize(
+                target, _inputs_for(target, inputs), optimizer=optimizer, device=device, manager=manager
+            )
+            for target in targets
+        ]
     )
 
 
@@ -177,15 +203,16 @@ def inspect_file(path: str | Path, *, stats: bool = False) -> "FileReport":
 
 
 def _summary_request(
-    target: "str | ModelSpec | nn.Module",
+    target: "Target",
     inputs: "Inputs",
     optimizer: str | None,
     device: str,
     preset: str | None,
     manager: PluginManager,
     options: dict[str, Any],
+    verb: str,
 ) -> SummaryRequest:
-    spec, module = _target(target, inputs, preset, manager, options)
+    spec, module = resolve_target(target, inputs, preset, options, manager, verb)
     spec.require_support("summary")
     args, keywords = ((), {}) if module is None else _arguments_of(spec, module, inputs)
     return SummaryRequest(
@@ -201,7 +228,7 @@ def _summary_request(
 
 @one_at_a_time
 def export(
-    target: "str | ModelSpec | nn.Module",
+    target: "Target",
     path: str | Path,
     inputs: "Inputs" = None,
     *,
@@ -233,7 +260,7 @@ def export(
     Raises VerificationFailed if the proof fails. Then no file is left, and an existing one is untouched.
     """
     manager, path = manager or plugin_manager(), Path(path)
-    spec, module = _target(target, inputs, preset, manager, options)
+    spec, module = resolve_target(target, inputs, preset, options, manager, "export")
     format = format or format_of(path, manager)
     suffix = suffix_of(format, manager)
     if format in formats_of(manager) and path.suffix != suffix:
@@ -260,7 +287,7 @@ def export(
 @one_at_a_time
 def verify(
     path: str | Path,
-    against: "str | ModelSpec | nn.Module | None" = None,
+    against: "Target | None" = None,
     inputs: "Inputs" = None,
     *,
     named: bool | None = None,
@@ -286,18 +313,21 @@ def verify(
     from nnkit.verbs.exporting.verifying import VerifyRequest, verify
 
     manager, path = manager or plugin_manager(), Path(path)
-    spec, module = _target(str(path) if against is None else against, inputs, preset, manager, options)
+    spec, module = resolve_target(
+        str(path) if against is None else against, inputs, preset, options, manager, "verify"
+    )
     if named is None:
         named = against is not None or "weights" in options
-    request = VerifyRequest(path, spec, manager, None, named, progress or ignore_progress)
+    request = VerifyRequest(path, spec, manager, named, progress or ignore_progress)
     with neutral_torch(spec.plugin, module):
         return verify(request)
 
 
 @one_at_a_time
 def export_all(
-    target: "str | ModelSpec",
+    target: "Target",
     folder: str | Path,
+    inputs: "Inputs" = None,
     *,
     force: bool = False,
     verify: bool = True,
@@ -317,7 +347,7 @@ def export_all(
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport
 
     manager, how = manager or plugin_manager(), how or ExportOptions()
-    spec, _ = _target(target, None, preset, manager, options)
+    spec, _ = resolve_target(target, inputs, preset, options, manager, "export_all")
     reports: list[ExportReport] = []
     failures: dict[str, NnkitError] = {}
     for format in formats_of(manager):
@@ -360,7 +390,7 @@ def suffix_of(format: str, manager: PluginManager) -> str:
 
 @one_at_a_time
 def smoke_run(
-    target: "str | ModelSpec | nn.Module",
+    target: "Target",
     inputs: "Inputs" = None,
     *,
     device: str = "cpu",
@@ -401,7 +431,7 @@ def smoke_run(
             raise UsageProblem("device= and simulate= don't go together", "use one of them")
         device = f"{simulate} (simulated)"  # a handler that doesn't know simulations finds no such device
     manager = manager or plugin_manager()
-    spec, module = _target(target, inputs, preset, manager, options)
+    spec, module = resolve_target(target, inputs, preset, options, manager, "smoke_run")
     spec.require_support("smoke-run")
     request = SmokeRequest(
         spec=spec,
@@ -484,7 +514,7 @@ def smoke_sweep(
 
 @one_at_a_time
 def bench(
-    *targets: "str | ModelSpec | nn.Module",
+    *targets: "Target",
     inputs: "Inputs" = None,
     device: str = "cpu",
     training: bool = True,
@@ -516,7 +546,10 @@ def bench(
     from nnkit.verbs.benchmarking.handler import BenchRequest, bench
 
     manager = manager or plugin_manager()
-    resolved = [_target(target, inputs, preset, manager, options) for target in targets]
+    resolved = [
+        resolve_target(target, _inputs_for(target, inputs), preset, options, manager, "bench")
+        for target in targets
+    ]
     request = BenchRequest(
         specs=tuple(spec for spec, _ in resolved),
         host=manager,
@@ -535,33 +568,23 @@ def bench(
         return bench(request)
 
 
-def _target(
-    target: "str | ModelSpec | nn.Module",
-    inputs: "Inputs",
-    preset: str | None,
-    manager: PluginManager,
-    options: dict[str, Any],
-) -> "tuple[ModelSpec, nn.Module | None]":
-    """Return the spec of a target, and the target itself if it is a module."""
-    if isinstance(target, str):
-        return look_up(target, manager).resolve(preset, options), None
-    if isinstance(target, ModelSpec):
-        if not options and preset is None:
-            return target, None
-        base = target.to_dict()
-        return make_spec(target.architecture, target.plugin, base=base, preset=preset, options=options), None
-    from nnkit.models.module_objects import architecture_of_module
+def _inputs_for(target: "Target", inputs: "Inputs") -> "Inputs":
+    """Return the inputs for one of several targets: only modules and code of one's own take any."""
+    from nnkit.models.references import names_code
+    from nnkit.models.targets import declared_texts
 
-    if inputs is None:
-        raise UsageProblem("a module needs example inputs", "pass them: nnkit.summarize(module, [x])")
-    return make_spec(architecture_of_module(target, inputs), preset=preset, options=options), target
+    if isinstance(target, ModelSpec) or (isinstance(target, str) and not names_code(target)):
+        return None
+    return None if isinstance(target, str) and declared_texts(inputs) is None else inputs
 
 
 def _arguments_of(
     spec: ModelSpec, module: "nn.Module", inputs: "Inputs"
 ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """Return the arguments of forward by position and by name: the user's own, unless the sizes differ."""
-    if any(size != spec.dims[name].default for name, size in spec.sizes.items()):
+    from nnkit.models.targets import declared_texts
+
+    if declared_texts(inputs) or any(size != spec.dims[name].default for name, size in spec.sizes.items()):
         from nnkit.models.running import bind
         from nnkit.models.sampling import sample_inputs
 

@@ -17,6 +17,9 @@ EXAMPLES = (
     "straight_through=quantizer", "tied=embedding.weight,head.weight", 'constraint="past + time <= 64"',
     'unsupported.derivative="implicit gradient"', "container.cache=tuple",
 )  # fmt: skip
+IN_TEXT = (*WORDS, *LISTS, "tied", "constraints", "unsupported", "containers")
+OWN_OPTIONS = (*IN_TEXT, "constants", "steps")
+"""Fields of Architecture that are options in Python, for a module or code of the user's own."""
 HINT = f"for example: --declare {EXAMPLES[0]}"
 
 
@@ -72,6 +75,15 @@ def check_own(architecture: Architecture, reference: str) -> None:
     """Raise UsageProblem where something else is declared of a module than its inputs allow."""
     if problem := behavior_problem(architecture):
         raise UsageProblem(f"{reference}: {problem}", "correct --declare, or the inputs that it is about")
+
+
+def own_declarations(architecture: Architecture) -> dict[str, Any]:
+    """Return what a user has declared of a module beside its inputs, as options of Python.
+
+    Containers and constants are left out: they come with example inputs.
+    """
+    names = (name for name in OWN_OPTIONS if name not in ("containers", "constants"))
+    return {name: value for name in names if (value := getattr(architecture, name))}
 
 
 def as_texts(declarations: Mapping[str, Any]) -> tuple[str, ...]:

@@ -149,7 +149,7 @@ class ExportRequest:
         host: What the handler may ask nnkit for.
         path: The file to write.
         format: `onnx`, `safetensors`, `pt2`, or a plugin's.
-        inputs: Example inputs; then no axis is dynamic. None: random ones.
+        inputs: None since version 1.1, where the spec says how inputs are drawn, for a module too.
         force: Whether an existing file is replaced.
         verify: Whether the file is proven.
         device: Where the module is built, traced and run, as typed: `cpu`, `cuda:1`, `auto`.
@@ -278,7 +278,7 @@ class SmokeRequest:
         host: What the handler may ask nnkit for.
         device: Where to run it, as typed: `cpu`, `cuda:1`, `auto`. Not a device's name if `simulate` is set.
         simulate: `cuda`, `xpu` or `mps`: check only the placement, on a fake device of that type.
-        inputs: Example inputs. None: random ones.
+        inputs: None since version 1.1, where the spec says how inputs are drawn, for a module too.
         checks: Names of the checks to run. None: all.
         full: Whether the slow checks run too.
         compiled: Whether the checks run on the model as compiled by torch.compile.

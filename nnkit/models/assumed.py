@@ -9,9 +9,8 @@ An axis counts as free where the module runs with it smaller and larger than in 
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 from typing import TypeAlias
 
 import torch
@@ -33,8 +32,9 @@ Shapes: TypeAlias = list[tuple[int, ...]]
 STEPS = (1, 2, 4, 8, 16, 32, 64, 128)
 SMALLEST = (1, 2, 3, 4, 8, 16, 32)
 SMALL_PICTURE = 64  # pictures are made this small where the module takes it, to find out the rest sooner
-COPIED = 2**28  # bytes of parameters that are copied; larger ones are shared with the module
-LARGEST_SET = 5  # axes of one size; of more, only those that are plausible together are tried
+COPIED = 2**26  # bytes of parameters that are copied; larger ones are shared with the module
+ROOM = 6  # what is added to a quarter of a size, to see whether there is a limit that checks would meet
+LARGE = 64  # sizes that are halved to see whether they vary at all; others are doubled
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,16 @@ class FreeAxis:
     max: int | None = None
 
     @property
+    def half(self) -> int:
+        """About half the size in the example."""
+        return self.size // 2 // self.multiple_of * self.multiple_of
+
+    def larger(self, sizes: Mapping[Axis, int]) -> int:
+        """Return the next size after the one in `sizes`, or that one if it is the largest."""
+        size = sizes[min(self.axes)]
+        return size if self.max == size else size + self.multiple_of
+
+    @property
     def dim(self) -> Dim:
         return Dim(default=self.size, min=self.min, max=self.max, multiple_of=self.multiple_of)
 
@@ -68,11 +78,13 @@ class Found:
         batch: None where there is none. If it can't vary, its smallest size is its largest.
         others: in order of the inputs.
         coupled: the inputs of integers that depend on the size of an axis.
+        examples: each with what the module takes in its place: a wider range of values, or only itself.
     """
 
     batch: FreeAxis | None = None
     others: tuple[FreeAxis, ...] = ()
     coupled: Mapping[str, "Coupling"] = field(default_factory=dict)
+    examples: Mapping[str, Example] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,33 +103,15 @@ def find_free_axes(
     batch_axis: the axis that the batch is looked for on.
     """
     runs = _Runs.on_copy(module, signature, examples)
-    if runs.outputs({}) is None:
-        return Found()
+    if not runs.take_example():
+        return Found(examples={name: replace(example, varies=False) for name, example in examples.items()})
     search = _Search(runs, {name: tuple(example.tensor.shape) for name, example in examples.items()})
     search.shrink_pictures()
     batch = search.find_batch(batch_axis)
-    others = tuple(search.find_others())
+    others = search.keep_compatible(list(search.find_others()))
     if batch is None:
         batch = search.find_fixed_batch(batch_axis)
-    return Found(batch, others, search.coupled)
-
-
-def find_values(
-    module: nn.Module, signature: Signature, examples: Mapping[str, Example]
-) -> dict[str, Example]:
-    """Return the examples, each with what the module takes in its place: a wider range, or only itself."""
-    runs = _Runs.on_copy(module, signature, examples)
-    if runs.outputs({}) is None:
-        return {name: replace(example, varies=False) for name, example in examples.items()}
-    return {name: _widest(name, example, runs) for name, example in examples.items()}
-
-
-def _widest(name: str, example: Example, runs: "_Runs") -> Example:
-    for candidate in (*example.wider(), example):
-        changed = replace(runs, examples={**runs.examples, name: candidate})
-        if changed.outputs({}, varied=name) is not None:
-            return candidate
-    return replace(example, varies=False)
+    return Found(batch, tuple(others), search.coupled, search.find_values())
 
 
 @dataclass
@@ -129,31 +123,44 @@ class _Runs:
     examples: Mapping[str, Example]
     device: torch.device
     coupled: dict[str, Coupling] = field(default_factory=dict)
+    may_be_nan: bool = True
+    was_nan: bool = False
 
     @classmethod
     def on_copy(cls, module: nn.Module, signature: Signature, examples: Mapping[str, Example]) -> "_Runs":
-        copied = whole_copy_of(module) if parameter_bytes(module) <= COPIED else copy_of(module)
+        on_cpu = all(parameter.device.type in ("cpu", "meta") for parameter in module.parameters())
+        if on_cpu and parameter_bytes(module) > COPIED:
+            copied = copy_of(module)
+        else:  # an index that is out of range breaks the whole context of an accelerator
+            copied = whole_copy_of(module) if on_cpu else whole_copy_of(module).cpu()
         for submodule in named_modules(copied).values():
             submodule.training = False  # not by eval(), in which a module may merge its weights
         copied._forward_hooks.clear()  # the caller counts on their calls, and they say nothing about inputs
         first = next(iter(copied.parameters()), torch.empty(0))
         return cls(copied, signature, examples, first.device)
 
-    def outputs(self, sizes: Mapping[Axis, int], varied: str = "") -> Shapes | None:
+    def take_example(self) -> bool:
+        """Run on the example itself, and return whether that works; NaN in its outputs is no failure then."""
+        runs = self.outputs({}) is not None
+        self.may_be_nan = self.was_nan
+        return runs
+
+    def outputs(self, sizes: Mapping[Axis, int], varied: Collection[str] = ()) -> Shapes | None:
         """Return the shapes of the outputs; None where it fails, or returns nothing of use.
 
-        varied: the input that gets other values than the example.
+        varied: the inputs that get other values than the example.
         """
-        inputs = [self._draw(name, sizes, seed=int(name == varied)) for name in self.signature.names]
+        inputs = [self._draw(name, sizes, seed=int(name in varied)) for name in self.signature.names]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 outputs = evaluate_tensors(self.module, self.signature, inputs)
+            self.was_nan = any(bool(output.isnan().any()) for output in outputs if not output.is_meta)
         except Exception:
             return None
-        if any(not _is_sound(output) for output in outputs):
+        if any(not output.is_meta and not output.numel() for output in outputs):
             return None
-        return [tuple(output.shape) for output in outputs]
+        return None if self.was_nan and not self.may_be_nan else [tuple(output.shape) for output in outputs]
 
     def _draw(self, name: str, sizes: Mapping[Axis, int], seed: int) -> Tensor:
         example = self.examples[name]
@@ -165,10 +172,6 @@ class _Runs:
             example = example.following("size", coupling.counts)
         generator = torch.Generator().manual_seed(seed)
         return example(shape, dims, example.tensor.dtype, generator).to(self.device)
-
-
-def _is_sound(output: Tensor) -> bool:
-    return output.is_meta or (output.numel() > 0 and not output.isnan().any())
 
 
 def _differ_in_front(outputs: Shapes, others: Shapes) -> bool:
@@ -185,6 +188,7 @@ class _Search:
     shapes: Mapping[str, tuple[int, ...]]
     sizes: dict[Axis, int] = field(default_factory=dict)
     settled: set[Axis] = field(default_factory=set)
+    fixed: set[Axis] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.sizes = {
@@ -211,7 +215,8 @@ class _Search:
         for size in dict.fromkeys(lengths.values()):
             if self._has_edges(size):
                 continue
-            found = self._examine(frozenset((name, axis) for name in lengths if lengths[name] == size))
+            axes = frozenset((name, axis) for name in lengths if lengths[name] == size)
+            found = self._examine(axes, is_batch=True)
             if found is not None:
                 found = replace(found, axes=self._without_sets(found.axes))
                 self.settled |= found.axes
@@ -268,29 +273,45 @@ class _Search:
                     self.settled |= axes
                     yield found
                     break
+            else:
+                self.fixed.add(axis)
 
     def _candidates(self, axis: Axis) -> Iterator[frozenset[Axis]]:
-        """Yield sets of axes that may have to vary together, the smallest first."""
-        equal = [
-            other
-            for other, size in self.sizes.items()
-            if size == self.sizes[axis] and other not in self.settled and other != axis
-        ]
-        if len(equal) <= LARGEST_SET:
-            for count in range(len(equal) + 1):
-                yield from (frozenset((axis, *others)) for others in combinations(equal, count))
-            return
+        """Yield sets of axes that may have to vary together: alone, in pairs, more of them, all."""
+        size = self.sizes[axis]
+        known = {axis, *self.settled, *self.fixed}
+        equal = [other for other in self.sizes if self.sizes[other] == size and other not in known]
         yield frozenset((axis,))
         yield from (frozenset((axis, other)) for other in equal)
-        yield frozenset((axis, *(other for other in equal if other[1] == axis[1])))
-        yield frozenset((axis, *equal))
+        alike = [other for other in equal if other[1] == axis[1]]
+        for others in (alike, equal):
+            if len(others) > 1:
+                yield self._shrink(axis, others)
 
-    def _examine(self, axes: frozenset[Axis]) -> FreeAxis | None:
+    def _shrink(self, axis: Axis, others: Sequence[Axis]) -> frozenset[Axis]:
+        """Return a set that varies together without those axes that need not vary with the first one."""
+        axes = frozenset((axis, *others))
+        if self._varies(axes):
+            for other in others:
+                if self._varies(axes - {other}):
+                    axes -= {other}
+        return axes
+
+    def _varies(self, axes: frozenset[Axis]) -> bool:
+        """Whether the module runs at a smaller size of these axes, or at one with a factor in common."""
+        size = self.sizes[min(axes)]
+        others = [size - 1, 2 * size]
+        if size > LARGE:
+            factor = next(factor for factor in range(2, size + 1) if size % factor == 0)
+            others = [size - 1, size - size // factor]
+        return any(self._runs_at(axes, other) for other in dict.fromkeys(others) if other > 0)
+
+    def _examine(self, axes: frozenset[Axis], is_batch: bool = False) -> FreeAxis | None:
         """Return what sizes these axes may have together; None where they can't vary.
 
         Integers may have to follow the size: those that index the axis, or count it.
         """
-        found = self._examine_alone(axes)
+        found = self._measure(axes, is_batch)
         if found is not None:
             return found
         axis = min(axes)
@@ -299,7 +320,7 @@ class _Search:
             if name in self.coupled or not example.is_integer or not 0 < example.largest <= size:
                 continue
             self.coupled[name] = Coupling(axis, counts=example.largest == size)
-            if (found := self._examine_alone(axes)) is not None:
+            if (found := self._measure(axes, is_batch)) is not None:
                 return found
             del self.coupled[name]
         return None
@@ -308,8 +329,11 @@ class _Search:
     def coupled(self) -> dict[str, Coupling]:
         return self.runs.coupled
 
-    def _examine_alone(self, axes: frozenset[Axis]) -> FreeAxis | None:
-        axis = next(iter(axes))
+    def _measure(self, axes: frozenset[Axis], is_batch: bool) -> FreeAxis | None:
+        """Return the limits of the size of these axes; a batch has no largest size."""
+        if not is_batch and not self._varies(axes):
+            return None
+        axis = min(axes)
         size, own = self.sizes[axis], self.example[axis]
         step = self._step(axes, size)
         if step is None or own % step:
@@ -317,7 +341,10 @@ class _Search:
         if own == 1:  # an example of one sample
             return FreeAxis(axes, own, 1) if self._runs_at(axes, 3) else None
         smallest = self._smallest(axes, size, step)
-        return None if smallest is None else FreeAxis(axes, own, smallest, step)
+        if smallest is None and size == own:
+            return None
+        largest = self._largest(axes, size, step) if size == own and not is_batch else None
+        return FreeAxis(axes, own, smallest or size, step, largest)
 
     def _step(self, axes: frozenset[Axis], size: int) -> int | None:
         """Return the smallest step by which the size may grow."""
@@ -327,6 +354,46 @@ class _Search:
     def _smallest(self, axes: frozenset[Axis], size: int, step: int) -> int | None:
         below = sorted({step * -(-small // step) for small in (*SMALLEST, size // 2, size - step)})
         return next((small for small in below if 0 < small < size and self._runs_at(axes, small)), None)
+
+    def _largest(self, axes: frozenset[Axis], size: int, step: int) -> int | None:
+        """Return the largest size that runs, if it is a little above that of the example."""
+        low, high = size + step, size + step * -(-(size // 4 + ROOM) // step)
+        if self._runs_at(axes, high):
+            return None
+        while high - low > step:
+            middle = low + (high - low) // 2 // step * step
+            low, high = (middle, high) if self._runs_at(axes, middle) else (low, middle)
+        return low
+
+    def keep_compatible(self, others: list[FreeAxis]) -> list[FreeAxis]:
+        """Return the axes that may vary at once, as all are smaller or larger than in the example."""
+        while len(others) > 1 and not self._run_together(others, lambda free: free.larger(self.sizes)):
+            others = others[:-1]
+        higher = [replace(free, min=max(free.min, free.half)) for free in others]
+        for raised in (others, higher, [replace(free, min=free.size) for free in others]):
+            if len(others) < 2 or self._run_together(raised, lambda free: free.min):
+                return raised
+        return others
+
+    def find_values(self) -> dict[str, Example]:
+        """Return the examples, each with what the module takes in its place."""
+        examples = self.runs.examples
+        if not any(example.wider() for example in examples.values()) and self._takes_others(*examples):
+            return dict(examples)
+        return {name: self._widest(name, example) for name, example in examples.items()}
+
+    def _widest(self, name: str, example: Example) -> Example:
+        for candidate in (*example.wider(), example):
+            self.runs.examples = {**self.runs.examples, name: candidate}
+            if self._takes_others(name):
+                return candidate
+        return replace(example, varies=False)
+
+    def _takes_others(self, *names: str) -> bool:
+        return self.runs.outputs(self.sizes, varied=names) is not None
+
+    def _run_together(self, others: Iterable[FreeAxis], size_of: Callable[[FreeAxis], int]) -> bool:
+        return self._runs_with({axis: size_of(free) for free in others for axis in free.axes})
 
     def _only_smaller(self, axes: frozenset[Axis], size: int, own: int) -> FreeAxis | None:
         """Return what is known of axes that are as long in the example as they may be."""

@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from nnkit.contract.architecture import Architecture, TensorSpec
 from nnkit.contract.config import RESERVED
 from nnkit.contract.signature import Signature
-from nnkit.models.assumed import Axis, Coupling, Found, FreeAxis, find_free_axes, find_values
+from nnkit.models.assumed import Axis, Coupling, Found, FreeAxis, find_free_axes
 from nnkit.models.copies import whole_copy_of
 from nnkit.models.examples import Example
 from nnkit.models.process import neutral_torch
@@ -31,13 +32,19 @@ def architecture_of_module(module: nn.Module, inputs: "Inputs") -> Architecture:
     they don't say is found by running a copy of the module.
     """
     flat = flatten(name_arguments(module, inputs))
-    signature = Signature(tuple(flat.tensors), flat.constants, flat.containers)
-    examples = {name: Example(tensor.detach()) for name, tensor in flat.tensors.items()}
+    plain = {name: tensor for name, tensor in flat.tensors.items() if _is_plain(tensor)}
+    constants = {
+        **flat.constants,
+        **{name: flat.tensors[name] for name in flat.tensors.keys() - plain.keys()},
+    }
+    signature = Signature(tuple(plain), constants, flat.containers)
+    examples = {name: Example(_to_cpu(tensor.detach())) for name, tensor in plain.items()}
     with neutral_torch("", module):
         found = find_free_axes(module, signature, examples, _batch_axis(module))
-        examples = find_values(module, signature, examples)
     dims = dict(name_dims(found, examples))
-    samples = {name: _follow(example, found.coupled.get(name), dims) for name, example in examples.items()}
+    samples = {
+        name: _follow(example, found.coupled.get(name), dims) for name, example in found.examples.items()
+    }
     specs = tuple(
         TensorSpec(
             name,
@@ -56,7 +63,7 @@ def architecture_of_module(module: nn.Module, inputs: "Inputs") -> Architecture:
         outputs=(),
         dims={name: free.dim for name, free in dims.items()},
         family="your own",
-        constants=flat.constants,
+        constants=constants,
         containers=flat.containers,
         assumed=(*map(describe, specs), *_bounds(dims), *_values(samples)),
     )
@@ -68,6 +75,15 @@ def _follow(example: Example, coupling: Coupling | None, dims: Mapping[str, Free
         if coupling is not None and coupling.axis in free.axes:
             return example.following(name, coupling.counts)
     return example
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor can be cut and repeated; others (sparse, nested) are passed on as they are."""
+    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
+
+
+def _to_cpu(tensor: Tensor) -> Tensor:
+    return tensor if tensor.is_meta else tensor.cpu()
 
 
 def name_arguments(module: nn.Module, inputs: "Inputs") -> dict[str, Any]:
@@ -95,7 +111,7 @@ def _batch_axis(module: nn.Module) -> int:
 
 def name_dims(found: Found, examples: Mapping[str, Example]) -> Iterator[tuple[str, FreeAxis]]:
     """Yield a name for each free dim: what its first axis means by custom, or a number."""
-    taken = {*examples, *RESERVED, *(name.partition(".")[0] for name in examples)}
+    taken = {*examples, *RESERVED}
     if found.batch is not None:
         yield _unused("batch", taken), found.batch
     for free in found.others:
@@ -127,7 +143,8 @@ def _customary_name(axis: Axis, found: Found, examples: Mapping[str, Example]) -
         return "height" if index == free[-2] else "width"
     if tensor.ndim == 3 and tensor.is_floating_point() and len(free) == 1:
         return "length" if index == 2 else "time"
-    if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1:
+    has_batch = found.batch is not None and (name, 0) in found.batch.axes
+    if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1 and has_batch:
         return "time"
     return "size_1"
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from nnkit.contract.text import format_bytes, format_count, format_percent, format_sizes, plural
+from nnkit.render.assumed import assumed_lines
 from nnkit.render.dtypes import describe_dtypes
 from nnkit.render.table import Table, paragraph, to_plain, to_terminal
 from nnkit.verbs.benchmarking.report import TITLES, BenchModel, BenchReport, Measurement, Probe, Ratio
@@ -100,6 +101,8 @@ def _notes(report: BenchReport) -> Iterator[tuple[str, str]]:
     for ratio in report.ratios:
         yield "ratio", f"{TITLES[ratio.mode]} {_verdict(report, ratio)}"
     for label, model in zip(report.labels, report.models, strict=True):
+        for line in assumed_lines(model.spec):
+            yield "assumed", f"{label}: {line}" if len(report.models) > 1 else line
         if model.untrained:
             yield "not trained", f"{label}: {model.untrained}"
     yield "machine", f"{_probe(report.before)} before; {_probe(report.after)} after"

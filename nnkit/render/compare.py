@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from nnkit.contract.text import format_bytes, format_count, format_shape, format_shapes, plural
+from nnkit.render.assumed import assumed_lines
 from nnkit.render.table import Table, to_csv, to_markdown, to_plain, to_terminal
 from nnkit.verbs.summary.comparison import Change, CompareReport, Layer, Side
 
@@ -12,6 +13,9 @@ SIGNS = {"added": "+", "removed": "-", "changed": "~", "moved": "↕"}
 def as_text(report: CompareReport, terminal: bool = False, color: bool = False) -> str:
     """Return the models side by side and, for two, what differs."""
     parts = [to_terminal(table, color) if terminal else to_plain(table) for table in _tables(report)]
+    assumed = [f"assumed: {line}" for side in report.sides for line in assumed_lines(side.spec)]
+    if assumed:
+        parts.append("\n".join(dict.fromkeys(assumed)))
     return "\n\n".join([*parts, _verdict(report)])
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from nnkit.contract.text import format_sizes
+from nnkit.render.assumed import assumed_lines
 from nnkit.render.dtypes import describe_dtypes
 from nnkit.verbs.smoke.report import CheckResult, SmokeReport
 
@@ -17,7 +18,8 @@ def as_text(report: SmokeReport, color: bool = False) -> str:
     sizes = format_sizes(report.spec.sizes)
     dtypes = describe_dtypes(report.spec, report.dtypes)
     title = " · ".join(filter(None, (f"{report.spec.name} on {report.device}", how, sizes, dtypes)))
-    return "\n".join([title, "", *checklist(report.checks, color)])
+    assumed = [f"assumed: {line}" for line in assumed_lines(report.spec)]
+    return "\n".join([title, *assumed, "", *checklist(report.checks, color)])
 
 
 def checklist(checks: Sequence[CheckResult], color: bool = False) -> list[str]:

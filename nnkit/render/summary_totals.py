@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import chain
 
 from nnkit.contract.text import format_bytes, shorten
+from nnkit.render.assumed import assumed_lines
 from nnkit.render.document import Line
 from nnkit.render.folding import fold_names
 from nnkit.render.summary_columns import format_argument, format_value
@@ -30,6 +31,7 @@ def total_lines(report: SummaryReport) -> list[Line]:
         *(_fit_lines(report.fit) if report.fit else ()),
         *_omission_lines(report.totals),
         ("counted in", _method(report)),
+        *(("assumed", line) for line in assumed_lines(report.spec)),
         *(("note", note) for note in _notes(report)),
     ]
 

@@ -161,6 +161,7 @@ class BenchReport:
         models = [
             {
                 "spec": model.spec.to_dict(),
+                "assumed": list(model.spec.architecture.assumed),
                 "parameters": model.parameters,
                 "dtypes": dict(model.dtypes),
                 "macs": model.macs,

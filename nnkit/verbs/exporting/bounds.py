@@ -20,7 +20,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from nnkit.contract.axes import names_in, size_of
 from nnkit.contract.sizes import Dims
-from nnkit.errors import VerificationFailed
+from nnkit.verbs.exporting.capture import NotDynamic
 from nnkit.verbs.exporting.sizes import Sizes, allowed_sizes, complete
 
 # The sizes tried for each dim of a guard: all below NEAR, those in FAR, and those next to its numbers.
@@ -55,10 +55,10 @@ def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Dims) ->
         dim = dims[dim_name]
         lower, upper = _integer(limits.lower), _integer(limits.upper)
         if upper is not None and _may_exceed(upper, dim_name, dims):
-            raise _undeclared_bound(name, dim_name, f"up to {upper}", f"max={upper}")
+            raise _undeclared_bound(name, dim_name, f"up to {upper}", f"max={upper}", f"<= {upper}")
         # A lower bound of 2 is only how torch says that a size is not constant: such a program also takes 1.
         if lower is not None and lower > max(2, dim.least):
-            raise _undeclared_bound(name, dim_name, f"from {lower} up", f"min={lower}")
+            raise _undeclared_bound(name, dim_name, f"from {lower} up", f"min={lower}", f">= {lower}")
 
 
 def _may_exceed(upper: int, name: str, dims: Dims) -> bool:
@@ -75,9 +75,9 @@ def relax(program: ExportedProgram) -> None:
     """Let a program take sizes at which a size is 0 or 1, and what follows from them in other sizes.
 
     torch assumes while capturing that no size is 0 or 1. From that it derives guards on sizes inside of
-    forward, such as `height // 4 != 1`, and ranges of other sizes, such as `past + time >= 4` and, if they are
-    at most 16 together, `past <= 14`. A program refuses sizes outside of them. Whether it is right there,
-    the proof shows. What forward itself needs is kept, as other guards.
+    forward, such as `height // 4 != 1`, and ranges of other sizes, such as `past + time >= 4` and, if they
+    are at most 16 together, `past <= 14`. A program refuses sizes outside of them. Whether it is right
+    there, the proof shows. What forward itself needs is kept, as other guards.
     """
     program._guards_code[:] = [code for code in program._guards_code if not ASSUMED.search(code)]
     for expression in program.range_constraints:
@@ -168,9 +168,11 @@ def _integer(bound: sympy.Basic) -> int | None:
     return int(bound) if isinstance(bound, sympy.Integer) else None
 
 
-def _undeclared_bound(name: str, dim: str, sizes: str, bound: str) -> VerificationFailed:
-    return VerificationFailed(
+def _undeclared_bound(name: str, dim: str, sizes: str, declared: str, bound: str) -> NotDynamic:
+    return NotDynamic(
         f"{name} can be exported only for {dim} {sizes}, but declares no such bound: "
         f"forward does something different, or fails, for other sizes",
-        f'declare the bound ("{dim} {bound}"), or make forward do the same for every size',
+        f'declare the bound ("{dim} {declared}"), or make forward do the same for every size',
+        dim=dim,
+        bound=bound,
     )

@@ -28,10 +28,10 @@ def run_module(module: nn.Module, signature: Signature, inputs: Inputs) -> list[
     return call_module(copy_of(module), signature, inputs)
 
 
-def fill_lazy(module: nn.Module, spec: ModelSpec, given: Inputs | None = None) -> None:
+def fill_lazy(module: nn.Module, spec: ModelSpec) -> None:
     """Run a module with lazy parameters once, so that they get shapes, and values from the seed."""
     if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
-        inputs = given if given is not None else sample_inputs(spec)
+        inputs = sample_inputs(spec)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(spec.seed)
             call_module(module, spec.signature, inputs)

@@ -5,7 +5,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +19,34 @@ from nnkit.verbs.exporting.derivatives import write_out_derivatives
 
 T = TypeVar("T")
 
-STATIC_DIM = re.compile(r"static shape of (\d+) for dimension inputs(\S+?)\.shape\[(\d+)\]")
+
+class NotCaptured(NnkitError):
+    """torch can't capture a module with the dims that are free."""
+
+
+class NotDynamic(VerificationFailed):
+    """torch can capture a module only with one size of a dim, or with fewer sizes.
+
+    bound: `<= 64` or `>= 3`; empty where there is only one size.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        details: Iterable[str] = (),
+        dim: str = "",
+        bound: str = "",
+    ) -> None:
+        super().__init__(message, hint, details)
+        self.dim, self.bound = dim, bound
+
+
+STATIC_DIM = re.compile(
+    r"static shape of (?P<size>\d+) for dimension inputs(?P<path>\S+?)\.shape\[(?P<axis>\d+)\]"
+    r"|You marked L(?P<path_2>\S+?)\.size\(\)\[(?P<axis_2>\d+)\] as dynamic but your code specialized it "
+    r"to be a constant \((?P<size_2>\d+)\)"
+)
 KEY = re.compile(r"\w+")
 
 
@@ -87,16 +114,18 @@ def export_failure(error: Exception, name: str, inputs: Mapping[str, TensorSpec]
     cause = error.__cause__ or error
     if static := STATIC_DIM.search(str(cause)):
         # torch writes inputs['cache'][0].key for cache.0.key.
-        size, name_of_input, axis = static[1], ".".join(KEY.findall(static[2])), int(static[3])
+        size, path, axis = (static[key] or static[f"{key}_2"] for key in ("size", "path", "axis"))
+        name_of_input = ".".join(KEY.findall(path))
         known = name_of_input in inputs
-        dim = inputs[name_of_input].shape[axis] if known else f"axis {axis} of {name_of_input}"
+        dim = inputs[name_of_input].shape[int(axis)] if known else f"axis {axis} of {name_of_input}"
         fix = f"or fix it: --fix {dim}={size}" if str(dim).isidentifier() else "or fix its dims with --fix"
-        return VerificationFailed(
+        return NotDynamic(
             f"{name} works only with {dim} {size}, but {dim} is declared as a dim: "
             "forward makes a constant of it",
             f"compute with the shape, not in a Python loop over it; {fix}",
+            dim=str(dim),
         )
-    return NnkitError(
+    return NotCaptured(
         f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}{at_line(cause)}",
         "see the full error with -v; `nnkit export --safetensors` needs no torch.export",
     )

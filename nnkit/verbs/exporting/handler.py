@@ -2,13 +2,16 @@
 
 import re
 import tempfile
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from nnkit.contract.axes import names_in_constraint
 from nnkit.contract.requests import Exporter, ExportRequest
+from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.models.building import build_module
 from nnkit.models.copies import copy_of
@@ -16,9 +19,11 @@ from nnkit.models.devices import find_device
 from nnkit.models.precision import main_dtype
 from nnkit.verbs.exporting import formats
 from nnkit.verbs.exporting.calls import fill_lazy
+from nnkit.verbs.exporting.capture import NotCaptured, NotDynamic
 from nnkit.verbs.exporting.files import staged
-from nnkit.verbs.exporting.plan import make_plan
+from nnkit.verbs.exporting.plan import assumed_dims, make_plan
 from nnkit.verbs.exporting.proof import Prover, check_provable
+from nnkit.verbs.exporting.reference import ModuleFails
 from nnkit.verbs.exporting.report import ExportReport, Proof
 
 PORT = re.compile(r"[^\W\d]\w*(\.\w+)*")
@@ -32,10 +37,73 @@ def export(request: ExportRequest) -> ExportReport:
     if request.verify and formats.is_run(request.format, exporter):
         check_provable(request.spec)
     try:
-        return _write_and_prove(request, exporter)
+        return _export_as_assumed(request, exporter)
     except VerificationFailed as failure:
         hint = "; ".join(filter(None, ("no file was written", failure.hint)))
         raise VerificationFailed(failure.message, hint) from failure
+
+
+def _export_as_assumed(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
+    """Write and prove a file. Dims that nobody declared get the bounds that torch finds, or one size."""
+    unsure = assumed_dims(request.spec) - request.options.fixed
+    while True:
+        try:
+            return _write_and_prove(request, exporter)
+        except NotDynamic as failure:
+            dim = failure.dim
+            if dim not in unsure:
+                raise
+            unsure = unsure - {dim}
+            if failure.bound:
+                request = _with_constraints(request, [f"{dim} {failure.bound}"])
+            else:
+                request = _with_fixed(request, {dim})
+        except NotCaptured:
+            if not unsure:
+                raise
+            request, unsure = _with_fixed(request, unsure), set()
+        except ModuleFails as failure:
+            if not _is_bound_of(failure.bound, request.spec):
+                raise
+            request = _with_constraints(request, [failure.bound])
+
+
+def _is_bound_of(condition: str, spec: ModelSpec) -> bool:
+    """Whether a condition of torch's compares sizes of assumed dims, and isn't known yet."""
+    try:
+        names = names_in_constraint(condition)
+    except ValueError:
+        return False
+    return names <= assumed_dims(spec) and condition not in spec.architecture.constraints
+
+
+def _with_constraints(request: ExportRequest, constraints: Iterable[str]) -> ExportRequest:
+    """Return the request with more constraints on assumed dims, which the report says."""
+    spec, constraints = request.spec, tuple(constraints)
+    architecture = replace(
+        spec.architecture,
+        constraints=(*spec.architecture.constraints, *constraints),
+        assumed=(
+            *spec.architecture.assumed,
+            *(f"{constraint}, as torch.export finds" for constraint in constraints),
+        ),
+    )
+    return replace(request, spec=replace(spec, architecture=architecture))
+
+
+def _with_fixed(request: ExportRequest, dims: Collection[str]) -> ExportRequest:
+    """Return the request with more dims fixed, which the report says."""
+    spec, options = request.spec, request.options
+    notes = (
+        f"{name} is always {spec.sizes[name]} in the file, because torch can't keep it dynamic"
+        for name in sorted(dims)
+    )
+    architecture = replace(spec.architecture, assumed=(*spec.architecture.assumed, *notes))
+    return replace(
+        request,
+        spec=replace(spec, architecture=architecture),
+        options=replace(options, fixed=options.fixed | frozenset(dims)),
+    )
 
 
 def _write_and_prove(request: ExportRequest, exporter: Exporter | None) -> ExportReport:
@@ -43,7 +111,7 @@ def _write_and_prove(request: ExportRequest, exporter: Exporter | None) -> Expor
     with staged(request.path, request.force) as path:
         request.progress(f"building {request.spec.reference}")
         module = build_module(request.spec, request.host, device)
-        fill_lazy(module, request.spec, request.inputs)
+        fill_lazy(module, request.spec)
         if request.options.float32_io and (dtype := main_dtype(module)) != "float16":
             raise UsageProblem(
                 f"--float32-io is for float16 models, but this one is {dtype}", "add --dtype float16"
@@ -93,7 +161,7 @@ def _write_onnx(
     from nnkit.verbs.exporting.onnx import optimize_file, write_onnx
     from nnkit.verbs.exporting.onnx_file import OnnxFile, OptimizedFile, stamp_onnx
 
-    plan = make_plan(request.spec, module, request.options, request.inputs, device)
+    plan = make_plan(request.spec, module, request.options, device)
     options = request.options
     request.progress("exporting through torch.onnx")
     with tempfile.TemporaryDirectory() as folder:
@@ -117,7 +185,7 @@ def _write_onnx(
 def _write_declared(
     request: ExportRequest, exporter: Exporter, module: nn.Module, path: Path, device: torch.device
 ) -> tuple[Path, None, Proof | None]:
-    plan = make_plan(request.spec, module, request.options, request.inputs, device)
+    plan = make_plan(request.spec, module, request.options, device)
     request.progress(f"writing {exporter.name}")
     proof = None
     with formats.known_to_torch(exporter, module, plan):

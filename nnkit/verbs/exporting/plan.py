@@ -23,6 +23,7 @@ from nnkit.verbs.exporting.calls import run_forward, run_module
 from nnkit.verbs.exporting.probing import find_limits, vary
 from nnkit.verbs.exporting.sizes import complete, other_sizes, traced_sizes
 
+FURTHER_DRAWS = 16  # for inputs that are the same in the first two
 Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -43,9 +44,8 @@ class Plan:
     """What is exported, and the runs that prove it.
 
     dtype: the dtype of most weights. dims: the dims that stay free. runs: the first has the inputs to trace
-    with; the second has other values at the same sizes, where possible; the rest have other sizes. given:
-    whether the inputs came with the request, so that none can be drawn at further sizes. assumed: what was
-    found out about the inputs by running the module, one sentence each.
+    with; the second has other values at the same sizes, where possible; the rest have other sizes. assumed:
+    what was found out about the inputs by running the module, one sentence each.
     """
 
     spec: ModelSpec
@@ -55,7 +55,6 @@ class Plan:
     dims: Dims
     runs: tuple[Run, ...]
     device: str | torch.device = "cpu"
-    given: bool = False
     assumed: tuple[str, ...] = ()
 
     def draw(self, sizes: Mapping[str, int], why: str = "", seed: int = 0) -> Run:
@@ -148,31 +147,34 @@ def make_plan(
     spec: ModelSpec,
     module: nn.Module,
     options: ExportOptions,
-    given: Inputs | None = None,
     device: str | torch.device = "cpu",
 ) -> Plan:
     """Return the plan for `module`, which is run once to see what it returns.
 
-    given: example inputs, used instead of random ones. Raises UsageProblem for names that can't be used.
+    Raises UsageProblem for names that can't be used.
     """
     all_dims = spec.dims
     _check_fixed(spec, options, all_dims)
     fixed = set(all_dims) if options.static else options.fixed
     movable = [name for name, dim in all_dims.items() if name not in fixed and dim.min != dim.max]
     free = all_dims.free(movable, spec.sizes)
-    assumed: tuple[str, ...] = ()
-    if given is None:
-        spec, assumed = find_limits(spec, module, free)
-        runs = _draw_runs(spec, all_dims, free)
-    else:
-        runs = _runs_like(spec, module, given)
+    spec, limits = find_limits(spec, module, free)
+    runs = _draw_runs(spec, module, all_dims, free)
     runs = tuple(replace(run, inputs=_move_to(run.inputs, device)) for run in runs)
     inputs = _rename(spec.inputs, options.input_names, "input")
     returned = run_declared(spec, module, runs[0].inputs)
     outputs = _declare_outputs(spec, returned, [tensor.name for tensor in inputs])
     outputs = _rename(outputs, options.output_names, "output")
     _check_unique([tensor.name for tensor in (*inputs, *outputs)])
-    return Plan(spec, main_dtype(module), inputs, outputs, free, runs, device, given is not None, assumed)
+    assumed = (*spec.architecture.assumed, *limits)
+    return Plan(spec, main_dtype(module), inputs, outputs, free, runs, device, assumed)
+
+
+def assumed_dims(spec: ModelSpec) -> set[str]:
+    """Return the dims that were found by running the module, and that no input that was declared has."""
+    found = {line.partition(":")[0] for line in spec.architecture.assumed if ":" in line}
+    declared = {axis for tensor in spec.inputs if tensor.name not in found for axis in tensor.shape}
+    return {name for name in spec.dims if found and name not in declared}
 
 
 def _move_to(inputs: Inputs, device: str | torch.device) -> Inputs:
@@ -200,7 +202,7 @@ def run_declared(spec: ModelSpec, module: nn.Module, inputs: Inputs) -> Any:
         raise spec.forward_problem(error.message, error.hint) from error
 
 
-def _draw_runs(spec: ModelSpec, all_dims: Dims, free: Dims) -> tuple[Run, ...]:
+def _draw_runs(spec: ModelSpec, module: nn.Module, all_dims: Dims, free: Dims) -> tuple[Run, ...]:
     """Return two runs at the traced sizes and some at other sizes, all with different values."""
     fixed = {name: spec.sizes[name] for name in all_dims if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
@@ -210,12 +212,30 @@ def _draw_runs(spec: ModelSpec, all_dims: Dims, free: Dims) -> tuple[Run, ...]:
         sizes = {**fixed, **assignment}
         inputs = sample_inputs(spec, sizes=sizes, seed=spec.seed + number)
         runs.append(Run({name: sizes[name] for name in all_dims}, inputs))
-    return tuple(runs)
+    first, second, *others = runs
+    second = replace(second, inputs=_draw_unlike(first.inputs, second, spec))
+    if spec.architecture.assumed:
+        second = replace(second, inputs=vary(module, spec.signature, first.inputs, second.inputs))
+    return (first, second, *others)
 
 
-def _runs_like(spec: ModelSpec, module: nn.Module, given: Inputs) -> tuple[Run, ...]:
-    """Return a run with the given inputs and one with similar ones; nothing else is known to be valid."""
-    return Run({}, given), Run({}, vary(module, spec.signature, given))
+def _draw_unlike(inputs: Inputs, run: Run, spec: ModelSpec) -> Inputs:
+    """Return inputs of the sizes of `run` of which as many as possible differ from those given.
+
+    A mask of two samples has only a few values, so two draws may well be equal.
+    """
+
+    def count_equal(drawn: Inputs) -> int:
+        pairs = zip(inputs, drawn, strict=True)
+        return sum(first.numel() > 0 and torch.equal(first, second) for first, second in pairs)
+
+    best = run.inputs
+    for seed in range(spec.seed + FURTHER_DRAWS, spec.seed + 2 * FURTHER_DRAWS):
+        if not count_equal(best):
+            break
+        drawn = sample_inputs(spec, sizes=run.sizes, seed=seed)
+        best = min(best, drawn, key=count_equal)
+    return best
 
 
 def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Dims) -> None:

@@ -68,31 +68,35 @@ def _describe_limit(tensor: TensorSpec, found: _Found) -> str:
     return f"{tensor.name} takes integers below {found.index_of}, found by running forward: {as_declared}"
 
 
-def vary(module: nn.Module, signature: Signature, inputs: Inputs) -> Inputs:
-    """Return inputs like the given ones: the values reordered, or changed where all are equal."""
-    generator = torch.Generator().manual_seed(0)
-    others = []
-    for index, tensor in enumerate(inputs):
-        order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
-        other = tensor.flatten()[order].reshape(tensor.shape)
-        if torch.equal(other, tensor) and tensor.numel():
-            other = _change(module, signature, inputs, index)
-        others.append(other)
-    return tuple(others)
+def vary(module: nn.Module, signature: Signature, first: Inputs, second: Inputs) -> Inputs:
+    """Return the second inputs, with other values where they are the same as in the first.
+
+    A module may take no others; then they stay.
+    """
+    varied = list(second)
+    for index, (tensor, other) in enumerate(zip(first, second, strict=True)):
+        if tensor.numel() and torch.equal(tensor, other):
+            varied[index] = _change(module, signature, second, index)
+    return tuple(varied)
 
 
 def _change(module: nn.Module, signature: Signature, inputs: Inputs, index: int) -> Tensor:
     """Return nearby values for one input that forward takes; the same values where it takes no others."""
     tensor = inputs[index]
-    if not is_integer(tensor.dtype) and tensor.dtype != torch.bool:
-        return tensor * 0.9 + 0.1
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
+    candidates = [tensor.flatten()[order].reshape(tensor.shape)]
     last = torch.zeros(tensor.shape, dtype=torch.bool, device=tensor.device)
     last[..., -1:] = True
-    if tensor.dtype == torch.bool:
-        candidates: tuple[Tensor, ...] = (tensor ^ last,)
+    if bool(((tensor == 0) | (tensor == 1)).all()):
+        candidates.append(torch.where(last, 1 - tensor.to(torch.int8), tensor).to(tensor.dtype))
+    elif is_integer(tensor.dtype):
+        candidates += [tensor + last, tensor - last.to(tensor.dtype)]
     else:
-        candidates = (tensor + last, tensor - last.to(tensor.dtype))
+        candidates.append(tensor * 0.9 + 0.1)
     for candidate in candidates:
+        if torch.equal(candidate, tensor):
+            continue
         try:
             run_module(module, signature, (*inputs[:index], candidate, *inputs[index + 1 :]))
         except NnkitError:

@@ -18,9 +18,9 @@ from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.models.sampling import Inputs
 from nnkit.verbs.exporting.comparison import compare, describe_sizes, failed_check
 from nnkit.verbs.exporting.coverage import Effects, perturb
-from nnkit.verbs.exporting.plan import Plan, Run
+from nnkit.verbs.exporting.plan import Plan, Run, assumed_dims
 from nnkit.verbs.exporting.reach import explore
-from nnkit.verbs.exporting.reference import NOT_FINITE, Reference
+from nnkit.verbs.exporting.reference import NOT_FINITE, ModuleFails, Reference
 from nnkit.verbs.exporting.report import Check, Coverage, Proof, Weights
 from nnkit.verbs.exporting.runtimes import Refused
 from nnkit.verbs.exporting.tolerance import FAR_FACTOR, MODULE_ROUNDING, largest_module_rounding
@@ -217,14 +217,16 @@ class Prover:
     def _compare_far(self, pair: Pair, run: Run) -> list[Check] | None:
         """Compare at a size far from the traced one.
 
-        Returns None where memory runs out, or rounding leaves nothing to compare.
+        Returns None where memory runs out, where the module itself fails and nobody declared that it takes
+        this size, or where rounding leaves nothing to compare.
         """
         self._progress(f"proving at {describe_sizes(run)}{pair.suffix}")
         try:
             expected = pair.reference.compute(run)
             checks = _compare(pair, run, self._plan, expected)
         except NnkitError as error:
-            if any(sign in error.message for sign in OUT_OF_MEMORY):
+            is_beyond = isinstance(error, ModuleFails) and bool(assumed_dims(self._plan.spec))
+            if is_beyond or any(sign in error.message for sign in OUT_OF_MEMORY):
                 return None
             raise
         for index, check in enumerate(checks):

@@ -1,6 +1,7 @@
 """The module that a file is compared with: its results, and which of them can prove anything."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -37,6 +38,17 @@ NOT_FINITE = "is not finite in the module itself"
 SHAPE_QUERIES = ("__get__", "size", "dim", "numel")
 
 
+class ModuleFails(VerificationFailed):
+    """The module itself fails at sizes that its dims allow.
+
+    bound: the constraint on sizes that would keep it from them, as far as torch knows one.
+    """
+
+    def __init__(self, message: str, hint: str = "", details: Iterable[str] = (), bound: str = "") -> None:
+        super().__init__(message, hint, details)
+        self.bound = bound
+
+
 class Reference:
     """A module, with its outputs on each run of a plan. Every run uses a fresh copy."""
 
@@ -53,16 +65,32 @@ class Reference:
     def compute(self, run: Run) -> list[Tensor]:
         """Return what the module returns on any run.
 
-        Raises VerificationFailed where it fails at sizes that its declaration allows.
+        Raises ModuleFails where it fails at sizes that its declaration allows.
         """
         try:
             return [output.cpu() for output in self._plan.run(self.module, run.inputs)]
         except NnkitError as error:
-            raise VerificationFailed(
+            raise ModuleFails(
                 f"{self._plan.spec.reference} fails at {describe_sizes(run)}, which its dims allow: "
                 f"{error.message}",
                 "declare which sizes it takes (min, max, multiple_of), or fix them: --static, --fix",
+                bound=self._bound_that_breaks(run),
             ) from error
+
+    def _bound_that_breaks(self, run: Run) -> str:
+        """Return a constraint that these sizes break and the traced ones don't.
+
+        It is torch's own condition; where that is about one dim, a bound says the same:
+
+            time == min(40, time), broken at time 41   ->   time <= 40
+        """
+        names = [name for name in self._plan.dims if re.search(rf"\b{name}\b", run.why)]
+        if len(names) != 1:
+            return run.why
+        name = names[0]
+        size = run.sizes[name]
+        is_above = size > self._plan.traced_run.sizes[name]
+        return f"{name} <= {size - 1}" if is_above else f"{name} >= {size + 1}"
 
     def check_repeatable(self) -> None:
         """Raise VerificationFailed when the module's results differ between calls on the same inputs."""
@@ -206,7 +234,7 @@ class Reference:
         run, spec = self._plan.traced_run, self._plan.spec
         expected = self.outputs(run)[index]
         seeds = range(spec.seed + FURTHER_DRAWS, spec.seed + 2 * FURTHER_DRAWS)
-        for seed in () if self._plan.given else seeds:
+        for seed in seeds:
             drawn = sample_inputs(spec, sizes=run.sizes, seed=seed)
             inputs = tuple(tensor.to(self._plan.device) for tensor in drawn)
             if not torch.equal(self.compute(replace(run, inputs=inputs))[index], expected):

@@ -13,7 +13,6 @@ from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_mean
 from nnkit.models import metadata
 from nnkit.models.building import build_module
-from nnkit.models.sampling import Inputs
 from nnkit.models.weights import digest, load_weights
 from nnkit.verbs.exporting import formats
 from nnkit.verbs.exporting.calls import fill_lazy
@@ -43,7 +42,6 @@ class VerifyRequest:
     path: Path
     spec: ModelSpec
     host: Host
-    inputs: Inputs | None
     named: bool
     progress: Callable[[str], None]
 
@@ -71,7 +69,7 @@ def verify(request: VerifyRequest) -> VerifyReport:
 
 def _verify_safetensors(request: VerifyRequest) -> Proof:
     module = build_module(request.spec, request.host)
-    fill_lazy(module, request.spec, request.inputs)
+    fill_lazy(module, request.spec)
     stored = copy.deepcopy(module)
     try:
         load_weights(stored, request.path)
@@ -87,9 +85,9 @@ def _verify_onnx(request: VerifyRequest) -> tuple[Proof, int | None]:
     spec, options = _read_signature(request.path, request.spec, stamp.get("signature"))
     takes_weights = spec.weights is not None and not request.named
     module = build_module(replace(spec, weights=None) if takes_weights else spec, request.host)
-    fill_lazy(module, spec, request.inputs)
+    fill_lazy(module, spec)
     try:
-        plan = make_plan(spec, module, replace(options, output_names=None), request.inputs)
+        plan = make_plan(spec, module, replace(options, output_names=None))
         plan = with_output_names(plan, options.output_names or ())
     except UsageProblem as problem:  # the names are those of the file's inputs and outputs
         raise VerificationFailed(
@@ -265,8 +263,8 @@ def _verify_declared(request: VerifyRequest, exporter: Exporter) -> Proof:
             "name the file: --weights FILE",
         )
     module = build_module(spec, request.host)
-    fill_lazy(module, spec, request.inputs)
-    plan: Plan = make_plan(spec, module, options, request.inputs)
+    fill_lazy(module, spec)
+    plan: Plan = make_plan(spec, module, options)
     with formats.known_to_torch(exporter, module, plan):
         file = formats.DeclaredFile(exporter, request.path, module, plan)
         return Prover(module, plan, request.progress).prove(file)

@@ -6,7 +6,9 @@ from dataclasses import replace
 import torch
 
 from nnkit.contract.loading import load
+from nnkit.contract.own_declarations import own_declarations
 from nnkit.contract.requests import Check, Host, SmokeRequest
+from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.models.devices import find_device
 from nnkit.models.precision import count_dtypes
@@ -65,16 +67,26 @@ def choose_checks(names: Iterable[str] | None, full: bool, host: Host) -> Iterab
 def _repeat_command(request: SmokeRequest, check: Check) -> str:
     """Return the command that runs only this check; for a module that came from Python, the call."""
     if not request.spec.typed:
-        compiled = ", compiled=True" if request.compiled else ""
-        return (
-            f"nnkit.smoke_run(module, inputs, checks=[{check.name!r}], device={request.device!r}{compiled})"
-        )
+        return _repeat_call(request, check)
     options = []
     if request.device != "cpu":
         options += ["--device", request.device]
     if request.compiled:
         options.append("--compile")
     return request.spec.command("smoke-run", *options, "--check", check.name)
+
+
+def _repeat_call(request: SmokeRequest, check: Check) -> str:
+    """Return the call that runs only this check on a module; `inputs` are those that the caller passed."""
+    spec = request.spec
+    sizes = {name: size for name, size in spec.sizes.items() if size != spec.dims[name].default}
+    options = {"checks": [check.name], "device": request.device, **sizes}
+    options |= {"seed": spec.seed} if spec.seed else {}
+    options |= {"dtype": spec.dtype} if spec.dtype != AS_BUILT else {}
+    options |= {"compiled": True} if request.compiled else {}
+    options |= own_declarations(spec.architecture)
+    words = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return f"nnkit.smoke_run(module, inputs, {words})"
 
 
 def _run_check(check: Check, subject: Subject) -> CheckResult:

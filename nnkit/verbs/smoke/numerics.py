@@ -32,7 +32,10 @@ def derivative(subject: Subject) -> str:
             recording.replays = True
         error_share = _compare_slopes(subject, module, inputs, parameters)
     if not error_share <= TOLERANCE:
-        raise Failed(f"the gradient differs from finite differences by {error_share:.2g} of its size")
+        raise Failed(
+            f"the gradient differs from finite differences by {error_share:.2g} of its size; "
+            "if that is meant, declare straight_through"
+        )
     around = f", with {' and '.join(constant)} held constant" if constant else ""
     return f"within {error_share:.1g} of finite differences{around}"
 

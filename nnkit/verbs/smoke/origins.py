@@ -82,8 +82,8 @@ class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         arguments = list(tensors_in([args, kwargs]))
         # Operators accept a scalar tensor from the CPU.
-        on_cpu = [tensor for tensor in arguments if _is_on_cpu(tensor) and tensor.dim()]
-        mixed = on_cpu and not all(map(_is_on_cpu, arguments))
+        on_cpu = [tensor for tensor in arguments if self.is_on_cpu(tensor) and tensor.dim()]
+        mixed = on_cpu and not all(map(self.is_on_cpu, arguments))
         if mixed and self.refuses(func):
             raise Misplaced(self._describe_meeting(on_cpu[0]))
         try:
@@ -95,21 +95,33 @@ class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.remember(arguments, list(tensors_in(result)))
         return result
 
+    def is_on_cpu(self, tensor: Tensor) -> bool:
+        """Whether a tensor is on the CPU, and not on the accelerator."""
+        return tensor.device.type == "cpu"
+
     def refuses(self, func: Any) -> bool:
         """Whether an operator refuses tensors of two devices without an error of its own."""
         return func in UNCHECKED
 
     def remember(self, arguments: list[Tensor], results: list[Tensor]) -> None:
         """Keep where the results on the CPU came from."""
-        new = [tensor for tensor in results if _is_on_cpu(tensor) and tensor not in self._origins]
+        new = [tensor for tensor in results if self.is_on_cpu(tensor) and tensor not in self._origins]
         if not new:
             return
-        origins = [self.origin_of(tensor) for tensor in arguments if _is_on_cpu(tensor)]
+        origins = [self.origin_of(tensor) for tensor in arguments if self.is_on_cpu(tensor)]
         known_places = [origin.place for origin in origins if origin.place]
         place = known_places[0] if known_places else current_line()
-        moved = any(origin.moved for origin in origins) or not all(map(_is_on_cpu, arguments))
+        moved = any(origin.moved for origin in origins) or not all(map(self.is_on_cpu, arguments))
         for tensor in new:
             self._origins[tensor] = Origin(place, moved)
+
+    def is_known(self, tensor: Tensor) -> bool:
+        """Whether it is known where a tensor on the CPU came from."""
+        return tensor in self._origins
+
+    def note(self, tensor: Tensor, moved: bool) -> None:
+        """Keep that the line that runs now put a tensor on the CPU. moved: whether from the accelerator."""
+        self._origins[tensor] = Origin(current_line(), moved)
 
     def _describe_meeting(self, tensor: Tensor) -> str:
         line = current_line()
@@ -122,7 +134,3 @@ class Origins(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def describe_tensor(tensor: Tensor) -> str:
     """Return `float32 4×6`."""
     return f"{name_of(tensor.dtype)} {format_shape(tensor.shape)}"
-
-
-def _is_on_cpu(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu"

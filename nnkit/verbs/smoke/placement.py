@@ -1,24 +1,31 @@
 """The check of placement: every tensor is where the model is.
 
-On the CPU everything is in place, so torch's meta device takes the place of an accelerator: its tensors have
-no values, and the first operator that gets a tensor of each device is the fault. Only the forward runs, and
-only operators that surely refuse two devices count; `--simulate` also runs the backward and the optimizer.
+On the CPU everything is in place, so the check keeps account of where each tensor would be if the model were
+on an accelerator: its parameters, buffers and inputs are there, and so are results of tensors that are there.
+A tensor that forward creates without naming a device is not, and the first operator that gets a tensor of
+each kind is the fault. Code that asks for the device of a tensor on the accelerator is told `cpu:0`, which
+torch takes for the CPU: so `torch.zeros(n, device=x.device)` and `torch.zeros(n)` can be told apart. Only
+operators that surely refuse two devices count; `--simulate` also runs the backward and the optimizer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from nnkit.errors import first_line
-from nnkit.models.user_lines import failing_line
+from nnkit.models.tensors import storages_of, tensors_in
 from nnkit.verbs.smoke.origins import Origins
 from nnkit.verbs.smoke.states import list_unmoved
 from nnkit.verbs.smoke.subject import Failed, Outputs, Skipped, Subject
 
-META = torch.device("meta")
+HERE, THERE = torch.device("cpu"), torch.device("cpu:0")  # the CPU, and the accelerator
 STAND_IN = "an accelerator"
 MAX_MESSAGE = 120  # characters of an error of torch's
 aten = torch.ops.aten
@@ -53,46 +60,104 @@ def _results(module: nn.Module, outputs: Outputs) -> Iterator[tuple[str, Tensor]
 
 
 def _stand_in(subject: Subject) -> str:
-    """Run forward on the meta device in place of an accelerator."""
-    module, inputs = subject.fresh().train(), subject.inputs()
+    """Run forward on the CPU as if the model were on an accelerator."""
+    module, inputs = replace(subject, compiled=False).fresh().train(), subject.inputs()
     if any(map(is_lazy, module.parameters())):
         subject.evaluate(module, inputs)
-    unmoved = dict(list_unmoved(module))
+    origins = _StandIn(dict(list_unmoved(module)), [*module.parameters(), *module.buffers(), *inputs])
     try:
-        module.to(META)
-        with _OnMeta(unmoved) as origins:
-            outputs = subject.outputs(module, [tensor.to(META) for tensor in inputs])
+        with origins, _Devices(origins):
+            outputs = subject.outputs(module, inputs)
     except Failed:
         raise
-    except Exception as error:  # also what a plain run would raise, which other checks report
-        message = first_line(error)[:MAX_MESSAGE]
-        if type(error) is RuntimeError and "meta" in message and "cpu" in message:
-            # Some functions compare devices before they call an operator.
-            raise Failed(f"{failing_line(error)}: {message.replace('meta', STAND_IN)}") from error
-        raise Skipped(f"nothing was found before it needed values: {message}") from error
+    except Exception as error:  # a plain run raises it too, and other checks report it
+        raise Skipped(f"forward doesn't get through: {first_line(error)[:MAX_MESSAGE]}") from error
     for name, tensor in _results(module, outputs):
-        if tensor.device != META:
-            raise Failed(f"{name} is on {tensor.device}{origins.describe_origin(tensor)}")
+        if origins.is_on_cpu(tensor):
+            raise Failed(f"{name} is on cpu{origins.describe_origin(tensor)}")
     return f"forward, every tensor where {STAND_IN} would need it"
 
 
-class _OnMeta(Origins):  # type: ignore[no-untyped-call]
-    """Reports where a tensor on the CPU meets one on the meta device, which is called an accelerator."""
+class _StandIn(Origins):  # type: ignore[no-untyped-call]
+    """Keeps which tensors would be on the accelerator; all others are on the CPU.
 
-    def __init__(self, unregistered: Mapping[int, str]) -> None:
+    default: whether a tensor that an operator makes of none is there. It is set while a function of torch's
+    runs, whose own tensors are where its arguments are.
+    """
+
+    def __init__(self, unregistered: Mapping[int, str], there: Iterable[Tensor]) -> None:
         super().__init__(STAND_IN, unregistered)
+        self._there: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
+        self._there.update(dict.fromkeys(there, True))
+        self.default = True
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is aten._to_copy.default and args[0].device == META and _goes_to_cpu(kwargs or {}):
-            values = torch.zeros_like(args[0], device="cpu")
-            self.remember([args[0]], [values])
-            args = (values, *args[1:])
-        return super().__torch_dispatch__(func, types, args, kwargs)
+    def is_on_cpu(self, tensor: Tensor) -> bool:
+        if tensor in self._there or is_functorch_wrapped_tensor(tensor):
+            return False
+        return self.is_known(tensor) or not self._shares_memory(tensor)
+
+    def _shares_memory(self, tensor: Tensor) -> bool:
+        """Whether a tensor is another object for one that is there, as `nn.Parameter(x)` makes it."""
+        storages = storages_of(tensor)
+        return any(not storages.isdisjoint(storages_of(other)) for other in list(self._there))
+
+    def place(self, tensor: Tensor, there: bool) -> None:
+        """Note where a tensor is."""
+        if there:
+            self._there[tensor] = True
+        else:
+            self._there.pop(tensor, None)
+
+    def remember(self, arguments: list[Tensor], results: list[Tensor]) -> None:
+        there = self.default if not arguments else not all(map(self.is_on_cpu, arguments))
+        for tensor in results:
+            if there and all(tensor is not argument for argument in arguments):
+                self.place(tensor, there)
+        super().remember(arguments, results)
 
     def refuses(self, func: Any) -> bool:
         return func in REFUSING or torch.Tag.pointwise in func.tags
 
 
-def _goes_to_cpu(options: Mapping[str, Any]) -> bool:
-    device = options.get("device")
-    return device is not None and torch.device(device).type == "cpu"
+class _Devices(TorchFunctionMode):
+    """Answers which device a tensor is on, and notes where a function was told to put its result."""
+
+    def __init__(self, origins: _StandIn) -> None:
+        super().__init__()
+        self._origins = origins
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        origins, arguments = self._origins, list(tensors_in([args, kwargs]))
+        if func == Tensor.device.__get__:
+            return HERE if origins.is_on_cpu(args[0]) else THERE
+        is_there = not all(map(origins.is_on_cpu, arguments))
+        target = self._device_named(func, args, kwargs)
+        before, origins.default = origins.default, is_there or not arguments
+        try:
+            result = func(*args, **kwargs)
+        finally:
+            origins.default = before
+        if not isinstance(result, Tensor) or (target is None and arguments):
+            return result
+        goes_there = target == THERE
+        if any(result is argument for argument in arguments) and goes_there != is_there:
+            result = torch.ops.aten.alias(result)  # on the CPU it was there already
+        origins.place(result, goes_there)
+        if not goes_there:
+            origins.note(result, moved=is_there)
+        return result
+
+    def _device_named(
+        self, func: Any, args: Sequence[Any], keywords: Mapping[str, Any]
+    ) -> torch.device | None:
+        """Return the device that the arguments of a function name, or None."""
+        if func is Tensor.cpu:
+            return HERE
+        named = [keywords.get("device"), *(args[1:] if func is Tensor.to else ())]
+        for value in (*named, *(args[1:2] if func is Tensor.type_as else ())):
+            if isinstance(value, Tensor):
+                return HERE if self._origins.is_on_cpu(value) else THERE
+            if isinstance(value, (str, torch.device)):
+                return torch.device(value)
+        return None

@@ -68,6 +68,7 @@ class SmokeReport:
             "schema": self.SCHEMA,
             "nnkit": __version__,
             "spec": self.spec.to_dict(),
+            "assumed": list(self.spec.architecture.assumed),
             "passed": self.passed,
             "device": self.device,
             "dtypes": dict(self.dtypes),

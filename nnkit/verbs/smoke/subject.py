@@ -184,13 +184,13 @@ class Subject:
         An output that isn't declared (the architecture declares none, or training adds auxiliary heads)
         gets a name and a declaration made from its shape. seed: for a model that always draws random numbers.
         """
-        return self._with_declarations(module, self.call(module, inputs, seed))
+        return self.declare(module, self.call(module, inputs, seed))
 
     def evaluate(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
         """Do the same without gradients, on copies of the inputs; the outputs have no gradient either."""
         with self.fixed_randomness():
             value = evaluate(module, self.spec.signature, inputs)
-        outputs = self._with_declarations(module, value)
+        outputs = self.declare(module, value)
         return [(declared, tensor.detach()) for declared, tensor in outputs]
 
     def call(self, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Any:
@@ -202,7 +202,7 @@ class Subject:
         """Return a context in which a model that always draws random numbers draws those of a seed."""
         return self.seeded(seed) if self.is_random else nullcontext()
 
-    def _with_declarations(self, module: nn.Module, value: Any) -> Outputs:
+    def declare(self, module: nn.Module, value: Any) -> Outputs:
         """Return the tensors in `value`, which `module` returned, each with its declaration."""
         declared, tensors = self.spec.outputs, list(tensors_in(value))
         may_return_more = not declared or module.training

@@ -90,6 +90,7 @@ class CompareReport:
             "models": [
                 {
                     "spec": side.spec.to_dict(),
+                    "assumed": list(side.spec.architecture.assumed),
                     "totals": asdict(side.totals),
                     "memory": asdict(side.memory) if side.memory else None,
                     "calls": side.calls,

@@ -286,6 +286,7 @@ class SummaryReport:
             "schema": self.SCHEMA,
             "nnkit": __version__,
             "spec": self.spec.to_dict(),
+            "assumed": list(self.spec.architecture.assumed),
             "method": self.method,
             "reason": self.reason,
             "warnings": list(self.warnings),
