@@ -179,7 +179,7 @@ class _Runs:
 
 
 def _remove_own_hooks(module: nn.Module) -> None:
-    """Remove hooks other than torch's: their owner counts on their calls, and they say nothing about inputs."""
+    """Remove hooks other than torch's: their owner counts on their calls."""
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for key, hook in list(hooks.items()):
             defined_in = getattr(hook, "__module__", None) or type(hook).__module__

@@ -77,7 +77,7 @@ class Example:
         if repeated.is_complex():
             noise = torch.randn(repeated.shape, dtype=torch.complex64, generator=generator)
             return repeated + noise.to(repeated.dtype) * repeated.abs().mean()
-        if repeated.dtype == torch.bool or self._is_mask:
+        if repeated.dtype == torch.bool or (self._is_mask and self.span is None):
             return _reorder(repeated, generator)  # each row stays as it is: none of them is hidden as a whole
         if self._is_counting:
             return repeated

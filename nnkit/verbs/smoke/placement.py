@@ -4,7 +4,8 @@ On the CPU everything is in place, so the check keeps account of where each tens
 on an accelerator. Its parameters, buffers and inputs would be on it, and so would the results of these. A
 tensor that forward creates without naming a device would not, and the first operator that gets a tensor of
 each kind is the fault. Code that asks for the device of a tensor on the accelerator gets `cpu:0`, which torch
-takes for the CPU: so `torch.zeros(n, device=x.device)` and `torch.zeros(n)` differ. Only operators that surely refuse two devices count; `--simulate` also runs the backward and the optimizer.
+takes for the CPU: so `torch.zeros(n, device=x.device)` and `torch.zeros(n)` differ. Only operators
+that surely refuse two devices count; `--simulate` also runs the backward and the optimizer.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence

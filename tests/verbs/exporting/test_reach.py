@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 import nnkit
 from nnkit import Dim, ExportOptions
+from nnkit.contract.sizes import Dims
 from nnkit.errors import VerificationFailed
 from nnkit.models.copies import copy_of
 from nnkit.models.references import Reference
 from nnkit.models.sampling import sample_inputs
 from nnkit.models.user_modules import architecture_of_code
-from nnkit.contract.sizes import Dims
 from nnkit.verbs.exporting.plan import make_plan
 from nnkit.verbs.exporting.sizes import ladders
 
