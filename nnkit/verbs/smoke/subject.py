@@ -26,6 +26,7 @@ from nnkit.verbs.exporting.sizes import other_sizes
 BATCH = 4
 SMALL = 64  # what a default size is cut to: a check needs no more
 NOISE = 0.02
+NOT_DECLARED = "not declared"  # why a check of a declared behavior is skipped
 SEED_STEP = 1000  # far from the seeds of the inputs, which count up from the spec's own
 
 Outputs = list[tuple[TensorSpec, Tensor]]
