@@ -16,7 +16,7 @@ import draw
 
 from nnkit import api, schemas
 from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
-from nnkit.cli.info import tensor_line
+from nnkit.cli.declared import behavior_lines, input_lines, output_lines
 from nnkit.cli.main import cli
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.text import format_count
@@ -223,12 +223,13 @@ def sections(name: str, architecture: Architecture) -> Iterator[tuple[str, str]]
     if architecture.equation:
         equation = inspect.cleandoc(architecture.equation)
         yield "Equation", f"```text\n{equation}\n```"
-    yield "Inputs", lines_table("input", map(tensor_line, spec.inputs))
-    yield "Outputs", lines_table("output", map(tensor_line, spec.outputs))
+    yield "Inputs", lines_table("input", input_lines(spec))
+    yield "Outputs", lines_table("output", output_lines(spec))
     for title, lines in (
         ("Options", option_lines(architecture)),
         ("Sizes", size_lines(architecture)),
         ("Presets", preset_lines(architecture)),
+        ("Behavior", behavior_lines(architecture)),
     ):
         if lines:
             yield title, lines_table(title.lower().removesuffix("s"), lines)

@@ -4,6 +4,7 @@ import click
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import Option, as_text, options_of
+from nnkit.contract.spec import is_given, optional_inputs
 
 
 def write_architecture(architecture: Architecture, formatter: click.HelpFormatter) -> None:
@@ -11,6 +12,7 @@ def write_architecture(architecture: Architecture, formatter: click.HelpFormatte
     sections = {
         f"Options of {architecture.name}": option_lines(architecture),
         f"Sizes of {architecture.name}": size_lines(architecture),
+        f"Optional inputs of {architecture.name}": optional_lines(architecture),
         f"Presets of {architecture.name}": preset_lines(architecture),
     }
     for heading, lines in sections.items():
@@ -49,6 +51,15 @@ def size_lines(architecture: Architecture) -> list[tuple[str, str]]:
         kind = f"integer {' and '.join(bounds)}"
         lines.append((f"{flag_of(name)} {kind}", f"{dim.description}  [default: {default}]".lstrip()))
     return lines
+
+
+def optional_lines(architecture: Architecture) -> list[tuple[str, str]]:
+    """Return a line for each optional input under the default options."""
+    given = {unit: is_given(architecture, unit) for unit in optional_inputs(architecture)}
+    return [
+        (f"--{'without' if each else 'with'} {unit}", "given by default" if each else "left out by default")
+        for unit, each in given.items()
+    ]
 
 
 def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:

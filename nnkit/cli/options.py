@@ -71,9 +71,9 @@ class ArchitectureCommand(Command):
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
         """Look up what `text` refers to and keep it for the parser and the command."""
         with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
-            declared = values_of("--input", args), values_of("--declare", args)
-            reference = look_up(text, plugin_manager(), *declared)
-            if reference.assume and not ctx.resilient_parsing and not _asks_for_help(ctx, args):
+            declarations = values_of("--declare", args) if names_code(text) else ()
+            reference = look_up(text, plugin_manager(), values_of("--input", args), declarations)
+            if names_code(text) and not ctx.resilient_parsing and not _asks_for_help(ctx, args):
                 reference = reference.complete(typed_options(reference.architecture.config, args))
                 write_assumed(ctx.ensure_object(Settings), reference.architecture, text)
         state_of(ctx).reference = reference
@@ -98,6 +98,8 @@ class ArchitectureCommand(Command):
         doubtful: list[str] = []
         for previous, word in zip(["", *args], args, strict=False):
             if (word.startswith("-") and word != "-") or previous in flags_with_value:
+                continue
+            if previous in MAY_BE_A_PLUGINS and "=" in word:  # --declare KEY=VALUE
                 continue
             is_unknown_option = previous.startswith("--") and previous != "--" and "=" not in previous
             if is_unknown_option and previous not in flags - MAY_BE_A_PLUGINS:
@@ -209,7 +211,9 @@ MODEL_OPTIONS: Sequence[Decorator] = (
         "inputs",
         multiple=True,
         metavar="DECLARATION",
-        help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]" (repeatable).',
+        help='Declare an input of your own module, as in "x: float32[batch, 3, 224, 224]", '
+        '"ids: int64[batch, time] < 100", "mask: bool[batch, time] ?" or "train = false" (repeatable). '
+        "[default: guessed]",
     ),
     declare_option("your own module"),
 )
@@ -278,7 +282,7 @@ def input_option() -> Decorator:
         "inputs",
         multiple=True,
         metavar="DECLARATION",
-        help="Declare an input of your own modules (repeatable).",
+        help="Declare an input of your own modules (repeatable). [default: guessed]",
     )
 
 
@@ -291,6 +295,12 @@ def _resolve(
     if reference is None:  # a word that begins like an option, behind `--`
         name = ctx.params["reference"]
         raise UsageProblem(f"unknown architecture {name!r}", "list the architectures: nnkit list")
+    if ctx.params["declarations"] and reference.plugin:
+        name = reference.architecture.name
+        raise UsageProblem(
+            f"--declare is for a module of your own, and {name} is none",
+            f"see what it declares: nnkit info {name}",
+        )
     installed_plugins(ctx.ensure_object(Settings))
     if find_largest:
         _take_largest(state, reference.architecture)
@@ -326,7 +336,10 @@ def _options_for(architecture: Architecture) -> list[click.Parameter]:
     """Return the config fields and dims of an architecture as options; config.py checks their values."""
     fields = [
         click.Option(
-            [f"{option.flag}/--no-{option.flag[2:]}" if option.is_flag else option.flag],
+            [
+                _own_name(option.name),
+                f"{option.flag}/--no-{option.flag[2:]}" if option.is_flag else option.flag,
+            ],
             default=None,
             type=click.Choice(option.choices) if option.choices else None,
             expose_value=False,
@@ -340,9 +353,20 @@ def _options_for(architecture: Architecture) -> list[click.Parameter]:
 def size_options(dims: Iterable[str], kind: type | None = None) -> list[click.Parameter]:
     """Return an option for each dim; its value is kept in the state of the command line."""
     return [
-        click.Option([flag_of(name)], type=kind, default=None, expose_value=False, callback=_keep_as(name))
+        click.Option(
+            [_own_name(name), flag_of(name)],
+            type=kind,
+            default=None,
+            expose_value=False,
+            callback=_keep_as(name),
+        )
         for name in dims
     ]
+
+
+def _own_name(name: str) -> str:
+    """Return what click calls an architecture's option; a core option may have its name."""
+    return f"own_{name}"
 
 
 def _keep_as(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:

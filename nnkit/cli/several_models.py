@@ -103,12 +103,14 @@ def specs_of(
 
     inputs, declarations: what is declared of modules of the user's own.
     """
-    own_code = [text for text in models.references if names_code(text)] or models.references
+    if declarations and not any(map(names_code, models.references)):
+        first = models.references[0]
+        raise UsageProblem(
+            f"--declare is for modules of your own, and {first} is none",
+            f"see what it declares: nnkit info {first}",
+        )
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
-        references = [
-            look_up(text, manager, inputs, declarations if text in own_code else ())
-            for text in models.references
-        ]
+        references = [look_up(text, manager, inputs, declarations) for text in models.references]
         own_options = _own_options(models)
         references = [
             reference.complete({**models.common, **own})

@@ -1,5 +1,6 @@
 """Modules of the user's own on the command line: what is typed for them, and what nnkit assumes of them."""
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -38,5 +39,5 @@ def write_assumed(settings: Settings, architecture: Architecture, text: str) -> 
     if text != architecture.typed[0]:
         click.echo(visible(f"assumed: {architecture.typed[0]}, the only module in {text}"), err=True)
     for line in architecture.assumed:
-        name = line.partition(":")[0]
-        click.echo(visible(f'assumed: {line} (overrule it: --input "{name}: …")'), err=True)
+        head = re.match(r"[\w.]+( =|:)", line)  # `x:`, or `train =`
+        click.echo(visible(f'assumed: {line} (overrule it: --input "{head[0] if head else ""} …")'), err=True)

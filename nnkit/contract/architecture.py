@@ -195,7 +195,7 @@ class TensorSpec:
             same ends in a draw.
         description: What it holds, for `nnkit info`.
         least: The smallest of `lengths`.
-        optional: Whether `forward` can be called without it.
+        optional: Whether `forward` can be called without it; of an output, whether it may be missing.
         given: Whether an optional input is given unless the user says otherwise.
         padding: For integers, the one that fills what lies behind the end of a sequence, on the last axis. It
             is drawn nowhere else.

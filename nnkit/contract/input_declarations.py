@@ -76,7 +76,7 @@ def parse_inputs(texts: Sequence[str]) -> DeclaredInputs:
 
     Dotted names are for tensors in dicts, lists and tuples: `cache.0.key`. An axis is a size, a dim, or
     arithmetic of dims and options (`past + time`). A dim may state its default size and which sizes it takes:
-    `height=64 min=32 multiple_of=2**levels`. What follows the axes says which values there are:
+    `height=64 min=32 multiple_of=2**levels`. What follows the axes says how values are drawn:
 
         < 1000, < vocabulary     integers from 0 to below a number, a dim or an option
         in 1..time               integers of this range, one of them the largest
@@ -164,7 +164,7 @@ def _dim(name: str, size: str | None, bounds: Sequence[str], text: str) -> Dim:
 def _tensor(match: re.Match[str], shape: tuple[int | str, ...], text: str) -> TensorSpec:
     values = _values(match["values"], text)
     optional, dtype = match["optional"], match["dtype"]
-    sample = values.pop("sample", None) or _usual_sample(dtype)
+    sample = values.pop("sample", None) or usual_sample(dtype)
     return TensorSpec(
         match["name"],
         shape,
@@ -219,7 +219,8 @@ def _fields_of(found: Mapping[str, str], text: str) -> dict[str, Any]:
     return {}
 
 
-def _usual_sample(dtype: str) -> str:
+def usual_sample(dtype: str) -> str:
+    """Return how values of a dtype are drawn if nothing is declared of them."""
     if dtype.startswith(("float", "bfloat", "complex")):
         return "normal"
     # What the integers index is unknown, and 0 is the one index that every table has.

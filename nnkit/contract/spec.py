@@ -299,6 +299,11 @@ def optional_units(inputs: Iterable[TensorSpec]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(units))
 
 
+def is_given(architecture: Architecture, unit: str) -> bool:
+    """Whether an optional input is given under the default options."""
+    return _is_given(_inputs_of(architecture, architecture.config()), unit)
+
+
 def _is_given(inputs: Iterable[TensorSpec], unit: str) -> bool:
     """Whether an optional input is given unless the user says otherwise."""
     return all(tensor.given for tensor in inputs if is_within(tensor.name, unit))

@@ -22,6 +22,9 @@ DTYPES = {
 }  # fmt: skip
 """The dtypes of jaxtyping's names; a name for several has the usual one."""
 
+BATCHES = frozenset({"B", "N", "b", "n", "bs", "bsz", "batch_size"})
+"""Names of a first axis that holds the samples."""
+
 AXIS = re.compile(r"[?#]*((?P<name>[A-Za-z_]\w*)=)?(?P<size>\d+)|[?#]*(?P<free>[A-Za-z]\w*)")
 
 
@@ -61,10 +64,10 @@ def _read(name: str, annotation: Any) -> str | None:
 def _parse(text: str) -> str | None:
     """Return the text if it is in the grammar of --input."""
     try:
-        parse_inputs([text])
-    except UsageProblem:
+        (tensor,) = parse_inputs([text]).tensors
+    except (UsageProblem, ValueError):
         return None
-    return text
+    return text if tensor.dtype in {"float", *DTYPES.values()} else None
 
 
 def _read_object(name: str, annotation: Any) -> str | None:
@@ -80,5 +83,7 @@ def _declare(name: str, kind: str, axes: str) -> str | None:
     found = [AXIS.fullmatch(axis) for axis in axes.split()]
     if dtype is None or any(match is None for match in found):
         return None
-    shape = ", ".join(str(match["size"] or match["free"]) for match in found if match)
-    return _parse(f"{name}: {dtype}[{shape}]")
+    shape = [str(match["size"] or match["free"]) for match in found if match]
+    if shape and shape[0] in BATCHES:
+        shape[0] = "batch"
+    return _parse(f"{name}: {dtype}[{', '.join(shape)}]")

@@ -20,7 +20,7 @@ from nnkit.contract.architecture import Dim
 from nnkit.contract.signature import Signature
 from nnkit.models.copies import copy_of, whole_copy_of
 from nnkit.models.examples import Example
-from nnkit.models.members import named_modules
+from nnkit.models.members import named_modules, named_parameters
 from nnkit.models.running import evaluate_tensors
 from nnkit.models.weightless import parameter_bytes
 
@@ -102,8 +102,11 @@ def find_free_axes(
 
     batch_axis: the axis that the batch is looked for on.
     """
-    runs = _Runs.on_copy(module, signature, examples)
-    if not runs.take_example():
+    try:
+        runs = _Runs.on_copy(module, signature, examples)
+    except Exception:  # what a module holds may be made so that it can't be copied
+        runs = None
+    if runs is None or not runs.take_example():
         return Found(examples={name: replace(example, varies=False) for name, example in examples.items()})
     search = _Search(runs, {name: tuple(example.tensor.shape) for name, example in examples.items()})
     search.shrink_pictures()
@@ -128,15 +131,16 @@ class _Runs:
 
     @classmethod
     def on_copy(cls, module: nn.Module, signature: Signature, examples: Mapping[str, Example]) -> "_Runs":
-        on_cpu = all(parameter.device.type in ("cpu", "meta") for parameter in module.parameters())
+        devices = {parameter.device.type for parameter in named_parameters(module).values()}
+        on_cpu = devices <= {"cpu", "meta"}
         if on_cpu and parameter_bytes(module) > COPIED:
             copied = copy_of(module)
         else:  # an index that is out of range breaks the whole context of an accelerator
             copied = whole_copy_of(module) if on_cpu else whole_copy_of(module).cpu()
         for submodule in named_modules(copied).values():
             submodule.training = False  # not by eval(), in which a module may merge its weights
-        copied._forward_hooks.clear()  # the caller counts on their calls, and they say nothing about inputs
-        first = next(iter(copied.parameters()), torch.empty(0))
+            _remove_own_hooks(submodule)
+        first = next(iter(named_parameters(copied).values()), torch.empty(0))
         return cls(copied, signature, examples, first.device)
 
     def take_example(self) -> bool:
@@ -172,6 +176,15 @@ class _Runs:
             example = example.following("size", coupling.counts)
         generator = torch.Generator().manual_seed(seed)
         return example(shape, dims, example.tensor.dtype, generator).to(self.device)
+
+
+def _remove_own_hooks(module: nn.Module) -> None:
+    """Remove hooks other than torch's: their owner counts on their calls."""
+    for hooks in (module._forward_pre_hooks, module._forward_hooks):
+        for key, hook in list(hooks.items()):
+            defined_in = getattr(hook, "__module__", None) or type(hook).__module__
+            if not defined_in.startswith("torch."):
+                del hooks[key]
 
 
 def _differ_in_front(outputs: Shapes, others: Shapes) -> bool:

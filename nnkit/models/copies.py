@@ -8,25 +8,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from nnkit.models.members import named_modules, named_parameters
+
 M = TypeVar("M", bound=nn.Module)
+COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 PLAIN_TYPES = (bool, int, float, str, type(None))
 
 
 def copy_of(module: M) -> M:
     """Return a copy with its own buffers and attributes; parameters are shared, to save memory."""
-    shared = {id(parameter): parameter for parameter in module.parameters() if not is_lazy(parameter)}
-    return copy.deepcopy(module, {**shared, **_computed_in(module)})
+    parameters = named_parameters(module).values()
+    shared = {id(parameter): parameter for parameter in parameters if not is_lazy(parameter)}
+    return copy.deepcopy(module, {**_refused_in(module), **shared})
 
 
 def whole_copy_of(module: M) -> M:
     """Return a copy that shares nothing with the module; what shares one memory in it still does."""
-    return copy.deepcopy(module, {**_sharing_in(module), **_computed_in(module)})
+    return copy.deepcopy(module, {**_sharing_in(module), **_refused_in(module)})
 
 
 def _sharing_in(module: nn.Module) -> dict[int, object]:
     """Return copies of parameters that lie at one place in memory: deepcopy would part them."""
     groups: dict[tuple[object, ...], list[nn.Parameter]] = {}
-    for parameter in module.parameters():
+    for parameter in named_parameters(module).values():
         if type(parameter) is nn.Parameter and parameter.numel() and parameter.layout == torch.strided:
             place = (parameter.data_ptr(), parameter.shape, parameter.stride(), parameter.dtype)
             groups.setdefault(place, []).append(parameter)
@@ -38,17 +42,21 @@ def _sharing_in(module: nn.Module) -> dict[int, object]:
     return copies
 
 
-def _computed_in(module: nn.Module) -> dict[int, object]:
-    """Return copies of attributes that were computed from parameters, which deepcopy refuses.
+def _refused_in(module: nn.Module) -> dict[int, object]:
+    """Return copies of the tensors that deepcopy refuses, by identity.
 
-    torch's old weight_norm does this: it computes its weight again before each call.
+    These are tensors in compressed layouts, and attributes that were computed from parameters: torch's old
+    weight_norm computes its weight again before each call.
     """
-    return {
-        id(attribute): attribute.detach().clone()
-        for submodule in module.modules()
-        for attribute in vars(submodule).values()
-        if isinstance(attribute, Tensor) and not attribute.is_leaf
-    }
+    copies: dict[int, object] = {}
+    for submodule in named_modules(module).values():
+        values = (*submodule._parameters.values(), *submodule._buffers.values(), *vars(submodule).values())
+        for value in values:
+            if isinstance(value, Tensor) and (value.layout in COMPRESSED or not value.is_leaf):
+                plain = value.detach().clone()
+                is_parameter = isinstance(value, nn.Parameter)
+                copies[id(value)] = nn.Parameter(plain, value.requires_grad) if is_parameter else plain
+    return copies
 
 
 def state_of(module: nn.Module) -> Mapping[str, object]:

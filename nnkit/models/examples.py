@@ -77,8 +77,8 @@ class Example:
         if repeated.is_complex():
             noise = torch.randn(repeated.shape, dtype=torch.complex64, generator=generator)
             return repeated + noise.to(repeated.dtype) * repeated.abs().mean()
-        if repeated.dtype == torch.bool:
-            return _reorder(repeated, generator)
+        if repeated.dtype == torch.bool or (self._is_mask and self.span is None):
+            return _reorder(repeated, generator)  # each row stays as it is: none of them is hidden as a whole
         if self._is_counting:
             return repeated
         mixed = self._mix(repeated, generator)
@@ -94,6 +94,8 @@ class Example:
             pool = torch.arange(low, high + 1).to(pool.dtype)
         index = torch.randint(pool.numel(), repeated.shape, generator=generator)
         kept = torch.rand(repeated.shape, generator=generator) < KEPT
+        if self.span is not None:  # the largest is in every draw, so a draw shows whether it is taken
+            index.view(-1)[:1], kept.view(-1)[:1] = pool.numel() - 1, False
         return torch.where(kept, repeated, pool[index])
 
     def _move(self, repeated: Tensor, mixed: Tensor, generator: torch.Generator) -> Tensor:
@@ -149,6 +151,12 @@ class Example:
         if self.tensor.numel() <= FEW:
             return False
         return 1 < len(torch.unique(self.tensor.flatten()[:10_000])) <= FEW
+
+    @cached_property
+    def _is_mask(self) -> bool:
+        """Whether integers are a mask: 0 and 1 in rows, as of a tokenizer."""
+        is_integer = not (self.tensor.is_floating_point() or self.tensor.is_complex())
+        return is_integer and self.tensor.ndim > 1 and bool(((self.tensor == 0) | (self.tensor == 1)).all())
 
     @cached_property
     def _is_counting(self) -> bool:

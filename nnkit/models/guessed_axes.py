@@ -3,14 +3,14 @@
 x: float32[batch, 3, height, width]   ->   x: float32[batch, 3, height=224 min=32 multiple_of=32, …]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from torch import Tensor, nn
 
 from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.spec import ModelSpec
-from nnkit.models.assumed import FreeAxis, find_free_axes
+from nnkit.models.assumed import Axis, Found, FreeAxis, find_free_axes
 from nnkit.models.examples import Example
 from nnkit.models.module_objects import name_dims
 from nnkit.models.sampling import sample_inputs
@@ -31,50 +31,64 @@ USUAL = 8  # the size of an axis of which nothing else is known
 def declare_axes(
     module: nn.Module,
     spec: ModelSpec,
+    declared: Collection[str],
     examples: Mapping[str, Tensor] | None,
     runs: Callable[[str, int], bool],
 ) -> dict[str, str]:
     """Return the inputs of a spec as typed, with a number for each axis that can't vary.
 
-    examples: tensors to try with; by default they are drawn. runs: whether the module runs at that size of a
-    dim.
+    declared: the dims that the user declared. examples: tensors to try with, of which any axis may turn out
+    to vary; by default they are drawn, and only axes with a name may. runs: whether the module runs at that
+    size of a dim.
     """
+    are_drawn = examples is None
     if examples is None:
         sizes = {"batch": SAMPLES} if "batch" in spec.dims else {}
         examples = dict(zip(spec.input_names, sample_inputs(spec, sizes=sizes), strict=True))
-    free = _free_axes(module, spec, examples)
+    wrapped = {name: Example(tensor) for name, tensor in examples.items()}
+    found = find_free_axes(module, spec.signature, wrapped)
+    free = _name_axes(spec, found, wrapped)
     said: set[str] = set()
 
     def declare(tensor: TensorSpec, index: int) -> str:
         axis, size = tensor.shape[index], examples[tensor.name].shape[index]
-        name, found = free.get((tensor.name, index), (axis, None))
-        if found is None and axis != "batch":
+        if axis in declared:
+            return str(axis)
+        name, limits = free.get((tensor.name, index), (axis, None))
+        if are_drawn and isinstance(axis, int):
+            limits = None
+        if limits is None and axis != "batch":
             return str(size)
         if name in said:
             return str(name)
         said.add(str(name))
-        return "batch" if axis == "batch" else _sized(str(name), size, found, runs)
+        return "batch" if axis == "batch" else _sized(str(name), size, limits, runs)
+
+    def values(tensor: TensorSpec) -> str:
+        coupling = found.coupled.get(tensor.name)
+        if coupling is None or coupling.axis not in free:
+            return _values(tensor)
+        dim, _ = free[coupling.axis]
+        return f" in 1..{dim}" if coupling.counts else f" < {dim}"
 
     return {
         tensor.name: f"{tensor.name}: {tensor.dtype}"
-        f"[{', '.join(declare(tensor, index) for index in range(len(tensor.shape)))}]{_values(tensor)}"
+        f"[{', '.join(declare(tensor, index) for index in range(len(tensor.shape)))}]{values(tensor)}"
         for tensor in spec.inputs
     }
 
 
-def _free_axes(
-    module: nn.Module, spec: ModelSpec, tensors: Mapping[str, Tensor]
-) -> dict[tuple[str, int], tuple[str, FreeAxis | None]]:
-    """Return the name of each axis that varies, and its limits."""
-    examples = {name: Example(tensor) for name, tensor in tensors.items()}
-    found = find_free_axes(module, spec.signature, examples)
+def _name_axes(
+    spec: ModelSpec, found: Found, examples: Mapping[str, Example]
+) -> dict[Axis, tuple[str, FreeAxis | None]]:
+    """Return the name of each axis that varies, the one that it has if there is one, and its limits."""
     own = {
         (tensor.name, index): axis
         for tensor in spec.inputs
         for index, axis in enumerate(tensor.shape)
         if isinstance(axis, str)
     }
-    free: dict[tuple[str, int], tuple[str, FreeAxis | None]] = {}
+    free: dict[Axis, tuple[str, FreeAxis | None]] = {}
     for name, limits in name_dims(found, examples):
         own_name = next((own[axis] for axis in sorted(limits.axes) if axis in own), name)
         free |= dict.fromkeys(limits.axes, (own_name, limits))

@@ -24,7 +24,7 @@ from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.annotated_inputs import declared_in_annotations
 from nnkit.models.example_inputs import Examples, examples_of
-from nnkit.models.forward_source import keys_taken
+from nnkit.models.forward_source import needed_inputs
 from nnkit.models.guessed_axes import declare_axes
 from nnkit.models.layer_inputs import SIZES, shapes_taken
 from nnkit.models.layer_search import LayerSearch
@@ -49,20 +49,6 @@ def guess_inputs(
     return _Guesser(Trials(module, declared, make_spec)).guess(reference)
 
 
-def needed_inputs(module: nn.Module, declared: Sequence[str]) -> list[str]:
-    """Return the dotted names of the inputs that forward needs beside those declared, in its order.
-
-    A parameter that forward uses as a dict counts as the keys that it looks up.
-    """
-    given = {name.partition(".")[0] for name in parse_inputs(declared).names}
-    keys = keys_taken(module.forward)
-    needed = []
-    for name, parameter in _parameters(module).items():
-        if name not in given and parameter.default is parameter.empty:
-            needed += [f"{name}.{key}" for key in keys.get(name, ())] or [name]
-    return needed
-
-
 def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
     """Return the parameters of forward, without those that take any number of arguments."""
     signature = signature_of(module) or inspect.Signature()
@@ -74,10 +60,12 @@ class _Guesser:
     def __init__(self, trials: Trials) -> None:
         self.trials = trials
         self.module = trials.module
-        self.needed = needed_inputs(trials.module, trials.declared)
+        self.needed = needed_inputs(trials.module.forward, parse_inputs(trials.declared).names)
 
     def guess(self, reference: str) -> list[Guess]:
-        if not self.needed and not self.trials.declared:
+        if not self.needed and self.trials.declared:
+            return []
+        if not self.needed:
             examples = self._from_examples(examples_of(self.module))
             if examples or not _parameters(self.module) or self.trials.runs([]):
                 return list(examples.values())
@@ -166,9 +154,10 @@ class _Guesser:
         guesses = list(guesses)
 
         def runs(dim: str, size: int) -> bool:
-            return self.trials.runs(guesses, **{dim: size}, batch=1)
+            return self.trials.is_over or self.trials.runs(guesses, **{dim: size}, batch=1)
 
-        declared = declare_axes(self.module, self.trials.spec_of(guesses), examples, runs)
+        spec, own = self.trials.spec_of(guesses), parse_inputs(self.trials.declared).dims
+        declared = declare_axes(self.module, spec, own, examples, runs)
         exact = [replace(guess, text=declared.get(guess.name, guess.text)) for guess in guesses]
         return exact if self.trials.runs(exact) else guesses
 
@@ -189,11 +178,13 @@ class _Guesser:
     def _line_to_fill_in(self, name: str) -> str:
         """Return a declaration for the user to correct: what an input of that name or a first layer takes."""
         last = name.rpartition(".")[2]
-        for pattern, shape in LIKELY.items():
+        shapes = list(shapes_taken(self.module))
+        tables = [shape for shape in shapes if shape.limit is not None]
+        for pattern, likely in LIKELY.items():
             if re.search(pattern, last):
-                return f"{name}: {shape}"
-        floats = [shape for shape in shapes_taken(self.module) if shape.limit is None]
-        return floats[0].declare(name, SIZES.get(floats[0].space, (0,))[0]) if floats else f"{name}: {USUAL}"
+                return tables[0].declare(name) if tables and pattern is IDS else f"{name}: {likely}"
+        layers = [shape for shape in shapes if shape.limit is None]
+        return layers[0].declare(name, SIZES.get(layers[0].space, (0,))[0]) if layers else f"{name}: {USUAL}"
 
 
 def _declare(name: str, tensor: Tensor) -> str:
@@ -221,12 +212,13 @@ def _bound_of(example: Tensor | None, name: str, guesses: Mapping[str, Guess]) -
 
 
 LENGTHS_OF_TIME = "int64[batch] in 1..time"
+IDS = r"ids?$|idx|tokens?|index|indices|labels?"
 USUAL = "float32[batch, 8]"
 LIKELY = {
     r"edge_index": "int64[2, edges=16] < 8",
     r"mask": "bool[batch, time]",
     r"(^|_)len(gth)?s?$": LENGTHS_OF_TIME,
     r"^t$|timesteps?$": "int64[batch] < 1000",
-    r"ids?$|tokens?|index|indices|labels?": "int64[batch, time] < 1000",
+    IDS: "int64[batch, time] < 1000",
 }
 """What an input tends to be whose name matches, for the user to correct."""

@@ -38,6 +38,7 @@ class LayerSearch:
         self.names = names
         self.kept = kept
         self.written = written
+        self.declared = parse_inputs(trials.declared).dims
         self.shapes = list(islice(shapes_taken(trials.module), MAX_SHAPES))
 
     def find(self) -> list[Guess]:
@@ -84,7 +85,8 @@ class LayerSearch:
     ) -> tuple[list[Guess], Trial]:
         guesses = dict(self.kept)
         for name, shape in chosen.items():
-            guesses[name] = self._guess(name, shape, size if shape.space == lead else 0)
+            is_sized = shape.space == lead and self.declared.keys().isdisjoint(shape.space)
+            guesses[name] = self._guess(name, shape, size if is_sized else 0)
         return list(guesses.values()), self.trials.run(list(guesses.values()))
 
     def _guess(self, name: str, shape: Shape, size: int) -> Guess:

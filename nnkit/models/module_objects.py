@@ -105,7 +105,8 @@ def name_arguments(module: nn.Module, inputs: "Inputs") -> dict[str, Any]:
 def _batch_axis(module: nn.Module) -> int:
     """Return the axis of the batch: 0, but 1 for layers of torch's own that say so."""
     is_of_torch = type(module).__module__.startswith("torch.nn.")
-    return 1 if is_of_torch and getattr(module, "batch_first", True) is False else 0
+    layers = module.modules() if is_of_torch else ()
+    return int(any(getattr(layer, "batch_first", True) is False for layer in layers))
 
 
 def name_dims(found: Found, examples: Mapping[str, Example]) -> Iterator[tuple[str, FreeAxis]]:
@@ -142,7 +143,8 @@ def _customary_name(axis: Axis, found: Found, examples: Mapping[str, Example]) -
         return "height" if index == free[-2] else "width"
     if tensor.ndim == 3 and tensor.is_floating_point() and len(free) == 1:
         return "length" if index == 2 else "time"
-    if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1:
+    has_batch = found.batch is not None and (name, 0) in found.batch.axes
+    if tensor.ndim == 2 and not tensor.is_floating_point() and index == 1 and has_batch:
         return "time"
     return "size_1"
 

@@ -59,17 +59,12 @@ def look_up(
     declared of it, each like `causal=time`. Raises UsageProblem when it refers to nothing.
     """
     path = Path(text)
-    if names_code(text):
-        return _read_code(text, inputs, declarations, manager)
-    if declarations:
-        raise UsageProblem(
-            f"--declare is for a module of your own, and {text} is none",
-            f"see what it declares: nnkit info {text}",
-        )
     if names_a_file(text):
         if not path.is_file():
             raise UsageProblem(f"file {text} does not exist", "check the path, or list the names: nnkit list")
         return _read_file(path, manager)
+    if names_code(text):
+        return _read_code(text, inputs, declarations, manager)
     plugin, architecture = manager.find(text)
     return Reference(architecture, plugin)
 

@@ -19,7 +19,7 @@ from nnkit.models.running import call, without_gradients
 from nnkit.models.sampling import sample_inputs
 from nnkit.models.tensors import tensors_in
 
-TIME_LIMIT = 20.0  # seconds for all trials of a module
+TIME_LIMIT = 10.0  # seconds for all trials of a module
 BATCH = 3  # samples, a number that few layers have as a width
 VIEW = re.compile(r"shape '\[(?P<shape>[-\d, ]+)\]' is invalid for input of size (?P<elements>\d+)")
 TOO_SMALL = re.compile(r"too small|greater than actual|smaller than kernel|no elements|must be positive|>= 0")

@@ -37,25 +37,9 @@ def load_code(reference: str) -> Callable[..., Any]:
     )
 
 
-def name_only_module(location: str) -> str:
-    """Return `net.py:Net` for `net.py`, if that is the only module in it.
-
-    Raises UsageProblem, which lists them, if there are several or none.
-    """
-    found = modules_in(_load(location))
-    if len(found) == 1:
-        return f"{location}:{next(iter(found))}"
-    if not found:
-        raise UsageProblem(
-            f"{location} has no torch.nn.Module", f"name what returns one: {location}:function"
-        )
-    references = {name: f"{location}:{name}" for name in found}
-    width = max(map(len, references.values()))
-    raise UsageProblem(
-        f"{location} has {len(found)} modules",
-        f"name one: {list(references.values())[-1]}",
-        [f"{references[name]:{width}}  {_describe(factory)}".rstrip() for name, factory in found.items()],
-    )
+def modules_of_file(location: str) -> dict[str, Callable[..., Any]]:
+    """Return what a file has that is a module, or returns one; see modules_in."""
+    return modules_in(_load(location))
 
 
 def modules_in(namespace: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -84,31 +68,10 @@ def _is_module(value: Any, file: str) -> bool:
     return isinstance(value, type) and issubclass(value, nn.Module) and value.forward is not nn.Module.forward
 
 
-def _describe(factory: Callable[..., Any]) -> str:
-    """Return the first line of a docstring, and what has to be given: `A small net (needs --width)`."""
-    needed = [f"--{name.replace('_', '-')}" for name in required_parameters(factory)]
-    needs = f"(needs {', '.join(needed)})" if needed else ""
-    return " ".join(filter(None, (own_summary(factory), needs)))
-
-
 def own_summary(factory: Callable[..., Any]) -> str:
     """Return the first line of the docstring that a class or function has, not one that it inherits."""
     text = vars(factory).get("__doc__") if isinstance(factory, type) else getattr(factory, "__doc__", None)
     return first_line(inspect.cleandoc(text)) if isinstance(text, str) and text.strip() else ""
-
-
-def required_parameters(function: Callable[..., Any]) -> list[str]:
-    """Return the names of the parameters that a call must give; none if the signature is not known."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (ValueError, TypeError):
-        return []
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [
-        parameter.name
-        for parameter in parameters
-        if parameter.default is parameter.empty and parameter.kind not in variadic
-    ]
 
 
 def _load(location: str) -> ModuleType:
@@ -162,7 +125,7 @@ def _execute(path: Path, name: str, root: Path) -> ModuleType:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     with _importing_from(str(root)):
-        if "." in name:
+        if root != path.parent:
             import_module(name.rpartition(".")[0])
         sys.modules[name] = module  # dataclasses and pickles look their module up
         try:

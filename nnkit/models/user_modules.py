@@ -20,7 +20,8 @@ from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
-from nnkit.models.user_files import load_code, name_only_module, own_summary, required_parameters
+from nnkit.models.forward_source import needed_inputs, required_parameters
+from nnkit.models.user_files import load_code, modules_of_file, own_summary
 
 CONFIGS = frozenset({"args", "cfg", "config", "configuration", "hparams", "opt", "opts"})
 """Names of parameters that take an object, whatever its type."""
@@ -47,7 +48,7 @@ class UserCode:
 
     @classmethod
     def load(cls, reference: str, inputs: Sequence[str] = ()) -> "UserCode":
-        """Import what a reference names; a file stands for the only module in it."""
+        """Import what a reference names; of a file, the only module in it."""
         if ":" not in reference:
             reference = name_only_module(reference)
         return cls(reference, load_code(reference), tuple(inputs))
@@ -55,15 +56,14 @@ class UserCode:
     @property
     def may_lack_inputs(self) -> bool:
         """Whether `forward` may take inputs that are not declared; to know, a module may have to be built."""
-        is_class = isinstance(self.factory, type)
-        if not is_class and not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
+        if not hasattr(self.factory, "forward"):  # a function, whose module isn't known yet
             return not self.inputs
-        forward = self.factory.forward  # type: ignore[attr-defined]
+        forward = self.factory.forward
         if self.inputs and str(forward.__module__).startswith("torch."):  # whose names mean nothing
             return False
-        needed = required_parameters(forward)[is_class:]
-        given = {name.partition(".")[0] for name in parse_inputs(self.inputs).names}
-        return bool(set(needed) - given) or (not self.inputs and _takes_anything(forward, is_class))
+        if needed_inputs(forward, parse_inputs(self.inputs).names):
+            return True
+        return not self.inputs and _takes_anything(forward, isinstance(self.factory, type))
 
     def architecture(self) -> Architecture:
         """Return the architecture with the inputs declared.
@@ -137,6 +137,37 @@ SMALL_WEIGHTS = 8 * 2**20  # bytes; larger ones are tried on the meta device, wh
 LARGE_WEIGHTS = 512 * 2**20
 
 
+def name_only_module(location: str) -> str:
+    """Return `net.py:Net` for `net.py`, if that is the only module in it.
+
+    Raises UsageProblem, which lists them, if there are several or none.
+    """
+    found = modules_of_file(location)
+    if not found:
+        raise UsageProblem(
+            f"{location} has no torch.nn.Module", f"name what returns one: {location}:function"
+        )
+    references = {name: f"{location}:{name}" for name in found}
+    if len(found) == 1:
+        return next(iter(references.values()))
+    width = max(map(len, references.values()))
+    raise UsageProblem(
+        f"{location} has {len(found)} modules",
+        f"name one: {list(references.values())[-1]}",
+        [f"{references[name]:{width}}  {_describe(factory)}".rstrip() for name, factory in found.items()],
+    )
+
+
+def _describe(factory: Callable[..., Any]) -> str:
+    """Return the first line of a docstring, and what has to be given: `A small net (needs --width)`."""
+    try:
+        options = options_of(make_builder(factory)[1])
+        needed = [option.flag for option in options if option.required]
+    except UsageProblem:  # it can't be given on a command line
+        needed = required_parameters(factory)
+    return " ".join(filter(None, (own_summary(factory), f"(needs {', '.join(needed)})" if needed else "")))
+
+
 def architecture_of_code(reference: str, inputs: Sequence[str]) -> Architecture:
     """Return the architecture for `file.py:Class` or `package.module:Class` with these inputs."""
     return UserCode.load(reference, inputs).architecture()
@@ -152,8 +183,8 @@ def _takes_anything(forward: Callable[..., Any], is_class: bool) -> bool:
 def make_builder(factory: Callable[..., Any]) -> tuple[Callable[[Any], Any], type]:
     """Return a function of a config that calls a factory, and the type of that config.
 
-    Parameters that can be typed are its fields. Those of a dataclass that has to be given (`config:
-    GPTConfig`) stand for it. A parameter without a default is a required option.
+    Parameters that can be typed are its fields. Of a dataclass that has to be given (`config:
+    GPTConfig`), the fields are. A parameter without a default is a required option.
     """
     if not isinstance(factory, type) and hasattr(factory, "forward"):  # a module
         return lambda config: copy.deepcopy(factory), NoOptions

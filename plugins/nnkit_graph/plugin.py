@@ -3,13 +3,14 @@
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
 from nnkit_graph.configs import GATConfig, GCNConfig, GINConfig, GNNConfig, GraphSAGEConfig
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 FAMILY = "graph"
 DIMS = {
     "nodes": Dim(default=34, description="nodes in the graph"),
     "edges": Dim(default=156, min=0, description="directed edges; an undirected edge counts twice"),
 }
+ANY_ORDER = ("nodes", "edges")
 PRESETS = {
     "cora": Preset(
         config={"in_channels": 1433, "hidden_channels": 16, "num_classes": 7},
@@ -54,6 +55,7 @@ GCN = Architecture(
     inputs=_gcn_inputs,
     outputs=[SCORES],
     dims=DIMS,
+    permutation=ANY_ORDER,
     presets=PRESETS,
     paper="Kipf, Welling: Semi-Supervised Classification with Graph Convolutional Networks, ICLR 2017, "
     "https://arxiv.org/abs/1609.02907",
@@ -83,6 +85,7 @@ GNN = Architecture(
     inputs=_gnn_inputs,
     outputs=[SCORES],
     dims=DIMS,
+    permutation=ANY_ORDER,
     presets=PRESETS,
     paper="Gilmer, Schoenholz, Riley, Vinyals, Dahl: Neural Message Passing for Quantum Chemistry, "
     "ICML 2017, https://arxiv.org/abs/1704.01212",
@@ -103,6 +106,7 @@ GRAPHSAGE = Architecture(
     inputs=[X, EDGE_INDEX],
     outputs=[SCORES],
     dims=DIMS,
+    permutation=ANY_ORDER,
     presets=PRESETS,
     paper="Hamilton, Ying, Leskovec: Inductive Representation Learning on Large Graphs, NeurIPS 2017, "
     "https://arxiv.org/abs/1706.02216",
@@ -122,6 +126,7 @@ GAT = Architecture(
     inputs=[X, EDGE_INDEX],
     outputs=[SCORES],
     dims=DIMS,
+    permutation=ANY_ORDER,
     presets={
         "cora": Preset(
             config={"in_channels": 1433, "hidden_channels": 8, "heads": 8, "num_classes": 7},
@@ -148,6 +153,7 @@ GIN = Architecture(
     inputs=[X, EDGE_INDEX],
     outputs=[SCORES],
     dims=DIMS,
+    permutation=ANY_ORDER,
     presets=PRESETS,
     paper="Xu, Hu, Leskovec, Jegelka: How Powerful are Graph Neural Networks?, ICLR 2019, "
     "https://arxiv.org/abs/1810.00826",

@@ -3,7 +3,7 @@
 from nnkit import Architecture, Dim, TensorSpec, hookimpl
 from nnkit_pointcloud.configs import PointNetConfig, PointNetSegmentationConfig, PointNetVanillaConfig
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 FAMILY = "point cloud"
 PAPER = (
@@ -59,6 +59,8 @@ POINTNET = Architecture(
     inputs=(CLOUD,),
     outputs=_classification_outputs,
     dims=DIMS,
+    permutation=("points",),
+    stochastic="training",
     family=FAMILY,
     paper=PAPER,
     equation="f({x_1, ..., x_n}) = g(max_i h(x_i)), with x_i <- x_i T_3(X) and h_i <- h_i T_64(H)",
@@ -73,6 +75,8 @@ POINTNET_VANILLA = Architecture(
     inputs=(CLOUD,),
     outputs=(TensorSpec("logits", ("batch", "num_classes"), description="class scores"),),
     dims=DIMS,
+    permutation=("points",),
+    stochastic="training",
     family=FAMILY,
     paper=PAPER,
     equation="f({x_1, ..., x_n}) = g(max_i h(x_i))",
@@ -92,6 +96,7 @@ POINTNET_SEGMENTATION = Architecture(
     inputs=(CLOUD,),
     outputs=_segmentation_outputs,
     dims=DIMS,
+    permutation=("points",),
     family=FAMILY,
     paper=PAPER,
     equation="s_i = g([h_i; max_j k(h_j)]), h_i = h(x_i T_3(X)) T_64(H)",

@@ -3,7 +3,7 @@
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
 from nnkit_pointer.configs import PointerNetworkConfig
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 ELEMENTS = TensorSpec("x", ("batch", "length", "input_size"), description="the elements to point at")
 NOISE = TensorSpec(
@@ -59,6 +59,7 @@ POINTER_NETWORK = Architecture(
         "batch": Dim(default=1, description="sequences in a batch"),
         "length": Dim(default=10, description="elements per sequence, and steps of the decoder"),
     },
+    padding=("lengths",),
     presets={
         "paper": Preset(
             config={"input_size": 2, "hidden_size": 512},

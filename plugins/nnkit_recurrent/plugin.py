@@ -3,7 +3,7 @@
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
 from nnkit_recurrent.configs import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 FAMILY = "recurrent"
 DIMS = {
@@ -106,6 +106,7 @@ RNN = Architecture(
     inputs=_hidden_inputs,
     outputs=_hidden_outputs,
     dims=DIMS,
+    padding=("lengths",),
     presets=PRESETS,
     family=FAMILY,
     paper=(
@@ -136,6 +137,7 @@ GRU = Architecture(
     inputs=_hidden_inputs,
     outputs=_hidden_outputs,
     dims=DIMS,
+    padding=("lengths",),
     presets=PRESETS,
     family=FAMILY,
     paper=(
@@ -172,6 +174,7 @@ LSTM = Architecture(
     inputs=_lstm_inputs,
     outputs=_lstm_outputs,
     dims=DIMS,
+    padding=("lengths",),
     presets=PRESETS,
     family=FAMILY,
     paper=(

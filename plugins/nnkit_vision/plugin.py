@@ -17,7 +17,7 @@ from nnkit_vision.configs import (
     VGGConfig,
 )
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 BATCH = Dim(default=1, description="images in a batch")
 LOGITS = TensorSpec("logits", ("batch", "num_classes"), description="class scores before the softmax")
@@ -113,6 +113,7 @@ ALEXNET = Architecture(
     inputs=[image()],
     outputs=[LOGITS],
     dims=image_dims(224, smallest=63),
+    stochastic="training",
     presets={"imagenet": IMAGENET},
     paper=f"{KRIZHEVSKY_2012}; in the form of Krizhevsky 2014, https://arxiv.org/abs/1404.5997",
     equation="y = classifier(flatten(avgpool(features(x))))",
@@ -132,6 +133,7 @@ ALEXNET_2012 = Architecture(
     inputs=[image(height=227, width=227)],
     outputs=[LOGITS],
     dims={"batch": BATCH},
+    stochastic="training",
     presets={"imagenet": IMAGENET},
     paper=KRIZHEVSKY_2012,
     equation="y = classifier(flatten(features(x))); b_i = a_i / (2 + 10⁻⁴ Σ_j a_j²)^0.75 over 5 channels",
@@ -154,6 +156,7 @@ def vgg(depth: int, batch_norm: bool) -> Architecture:
         inputs=[image()],
         outputs=[LOGITS],
         dims=image_dims(224, smallest=32),
+        stochastic="training",
         presets={"imagenet": IMAGENET},
         paper=SIMONYAN_2014,
         equation="y = classifier(flatten(avgpool(features(x)))), with 3×3 convolutions only",
@@ -180,6 +183,7 @@ GOOGLENET = Architecture(
     inputs=[image()],
     outputs=[LOGITS],
     dims=image_dims(224, smallest=15),
+    stochastic="training",
     presets={"imagenet": IMAGENET},
     paper=SZEGEDY_2014,
     equation="inception(x) = cat(1×1·x, 3×3·1×1·x, 3×3·1×1·x, 1×1·pool(x))",
@@ -201,6 +205,7 @@ GOOGLENET_2014 = Architecture(
     inputs=googlenet_inputs,
     outputs=[LOGITS],
     dims=image_dims(224, smallest=31),
+    stochastic="training",
     presets={"imagenet": IMAGENET},
     paper=SZEGEDY_2014,
     equation="inception(x) = cat(1×1·x, 3×3·1×1·x, 5×5·1×1·x, 1×1·pool(x))",

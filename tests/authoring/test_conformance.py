@@ -6,22 +6,25 @@ import jsonschema
 import pytest
 from conftest import python
 
+import nnkit
 from nnkit import schemas
 from nnkit.authoring.conformance import running
 from nnkit.authoring.conformance.suite import (
     ARCHITECTURE_CHECKS,
     PLUGIN_CHECKS,
     VERSION,
+    Doubtful,
     NotApplicable,
     Unmet,
     meet,
 )
 from nnkit.cli.help import summary_help
+from nnkit.errors import PluginProblem
 from nnkit.verbs.core_handlers import plugin_manager
 
 CHECKS = {check.name: check for check in (*PLUGIN_CHECKS, *ARCHITECTURE_CHECKS)}
 EVERY = sorted(plugin_manager().architectures())
-CHEAP = ("config", "help", "meta", "shapes")
+CHEAP = ("config", "help", "meta", "signature", "shapes", "bounds")
 
 # Deeper members of a family run the code of the first; their turn comes in the slow tests.
 SAME_CODE = {
@@ -122,6 +125,14 @@ FAULTS = {
         "config",
         ("dims=", 'presets={"big": Preset(config={"depth": 3})}, dims='),
         "unknown option 'depth'",
+    ),
+    "axis without size": (
+        "config",
+        (
+            'inputs=[TensorSpec("x", ("batch", 4))]',
+            'inputs=lambda config: [TensorSpec("x", ("batch", "four"))]',
+        ),
+        "a shape names 'four', which is neither a dim nor a config field",
     ),
     "option without words": ("help", ('description="units"', ""), "doesn't explain --width"),
     "dim without words": ("help", (', description="samples"', ""), "doesn't explain --batch"),
@@ -231,6 +242,153 @@ def test_each_fault_is_found_and_told(candidate, fault):
         meet(CHECKS[name], candidate(change, plugin=name == "import"))
     assert message in raised.value.message
     assert raised.value.hint
+
+
+# The signature of forward, optional inputs and bounds
+
+TREE = """
+from dataclasses import dataclass
+from typing import Annotated
+from nnkit import Architecture, Dim, Meta, TensorSpec, hookimpl
+
+NNKIT_PLUGIN_API = "1.1"
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    levels: Annotated[int, Meta(ge=1, le=3, description="halvings")] = 2
+
+def build(config):
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, pair, mask=None, *, scale):
+            x = pair["left"] + pair["right"]
+            halved = x.unflatten(1, (-1, 2**config.levels)).mean(2)
+            return {"halved": scale * self.layer(halved), "whole": x if mask is None else x * mask[..., None]}
+
+    return Net()
+
+@hookimpl
+def nnkit_architectures():
+    return [Architecture(
+        name="net", summary="A tree", build=build, config=Config,
+        inputs=[
+            TensorSpec("pair.left", ("batch", "time", 4)),
+            TensorSpec("pair.right", ("batch", "time", 4)),
+            TensorSpec("mask", ("batch", "time"), "bool", sample="keep", optional=True),
+        ],
+        outputs=[
+            TensorSpec("halved", ("batch", "time // 2**levels", 4)),
+            TensorSpec("whole", ("batch", "time", 4)),
+        ],
+        constants={"scale": 2.0},
+        dims={
+            "batch": Dim(default=2, description="samples"),
+            "time": Dim(default=8, min="2**levels", multiple_of="2**levels", description="steps"),
+        },
+        constraints=("batch <= time",),
+    )]
+"""
+
+FAULTS_OF_TREES = {
+    "a parameter that isn't declared": (
+        "signature",
+        ("*, scale", "*, scale, power"),
+        "forward takes pair, mask, scale, power, but pair, mask, scale is declared",
+    ),
+    "a constant that isn't taken": (
+        "signature",
+        (", *, scale", ", *, factor"),
+        "pair, mask, scale is declared",
+    ),
+    "optional, but needed": (
+        "signature",
+        ("mask=None", "mask"),
+        "'mask' is declared optional, but forward has no default for it",
+    ),
+    "an output under another name": (
+        "signature",
+        ('TensorSpec("whole"', 'TensorSpec("all"'),
+        "forward returns 'whole' where 'all' is declared",
+    ),
+    "parts without a container": (
+        "signature",
+        ("constants=", 'containers={"pair": "tuple"}, constants='),
+        "the parts of 'pair' can't be put together",
+    ),
+    "wrong without an optional input": (
+        "shapes",
+        ("x if mask is None", "x[:, :1] if mask is None"),
+        "declared (batch=4 time=8, without mask)",
+    ),
+    "a bound that doesn't follow the option": (
+        "bounds",
+        ('multiple_of="2**levels"', "multiple_of=4"),
+        "with levels=3: forward fails at",
+    ),
+    "defaults that break a constraint": (
+        "bounds",
+        ("batch <= time", "time <= batch"),
+        "the default sizes don't go together: time <= batch doesn't hold for batch=2, time=8",
+    ),
+}
+
+
+def tree(plugins_from, *changes):
+    source = TREE
+    for old, new in changes:
+        assert old in source
+        source = source.replace(old, new)
+    return running.candidates(plugins_from(bad=source), summary_help, "bad")[-1]
+
+
+def test_a_tree_with_constants_and_optional_inputs_passes(plugins_from):
+    candidate = tree(plugins_from)
+    assert meet(CHECKS["signature"], candidate) == "takes 3 arguments, also without mask; returns 2 tensors"
+    assert "with and without mask, without weights" in meet(CHECKS["shapes"], candidate)
+    assert meet(CHECKS["bounds"], candidate).endswith("; shapes hold at levels=1, levels=3")
+
+
+@pytest.mark.parametrize("fault", FAULTS_OF_TREES)
+def test_each_fault_of_a_signature_is_found(plugins_from, fault):
+    name, change, message = FAULTS_OF_TREES[fault]
+    with pytest.raises(Unmet) as raised:
+        meet(CHECKS[name], tree(plugins_from, change))
+    assert message in raised.value.message
+    assert raised.value.hint
+
+
+def test_a_declaration_that_forward_cannot_take_is_the_problem_of_its_plugin(plugins_from):
+    candidate = tree(plugins_from, ("*, scale", "*, scale, power"))
+    with pytest.raises(
+        PluginProblem, match="plugin bad declares bad/net wrongly: forward takes pair, mask"
+    ) as raised:
+        nnkit.build(candidate.spec, manager=candidate.host)
+    assert raised.value.exit_code == 3
+
+
+def test_names_that_forward_does_not_have_are_passed_by_position_with_a_warning(candidate):
+    other = candidate(("forward(self, x)", "forward(self, xs)"), ("self.layer(x)", "self.layer(xs)"))
+    with pytest.raises(
+        Doubtful, match="forward has no parameter 'x', so all are passed by position; did you mean xs"
+    ):
+        meet(CHECKS["signature"], other)
+    assert nnkit.smoke_run(other.spec, checks=["finite"], manager=other.host).passed
+
+
+def test_one_shape_without_dims_is_compared_all_the_same(candidate):
+    changes = ('("batch", 4)', "(2, 4)"), ('("batch", "width")', "(2, 5)")
+    with pytest.raises(Unmet, match=r"output y has shape 2×3, but 2×5 is declared \(no dims\)"):
+        meet(CHECKS["shapes"], candidate(*changes))
+
+
+def test_a_check_of_one_shape_says_so(candidate):
+    changes = ('("batch", 4)', "(2, 4)"), ('("batch", "width")', '(2, "width")')
+    assert meet(CHECKS["shapes"], candidate(*changes)) == "one shape, no dims, without weights"
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnkit.authoring.scaffold.expressions import find_product
+from nnkit.authoring.scaffold.expressions import find_product, find_sum
 
 F = nn.functional
 LAYERS = {
@@ -71,3 +71,21 @@ def test_sizes_that_the_model_cannot_take_say_nothing():
 def test_what_has_no_such_form_is_not_guessed(function):
     seen = {size: function(size) for size in (64, 65, 128)}
     assert find_product({"n": seen}, {"n": range(64, 128)}, lambda name, size: function(size)) == ""
+
+
+def test_an_axis_that_two_dims_lengthen_is_a_sum():
+    def axis(past, time):
+        return past + 2 * time - 1
+
+    seen = {
+        "past": {size: axis(size, 5) for size in (3, 4, 67)},
+        "time": {size: axis(3, size) for size in (5, 6, 69)},
+    }
+    assert find_sum(seen, lambda sizes: axis(**sizes)) == "past + 2 * time - 1"
+    assert find_sum(seen, lambda sizes: sizes["past"] * sizes["time"]) == ""
+
+
+def test_a_product_is_no_sum():
+    seen = {"n": {2: 8, 3: 12, 5: 20}, "m": {4: 8, 5: 10, 6: 12}}
+    assert find_sum(seen, lambda sizes: sizes["n"] * sizes["m"]) == ""
+    assert find_sum({"n": {2: 4, 3: 9, 4: 16}}, lambda sizes: sizes["n"] ** 2) == ""

@@ -410,6 +410,41 @@ def test_the_source_of_a_value_is_that_value(value):
     assert eval(value_source(value)) == value
 
 
+@pytest.fixture
+def hold_untouched(environment, tmp_path, tmp_path_factory, monkeypatch):
+    """Write a plugin, install, check, test, summarize, export with proof and smoke-run it: not a line changed."""
+
+    def hold(source, args, architecture):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "net.py").write_text(source)
+        env = environment(True)
+        assert env.run("-m", "nnkit", "plugins", "new", *args).returncode == 0
+        project = tmp_path / "nnkit-mine"
+        assert_clean(project)
+        for name in ("NO_DEPS", "NO_INDEX"):
+            monkeypatch.setenv(f"PIP_{name}", "1")
+        monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip's way to say that there is none
+
+        done = env.run("-m", "nnkit", "plugins", "install", "-e", "./nnkit-mine")
+        assert (done.returncode, done.stdout) == (0, "mine: 1 architecture\n"), done.stderr
+        cache = tmp_path_factory.getbasetemp() / "mypy"  # one for all: most of what mypy reads is torch
+        types = tool("mypy", "--strict", f"--cache-dir={cache}", cwd=project)
+        assert types.returncode == 0, types.stdout
+        tests = env.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
+        assert tests.returncode == 0, tests.stdout + tests.stderr
+
+        assert env.run("-m", "nnkit", "summary", architecture).returncode == 0
+        done = env.run("-m", "nnkit", "export", architecture, "--onnx")
+        assert done.returncode == 0, done.stderr
+        assert "verified against the module in ONNX Runtime" in done.stdout
+        assert (tmp_path / f"{architecture}.onnx").is_file()
+        done = env.run("-m", "nnkit", "smoke-run", architecture)
+        assert done.returncode == 0, done.stdout
+        assert "failed" not in done.stdout
+
+    return hold
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "architecture"),
@@ -419,33 +454,5 @@ def test_the_source_of_a_value_is_that_value(value):
     ],
     ids=["fresh", "from-code"],
 )
-def test_in_ten_minutes_everything_holds_untouched(
-    environment, tmp_path, tmp_path_factory, monkeypatch, args, architecture
-):
-    """Written, installed, checked, tested, summarized, exported with proof and smoke-run: not a line changed."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.py").write_text(CNN)
-    env = environment(True)
-    assert env.run("-m", "nnkit", "plugins", "new", *args).returncode == 0
-    project = tmp_path / "nnkit-mine"
-    assert_clean(project)
-    for name in ("NO_DEPS", "NO_INDEX"):
-        monkeypatch.setenv(f"PIP_{name}", "1")
-    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # pip's way to say that there is none
-
-    done = env.run("-m", "nnkit", "plugins", "install", "-e", "./nnkit-mine")
-    assert (done.returncode, done.stdout) == (0, "mine: 1 architecture\n"), done.stderr
-    cache = tmp_path_factory.getbasetemp() / "mypy"  # one for all: most of what mypy reads is torch
-    types = tool("mypy", "--strict", f"--cache-dir={cache}", cwd=project)
-    assert types.returncode == 0, types.stdout
-    tests = env.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
-    assert tests.returncode == 0, tests.stdout + tests.stderr
-
-    assert env.run("-m", "nnkit", "summary", architecture).returncode == 0
-    done = env.run("-m", "nnkit", "export", architecture, "--onnx")
-    assert done.returncode == 0, done.stderr
-    assert "verified against the module in ONNX Runtime" in done.stdout
-    assert (tmp_path / f"{architecture}.onnx").is_file()
-    done = env.run("-m", "nnkit", "smoke-run", architecture)
-    assert done.returncode == 0, done.stdout
-    assert "failed" not in done.stdout
+def test_in_ten_minutes_everything_holds_untouched(hold_untouched, args, architecture):
+    hold_untouched(CNN, args, architecture)

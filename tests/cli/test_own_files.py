@@ -1,9 +1,13 @@
 """Files of the user's own: they are imported as Python runs them, and their errors name the line."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
+
+import nnkit
 
 NET = """
 import sys
@@ -81,17 +85,15 @@ def test_a_file_that_ends_the_process_is_one_error(nnkit_command):
         assert (done.code, done.out) == (1, "")
 
 
-def test_a_forward_that_takes_a_dict_is_told_and_how_to_wrap_it(nnkit_command):
+def test_a_forward_that_takes_a_dict_is_told_and_what_to_declare(nnkit_command):
     Path("net.py").write_text(NET)
     for name in ("x", "batch"):
         done = nnkit_command("summary", "net.py:Mapped", "--input", f"{name}: float32[batch, 8]")
-        error, hint = done.err.splitlines()[-2:]
-        assert (
-            error
-            == "Error: forward of net.py:Mapped takes 'batch' as a dict (of 'x', 'y'), but an input is a tensor"
-        )
-        assert hint.endswith('forward(self, x, y) that returns self.net({"x": x, "y": y})')
+        assert done.err.splitlines()[-1].startswith("hint: ")
+        assert '--input "batch.x: float32[batch, 8]"' in done.err.splitlines()[-1]
         assert done.code == 2
+    done = nnkit_command("summary", "net.py:Mapped", "--input", "batch.x: float32[batch, 8]")
+    assert done.code == 0
 
 
 def test_a_model_without_inputs_needs_none_declared(nnkit_command):
@@ -177,3 +179,198 @@ def test_specs_that_can_not_be(nnkit_command):
     laughs = "".join(f"  - &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
     Path("net.yaml").write_text(f"architecture:\n  - &a0 [x, x, x]\n{laughs}")
     assert len(nnkit_command("summary", "net.yaml").err) < 1000
+
+
+SEVERAL = '''
+"""Networks."""
+from dataclasses import dataclass
+from typing import Callable, Literal
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    """A block of some width.
+
+    And more."""
+    def __init__(self, width: int, activation: Literal["relu", "tanh"] = "relu"):
+        super().__init__()
+        self.fc = nn.Linear(width, width)
+    def forward(self, x):
+        return self.fc(x)
+
+class Base(nn.Module):
+    """Has no forward."""
+
+class _Hidden(Block):
+    pass
+
+def small() -> Block:
+    """A block of 4."""
+    return Block(4)
+
+def helper(x):
+    return x
+
+class Takes(nn.Module):
+    def __init__(self, make: Callable[[], nn.Module]):
+        super().__init__()
+        self.inner = make()
+    def forward(self, x):
+        return self.inner(x)
+
+class Untyped(nn.Module):
+    def __init__(self, width, depth, scale, name="net", *, bias):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(width, width, bias=bias) for _ in range(depth)))
+        self.scale = {"twice": 2}.get(scale, scale)
+    def forward(self, x):
+        return self.layers(x) * self.scale
+
+@dataclass
+class Options:
+    width: int
+    layers: int = 2
+
+class Configured(nn.Module):
+    def __init__(self, config: Options):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(config.width, config.width) for _ in range(config.layers)))
+    def forward(self, x):
+        return self.layers(x)
+
+ready = Block(6)
+
+if __name__ == "__main__":
+    raise SystemExit("run as a program")
+'''
+
+
+def test_a_file_lists_its_modules_when_there_are_several(nnkit_command):
+    Path("net.py").write_text(SEVERAL)
+    done = nnkit_command("summary", "net.py")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
+        "Error: net.py has 6 modules",
+        "  net.py:Block       A block of some width. (needs --width)",
+        "  net.py:small       A block of 4.",
+        "  net.py:Takes       (needs make)",
+        "  net.py:Untyped     (needs --width, --model-depth, --scale, --bias)",
+        "  net.py:Configured  (needs --width)",
+        "  net.py:ready       A block of some width.",
+        "hint: name one: net.py:ready",
+    ]
+    done = nnkit_command("summary", "net.py:Blok")
+    assert done.err.splitlines() == [
+        "Error: net.py has no class or function 'Blok'",
+        "hint: did you mean Block?",
+    ]
+    done = nnkit_command("summary", "net.py:transformer")
+    assert done.err.splitlines()[-1].startswith("hint: it has Block, small, ")
+
+
+def test_the_only_module_of_a_file_is_used_and_said(nnkit_command):
+    Path("net.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def forward(self):\n        return None\n"
+        "def no_module(x): return x\n"
+    )
+    done = nnkit_command("build", "net.py", "--json")
+    assert done.err == "assumed: net.py:Net, the only module in net.py\n"
+    assert json.loads(done.out)["tree"] == "Net()"
+    Path("none.py").write_text("x = 1\n")
+    error, hint = nnkit_command("summary", "none.py").err.splitlines()
+    assert error == "Error: none.py has no torch.nn.Module"
+    assert hint == "hint: name what returns one: none.py:function"
+
+
+def test_required_parameters_are_options(nnkit_command):
+    Path("net.py").write_text(SEVERAL)
+    done = nnkit_command("summary", "net.py:Untyped", "--width", "8")
+    assert done.err.splitlines() == [
+        "Error: required options are missing: --model-depth (value), --scale (value), --bias (value)",
+        "hint: for example: --model-depth 8 --scale 8 --bias 8",
+    ]
+    assert done.code == 2
+    words = ["--width", "8", "--model-depth", "3", "--scale", "twice", "--bias", "false"]
+    done = nnkit_command("summary", "net.py:Untyped", *words, "--json")
+    assert json.loads(done.out)["totals"]["parameters"] == 3 * 8 * 8
+    assert "x: float32[batch, 8]" in done.err
+    done = nnkit_command("summary", "net.py:Configured", "--width", "5", "--layers", "3", "--json")
+    assert json.loads(done.out)["totals"]["parameters"] == 3 * (5 * 5 + 5)
+    assert re.search(r"--width integer +\[required\]", nnkit_command("summary", "net.py:Block", "--help").out)
+    done = nnkit_command("compare", "net.py:Block", "net.py:ready", "--left.width", "6", "--exit-code")
+    assert done.code == 0
+
+
+def test_a_parameter_that_cannot_be_typed_asks_for_a_function(nnkit_command):
+    Path("net.py").write_text(SEVERAL)
+    error, hint = nnkit_command("summary", "net.py:Takes").err.splitlines()
+    assert error == "Error: parameter 'make' of Takes has no default, and can't be an option"
+    assert hint.endswith("def small() -> Takes: return Takes(make=…)")
+
+
+def test_required_parameters_are_options_in_python():
+    Path("python_net.py").write_text(SEVERAL)
+    try:
+        report = nnkit.summarize("python_net.py:Block", width=7)
+    finally:
+        Path("python_net.py").unlink()
+    assert report.totals.parameters == 7 * 7 + 7
+    assert report.spec.typed == (
+        "python_net.py:Block", "--input", "x: float32[batch, 7]", "--width", "7",
+    )  # fmt: skip
+
+
+NEIGHBOR = "from torch import nn\nhead = lambda: nn.Linear(8, {width})\n"
+WITH_NEIGHBOR = (
+    "from {module} import head\nfrom torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n"
+    "        super().__init__()\n        self.fc = head()\n    def forward(self, x):\n"
+    "        {late}\n        return self.fc(x)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("neighbor", "module"),
+    [
+        ("click.py", "click"),  # nnkit has imported another one
+        ("statistics.py", "statistics"),
+        ("layers/__init__.py", "layers"),
+        ("spaces/deep/heads.py", "spaces.deep.heads"),
+    ],
+)
+def test_a_neighbor_may_have_any_name(nnkit_command, neighbor, module):
+    before = sys.modules.get(module)
+    for folder, width in (("a", 4), ("b", 6)):
+        Path(folder, neighbor).parent.mkdir(parents=True)
+        Path(folder, neighbor).write_text(NEIGHBOR.format(width=width))
+        Path(folder, "net.py").write_text(
+            WITH_NEIGHBOR.format(module=module, late="import statistics, click")
+        )
+    sides = json.loads(nnkit_command("compare", "a/net.py", "b/net.py", "--json").out)["models"]
+    assert [side["totals"]["parameters"] for side in sides] == [8 * 4 + 4, 8 * 6 + 6]
+    if before is not None:
+        assert sys.modules[module] is before
+
+
+@pytest.mark.parametrize("name", ["click.py", "random.py", "my-net.v2.py", "__main__.py"])
+def test_a_file_may_have_any_name(nnkit_command, name):
+    module = Path(name).stem
+    before = sys.modules.get(module)
+    Path("layers_here.py").write_text(NEIGHBOR.format(width=3))
+    Path(name).write_text(WITH_NEIGHBOR.format(module="layers_here", late="pass"))
+    assert json.loads(nnkit_command("summary", name, "--json").out)["totals"]["parameters"] == 8 * 3 + 3
+    assert sys.modules.get(module) is before or before is None
+
+
+def test_a_file_of_a_package_may_import_relatively(nnkit_command):
+    Path("mine/nets").mkdir(parents=True)
+    Path("mine/__init__.py").write_text("WIDTH = 5\n")
+    Path("mine/heads.py").write_text(
+        "from . import WIDTH\nfrom torch import nn\nhead = lambda: nn.Linear(8, WIDTH)\n"
+    )
+    Path("mine/nets/__init__.py").write_text("")
+    Path("mine/nets/net.py").write_text(WITH_NEIGHBOR.format(module="..heads", late="from .. import WIDTH"))
+    totals = json.loads(nnkit_command("summary", "mine/nets/net.py", "--json").out)["totals"]
+    assert totals["parameters"] == 8 * 5 + 5
+    Path("mine/nets/far.py").write_text("from ........heads import head\n")
+    error = nnkit_command("summary", "mine/nets/far.py").err.splitlines()[0]
+    assert "attempted relative import" in error

@@ -7,12 +7,28 @@ from torch import nn
 
 import nnkit
 from nnkit import Architecture, Dim, TensorSpec
-from nnkit.contract.axes import names_in, size_of
+from nnkit.contract.axes import names_in, size_of, substitute
 from nnkit.contract.declarations import declaration_problem
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.models.references import Reference
 
 SIZES = {"batch": 2, "time": 7, "width": 16}
+
+
+@pytest.mark.parametrize(
+    ("axis", "known", "expected"),
+    [
+        ("past + time", {"past": 0}, "time"),
+        ("past + time", {"past": 3}, "3 + time"),
+        ("past + time", {"past": 3, "time": 4}, 7),
+        ("(time+1)//2", {"past": 3}, "(time+1)//2"),
+        ("(past + time) * heads", {"past": 2, "heads": 1}, "2 + time"),
+        ("time - past", {"past": 0}, "time"),
+        (5, {"past": 0}, 5),
+    ],
+)
+def test_an_axis_with_numbers_for_the_names_that_are_known(axis, known, expected):
+    assert substitute(axis, known) == expected
 
 
 @pytest.mark.parametrize(

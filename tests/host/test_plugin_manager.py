@@ -18,7 +18,7 @@ BROKEN = {
     "silent": ("x = 1", "API check: it states no API version"),
     "newer": (plugin(api="1.7"), "API check: it needs plugin API 1.7, this nnkit has 1.1; upgrade nnkit"),
     "older": (plugin(api="0.9"), "upgrade the plugin"),
-    "odd": (plugin(api="one"), "NNKIT_PLUGIN_API is 'one', not a version like '1.0'"),
+    "odd": (plugin(api="one"), "NNKIT_PLUGIN_API is 'one', not a version like '1.1'"),
     "misspelt": (
         plugin() + "\n@hookimpl\ndef nnkit_summarise(request):\n    return None\n",
         "registration: unknown hook nnkit_summarise; did you mean nnkit_summarize",

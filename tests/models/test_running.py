@@ -171,10 +171,10 @@ def test_a_name_that_forward_does_not_know_is_refused_with_the_nearest(models):
     )
 
 
-def test_a_required_input_that_is_left_out_is_named(models):
+def test_a_required_input_that_is_left_out_is_guessed_beside_those_declared(models):
     done = run("summary", "models.py:Named", "--input", "query: float32[batch, 8]")
-    assert isinstance(done.exception, UsageProblem)
-    assert done.exception.message == "models.py:Named needs the input 'key', which is not declared"
+    assert done.exit_code == 0, done.output
+    assert "assumed: key: float32[batch, 8], from the first layer" in done.stderr
 
 
 def test_a_mixed_model_stays_mixed_in_every_verb(models):

@@ -5,11 +5,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from nnkit.authoring.conformance.candidate import ArchitectureCandidate, Candidate
 from nnkit.authoring.conformance.suite import Doubtful, Unmet
+from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import as_text, config_values, make_config, options_of
+from nnkit.contract.declarations import behavior_problem, inputs_problem
 from nnkit.contract.hooks import COLLECTING_HOOKS
 from nnkit.contract.spec import check_spec_data, make_spec
 from nnkit.contract.text import plural
@@ -76,6 +79,8 @@ def config(candidate: ArchitectureCandidate) -> str:
     """Every option survives JSON, YAML and the command line; defaults and presets are valid."""
     architecture, spec = candidate.architecture, candidate.spec
     _check_frozen(spec.config)
+    for preset in (None, *architecture.presets):
+        _check_declaration(architecture, make_spec(architecture, candidate.plugin.name, preset=preset).config)
     values = config_values(spec.config)
     make_config(architecture.config, values)
     for option in options_of(architecture.config):
@@ -96,6 +101,21 @@ def _check_frozen(config: Any) -> None:
         raise Unmet(
             f"{type(config).__name__} can be changed", "declare it @dataclass(frozen=True, kw_only=True)"
         )
+
+
+def _check_declaration(architecture: Architecture, config: Any) -> None:
+    """Check the tensors that depend on the config as others are when the plugin is loaded."""
+    inputs = architecture.inputs_for(config)
+    names = {tensor.name for tensor in inputs}
+    static = replace(
+        architecture,
+        inputs=inputs,
+        padding=tuple(name for name in architecture.padding if name in names),
+        outputs=architecture.outputs_for(config),
+        constants=architecture.constants_for(config),
+    )
+    if problem := inputs_problem(static) or behavior_problem(static):
+        raise Unmet(f"its declaration can't be right: {problem}", "correct it; see docs/plugins.md")
 
 
 def _check_round_trip(candidate: ArchitectureCandidate, preset: str | None) -> None:

@@ -34,7 +34,8 @@ def signature(candidate: ArchitectureCandidate) -> str:
             raise Unmet(problem)
         assemble(module, variant.signature, variant.inputs)
     paths = [path for path, _ in named_tensors_in(returned)]
-    _check_output_names([tensor.name for tensor in spec.outputs], paths)
+    inputs = [tensor.name for tensor in spec.declared_inputs]
+    _check_output_names([tensor.name for tensor in spec.outputs], paths, inputs)
     if not is_of_torch(module):
         _doubt_names(parameters, spec)
     without = f", also without {', '.join(spec.optional_inputs)}" if spec.optional_inputs else ""
@@ -65,16 +66,17 @@ def _check_defaults(parameters: inspect.Signature, spec: ModelSpec) -> None:
             )
 
 
-def _check_output_names(declared: Sequence[str], returned: Sequence[str]) -> None:
+def _check_output_names(declared: Sequence[str], returned: Sequence[str], inputs: Sequence[str]) -> None:
     """Raise Unmet where a tensor is returned under another name than the declared one.
 
     Entries of tuples and lists have no names, so any may be declared for them: what is returned as
-    `(scores, [Pair(key, value)])` may be declared as scores, present.0.key and present.0.value.
+    `(scores, [Pair(key, value)])` may be declared as scores, present.0.key and present.0.value. What is
+    returned under the name of an input has to be declared under another.
     """
     if set(declared) <= set(returned):
         return
     for name, path in zip(declared, returned, strict=False):
-        if not _can_name(name, path):
+        if path not in inputs and not _can_name(name, path):
             raise Unmet(
                 f"forward returns {path!r} where {name!r} is declared",
                 f'declare it under its name: TensorSpec("{path}", …)',

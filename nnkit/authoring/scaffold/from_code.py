@@ -88,7 +88,7 @@ def project_of_code(
         "inputs": _tensors(_needed(architecture.inputs_for(None), findings.required), option_names),
         "outputs": _tensors(findings.outputs, option_names),
         "dims": _dims(findings.dims, option_names),
-        "constants": _constants(architecture),
+        "more": _constants(architecture) + _constraints(findings.constraints, option_names),
         "arguments": _arguments(options, nested),
         "nested": "".join(
             f"from {names.package}.model import {kind.__name__} as {_alias(kind)}\n"
@@ -105,6 +105,10 @@ def project_of_code(
         f"size {name} must be {_limit_words(dim, option_names)}, as trial runs show"
         for name, dim in findings.dims.items()
         if not _same_limits(dim, architecture.dims[name])
+    ]
+    notes += [
+        f"sizes must satisfy {_rename(constraint, option_names)}, as trial runs show"
+        for constraint in findings.constraints
     ]
     notes += [f"input {name} isn't optional: forward fails without it" for name in findings.required]
     notes += [
@@ -228,7 +232,7 @@ def _find_options(
         required = attribute.name.removeprefix("model_")
         is_own = attribute.name in parameters or required not in parameters
         text = descriptions.get(attribute.name) or f"the parameter {attribute.name} of {factory.__name__}"
-        meta = Meta(description=shorten(text, MAX_DESCRIPTION, placeholder=" …"))
+        meta = Meta(description=shorten(text.rstrip("."), MAX_DESCRIPTION, placeholder=" …"))
         annotation = type_source(Annotated[attribute.type, meta])
         if annotation and attribute.default is not MISSING:
             name = f"model_{attribute.name}" if attribute.name in RESERVED else attribute.name
@@ -349,6 +353,12 @@ def _constants(architecture: Architecture) -> str:
     constants = architecture.constants_for(None)
     items = ", ".join(f"{value_source(name)}: {value_source(value)}" for name, value in constants.items())
     return f"            constants={{{items}}},\n" if items else ""
+
+
+def _constraints(constraints: Sequence[str], option_names: Mapping[str, str]) -> str:
+    """Return the line that declares what holds sizes together, or an empty string."""
+    renamed = tuple(_rename(constraint, option_names) for constraint in constraints)
+    return f"            constraints={value_source(renamed)},\n" if renamed else ""
 
 
 def _arguments(options: Sequence[Option], nested: Mapping[str, type]) -> str:

@@ -4,6 +4,7 @@ Dim(default=32, multiple_of=8)   with levels=3   ->   Dim(default=32, multiple_o
 Dim(default=32, max=64)          with context=64 ->   Dim(default=32, max="context")
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -24,12 +25,16 @@ FACTORS: Mapping[str, Callable[[int], int]] = {
 
 def follow_options(trials: Trials) -> dict[str, Dim]:
     """Return the dims with an expression for each limit that follows options."""
-    options = {
+    options = _integer_options(trials)
+    return {name: _follow(trials, name, dim, options) for name, dim in trials.dims.items()}
+
+
+def _integer_options(trials: Trials) -> dict[str, int]:
+    return {
         name: value
         for name, value in config_values(trials.spec.config).items()
         if type(value) is int and 0 <= value <= LARGEST_OPTION
     }
-    return {name: _follow(trials, name, dim, options) for name, dim in trials.dims.items()}
 
 
 def _follow(trials: Trials, name: str, dim: ResolvedDim, options: Mapping[str, int]) -> Dim:
@@ -126,6 +131,37 @@ def _find_option_of_maximum(
         if is_possible and _limits(trials, name, option, (first + step, first + 2 * step), step):
             return option
     return None
+
+
+def find_constraints(trials: Trials, dims: Mapping[str, Dim]) -> tuple[str, ...]:
+    """Return the sums of two dims that an option limits: `past + time <= context`."""
+    if not trials.can_run_with_values:
+        return ()
+    tables, sizes = trials.table_sizes(), trials.spec.sizes
+    free = [
+        name for name, dim in dims.items() if dim.max is None and dim.multiple_of == 1 and name != "batch"
+    ]
+    return tuple(
+        f"{left} + {right} <= {option}"
+        for left, right in itertools.combinations(free, 2)
+        for option, value in _integer_options(trials).items()
+        if value in tables and value >= sizes[left] + sizes[right]
+        if _limits_sum(trials, left, right, option)
+    )
+
+
+def _limits_sum(trials: Trials, left: str, right: str, option: str) -> bool:
+    """Whether two sizes may together be as large as the option, and not larger, however they share it."""
+    sizes = trials.spec.sizes
+    least = sizes[left] + sizes[right] + 1
+    for value, more in ((least, 0), (least + 1, 1)):
+        first = sizes[left] + more
+        within, beyond = ({left: first, right: total - first} for total in (value, value + 1))
+        if trials.works({option: value}, beyond, with_values=True):
+            return False
+        if not trials.works({option: value}, within, with_values=True):
+            return False
+    return True
 
 
 def _limits(trials: Trials, name: str, option: str, values: tuple[int, ...], step: int) -> bool:

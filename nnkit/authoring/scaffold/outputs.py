@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from nnkit.authoring.scaffold.expressions import find_product, find_sum
-from nnkit.authoring.scaffold.limits import follow_options
+from nnkit.authoring.scaffold.limits import find_constraints, follow_options
 from nnkit.authoring.scaffold.trials import Run, Trials
 from nnkit.contract.architecture import Architecture, Dim, TensorSpec
 from nnkit.contract.axes import size_of
@@ -20,10 +20,15 @@ from nnkit.models.precision import name_of
 
 @dataclass(frozen=True)
 class Findings:
-    """What runs showed: outputs, dims with their limits, the inputs that are needed, number of parameters."""
+    """What runs showed.
+
+    outputs: of forward. dims: with their limits. constraints: on sums of dims. required: the optional inputs
+    that forward needs. parameters: how many the model has.
+    """
 
     outputs: tuple[TensorSpec, ...]
     dims: Mapping[str, Dim]
+    constraints: tuple[str, ...]
     required: tuple[str, ...]
     parameters: int
 
@@ -45,7 +50,8 @@ def find_outputs(architecture: Architecture, host: Host) -> Findings:
         for name, shape in trials.plain.shapes.items()
     ]
     required = tuple(name for name in trials.spec.optional_inputs if not trials.works_without(name))
-    return Findings(tuple(outputs), follow_options(trials), required, trials.plain.parameters)
+    dims = follow_options(trials)
+    return Findings(tuple(outputs), dims, find_constraints(trials, dims), required, trials.plain.parameters)
 
 
 def _name_dtype(dtype: torch.dtype) -> str:

@@ -94,7 +94,7 @@ def _architecture_of(code: str | None) -> str:
     if not code:
         raise UsageProblem("the plugin's architecture needs a name", "for example: --architecture my-net")
     if ":" not in code:
-        from nnkit.models.user_files import name_only_module
+        from nnkit.models.user_modules import name_only_module
 
         code = name_only_module(code)
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", code.rpartition(":")[2])

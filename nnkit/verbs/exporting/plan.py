@@ -23,6 +23,7 @@ from nnkit.verbs.exporting.calls import run_forward, run_module
 from nnkit.verbs.exporting.probing import find_limits, vary
 from nnkit.verbs.exporting.sizes import complete, other_sizes, traced_sizes
 
+FURTHER_DRAWS = 16  # for inputs that are the same in the first two
 Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -212,9 +213,29 @@ def _draw_runs(spec: ModelSpec, module: nn.Module, all_dims: Dims, free: Dims) -
         inputs = sample_inputs(spec, sizes=sizes, seed=spec.seed + number)
         runs.append(Run({name: sizes[name] for name in all_dims}, inputs))
     first, second, *others = runs
+    second = replace(second, inputs=_draw_unlike(first.inputs, second, spec))
     if spec.architecture.assumed:
         second = replace(second, inputs=vary(module, spec.signature, first.inputs, second.inputs))
     return (first, second, *others)
+
+
+def _draw_unlike(inputs: Inputs, run: Run, spec: ModelSpec) -> Inputs:
+    """Return inputs of the sizes of `run` of which as many as possible differ from those given.
+
+    A mask of two samples has only a few values, so two draws may well be equal.
+    """
+
+    def count_equal(drawn: Inputs) -> int:
+        pairs = zip(inputs, drawn, strict=True)
+        return sum(first.numel() > 0 and torch.equal(first, second) for first, second in pairs)
+
+    best = run.inputs
+    for seed in range(spec.seed + FURTHER_DRAWS, spec.seed + 2 * FURTHER_DRAWS):
+        if not count_equal(best):
+            break
+        drawn = sample_inputs(spec, sizes=run.sizes, seed=seed)
+        best = min(best, drawn, key=count_equal)
+    return best
 
 
 def _check_fixed(spec: ModelSpec, options: ExportOptions, dims: Dims) -> None:

@@ -1,4 +1,4 @@
-"""Classes of containers that torch.export must be told of: dataclasses and named tuples."""
+"""Classes of containers that torch.export must know: dataclasses and named tuples."""
 
 import contextlib
 import dataclasses

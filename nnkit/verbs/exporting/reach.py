@@ -22,6 +22,7 @@ from nnkit.verbs.exporting.sizes import Sizes, ladders
 SECONDS = 5.0
 BYTES = 2**30
 COARSE_SHARE = 0.7  # of the seconds, for the coarse steps
+FEW = 64  # elements; a comparison of fewer takes as long as one of so many
 
 Compare: TypeAlias = Callable[[Run], list[Check] | None]
 
@@ -134,7 +135,7 @@ class _Cost:
         """Return what a comparison of this many elements is expected to take."""
         # Attention grows faster than this. But a step is at most twice the last, so the budget is only
         # exceeded by a little.
-        factor = elements / max(self.elements, 1)
+        factor = max(elements, FEW) / max(self.elements, FEW)
         return _Cost(elements, self.seconds * factor, int(self.bytes * factor))
 
     def or_more(self, other: "_Cost") -> "_Cost":

@@ -16,6 +16,7 @@ from nnkit.errors import first_line
 from nnkit.models.running import without_gradients
 from nnkit.models.tensors import registered
 from nnkit.models.user_lines import failing_line
+from nnkit.verbs.smoke.rows import check_rows
 from nnkit.verbs.smoke.states import find_unregistered
 from nnkit.verbs.smoke.subject import (
     Failed,
@@ -36,11 +37,10 @@ def batch_sizes(subject: Subject) -> str:
     """It runs with a batch of one and with an odd one."""
     if "batch" not in subject.sizes:
         raise Skipped("the inputs have no dim named batch")
-    dim = subject.spec.dims["batch"]
-    if dim.min == dim.max and subject.spec.architecture.assumed:
-        raise Failed(f"runs only with the batch of {dim.max} that the example has")
-    candidates = [{**subject.sizes, "batch": size} for size in BATCHES]
-    allowed = [sizes for sizes in candidates if subject.allows(sizes)]
+    if subject.has_fixed_batch:
+        check_rows(subject)
+        raise Skipped("it runs only with the rows of the example, which are no samples: one sees another")
+    allowed = [{**subject.sizes, "batch": size} for size in BATCHES if subject.allows_batch(size)]
     if not allowed:
         raise Skipped(f"a batch of {BATCHES[0]} or {BATCHES[1]} is not allowed")
     module = subject.fresh()
@@ -61,16 +61,24 @@ def batch_sizes(subject: Subject) -> str:
 
 def _problem_in_training(subject: Subject, sizes: Mapping[str, int]) -> str:
     """Return why a batch norm can't be trained with a batch of one, as the last of an epoch may be."""
-    module = subject.fresh()
-    if sizes["batch"] != 1 or not any(isinstance(item, _BatchNorm) for item in module.modules()):
+    if sizes["batch"] != 1 or not any(isinstance(item, _BatchNorm) for item in subject.built.modules()):
         return ""
+    line = _line_of_one_value(subject, sizes)
+    whole = {**subject.spec.sizes, "batch": 1}
+    if line and whole != sizes and subject.allows(whole):
+        # What is left of a picture that the checks cut may be one value where the whole one has more.
+        line = _line_of_one_value(subject, whole)
+    return f"a batch of 1 can't be trained: batch norm sees one value per channel, at {line}" if line else ""
+
+
+def _line_of_one_value(subject: Subject, sizes: Mapping[str, int]) -> str:
+    """Return the line at which batch norm refuses to be trained on one value per channel, or nothing."""
     try:
-        subject.outputs(module.train(), subject.inputs(sizes=sizes))
+        subject.outputs(subject.fresh().train(), subject.inputs(sizes=sizes))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        where = f", at {line}" if (line := failing_line(error)) else ""
-        return f"a batch of 1 can't be trained: batch norm sees one value per channel{where}"
+        return str(failing_line(error) or "its forward")
     return ""
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from nnkit.contract.text import format_shape, format_sizes, plural
 from nnkit.verbs.smoke.subject import (
+    NOT_DECLARED,
     Failed,
     Outputs,
     Skipped,
@@ -14,7 +15,7 @@ from nnkit.verbs.smoke.subject import (
     batch_axis,
     difference,
     largest_difference,
-    row,
+    rows,
     tolerance_of,
 )
 
@@ -54,25 +55,35 @@ def batch_independence(subject: Subject) -> str:
         raise Skipped("it draws other random numbers for a sample alone")
     if all(axis is None for axis in axes):
         raise Skipped("the inputs have no dim named batch")
+    if subject.has_fixed_batch:
+        raise Skipped("it runs only with as many rows as the example has")
+    samples = subject.sizes["batch"]
+    count = 1 if subject.allows_batch(1) else subject.spec.dims["batch"].least
+    if count >= samples:
+        raise Skipped(f"a batch smaller than {samples} is not allowed")
     module, inputs = subject.fresh(), subject.inputs()
     batched = subject.evaluate(module, inputs)
-    samples = subject.sizes["batch"]
-    for index in range(samples):
-        sample = [row(tensor, axis, index) for tensor, axis in zip(inputs, axes, strict=True)]
-        _compare_sample(batched, subject.evaluate(module, sample), index)
-    return f"{plural(samples, 'sample')}, the same alone and in a batch"
+    for first in range(samples - count + 1):
+        part = [rows(tensor, axis, first, count) for tensor, axis in zip(inputs, axes, strict=True)]
+        _compare_samples(subject, batched, subject.evaluate(module, part), first, count)
+    alone = "alone" if count == 1 else f"{count} at a time"
+    return f"{plural(samples, 'sample')}, the same {alone} and in a batch"
 
 
-def _compare_sample(batched: Outputs, single: Outputs, index: int) -> None:
-    """Raise Failed where a row of the batch's outputs differs from the outputs of that sample alone."""
-    for (declared, in_batch), (_, alone) in zip(batched, single, strict=True):
+def _compare_samples(subject: Subject, batched: Outputs, some: Outputs, first: int, count: int) -> None:
+    """Raise Failed where rows of the batch's outputs differ from the outputs of those samples alone."""
+    for (declared, in_batch), (_, alone) in zip(batched, some, strict=True):
         axis = batch_axis(declared)
         if axis is None:
             continue
-        apart = difference(row(in_batch, axis, index), alone)
+        apart = difference(rows(in_batch, axis, first, count), alone)
         if apart > tolerance_of(in_batch):
+            which = f"sample {first}" if count == 1 else f"samples {first} to {first + count - 1}"
+            output = "output" if declared.name == "output" else f"output {declared.name}"
+            assumed = "; ".join(subject.spec.architecture.assumed)
             raise Failed(
-                f"sample {index} of output {declared.name} differs by {apart:.2g}× its spread when run alone"
+                f"{which} of {output} differs by {apart:.2g}× its spread when run alone"
+                + (f" (assumed: {assumed})" if assumed else "")
             )
 
 
@@ -92,18 +103,23 @@ def stochastic(subject: Subject) -> str:
     """The random numbers that it is declared to draw follow the seed."""
     when = subject.spec.architecture.stochastic
     if not when:
-        raise Skipped("it is not declared to draw random numbers")
-    inputs, runs = subject.inputs(), []
-    for seed in (0, 0, *OTHER_SEEDS):
-        with subject.seeded(seed):
-            runs.append(subject.outputs(subject.fresh().train(when == "training"), inputs, seed))
-    _, name, same = largest_difference(runs[0], runs[1])
+        raise Skipped(NOT_DECLARED)
+    first, again = _run_seeded(subject, 0), _run_seeded(subject, 0)
+    _, name, same = largest_difference(first, again)
     if not same:
         raise Failed(f"output {name} differs between two runs with one seed")
-    if all(largest_difference(runs[0], other)[0] == 0 for other in runs[2:]):
-        mode = "training" if when == "training" else "eval"
-        raise Failed(f"it draws no random number in {mode} mode: no output depends on the seed")
+    if all(largest_difference(first, _run_seeded(subject, seed))[0] == 0 for seed in OTHER_SEEDS):
+        if when == "training":
+            raise Warned("no output depends on the seed in training mode: is every rate of dropout 0?")
+        raise Failed("no output depends on the seed in eval mode: it draws no random number there")
     if when == "training":
         determinism(subject)
         return "training follows the seed, eval draws nothing"
     return "it follows the seed, in eval mode too"
+
+
+def _run_seeded(subject: Subject, seed: int) -> Outputs:
+    """Run a fresh copy with torch's generator seeded, in the mode in which it is declared to draw."""
+    module = subject.fresh().train(subject.spec.architecture.stochastic == "training")
+    with subject.seeded(seed):
+        return subject.outputs(module, subject.inputs(), seed)

@@ -1,5 +1,6 @@
 """Checks that take longer: `nnkit smoke-run --full`."""
 
+import functools
 import math
 import warnings
 from dataclasses import replace
@@ -129,18 +130,29 @@ def compile(subject: Subject) -> str:  # noqa: A001 - torch's own name
 def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
     module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
-    args, keywords = bind(module, subject.spec.signature, inputs)
     with subject.fixed_randomness():
         expected = evaluate_tensors(module, subject.spec.signature, inputs)
+    flat = _Flat(module, subject.spec.signature)
     try:
         with quiet(), looped_recurrences():
-            program = without_gradients(lambda: torch.export.export(module, args, keywords, strict=False))
+            program = without_gradients(lambda: torch.export.export(flat, inputs, strict=False))
             with subject.fixed_randomness():
-                actual = without_gradients(lambda: list(tensors_in(program.module()(*args, **keywords))))
+                actual = without_gradients(lambda: list(tensors_in(program.module()(*inputs))))
     except Exception as error:
         raise Failed(f"torch.export fails: {type(error).__name__}: {first_line(error)}") from error
     _compare(expected, actual, "exported")
     return "same outputs"
+
+
+class _Flat(nn.Module):
+    """A module that takes and returns tensors only: torch.export knows no class of the user's own."""
+
+    def __init__(self, module: nn.Module, signature: Signature) -> None:
+        super().__init__()
+        self.module, self.signature = module, signature
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        return list(tensors_in(call(self.module, self.signature, inputs)))
 
 
 def _compare(expected: list[Tensor], actual: list[Tensor], how: str) -> None:
@@ -227,7 +239,7 @@ def train_determinism(subject: Subject) -> str:
 def gradient_checkpointing(subject: Subject) -> str:
     """Recomputing activations in backward changes no output and no gradient."""
     outputs, gradients = _run_seeded_step(subject, subject.with_noise())
-    recomputing = _Recomputing(subject.with_noise(), subject.spec.signature)
+    recomputing = _recompute(subject.with_noise())
     own_switch = _switch_on(subject.with_noise())
     for module in (recomputing, *own_switch):
         try:
@@ -252,22 +264,20 @@ def _run_seeded_step(subject: Subject, module: nn.Module) -> tuple[Outputs, dict
     gradients = {}
     for name, parameter in module.named_parameters():
         if parameter.grad is not None:
-            gradients[name.removeprefix("module.")] = parameter.grad
+            gradients[name] = parameter.grad
     return outputs, gradients
 
 
-class _Recomputing(nn.Module):
-    """A module that keeps no activation for backward."""
+def _recompute(module: nn.Module) -> nn.Module:
+    """Return the module so that it keeps no activation for backward."""
+    forward = module.forward
 
-    def __init__(self, module: nn.Module, signature: Signature) -> None:
-        super().__init__()
-        self.module, self.signature = module, signature
+    @functools.wraps(forward)  # the arguments are bound by its signature
+    def recomputing(*args: Any, **keywords: Any) -> Any:
+        return torch.utils.checkpoint.checkpoint(forward, *args, use_reentrant=False, **keywords)
 
-    def forward(self, *inputs: Tensor) -> Any:
-        def run(*inputs: Tensor) -> Any:
-            return call(self.module, self.signature, inputs)
-
-        return torch.utils.checkpoint.checkpoint(run, *inputs, use_reentrant=False)
+    module.forward = recomputing
+    return module
 
 
 def _switch_on(module: nn.Module) -> list[nn.Module]:

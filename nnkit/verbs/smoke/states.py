@@ -1,29 +1,31 @@
 """Checks of what a model holds: that everything is registered, saved, cast and moved with it."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
+from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural, shorten
 from nnkit.errors import first_line
-from nnkit.models.building import build_module
+from nnkit.models.example_inputs import NAMES as EXAMPLES
 from nnkit.models.precision import convert, name_of
 from nnkit.verbs.smoke.overflow import check_overflow
 from nnkit.verbs.smoke.positions_in_half import Positions
+from nnkit.verbs.smoke.rebuilding import build_twice
 from nnkit.verbs.smoke.subject import (
     Failed,
-    Skipped,
     Subject,
     Warned,
+    add_noise,
     largest_difference,
     raise_without_kernel,
 )
+from nnkit.verbs.smoke.ties import NOT_TIED, build_otherwise, shared_memory
 
 TORCH_HOOKS = "torch.nn.utils."
+YOUR_OWN = "your own"  # the family of what no plugin declares
 MAX_DEPTH = 3  # levels of containers within containers that are searched
 MAX_MESSAGE = 200  # characters of torch's list of missing and unexpected keys
 
@@ -37,7 +39,7 @@ def registry(subject: Subject) -> str:
         raise Failed(f"{name} is an unregistered tensor; use register_buffer or nn.ParameterList")
     count = len(_registered_ids(module))
     for name, other in shared_memory(subject.built):
-        raise Failed(f"{other} and {name} share one memory, but {_NOT_TIED}")
+        raise Failed(f"{other} and {name} share one memory, but {NOT_TIED}")
     before = {name for name, _ in module.named_parameters()}
     subject.evaluate(module, subject.inputs())
     if made := [name for name, _ in module.named_parameters() if name not in before]:
@@ -48,20 +50,6 @@ def registry(subject: Subject) -> str:
     if repeated := _find_repeated(module):
         raise Warned(f"{shorten(repeated)} are one module, not {len(repeated)}")
     return f"{count} tensors and modules, all registered"
-
-
-_NOT_TIED = "are two parameters: assign the parameter itself, not its data"
-
-
-def shared_memory(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yield the names of two different parameters that lie at one place in memory."""
-    seen: dict[tuple[int, int], tuple[str, nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        if is_lazy(parameter) or parameter.layout != torch.strided or not parameter.numel():
-            continue
-        first, other = seen.setdefault((parameter.data_ptr(), parameter.numel()), (name, parameter))
-        if other is not parameter and parameter.data_ptr():
-            yield name, first
 
 
 def _find_repeated(module: nn.Module) -> list[str]:
@@ -77,57 +65,16 @@ def _find_repeated(module: nn.Module) -> list[str]:
     return []
 
 
-def tied(subject: Subject) -> str:
-    """Parameters that are declared tied are one tensor, and still are after a reload."""
-    groups = [tuple(group) for group in subject.spec.architecture.tied]
-    if not groups:
-        raise Skipped("no parameters are declared tied")
-    module = subject.fresh()
-    _check_tied(module, subject.built, groups)
-    other = _build_otherwise(subject)
-    other.load_state_dict(module.state_dict())
-    _check_tied(other, other, groups, " after a reload")
-    for first, *_ in groups:
-        if not torch.equal(_find_parameter(other, first), _find_parameter(module, first)):
-            raise Failed(f"{first} is different after a reload")
-    return ", ".join(" = ".join(group) for group in groups)
-
-
-def _check_tied(module: nn.Module, built: nn.Module, groups: Sequence[Sequence[str]], when: str = "") -> None:
-    for first, *others in groups:
-        for name in others:
-            if _find_parameter(module, name) is _find_parameter(module, first):
-                continue
-            shares = _find_parameter(built, name).data_ptr() == _find_parameter(built, first).data_ptr()
-            problem = f"share one memory, but {_NOT_TIED}" if shares else "are two parameters, not one"
-            raise Failed(f"{first} and {name} {problem}{when}")
-
-
-def _find_parameter(module: nn.Module, name: str) -> Tensor:
-    path, _, attribute = name.rpartition(".")
-    try:
-        parameter = getattr(module.get_submodule(path), attribute)
-    except AttributeError:
-        parameter = None
-    if not isinstance(parameter, Tensor):
-        raise Failed(f"it has no parameter {name}, which is declared tied")
-    return parameter
-
-
-def _build_otherwise(subject: Subject) -> nn.Module:
-    """Return the model built with a different seed and without weights from a file."""
-    return build_module(
-        replace(subject.spec, seed=subject.spec.seed + 1, weights=None), subject.host, subject.device
-    )
-
-
 def find_unregistered(module: nn.Module) -> Iterator[tuple[str, Tensor | nn.Module]]:
-    """Yield the tensors and modules in plain attributes and the containers there, with their paths."""
+    """Yield the tensors and modules in plain attributes and the containers there, with their paths.
+
+    Example inputs, which a class keeps for tools to find, are no part of the model.
+    """
     registered = _registered_ids(module)
     for path, submodule in module.named_modules():
-        computed = _attributes_of_hooks(submodule)
+        others = {"_parameters", "_buffers", "_modules", *EXAMPLES, *_attributes_of_hooks(submodule)}
         for attribute, value in vars(submodule).items():
-            if attribute in ("_parameters", "_buffers", "_modules") or attribute in computed:
+            if attribute in others:
                 continue
             for name, item in _search(value, attribute):
                 if id(item) not in registered:
@@ -171,11 +118,14 @@ def _search(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, Tensor
 
 def round_trip(subject: Subject) -> str:
     """A model built with a different seed gives the same outputs after loading this state dict."""
-    module = subject.with_noise()
-    state = module.state_dict()
-    other = _build_otherwise(subject)
     for name, first in shared_memory(subject.built):
         raise Failed(f"a reload sets {first} and {name} one after the other, which share one memory")
+    is_object = _is_object(subject.spec)
+    rebuilt = build_twice(subject.built, subject.device) if is_object else None
+    module, other = rebuilt or (subject.with_noise(), build_otherwise(subject))
+    if rebuilt:
+        add_noise(module)
+    state = module.state_dict()
     try:
         other.load_state_dict(state)
     except RuntimeError as error:
@@ -188,7 +138,15 @@ def round_trip(subject: Subject) -> str:
         raise Failed(
             f"output {name} differs by {apart:.2g}× its spread after a reload: the state dict lacks something"
         )
-    return f"{plural(len(state), 'tensor')}, and the outputs depend on nothing else"
+    tensors = plural(len(state), "tensor")
+    if is_object and not rebuilt:
+        return f"{tensors}, loaded into a copy; what its constructor draws is unknown"
+    return f"{tensors}, and the outputs depend on nothing else"
+
+
+def _is_object(spec: ModelSpec) -> bool:
+    """Whether the model is a module that Python gave, of which a build is a copy."""
+    return spec.architecture.family == YOUR_OWN and not spec.architecture.typed
 
 
 def cast(subject: Subject) -> str:

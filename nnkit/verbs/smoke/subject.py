@@ -16,6 +16,7 @@ from nnkit.contract.text import plural
 from nnkit.errors import first_line
 from nnkit.models.building import build_module
 from nnkit.models.copies import whole_copy_of
+from nnkit.models.examples import Example
 from nnkit.models.outputs import declarations_of
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs, sample_inputs
@@ -25,6 +26,7 @@ from nnkit.verbs.exporting.sizes import other_sizes
 BATCH = 4
 SMALL = 64  # what a default size is cut to: a check needs no more
 NOISE = 0.02
+NOT_DECLARED = "not declared"  # why a check of a declared behavior is skipped
 SEED_STEP = 1000  # far from the seeds of the inputs, which count up from the spec's own
 
 Outputs = list[tuple[TensorSpec, Tensor]]
@@ -100,23 +102,35 @@ class Subject:
         fits = not any(dims[name].problem_with(size) for name, size in sizes.items() if name in dims)
         return fits and not dims.problem_with(sizes)
 
+    @cached_property
+    def is_guessed(self) -> bool:
+        """Whether all inputs are like examples, so that no one has declared what sizes they may have."""
+        return all(isinstance(tensor.sample, Example) and tensor.sample.varies for tensor in self.spec.inputs)
+
+    @property
+    def has_fixed_batch(self) -> bool:
+        """Whether an example's rows may be samples, but no other number of them runs."""
+        dim = self.spec.dims.get("batch")
+        return self.is_guessed and dim is not None and dim.min == dim.max
+
+    def allows_batch(self, size: int) -> bool:
+        """Whether the batch may have a size. That an example's batch runs at no other excuses nothing."""
+        return self.is_guessed or self.allows({**self.sizes, "batch": size})
+
     def reseeded(self) -> "Subject":
         """Return the same model with other weights and inputs, to see whether a fault was chance."""
         return replace(self, spec=replace(self.spec, seed=self.spec.seed + SEED_STEP))
 
     def with_noise(self) -> nn.Module:
         """Return a copy with a little noise on every parameter, so that nothing hides behind a zero."""
-        module = self.fresh()
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in module.parameters():
-                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-                parameter.add_(noise, alpha=NOISE)
-        return module
+        return self._copy(self._noised)
 
     def fresh(self) -> nn.Module:
         """Return a copy of the model as built, on the device and in eval mode, for one check to use."""
-        module = whole_copy_of(self.built)
+        return self._copy(self.built)
+
+    def _copy(self, original: nn.Module) -> nn.Module:
+        module = whole_copy_of(original)
         if self.compiled:
             torch._dynamo.reset()  # or the copies of one class reach the limit of recompilations
             module.compile()
@@ -126,6 +140,12 @@ class Subject:
     def built(self) -> nn.Module:
         """The model itself, for looking at: a check that runs it takes a fresh copy."""
         return build_module(self.spec, self.host, self.device)
+
+    @cached_property
+    def _noised(self) -> nn.Module:
+        module = whole_copy_of(self.built)
+        add_noise(module)
+        return module
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -165,13 +185,13 @@ class Subject:
         An output that isn't declared (the architecture declares none, or training adds auxiliary heads)
         gets a name and a declaration made from its shape. seed: for a model that always draws random numbers.
         """
-        return self._with_declarations(module, self.call(module, inputs, seed))
+        return self.declare(module, self.call(module, inputs, seed))
 
     def evaluate(self, module: nn.Module, inputs: Sequence[Tensor]) -> Outputs:
         """Do the same without gradients, on copies of the inputs; the outputs have no gradient either."""
         with self.fixed_randomness():
             value = evaluate(module, self.spec.signature, inputs)
-        outputs = self._with_declarations(module, value)
+        outputs = self.declare(module, value)
         return [(declared, tensor.detach()) for declared, tensor in outputs]
 
     def call(self, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Any:
@@ -183,7 +203,7 @@ class Subject:
         """Return a context in which a model that always draws random numbers draws those of a seed."""
         return self.seeded(seed) if self.is_random else nullcontext()
 
-    def _with_declarations(self, module: nn.Module, value: Any) -> Outputs:
+    def declare(self, module: nn.Module, value: Any) -> Outputs:
         """Return the tensors in `value`, which `module` returned, each with its declaration."""
         declared, tensors = self.spec.outputs, list(tensors_in(value))
         may_return_more = not declared or module.training
@@ -259,6 +279,15 @@ def _find_dims(
     return tuple(axes)
 
 
+def add_noise(module: nn.Module) -> None:
+    """Move every parameter a little."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+            parameter.add_(noise, alpha=NOISE)
+
+
 def raise_without_kernel(error: Exception, device: torch.device) -> None:
     """Raise Skipped for an error that only says that the CPU has no kernel for a dtype."""
     message = first_line(error)
@@ -278,9 +307,9 @@ def batch_axis(tensor: TensorSpec) -> int | None:
     return tensor.shape.index("batch") if "batch" in tensor.shape else None
 
 
-def row(tensor: Tensor, axis: int | None, index: int) -> Tensor:
-    """Return one sample as a batch of one; a tensor without a batch axis as it is."""
-    return tensor if axis is None else tensor.narrow(axis, index, 1)
+def rows(tensor: Tensor, axis: int | None, first: int, count: int) -> Tensor:
+    """Return some samples as a batch of their own; a tensor without a batch axis as it is."""
+    return tensor if axis is None else tensor.narrow(axis, first, count)
 
 
 def difference(left: Tensor, right: Tensor) -> float:

@@ -86,6 +86,10 @@ def _reach(subject: Subject, step: Step) -> str:
     if without_gradient:
         # Gates and heads that start at zero hold back what lies behind them until the first step.
         without_gradient = _find_unreached(subject, step, subject.with_noise().train(), without_gradient)
+    if without_gradient and subject.other_sizes:
+        # A softmax over one place, as is left of a small picture, lets none through.
+        larger = subject.at(subject.other_sizes)
+        without_gradient = _find_unreached(larger, step, subject.with_noise().train(), without_gradient)
     if without_gradient:
         names = shorten(sorted(without_gradient))
         raise Failed(f"{step}no gradient reaches {names} (of {plural(len(trainable), 'parameter')})")

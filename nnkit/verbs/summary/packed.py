@@ -41,9 +41,9 @@ def _cell(gates: int) -> Formula:
     """A step of a cell: `x` is (B, I), the state (B, H), of which there may be two."""
 
     def macs(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int:
-        state = args[1] if isinstance(args[1], Tensor) else args[1][0]
-        hidden = state.shape[-1]
-        return int(math.prod(args[0].shape[:-1]) * gates * hidden * (args[0].shape[-1] + hidden))
+        x, states = args[:2]
+        hidden = (states if isinstance(states, Tensor) else states[0]).shape[-1]
+        return int(math.prod(x.shape[:-1]) * gates * hidden * (x.shape[-1] + hidden))
 
     return macs
 
@@ -52,10 +52,11 @@ def _recurrent(gates: int) -> Formula:
     """`quantized_lstm(x, states, parameters, has_biases, layers, dropout, train, bidirectional, …)`."""
 
     def macs(args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> int | None:
-        if not isinstance(args[4], int) or isinstance(args[4], bool):
+        x, states, _, _, layers, _, _, bidirectional = args[:8]
+        if not isinstance(layers, int) or isinstance(layers, bool):
             return None  # packed sequences have a different order
-        x, layers, directions = args[0], args[4], 1 + args[7]
-        hidden = (args[1] if isinstance(args[1], Tensor) else args[1][0]).shape[-1]
+        directions = 1 + bidirectional
+        hidden = (states if isinstance(states, Tensor) else states[0]).shape[-1]
         inputs = x.shape[-1] + (layers - 1) * directions * hidden
         rows = math.prod(x.shape[:-1])
         return int(rows * directions * gates * hidden * (inputs + layers * hidden))

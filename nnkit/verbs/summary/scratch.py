@@ -331,7 +331,8 @@ def _values_only(args: Any) -> int:
 
 def _largest_of_bags(args: Any) -> int:
     """`_embedding_bag_backward(gradient, indices, …, largest, count, by frequency, mode, …)`."""
-    return _numel_bytes(args[0]) + _numel_bytes(args[5]) if args[8] == 2 else 0
+    gradient, _, _, _, _, largest, _, _, mode = args[:9]
+    return _numel_bytes(gradient) + _numel_bytes(largest) if mode == 2 else 0
 
 
 DOUBTS: dict[str, dict[str, Callable[[Any], int]]] = {

@@ -135,8 +135,8 @@ def _spec(
     declared = parse_inputs([declaration])
     architecture = Architecture(
         name=name.replace("/", "-").replace("_", "-").replace(".", "-").lower(),
-        summary=name, build=lambda config: build(), config=NoOptions,
-        inputs=declared.tensors, outputs=(), dims=declared.dims,
+        summary=name, build=lambda config: build(), config=NoOptions, inputs=declared.tensors, outputs=(),
+        dims=declared.dims,
         causal=causal,
     )  # fmt: skip
     return name, make_spec(architecture)

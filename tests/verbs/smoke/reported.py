@@ -177,16 +177,18 @@ class RecurrentOverBatch(nn.Module):
 
 
 class JoinedAlongBatch(Base):
-    CATCH = "batch-sizes"
+    """Twice as many rows: two views of each sample give the same."""
+
+    CATCH, NEEDS = None, "outputs"
 
     def forward(self, x):
         return self.two(torch.cat([self.one(x), x]))
 
 
 class StateOfFourRows(Base):
-    """A state that is made for the batch of the paper."""
+    """A state that is made for the batch of the paper; a row may also be a position, with its own bias."""
 
-    CATCH = "batch-sizes"
+    CATCH, WARNS = "batch-sizes", True
 
     def __init__(self):
         super().__init__()
@@ -295,7 +297,7 @@ class WeightsClamped(Base):
 class RateLost(Base):
     """Eval mode sets the rate of dropout to zero, and training never gets it back."""
 
-    CATCH, WARNS = "eval-state", True
+    CATCH = "eval-state"
 
     def __init__(self):
         super().__init__()
@@ -327,7 +329,7 @@ class FirstResultKept(Base):
 class LayerMadeInForward(Base):
     """No optimizer that was made before has the layer."""
 
-    CATCH = "eval-state"
+    CATCH = "registry"
 
     def __init__(self):
         super().__init__()
@@ -372,7 +374,7 @@ class ListTimesN(Base):
 class TensorOfTheClass(Base):
     """All instances share it, and no `.to()` moves it."""
 
-    CATCH = "registry"
+    CATCH = "placement"
     table = torch.linspace(0.5, 1.5, 6)
 
     def forward(self, x):
@@ -380,7 +382,7 @@ class TensorOfTheClass(Base):
 
 
 class TensorInNamespace(Base):
-    CATCH = "registry"
+    CATCH = "placement"
 
     def __init__(self):
         super().__init__()
@@ -391,7 +393,7 @@ class TensorInNamespace(Base):
 
 
 class LayersInDeque(Base):
-    CATCH = "registry"
+    CATCH = "placement"
 
     def __init__(self):
         super().__init__()
@@ -402,7 +404,7 @@ class LayersInDeque(Base):
 
 
 class LayerInPartial(Base):
-    CATCH = "registry"
+    CATCH = "placement"
 
     def __init__(self):
         super().__init__()

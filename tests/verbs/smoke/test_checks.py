@@ -143,7 +143,7 @@ FAULTS = {
     UnusedParameter: ("gradients", "no gradient reaches unused.bias, unused.weight (of 4 parameters)"),
     DetachedParameter: ("gradients", "no gradient reaches linear.weight (of 2 parameters)"),
     NoGradient: ("gradients", "no output depends on a parameter"),
-    MixesTheBatch: ("batch-independence", "sample 0 of output output differs by"),
+    MixesTheBatch: ("batch-independence", "sample 0 of output differs by"),
     HardCodedBatch: ("batch-independence", "RuntimeError: shape '[4, 3]' is invalid"),
     BatchStatistics: ("batch-independence", ""),
     DropoutInEval: ("determinism", "output output differs between two runs"),

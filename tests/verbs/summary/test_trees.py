@@ -106,6 +106,7 @@ DECODER = Architecture(
     dims={"batch": Dim(default=1), "time": Dim(default=5), "past": Dim(default=3, min=0)},
     constants={"train": False},
     constraints=("past + time <= context",),
+    typed=("decoder.py:Decoder",),
 )
 decoder = partial(make_spec, DECODER)
 

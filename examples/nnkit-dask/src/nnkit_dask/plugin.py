@@ -2,7 +2,7 @@
 
 from nnkit import Executor, hookimpl
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 
 @hookimpl

@@ -2,7 +2,7 @@
 
 from nnkit import Exporter, hookimpl
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from nnkit import Architecture, Dim, Meta, Preset, TensorSpec, hookimpl
 
-NNKIT_PLUGIN_API = "1.0"
+NNKIT_PLUGIN_API = "1.1"
 
 
 @dataclass(frozen=True, kw_only=True)

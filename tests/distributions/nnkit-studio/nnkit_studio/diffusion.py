@@ -9,6 +9,7 @@ A picture without a class has the class "none", the last row of the embedding: g
 B batch, C channels of a level, D the width of the condition.
 """
 
+import itertools
 import math
 
 import torch
@@ -68,7 +69,7 @@ class DiffusionUNet(nn.Module):
         self.time = nn.Sequential(nn.Linear(features, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.label = nn.Embedding(config.classes + 1, condition)
         self.entry = nn.Conv2d(config.channels, features, 3, padding=1)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(ConditionedBlock(above, above, condition) for above, _ in pairs)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.middle = ConditionedBlock(widths[-1], widths[-1], condition)

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 
 from nnkit_studio.configs import GPTConfig
 
-MASKED = -1e9
-
 
 class KeyValue(NamedTuple):
     """What a layer keeps of the tokens it has seen: two tensors (B, H, P, D / H)."""
@@ -49,7 +47,8 @@ class CachedAttention(nn.Module):
         if past is not None:
             k, v = torch.cat((past.key, k), dim=2), torch.cat((past.value, v), dim=2)  # (B, H, P + T, D / H)
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, H, T, P + T)
-        weights = scores.masked_fill(~allowed, MASKED).softmax(dim=-1)
+        scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=-1)
         mixed = (weights @ v).transpose(1, 2).flatten(-2)  # (B, T, D)
         return self.output(mixed), KeyValue(k, v)
 

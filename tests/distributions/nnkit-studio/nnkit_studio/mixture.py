@@ -50,7 +50,8 @@ class Mixture(nn.Module):
         inner, outer = self.inner[experts], self.outer[experts]  # (B, T, K, H, D), (B, T, K, D, H)
         h = torch.relu(torch.einsum("btkhd,btd->btkh", inner, normed))
         y = torch.einsum("btkdh,btkh,btk->btd", outer, h, weights)
-        use = torch.zeros_like(x[..., :1]).expand(-1, -1, len(self.inner)).scatter(-1, experts, weights)
+        idle = weights.new_zeros(*x.shape[:2], len(self.inner))  # (B, T, E)
+        use = idle.scatter(-1, experts, weights)
         return x + y, use
 
 

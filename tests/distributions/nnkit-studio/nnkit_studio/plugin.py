@@ -200,6 +200,7 @@ GPT = Architecture(
         )
     },
     causal="time",
+    padding=("mask",),
     tied=[("embedding.weight", "head.weight")],
     stochastic="training",
     paper="Radford et al.: Language Models are Unsupervised Multitask Learners, 2019",
@@ -296,6 +297,10 @@ GAN = Architecture(
     steps={
         "generator": TrainingStep(outputs=("fake_score",), trains=("generator",)),
         "discriminator": TrainingStep(outputs=("fake_score", "real_score"), trains=("discriminator",)),
+    },
+    unsupported={
+        "gradient-checkpointing": "in training, each forward improves the estimate of the largest singular "
+        "values, so a forward that is repeated divides by other ones",
     },
     paper="Miyato et al.: Spectral Normalization for GANs, ICLR 2018, https://arxiv.org/abs/1802.05957",
     equation="min_G max_D  E_x[log σ(D(x))] + E_z[log σ(-D(G(z)))]",

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from nnkit_studio.configs import TransformerConfig
 
-MASKED = -1e9  # a score that softmax turns into 0, and finite, so that a row without any key is no NaN
-
 
 class Attention(nn.Module):
     """Multi-head attention of queries (B, T, D) on keys (B, S, D); allowed: (B or 1, 1, T or 1, S)."""
@@ -34,7 +32,8 @@ class Attention(nn.Module):
         )
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, heads, T, S)
         if allowed is not None:
-            scores = scores.masked_fill(~allowed, MASKED)
+            # Finite, so that a row without any key is no NaN.
+            scores = scores.masked_fill(~allowed, torch.finfo(scores.dtype).min)
         mixed = scores.softmax(dim=-1) @ v  # (B, heads, T, D / heads)
         out: Tensor = self.output(mixed.transpose(1, 2).flatten(-2))
         return out  # (B, T, D)
@@ -71,8 +70,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, allowed: Tensor | None) -> Tensor:
         x = self.after_attention(x, self.attention(x, x, allowed))
-        x = self.after_feed_forward(x, self.feed_forward(x))
-        return x
+        return self.after_feed_forward(x, self.feed_forward(x))
 
 
 class DecoderLayer(nn.Module):
@@ -89,8 +87,7 @@ class DecoderLayer(nn.Module):
     def forward(self, y: Tensor, x: Tensor, allowed: Tensor, source_allowed: Tensor | None) -> Tensor:
         y = self.after_attention(y, self.attention(y, y, allowed))
         y = self.after_source(y, self.attention_to_source(y, x, source_allowed))
-        y = self.after_feed_forward(y, self.feed_forward(y))
-        return y
+        return self.after_feed_forward(y, self.feed_forward(y))
 
 
 def positions(time: int, width: int, like: Tensor) -> Tensor:
@@ -121,8 +118,7 @@ class Transformer(nn.Module):
         """Return √D E[tokens] + positions for tokens (B, T): (B, T, D)."""
         x = self.embedding(tokens)
         width = x.shape[-1]
-        x = self.dropout(x * math.sqrt(width) + positions(tokens.shape[1], width, x))
-        return x
+        return self.dropout(x * math.sqrt(width) + positions(tokens.shape[1], width, x))
 
     def forward(
         self,

@@ -6,7 +6,10 @@ https://arxiv.org/abs/1505.04597
     e_0 = f(x),  e_i = f(pool(e_{i-1}));    d_n = e_n,  d_{i-1} = f(e_{i-1} ‖ up(d_i));    y = W d_0
 
 f is two 3×3 convolutions with ReLU. They are padded here, so that the output is as large as the picture.
+Weights are drawn with variance 2 / N for N inputs of a unit, so that no level fades (section 3 of the paper).
 """
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +36,17 @@ class UNet(nn.Module):
         self.entry = double_convolution(config.in_channels, widths[0])
         self.down = nn.ModuleList(
             nn.Sequential(nn.MaxPool2d(2), double_convolution(above, below))
-            for above, below in zip(widths, widths[1:], strict=False)
+            for above, below in itertools.pairwise(widths)
         )
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(2 * above, above, 2, stride=2) for above in reversed(widths[:-1])
         )
         self.merge = nn.ModuleList(double_convolution(2 * above, above) for above in reversed(widths[:-1]))
         self.head = nn.Conv2d(widths[0], config.classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                nn.init.zeros_(module.bias)
 
     def forward(self, image: Tensor) -> Tensor:
         features = [self.entry(image)]  # (B, features, H, W)

@@ -100,6 +100,7 @@ def test_a_decoder_with_its_cache_is_one_onnx_file(tmp_path):
     assert nnkit.verify(file, spec).verified
 
 
+@pytest.mark.slow
 def test_a_decoder_as_a_program_is_called_as_its_module_is(tmp_path):
     spec, file = spec_of(DECODER), tmp_path / "decoder.pt2"
     assert nnkit.export(spec, file).proof.equal[0] > 0
@@ -157,6 +158,7 @@ def test_a_file_has_the_inputs_that_are_given_and_says_which_are_not(tmp_path, p
     assert report.verified
 
 
+@pytest.mark.slow
 def test_one_choice_of_inputs_for_all_formats(tmp_path, plugins_from):
     manager = plugins_from(trees=PLUGIN)
     report = nnkit.export_all("decoder", tmp_path, without=("mask", "cache"), verify=False, manager=manager)

@@ -1,6 +1,6 @@
 """Training steps of several networks in one, and inputs that are optional."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -161,6 +161,22 @@ def test_a_choice_of_inputs_with_a_fault_is_named(kind, fault):
     status, message = check("optional-inputs", kind, **OPTIONAL)
     assert status == "failed"
     assert message.startswith(fault)
+
+
+@dataclass
+class Seen:
+    y: torch.Tensor
+    states: torch.Tensor
+
+
+class ReturnsADataclass(Continues):
+    def forward(self, x, cache=None, mask=None):
+        return Seen(**super().forward(x, cache, mask))
+
+
+@pytest.mark.parametrize("name", ["export", "gradient-checkpointing", "train-determinism", "autocast"])
+def test_slow_checks_take_trees(name):
+    assert check(name, ReturnsADataclass, **OPTIONAL, full=True)[0] == "passed"
 
 
 class LossOfLabels(nn.Module):
