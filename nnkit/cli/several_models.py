@@ -109,8 +109,12 @@ def specs_of(
             f"--declare is for modules of your own, and {first} is none",
             f"see what it declares: nnkit info {first}",
         )
+    own_code = [text for text in models.references if names_code(text)] or models.references
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
-        references = [look_up(text, manager, inputs, declarations) for text in models.references]
+        references = [
+            look_up(text, manager, inputs if text in own_code else (), declarations)
+            for text in models.references
+        ]
         own_options = _own_options(models)
         references = [
             reference.complete({**models.common, **own})

@@ -66,6 +66,11 @@ def look_up(
     if names_code(text):
         return _read_code(text, inputs, declarations, manager)
     plugin, architecture = manager.find(text)
+    if inputs:
+        raise UsageProblem(
+            f"--input is for modules of your own, and {text} is none",
+            f"leave it out, and give sizes as options: see nnkit info {text}",
+        )
     return Reference(architecture, plugin)
 
 

@@ -64,6 +64,10 @@ CASES = {
     "code that is not there": (
         ["summary", "no.such:Net", "--input", "x: float32[3]"], 2, "can't import no.such", "PYTHONPATH",
     ),
+    "input of a plugin's architecture": (
+        ["summary", "resnet18", "--input", "x: float32[batch, 3, 8, 8]"], 2,
+        "--input is for modules of your own, and resnet18 is none", "nnkit info resnet18",
+    ),
     "input that can't be read": (
         ["summary", "torch.nn:ReLU", "--input", "x 3"], 2, "can't read the input 'x 3'", "--input",
     ),

@@ -76,7 +76,7 @@ def _compare_samples(subject: Subject, batched: Outputs, some: Outputs, first: i
         axis = batch_axis(declared)
         if axis is None:
             continue
-        apart = difference(rows(in_batch, axis, first, count), alone)
+        apart = difference(_without_padding(rows(in_batch, axis, first, count), alone), alone)
         if apart > tolerance_of(in_batch):
             which = f"sample {first}" if count == 1 else f"samples {first} to {first + count - 1}"
             output = "output" if declared.name == "output" else f"output {declared.name}"
@@ -85,6 +85,19 @@ def _compare_samples(subject: Subject, batched: Outputs, some: Outputs, first: i
                 f"{which} of {output} differs by {apart:.2g}× its spread when run alone"
                 + (f" (assumed: {assumed})" if assumed else "")
             )
+
+
+def _without_padding(in_batch: Tensor, alone: Tensor) -> Tensor:
+    """Return a result cut to the shape that it has alone, if nothing but zeros is cut off.
+
+    A shorter sequence is padded with zeros in a batch, as torch's pad_packed_sequence does it.
+    """
+    if in_batch.ndim != alone.ndim or any(
+        size > own for size, own in zip(alone.shape, in_batch.shape, strict=True)
+    ):
+        return in_batch
+    cut = in_batch[tuple(map(slice, alone.shape))]
+    return cut if in_batch.count_nonzero() == cut.count_nonzero() else in_batch
 
 
 def determinism(subject: Subject) -> str:

@@ -504,3 +504,21 @@ def test_without_a_compiler_no_model_is_blamed(nnkit_command, monkeypatch):
     assert done.code == 1
     assert done.err.startswith("Error: torch.compile doesn't work here: InvalidCxxCompiler")
     assert "leave out --compile" in done.err
+
+
+class Unpacked(nn.Module):
+    """Alone, a short sequence gives a short output; in a batch it is padded with zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 4, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+
+def test_zeros_behind_a_short_sequence_of_a_batch_are_no_difference():
+    inputs = (torch.randn(3, 5, 6), torch.tensor([5, 3, 2]))
+    report = nnkit.smoke_run(Unpacked(), inputs, checks=["batch-independence"])
+    assert [check.status for check in report.checks] == ["passed"]
