@@ -82,6 +82,7 @@ def _train_on_one_batch(subject: Subject, step: Step, rate: float) -> tuple[floa
     targets = [tensor.detach().roll(1, 0) for _, tensor in run_forward()]
     if not targets:
         raise Skipped("it returns only scalars, which belong to no single sample")
+    targets = _without_copies(targets, subject, step)
     losses = []
     for _ in range(OVERFIT_STEPS):
         optimizer.zero_grad()
@@ -90,6 +91,25 @@ def _train_on_one_batch(subject: Subject, step: Step, rate: float) -> tuple[floa
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses[0], min(filter(math.isfinite, losses[1:]), default=math.inf)
+
+
+def _without_copies(targets: list[Tensor], subject: Subject, step: Step) -> list[Tensor]:
+    """Return the targets with NaN for elements that no weight changes, such as a cache that is passed on."""
+    modules = (subject.fresh(), subject.with_noise())
+    first, second = (step.choose(subject.evaluate(module, subject.inputs())) for module in modules)
+    pairs = [
+        (tensor, other)
+        for (_, tensor), (_, other) in zip(first, second, strict=True)
+        if tensor.ndim and tensor.numel()
+    ]
+    if len(pairs) != len(targets):  # training returns more than eval mode
+        return targets
+    return [
+        target.masked_fill(tensor == other, math.nan)
+        if target.is_floating_point() and not torch.equal(tensor, other)
+        else target
+        for target, (tensor, other) in zip(targets, pairs, strict=True)
+    ]
 
 
 def _compute_loss(outputs: Outputs, targets: list[Tensor]) -> Tensor:
