@@ -183,7 +183,7 @@ class _Runs:
 
 
 def _remove_own_hooks(module: nn.Module) -> None:
-    """Remove hooks other than torch's: their owner counts on their calls; they say nothing about inputs."""
+    """Remove hooks other than torch's: their owner counts on their calls."""
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for key, hook in list(hooks.items()):
             defined_in = getattr(hook, "__module__", None) or type(hook).__module__
@@ -249,11 +249,12 @@ class _Search:
 
             queries [4, 8], prototypes [4, 8]  ->  scores [4, 4]
         """
-        together = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3)})
+        varied = [name for name, _ in axes]  # a mask of ones may be ignored, whatever its shape
+        together = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3)}, varied)
         first, *others = sorted(axes, key=list(self.sizes).index)
         kept = {first}
         for axis in others:
-            alone = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3), axis: 2})
+            alone = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3), axis: 2}, varied)
             if together is None or alone is None or _differ_in_front(together, alone):
                 kept.add(axis)
         return frozenset(kept)

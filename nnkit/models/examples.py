@@ -96,6 +96,8 @@ class Example:
             pool = torch.arange(low, high + 1).to(pool.dtype)
         index = torch.randint(pool.numel(), repeated.shape, generator=generator)
         kept = torch.rand(repeated.shape, generator=generator) < KEPT
+        if self.span is not None:  # the largest is in every draw, so a draw shows whether it is taken
+            index.view(-1)[:1], kept.view(-1)[:1] = pool.numel() - 1, False
         return torch.where(kept, repeated, pool[index])
 
     def _move(self, repeated: Tensor, mixed: Tensor, generator: torch.Generator) -> Tensor:

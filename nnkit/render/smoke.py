@@ -1,6 +1,7 @@
 """SmokeReport -> text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import click
 
@@ -23,10 +24,13 @@ def as_text(report: SmokeReport, color: bool = False) -> str:
 
 
 def checklist(checks: Sequence[CheckResult], color: bool = False) -> list[str]:
-    """Return one line per check; each failure is followed by the command that reruns it."""
+    """Return one line per check; each failure is followed by the command that reruns it.
+
+    Checks that were skipped for the same reason share the line of the first.
+    """
     width = max(len(check.name) for check in checks)
     lines = []
-    for check in checks:
+    for check in _join_skipped(checks):
         status = f"{check.status:7}"
         shown = click.style(status, fg=COLORS[check.status]) if color else status
         message, *more = check.message.splitlines() or [""]
@@ -35,3 +39,23 @@ def checklist(checks: Sequence[CheckResult], color: bool = False) -> list[str]:
         lines.append(f"{shown}  {check.name:{width}}  {message}")
         lines += [f"{'':7}  {'':{width}}  {line}" for line in more]
     return lines
+
+
+def _join_skipped(checks: Sequence[CheckResult]) -> Iterator[CheckResult]:
+    """Yield the checks, and in place of several skipped for one reason a single result with their names."""
+    names: dict[str, list[str]] = {}
+    for check in checks:
+        if check.status == "skipped":
+            names.setdefault(check.message, []).append(check.name)
+    for check in checks:
+        alike = names.get(check.message, []) if check.status == "skipped" else []
+        if len(alike) < 2:
+            yield check
+        elif check.name == alike[0]:
+            yield replace(check, message=f"{check.message}; the same for {_list(alike[1:])}")
+
+
+def _list(names: Sequence[str]) -> str:
+    """Return `a`, or `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

@@ -266,9 +266,8 @@ class HardCoded(nn.Module):
 
 def test_a_hard_coded_batch_fails_and_is_exported_as_it_is(tmp_path):
     report = nnkit.smoke_run(HardCoded(), torch.randn(4, 8))
-    problem = failures(report)["batch-sizes"]
-    assert problem.startswith(
-        "each of the 4 rows is a sample by itself, but a single one fails: shape '[4, 8]'"
+    assert failures(report)["batch-sizes"].startswith(
+        "each of the 4 rows is a sample by itself, but a single one"
     )
     assert "batch is 4: it fails with other sizes" in report.spec.architecture.assumed
     assert nnkit.export(HardCoded(), tmp_path / "fixed.onnx", torch.randn(4, 8)).verified

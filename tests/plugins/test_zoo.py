@@ -81,7 +81,9 @@ LARGE = ("vision/vgg11", "vision/vgg11-bn", "vision/alexnet", "vision/alexnet-20
 def test_it_passes_the_smoke_run(name):
     report = nnkit.smoke_run(nnkit.resolve(name))
     assert {check.name: check.message for check in report.checks if check.status == "failed"} == {}
-    assert {check.name for check in report.checks if check.status == "warned"} == set()
+    # The head of PointNet normalizes one global feature a sample, so a batch of one can't be trained.
+    expected = {"batch-sizes"} if name.startswith("pointcloud/") else set()
+    assert {check.name for check in report.checks if check.status == "warned"} == expected
 
 
 @pytest.mark.slow

@@ -105,9 +105,12 @@ def _check_frozen(config: Any) -> None:
 
 def _check_declaration(architecture: Architecture, config: Any) -> None:
     """Check the tensors that depend on the config as others are when the plugin is loaded."""
+    inputs = architecture.inputs_for(config)
+    names = {tensor.name for tensor in inputs}
     static = replace(
         architecture,
-        inputs=architecture.inputs_for(config),
+        inputs=inputs,
+        padding=tuple(name for name in architecture.padding if name in names),
         outputs=architecture.outputs_for(config),
         constants=architecture.constants_for(config),
     )

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from nnkit.contract.text import format_shape, format_sizes, plural
 from nnkit.verbs.smoke.subject import (
+    NOT_DECLARED,
     Failed,
     Outputs,
     Skipped,
@@ -102,7 +103,7 @@ def stochastic(subject: Subject) -> str:
     """The random numbers that it is declared to draw follow the seed."""
     when = subject.spec.architecture.stochastic
     if not when:
-        raise Skipped("it is not declared to draw random numbers")
+        raise Skipped(NOT_DECLARED)
     first, again = _run_seeded(subject, 0), _run_seeded(subject, 0)
     _, name, same = largest_difference(first, again)
     if not same:

@@ -12,7 +12,15 @@ from nnkit.contract.axes import names_in
 from nnkit.contract.text import plural
 from nnkit.verbs.smoke.padding import outside_padding
 from nnkit.verbs.smoke.positions import Span, depends_on, is_unaligned, spans_of, take
-from nnkit.verbs.smoke.subject import Failed, Outputs, Skipped, Subject, difference, tolerance_of
+from nnkit.verbs.smoke.subject import (
+    NOT_DECLARED,
+    Failed,
+    Outputs,
+    Skipped,
+    Subject,
+    difference,
+    tolerance_of,
+)
 
 COUNTS = ("lengths", "prefix", "suffix")  # samples that say where a sequence ends
 
@@ -21,11 +29,13 @@ def causality(subject: Subject) -> str:
     """Along the dim that is declared causal, no output depends on a later input."""
     dim = subject.spec.architecture.causal
     if not dim:
-        raise Skipped("no dim is declared causal")
+        raise Skipped(NOT_DECLARED)
     _require_dim(subject, dim)
     length = subject.sizes[dim]
     module, inputs, others = subject.with_noise(), subject.inputs(), subject.inputs(seed=1)
     outputs = subject.evaluate(module, inputs)
+    if not any(_runs_along(subject, axis, dim) for declared, _ in outputs for axis in declared.shape):
+        raise Skipped(f"no output runs along {dim}")
     for cut in (length - 1, length // 2):
         mixed = [
             _replace_after(subject, declared, tensor, other, cut)
@@ -94,7 +104,7 @@ def permutation(subject: Subject) -> str:
     """In another order along the dims declared so, inputs give the same outputs in that order."""
     declared_dims = list(subject.spec.architecture.permutation)
     if not declared_dims:
-        raise Skipped("no dim is declared free of order")
+        raise Skipped(NOT_DECLARED)
     # Under some configs a network takes a matrix where under others it takes a list of edges.
     dims = [dim for dim in declared_dims if subject.sizes.get(dim, 0) > 1]
     if not dims:
@@ -163,7 +173,7 @@ def pointwise(subject: Subject) -> str:
     """Along the dims declared so, each position of an output depends on that position of the inputs only."""
     dims = list(subject.spec.architecture.pointwise)
     if not dims:
-        raise Skipped("no dim is declared pointwise")
+        raise Skipped(NOT_DECLARED)
     for dim in dims:
         _require_dim(subject, dim, least=1)
     module, inputs, others = subject.with_noise(), subject.inputs(), subject.inputs(seed=1)

@@ -10,7 +10,15 @@ from nnkit.contract.axes import terms_of
 from nnkit.contract.text import plural
 from nnkit.models.sampling import Inputs
 from nnkit.verbs.smoke.positions import Span, depends_on, is_unaligned, spans_of
-from nnkit.verbs.smoke.subject import Failed, Outputs, Skipped, Subject, difference, tolerance_of
+from nnkit.verbs.smoke.subject import (
+    NOT_DECLARED,
+    Failed,
+    Outputs,
+    Skipped,
+    Subject,
+    difference,
+    tolerance_of,
+)
 
 HIDING = ("mask", "suffix")  # masks in which True marks the padding
 KEEPING = ("keep", "prefix")  # masks in which it marks the rest
@@ -21,7 +29,7 @@ def padding(subject: Subject) -> str:
     """What lies in padding, and how much of it there is, changes no output outside of it."""
     names = list(subject.spec.architecture.padding)
     if not names:
-        raise Skipped("no input is declared to mark padding")
+        raise Skipped(NOT_DECLARED)
     markers = [tensor for tensor in subject.spec.inputs if tensor.name in names]
     if not markers:
         raise Skipped(f"{' and '.join(names)} is left out")

@@ -1,11 +1,11 @@
 """The check of placement: every tensor is where the model is.
 
 On the CPU everything is in place, so the check keeps account of where each tensor would be if the model were
-on an accelerator: its parameters, buffers and inputs are there, and so are results of tensors that are there.
-A tensor that forward creates without naming a device is not, and the first operator that gets a tensor of
-each kind is the fault. Code that asks for the device of a tensor on the accelerator is told `cpu:0`, which
-torch takes for the CPU: so `torch.zeros(n, device=x.device)` and `torch.zeros(n)` can be told apart. Only
-operators that surely refuse two devices count; `--simulate` also runs the backward and the optimizer.
+on an accelerator. Its parameters, buffers and inputs would be on it, and so would the results of these. A
+tensor that forward creates without naming a device would not, and the first operator that gets a tensor of
+each kind is the fault. Code that asks for the device of a tensor on the accelerator gets `cpu:0`, which torch
+takes for the CPU: so `torch.zeros(n, device=x.device)` and `torch.zeros(n)` differ. Only operators
+that surely refuse two devices count; `--simulate` also runs the backward and the optimizer.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -97,7 +97,7 @@ class _StandIn(Origins):  # type: ignore[no-untyped-call]
         return self.is_known(tensor) or not self._shares_memory(tensor)
 
     def _shares_memory(self, tensor: Tensor) -> bool:
-        """Whether a tensor is another object for one that is there, as `nn.Parameter(x)` makes it."""
+        """Whether a tensor is another object for one on the accelerator, as `nn.Parameter(x)` makes it."""
         storages = storages_of(tensor)
         return any(not storages.isdisjoint(storages_of(other)) for other in list(self._there))
 
@@ -120,7 +120,7 @@ class _StandIn(Origins):  # type: ignore[no-untyped-call]
 
 
 class _Devices(TorchFunctionMode):
-    """Answers which device a tensor is on, and notes where a function was told to put its result."""
+    """Answers which device a tensor is on, and notes where a function is asked to put its result."""
 
     def __init__(self, origins: _StandIn) -> None:
         super().__init__()

@@ -140,7 +140,7 @@ def round_trip(subject: Subject) -> str:
         )
     tensors = plural(len(state), "tensor")
     if is_object and not rebuilt:
-        return f"{tensors}, loaded into a copy; an object doesn't tell what its constructor draws"
+        return f"{tensors}, loaded into a copy; what its constructor draws is unknown"
     return f"{tensors}, and the outputs depend on nothing else"
 
 

@@ -24,6 +24,7 @@ from nnkit.models.sizes import checked_sizes, rechecked_sizes
 from nnkit.models.tensors import in_reals, spread_of, tensors_in
 
 NOISE = 0.02
+NOT_DECLARED = "not declared"  # why a check of a declared behavior is skipped
 SEED_STEP = 1000  # far from the seeds of the inputs, which count up from the spec's own
 
 Outputs = list[tuple[TensorSpec, Tensor]]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from nnkit.models.building import build_module
-from nnkit.verbs.smoke.subject import Failed, Skipped, Subject
+from nnkit.verbs.smoke.subject import NOT_DECLARED, Failed, Skipped, Subject
 
 NOT_TIED = "are two parameters: assign the parameter itself, not its data"
 
@@ -17,7 +17,7 @@ def tied(subject: Subject) -> str:
     """Parameters that are declared tied are one tensor, and still are after a reload."""
     groups = [tuple(group) for group in subject.spec.architecture.tied]
     if not groups:
-        raise Skipped("no parameters are declared tied")
+        raise Skipped(NOT_DECLARED)
     module = subject.fresh()
     _check_tied(module, subject.built, groups)
     other = build_otherwise(subject)

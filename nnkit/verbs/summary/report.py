@@ -252,10 +252,11 @@ class SummaryReport:
 
     @property
     def batch(self) -> int | None:
-        """The size of the dim `batch`, if every input leads with it."""
+        """The size of the dim `batch`, if every input leads with it; None for examples, shown as they are."""
         inputs = self.spec.inputs
+        are_examples = bool(self.spec.architecture.assumed) and not self.spec.typed
         leads = bool(inputs) and all(tensor.shape[:1] == ("batch",) for tensor in inputs)
-        return self.spec.sizes.get("batch") if leads and self.spec.typed else None
+        return self.spec.sizes.get("batch") if leads and not are_examples else None
 
     def select(
         self, depth: int | None = None, only: str | None = None, functional: bool = True

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from nnkit.contract.signature import Signature
 from nnkit.verbs.exporting.coverage import measure_effects, perturb
 from nnkit.verbs.exporting.onnx_graph import axes_of, evaluate
 from nnkit.verbs.exporting.tolerance import is_same, scale_of, tolerance_of, typical_tolerance
@@ -20,7 +21,7 @@ def test_the_effect_of_a_weight_is_how_far_redrawing_it_moves_the_output():
     torch.manual_seed(0)
     module, x = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 4)), torch.randn(64, 20)
     limit = limits(module, x)
-    effects = measure_effects(module, ("x",), (x,), limit).effects
+    effects = measure_effects(module, Signature(("x",)), (x,), limit).effects
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             before, kept = module(x), parameter.clone()
@@ -47,11 +48,11 @@ class Parts(nn.Module):
 def test_what_a_gate_hides_what_is_faint_and_what_is_not_read():
     torch.manual_seed(0)
     module, x = Parts(), torch.randn(8, 5)
-    effects = measure_effects(module, ("x",), (x,), limits(module, x))
+    effects = measure_effects(module, Signature(("x",)), (x,), limits(module, x))
     assert effects.unseen == {"inner.weight", "inner.bias", "gate", "faint"}
     assert effects.unused == ("unread.weight", "unread.bias")
-    other = perturb(module, ("x",), [(x,), (torch.randn(8, 5),)])
-    assert measure_effects(other, ("x",), (x,), limits(other, x)).unseen == set()
+    other = perturb(module, Signature(("x",)), [(x,), (torch.randn(8, 5),)])
+    assert measure_effects(other, Signature(("x",)), (x,), limits(other, x)).unseen == set()
     assert not module.gate.any()  # the module itself stays as it is
 
 
@@ -61,7 +62,7 @@ def test_statistics_of_normalisations_are_measured_and_dropout_stays_off():
     with torch.no_grad():
         module[0].weight.mul_(1e-9)
     samples = [(torch.randn(40, 5),), (torch.randn(40, 5),)]
-    other = perturb(module, ("x",), samples)
+    other = perturb(module, Signature(("x",)), samples)
     with torch.inference_mode():
         assert torch.equal(other(samples[0][0]), other(samples[0][0]))
         assert other[1](other[0](samples[0][0])).std() > 0.3
@@ -77,7 +78,7 @@ def test_integers_alone_have_no_effect_to_measure():
         def forward(self, x):
             return self.linear(x).argmax(-1)
 
-    assert measure_effects(Largest(), ("x",), (torch.randn(2, 3),), [None]) is None
+    assert measure_effects(Largest(), Signature(("x",)), (torch.randn(2, 3),), [None]) is None
 
 
 def test_masked_scores_do_not_widen_what_is_allowed():

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import nnkit
 from nnkit import Dim, ExportOptions
+from nnkit.contract.sizes import Dims
 from nnkit.errors import VerificationFailed
 from nnkit.models.copies import copy_of
 from nnkit.models.references import Reference
@@ -145,7 +146,8 @@ def test_the_file_holds_nothing_that_depends_on_the_budget(tmp_path):
 
 
 def test_the_ways_up_hold_to_the_declaration():
-    dims = {"batch": Dim(default=1), "side": Dim(default=64, min=32, max=512, multiple_of=32)}
+    declared = {"batch": Dim(default=1), "side": Dim(default=64, min=32, max=512, multiple_of=32)}
+    dims = Dims({name: dim.resolve({}) for name, dim in declared.items()})
     coarse, fine = ladders(dims, {"batch": 2, "side": 64}, [("batch", "side")])
     every = [sizes for ladder in (*coarse, *fine) for sizes in ladder]
     assert not any(dims[name].problem_with(size) for sizes in every for name, size in sizes.items())

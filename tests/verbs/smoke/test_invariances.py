@@ -128,7 +128,7 @@ def test_what_lies_in_padding_changes_nothing(kind, inputs, outputs, fault):
 
 def test_an_input_that_marks_no_padding_is_refused():
     assert check("padding", Attends, [X], padding=("x",))[1].startswith("x is declared to mark padding, but")
-    assert check("padding", Attends, [X])[1] == "no input is declared to mark padding"
+    assert check("padding", Attends, [X])[1] == "not declared"
 
 
 class WithCache(nn.Module):
@@ -456,3 +456,18 @@ def test_the_derivative_is_checked_around_a_straight_through_gradient():
 def test_what_the_zoo_declares_holds(name, options, checked):
     (result,) = nnkit.smoke_run(name, **options, checks=[checked]).checks
     assert result.status == "passed", result.message
+
+
+class LastStep(nn.Module):
+    """Causal, but its output has no axis on which that shows."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.layer(x)[:, -1]
+
+
+def test_causality_of_an_output_without_the_dim_is_not_said_to_hold():
+    assert check("causality", LastStep, [X], causal="time") == ("skipped", "no output runs along time")

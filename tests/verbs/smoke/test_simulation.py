@@ -224,7 +224,11 @@ def test_a_device_that_is_not_there_can_be_simulated(nnkit_command, tmp_path):
     ("target", "options", "error"),
     [
         ((nn.Linear(2, 2), [torch.zeros(1, 2)]), {}, "can't take them from Python"),
-        (("simple-cnn", [torch.zeros(1, 3, 32, 32)]), {}, "can't take them from Python"),
+        (
+            ("simple-cnn", [torch.zeros(1, 3, 32, 32)]),
+            {},
+            "example inputs are for modules, and simple-cnn is none",
+        ),
         (("simple-cnn",), {"device": "cuda"}, "device= and simulate= don't go together"),
         (("simple-cnn",), {"checks": ["placement", "cast"]}, "--check cast can't be simulated"),
     ],
