@@ -158,7 +158,12 @@ class _Runs:
 
         varied: the inputs that get other values than the example.
         """
-        inputs = [self._draw(name, sizes, seed=int(name in varied)) for name in self.signature.names]
+        inputs = [
+            self._draw(
+                name, sizes, seed=int(name in varied or (bool(sizes) and self.examples[name].hides_nothing))
+            )
+            for name in self.signature.names
+        ]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -161,6 +161,11 @@ class Example:
             return False
         return self.largest == 1 and bool(((self.tensor == 0) | (self.tensor == 1)).all())
 
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether integers are a mask of ones, which a module may ignore whatever its shape."""
+        return not self.tensor.is_meta and self._is_mask and bool(self.tensor.all())
+
     @cached_property
     def _hidden(self) -> bool | None:
         """The value of a mask that no row of the example is full of, as attention over nothing is undefined.
@@ -194,12 +199,13 @@ class Example:
 def _reorder(mask: Tensor, generator: torch.Generator) -> Tensor:
     """Return a mask with its rows in a different order, or its columns if all rows are equal.
 
-    Where all elements are equal, the last of some rows is changed.
+    Where all elements are equal, the last of the first row and of some others is changed.
     """
     if not mask.ndim:
         return mask
     if mask.all() or not mask.any():
         some = torch.rand(mask[..., -1:].shape, generator=generator) < KEPT
+        some.view(-1)[:1] = True
         return torch.cat([mask[..., :-1], mask[..., -1:] ^ some], -1)
     for axis in (0, -1):
         order = torch.randperm(mask.shape[axis], generator=generator)
