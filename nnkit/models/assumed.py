@@ -5,7 +5,8 @@ same size together:
 
     x [4, 16, 8], mask [4, 16]   ->   x [batch, time, 8], mask [batch, time]
 
-An axis counts as free where the module runs with it smaller and larger than in the example.
+An axis counts as free where the module runs with it smaller and larger than in the example, and with the
+other free axes at the sizes that checks use.
 """
 
 import warnings
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 
 from nnkit.contract.architecture import Dim
 from nnkit.contract.signature import Signature
+from nnkit.contract.sizes import Dims
 from nnkit.models.copies import copy_of, whole_copy_of
 from nnkit.models.examples import Example
 from nnkit.models.members import named_modules, named_parameters
 from nnkit.models.running import evaluate_tensors
+from nnkit.models.sizes import checked_sizes, rechecked_sizes
 from nnkit.models.weightless import parameter_bytes
 
 Axis: TypeAlias = tuple[str, int]
@@ -112,6 +115,7 @@ def find_free_axes(
     search.shrink_pictures()
     batch = search.find_batch(batch_axis)
     others = search.keep_compatible(list(search.find_others()))
+    others = search.keep_checkable(batch, others)
     if batch is None:
         batch = search.find_fixed_batch(batch_axis)
     return Found(batch, tuple(others), search.coupled, search.find_values())
@@ -154,7 +158,12 @@ class _Runs:
 
         varied: the inputs that get other values than the example.
         """
-        inputs = [self._draw(name, sizes, seed=int(name in varied)) for name in self.signature.names]
+        inputs = [
+            self._draw(
+                name, sizes, seed=int(name in varied or (bool(sizes) and self.examples[name].hides_nothing))
+            )
+            for name in self.signature.names
+        ]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -245,11 +254,12 @@ class _Search:
 
             queries [4, 8], prototypes [4, 8]  ->  scores [4, 4]
         """
-        together = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3)})
+        varied = [name for name, _ in axes]  # a mask of ones may be ignored, whatever its shape
+        together = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3)}, varied)
         first, *others = sorted(axes, key=list(self.sizes).index)
         kept = {first}
         for axis in others:
-            alone = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3), axis: 2})
+            alone = self.runs.outputs({**self.sizes, **dict.fromkeys(axes, 3), axis: 2}, varied)
             if together is None or alone is None or _differ_in_front(together, alone):
                 kept.add(axis)
         return frozenset(kept)
@@ -387,6 +397,40 @@ class _Search:
             if len(others) < 2 or self._run_together(raised, lambda free: free.min):
                 return raised
         return others
+
+    def keep_checkable(self, batch: FreeAxis | None, others: list[FreeAxis]) -> list[FreeAxis]:
+        """Return the axes that may vary as the checks vary them: all at once, to quite different sizes.
+
+        A limit may lie on several together, as on the places of a picture: height * width <= 100. Then none
+        is made larger than in the example, or else those that fail keep its size.
+        """
+        smaller = [replace(free, max=free.size) for free in others if free.min < free.size]
+        for candidates in (others, smaller):
+            if not candidates or self._runs_as_checked(batch, candidates):
+                return candidates
+        if not self._runs_as_checked(batch, []):  # it is not these axes that fail
+            return others
+        kept: list[FreeAxis] = []
+        for free in smaller:
+            if self._runs_as_checked(batch, [*kept, free]):
+                kept.append(free)
+        return kept
+
+    def _runs_as_checked(self, batch: FreeAxis | None, others: Iterable[FreeAxis]) -> bool:
+        """Whether the module runs at the sizes that the checks choose."""
+        axes = {str(number): free for number, free in enumerate(others)}
+        if batch is not None:
+            axes = {"batch": batch, **axes}
+        dims = Dims({name: free.dim.resolve({}) for name, free in axes.items()})
+        checked = checked_sizes(dims, {name: free.size for name, free in axes.items()})
+        return all(
+            self.runs.outputs(
+                {**self.example, **{axis: sizes[name] for name, free in axes.items() for axis in free.axes}}
+            )
+            is not None
+            for sizes in (checked, rechecked_sizes(dims, checked))
+            if sizes is not None
+        )
 
     def find_values(self) -> dict[str, Example]:
         """Return the examples, each with what the module takes in its place."""

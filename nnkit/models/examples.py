@@ -62,6 +62,8 @@ class Example:
         if generator.initial_seed() == 0:
             corner = tuple(slice(min(size, own)) for size, own in zip(shape, self.tensor.shape, strict=True))
             varied[corner] = self.tensor[corner]
+        if self._hidden is not None:
+            return _show_in_each_row(varied, self._hidden)
         return varied.sort(-1).values if self._is_sorted else varied
 
     def _repeat(self, shape: tuple[int, ...]) -> Tensor:
@@ -77,8 +79,8 @@ class Example:
         if repeated.is_complex():
             noise = torch.randn(repeated.shape, dtype=torch.complex64, generator=generator)
             return repeated + noise.to(repeated.dtype) * repeated.abs().mean()
-        if repeated.dtype == torch.bool or (self._is_mask and self.span is None):
-            return _reorder(repeated, generator)  # each row stays as it is: none of them is hidden as a whole
+        if repeated.dtype == torch.bool or self._is_mask:
+            return _reorder(repeated, generator)
         if self._is_counting:
             return repeated
         mixed = self._mix(repeated, generator)
@@ -131,7 +133,7 @@ class Example:
         if not self.is_integer or self.tensor.is_meta or not self.tensor.numel():
             return []
         value = int(self.tensor.min())
-        if value != self.largest:
+        if value != self.largest or self._is_mask:
             return []
         spans = [(value, value + count - 1) if count > 0 else (value + count + 1, value) for count in WIDER]
         return [replace(self, span=span) for span in spans]
@@ -154,9 +156,27 @@ class Example:
 
     @cached_property
     def _is_mask(self) -> bool:
-        """Whether integers are a mask: 0 and 1 in rows, as of a tokenizer."""
-        is_integer = not (self.tensor.is_floating_point() or self.tensor.is_complex())
-        return is_integer and self.tensor.ndim > 1 and bool(((self.tensor == 0) | (self.tensor == 1)).all())
+        """Whether integers are a mask: 0 and 1 in rows, as of a tokenizer; rows of only 0 may be anything."""
+        if not self.is_integer or self.tensor.ndim < 2:
+            return False
+        return self.largest == 1 and bool(((self.tensor == 0) | (self.tensor == 1)).all())
+
+    @property
+    def hides_nothing(self) -> bool:
+        """Whether integers are a mask of ones, which a module may ignore whatever its shape."""
+        return not self.tensor.is_meta and self._is_mask and bool(self.tensor.all())
+
+    @cached_property
+    def _hidden(self) -> bool | None:
+        """The value of a mask that no row of the example is full of, as attention over nothing is undefined.
+
+        It is 0 in integers, and in bool the rarer value, since either may mean hidden.
+        """
+        is_bool = self.tensor.dtype == torch.bool and self.tensor.ndim > 0
+        if not (is_bool or self._is_mask) or not self.tensor.numel():
+            return None
+        hidden = is_bool and 2 * int(self.tensor.count_nonzero()) < self.tensor.numel()
+        return None if (self.tensor == hidden).all(-1).any() else hidden
 
     @cached_property
     def _is_counting(self) -> bool:
@@ -179,12 +199,13 @@ class Example:
 def _reorder(mask: Tensor, generator: torch.Generator) -> Tensor:
     """Return a mask with its rows in a different order, or its columns if all rows are equal.
 
-    Where all elements are equal, the last of some rows is changed.
+    Where all elements are equal, the last of the first row and of some others is changed.
     """
     if not mask.ndim:
         return mask
     if mask.all() or not mask.any():
         some = torch.rand(mask[..., -1:].shape, generator=generator) < KEPT
+        some.view(-1)[:1] = True
         return torch.cat([mask[..., :-1], mask[..., -1:] ^ some], -1)
     for axis in (0, -1):
         order = torch.randperm(mask.shape[axis], generator=generator)
@@ -192,3 +213,9 @@ def _reorder(mask: Tensor, generator: torch.Generator) -> Tensor:
         if not torch.equal(reordered, mask):
             return reordered
     return mask
+
+
+def _show_in_each_row(mask: Tensor, hidden: bool) -> Tensor:
+    """Return a mask without rows that are hidden as a whole: their last element isn't."""
+    is_full = (mask == hidden).all(-1)
+    return torch.cat([mask[..., :-1], mask[..., -1:].masked_fill(is_full[..., None], not hidden)], -1)

@@ -414,3 +414,88 @@ def test_the_call_that_repeats_a_check_repeats_it():
     assert (again.status, again.message) == (check.status, check.message)
     assert "seed=3" in check.repeat
     assert "tired" in check.repeat
+
+
+class Places(nn.Module):
+    """Adds a learned vector to each place of a picture, of which there are 100 in all."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(4, 100))
+
+    def forward(self, x):
+        return x + self.places[:, : x.shape[2] * x.shape[3]].unflatten(1, x.shape[2:])
+
+
+def test_axes_with_a_limit_in_common_are_no_larger_than_in_the_example():
+    """8×12 and 12×8 fit into 100 places, and so each may be 12 alone; 12×12 don't."""
+    module, inputs = Places(), torch.randn(2, 4, 8, 8)
+    dims = architecture_of_module(module, inputs).dims
+    assert {name: dims[name].max for name in ("height", "width")} == {"height": 8, "width": 8}
+    assert not failures(nnkit.smoke_run(module, inputs))
+
+
+class Cut(nn.Module):
+    """Fails where both sides are between 49 and 95."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        assert not all(49 <= side < 95 for side in x.shape[2:])
+        return self.layer(x)
+
+
+def test_an_axis_that_fails_at_the_sizes_of_the_checks_keeps_that_of_the_example():
+    """The least of each side runs with the other in full, and half of both does: the checks cut both."""
+    module, inputs = Cut(), torch.randn(2, 3, 96, 96)
+    assert shapes(module, inputs) == {"x": "batch, 3, size_1, 96"}
+    assert not failures(nnkit.smoke_run(module, inputs))
+
+
+class Attend(nn.Module):
+    """Attention in which what the mask hides has no part: over nothing, torch gives NaN."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(30, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, ids, mask):
+        x = self.embedding(ids)
+        hidden = mask == 0 if mask.dtype == torch.int64 else mask
+        return self.attention(x, x, x, key_padding_mask=hidden)[0]
+
+
+MASKS = {
+    "ones": torch.ones(2, 6, dtype=torch.int64),
+    "padded": torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]]),
+    "none hidden": torch.zeros(2, 6, dtype=torch.bool),
+    "hidden in front": torch.tensor([[True, True, False, False, False, False], [False] * 6]),
+}
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_no_row_of_a_mask_is_hidden_as_a_whole(kind):
+    example = MASKS[kind]
+    inputs = {"ids": torch.randint(30, (2, 6)), "mask": example}
+    sample = architecture_of_module(Attend(), inputs).inputs[1].sample
+    hidden = example.dtype == torch.bool
+    varied = set()
+    for time in (1, 2, 6, 9):
+        for seed in range(20):
+            drawn = sample((4, time), {}, example.dtype, torch.Generator().manual_seed(seed))
+            assert (drawn != hidden).any(-1).all()
+            varied.add(tuple(drawn.flatten().tolist()))
+    assert len(varied) > 8
+
+
+def test_a_model_with_a_mask_in_its_example_is_exported(tmp_path):
+    inputs = {"ids": torch.randint(30, (2, 6)), "mask": MASKS["ones"]}
+    assert nnkit.export(Attend(), tmp_path / "attend.onnx", inputs).verified
+
+
+def test_zeros_are_not_taken_for_a_mask():
+    found = architecture_of_module(nn.Embedding(4, 3), torch.zeros(2, 5, dtype=torch.int64))
+    assert found.inputs[0].sample.span == (0, 3)

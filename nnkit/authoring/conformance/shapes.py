@@ -12,7 +12,7 @@ from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.contract.text import format_shape, format_sizes, plural
 from nnkit.errors import NnkitError, UsageProblem, first_line
-from nnkit.verbs.exporting.sizes import other_sizes
+from nnkit.models.sizes import other_sizes
 from nnkit.verbs.smoke.subject import Failed, Subject
 
 META, CPU = torch.device("meta"), torch.device("cpu")

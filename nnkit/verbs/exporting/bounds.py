@@ -20,8 +20,8 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from nnkit.contract.axes import names_in, size_of
 from nnkit.contract.sizes import Dims
+from nnkit.models.sizes import Sizes, allowed_sizes, complete
 from nnkit.verbs.exporting.capture import NotDynamic
-from nnkit.verbs.exporting.sizes import Sizes, allowed_sizes, complete
 
 # The sizes tried for each dim of a guard: all below NEAR, those in FAR, and those next to its numbers.
 NEAR = 12

@@ -18,10 +18,10 @@ from nnkit.models.outputs import declarations_of
 from nnkit.models.precision import main_dtype
 from nnkit.models.running import bind
 from nnkit.models.sampling import Inputs, sample_inputs
+from nnkit.models.sizes import complete, other_sizes, traced_sizes
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.exporting.calls import run_forward, run_module
 from nnkit.verbs.exporting.probing import find_limits, vary
-from nnkit.verbs.exporting.sizes import complete, other_sizes, traced_sizes
 
 FURTHER_DRAWS = 16  # for inputs that are the same in the first two
 Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]

@@ -12,8 +12,8 @@ from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError
 from nnkit.models.copies import copy_of, whole_copy_of
 from nnkit.models.sampling import Inputs, dtype_of, sample_inputs
+from nnkit.models.sizes import PRIMES, Sizes, complete, traced_sizes
 from nnkit.verbs.exporting.calls import run_module
-from nnkit.verbs.exporting.sizes import PRIMES, Sizes, complete, traced_sizes
 
 HIGHEST = 2**16  # the largest value that is tried
 UNLIMITED = 8  # integers are drawn below this where forward takes any

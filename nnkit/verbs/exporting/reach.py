@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeAlias
 from torch.overrides import TorchFunctionMode
 
 from nnkit.errors import VerificationFailed
+from nnkit.models.sizes import Sizes, ladders
 from nnkit.models.tensors import bytes_of, tensors_in
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.report import Check, Reach
-from nnkit.verbs.exporting.sizes import Sizes, ladders
 
 SECONDS = 5.0
 BYTES = 2**30

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nnkit.contract.architecture import ResolvedDim, TensorSpec
+from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural
@@ -20,11 +20,9 @@ from nnkit.models.examples import Example
 from nnkit.models.outputs import declarations_of
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs, sample_inputs
+from nnkit.models.sizes import checked_sizes, rechecked_sizes
 from nnkit.models.tensors import in_reals, spread_of, tensors_in
-from nnkit.verbs.exporting.sizes import other_sizes
 
-BATCH = 4
-SMALL = 64  # what a default size is cut to: a check needs no more
 NOISE = 0.02
 NOT_DECLARED = "not declared"  # why a check of a declared behavior is skipped
 SEED_STEP = 1000  # far from the seeds of the inputs, which count up from the spec's own
@@ -150,21 +148,12 @@ class Subject:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """The sizes of the checks: the spec's, with large defaults cut and several samples in a batch."""
-        dims = self.spec.dims
-        sizes = {name: _reduce_default(dims[name], size) for name, size in self.spec.sizes.items()}
-        if "batch" in sizes:
-            samples = max(BATCH, sizes["batch"])
-            if not dims["batch"].problem_with(samples):
-                sizes["batch"] = samples
-        chosen = [name for name, size in self.spec.sizes.items() if size != dims[name].default]
-        return dims.satisfy(sizes, fixed=chosen) or dims.satisfy(sizes) or dict(self.spec.sizes)
+        return checked_sizes(self.spec.dims, self.spec.sizes)
 
     @cached_property
     def other_sizes(self) -> dict[str, int] | None:
         """Other sizes that the dims allow, primes where possible; None where no others are allowed."""
-        dims = self.spec.dims
-        fitting = [dims.satisfy(sizes) for sizes in reversed(other_sizes(dims, self.sizes))]
-        return next((sizes for sizes in fitting if sizes and sizes != self.sizes), None)
+        return rechecked_sizes(self.spec.dims, self.sizes)
 
     def size_of(self, axis: int | str, sizes: Mapping[str, int] | None = None) -> int:
         """Return the size of an axis in the checks, or with other sizes for some dims."""
@@ -293,13 +282,6 @@ def raise_without_kernel(error: Exception, device: torch.device) -> None:
     message = first_line(error)
     if device.type == "cpu" and " not implemented for " in message:
         raise Skipped(f"the CPU has no kernel for it: {message}") from error
-
-
-def _reduce_default(dim: ResolvedDim, size: int) -> int:
-    """Return a size cut to what the checks need, unless the user chose it."""
-    if size != dim.default or size <= SMALL:
-        return size
-    return max(dim.least, SMALL - SMALL % dim.multiple_of)
 
 
 def batch_axis(tensor: TensorSpec) -> int | None:

@@ -16,7 +16,7 @@ from nnkit.models.references import Reference
 from nnkit.models.sampling import sample_inputs
 from nnkit.models.user_modules import architecture_of_code
 from nnkit.verbs.exporting.plan import make_plan
-from nnkit.verbs.exporting.sizes import ladders
+from nnkit.models.sizes import ladders
 
 SERIES = "x: float32[batch, time, 8]"
 

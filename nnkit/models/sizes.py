@@ -1,4 +1,4 @@
-"""The sizes to trace a model at, and the other sizes to prove it at. Torch-free.
+"""The sizes to check a model at, to trace it at, and the other sizes to prove it at. Torch-free.
 
 Every assignment satisfies the constraints of the dims, where any does.
 """
@@ -13,6 +13,8 @@ from nnkit.contract.axes import names_in_constraint
 from nnkit.contract.sizes import Dims
 
 Sizes = dict[str, int]
+BATCH = 4  # samples that a check needs at least
+ENOUGH = 64  # what a default size is cut to: a check needs no more
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
 OTHERS = 4  # at least this many assignments in addition to the traced one
 FURTHER = 8  # times the traced size
@@ -23,6 +25,30 @@ ROUND = (50, 60, 80, 100, 150, 200, 300, 400, 500, 1000, 2000, 4000)
 MOST_TRIED = 20_000  # assignments tried to find one to trace at
 HIGHEST = 2**13  # up to here, the largest size that the constraints allow is searched for
 PICTURES = (48, 96, 112, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 640)
+
+
+def checked_sizes(dims: Dims, wanted: Mapping[str, int]) -> Sizes:
+    """Return the wanted sizes with large defaults cut and several samples in a batch."""
+    sizes = {name: _reduce_default(dims[name], size) for name, size in wanted.items()}
+    if "batch" in sizes:
+        samples = max(BATCH, sizes["batch"])
+        if not dims["batch"].problem_with(samples):
+            sizes["batch"] = samples
+    chosen = [name for name, size in wanted.items() if size != dims[name].default]
+    return dims.satisfy(sizes, fixed=chosen) or dims.satisfy(sizes) or dict(wanted)
+
+
+def _reduce_default(dim: ResolvedDim, size: int) -> int:
+    """Return a size cut to what the checks need, unless the user chose it."""
+    if size != dim.default or size <= ENOUGH:
+        return size
+    return max(dim.least, ENOUGH - ENOUGH % dim.multiple_of)
+
+
+def rechecked_sizes(dims: Dims, checked: Mapping[str, int]) -> Sizes | None:
+    """Return other sizes to check at, primes where possible; None where no others are allowed."""
+    fitting = [dims.satisfy(sizes) for sizes in reversed(other_sizes(dims, checked))]
+    return next((sizes for sizes in fitting if sizes and sizes != checked), None)
 
 
 def traced_sizes(dims: Dims, wanted: Mapping[str, int]) -> Sizes:
