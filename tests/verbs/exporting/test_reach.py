@@ -14,9 +14,9 @@ from nnkit.errors import VerificationFailed
 from nnkit.models.copies import copy_of
 from nnkit.models.references import Reference
 from nnkit.models.sampling import sample_inputs
+from nnkit.models.sizes import ladders
 from nnkit.models.user_modules import architecture_of_code
 from nnkit.verbs.exporting.plan import make_plan
-from nnkit.models.sizes import ladders
 
 SERIES = "x: float32[batch, time, 8]"
 

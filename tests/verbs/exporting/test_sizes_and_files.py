@@ -7,8 +7,8 @@ import pytest
 from nnkit import Dim
 from nnkit.contract.sizes import Dims
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.verbs.exporting.files import staged
 from nnkit.models.sizes import complete, ladders, other_sizes, traced_sizes
+from nnkit.verbs.exporting.files import staged
 
 
 def dims_of(*constraints, known=None, **dims):
