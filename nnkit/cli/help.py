@@ -10,6 +10,7 @@ def summary_help(reference: Reference) -> str:
     from nnkit.cli.state import state_of
     from nnkit.cli.summary import command
 
-    ctx = click.Context(command, info_name="nnkit summary")
+    # click keeps the help option of a command, so it must be the one that the command line has.
+    ctx = click.Context(command, info_name="nnkit summary", help_option_names=["-h", "--help"])
     state_of(ctx).reference = reference
     return command.get_help(ctx)
