@@ -62,7 +62,10 @@ LARGE = {*(f"vision/{name}" for name in ("vgg11", "vgg11-bn", "alexnet", "alexne
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in SAME_CODE | LARGE])
 def test_every_architecture_of_core_passes_the_whole_suite(name):
     results = {each.name: each for each in card_of(name).checks}
-    assert {each.status for each in results.values()} == {"passed"}, results
+    assert {each.status for each in results.values()} <= {"passed", "warned"}, results
+    # Some PointNets can't be trained on a batch of one, of which smoke-run warns.
+    warned = {each.name for each in results.values() if each.status == "warned"}
+    assert warned == ({"smoke-run"} if name.startswith("pointcloud/") else set()), results
     assert list(results) == [check.name for check in ARCHITECTURE_CHECKS]
 
 

@@ -285,7 +285,7 @@ def nnkit_architectures() -> list[Architecture]:
             config=3,
             inputs=[TensorSpec("x", ("batch", 2.5))],
             outputs=[],
-            dims={"batch": Dim(default="two")},
+            dims={"batch": Dim(default=2.5)},
         )
     ]
 
