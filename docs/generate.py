@@ -24,7 +24,7 @@ from nnkit.render.table import Table, to_markdown
 from nnkit.verbs.core_handlers import plugin_manager
 
 DOCS = Path(__file__).parent
-FIRST_PARTY = ("graph", "pointcloud", "pointer", "recurrent", "vision")
+FIRST_PARTY = "generative graph mlp pointcloud pointer recurrent sequence sets vision".split()
 HELP_WIDTH = 100
 ABOUT_FAMILIES = (
     "Counted at the default options and sizes. "

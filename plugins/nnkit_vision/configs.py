@@ -117,3 +117,9 @@ class GoogLeNet2014Config(GoogLeNetConfig):
     """Options of `googlenet-2014`: those of `googlenet`, with the paper's dropout."""
 
     dropout: Dropout = 0.4
+
+
+# ---- convolutional: densenet, mobilenet-v3, efficientnet, convnext, unet
+
+
+# ---- without convolutions: vit, mixer, resmlp, clip

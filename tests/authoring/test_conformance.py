@@ -5,6 +5,7 @@ import json
 import jsonschema
 import pytest
 from conftest import python
+from zoo import EVERY, LARGE, OWN_CODE, TINY, sample
 
 import nnkit
 from nnkit import schemas
@@ -23,14 +24,7 @@ from nnkit.errors import PluginProblem
 from nnkit.verbs.core_handlers import plugin_manager
 
 CHECKS = {check.name: check for check in (*PLUGIN_CHECKS, *ARCHITECTURE_CHECKS)}
-EVERY = sorted(plugin_manager().architectures())
 CHEAP = ("config", "help", "meta", "signature", "shapes", "bounds")
-
-# Deeper members of a family run the code of the first; their turn comes in the slow tests.
-SAME_CODE = {
-    *(f"vision/vgg{depth}{bn}" for depth in (13, 16, 19) for bn in ("", "-bn")),
-    *(f"vision/resnet{depth}" for depth in (34, 50, 101, 152, 32, 44, 56, 110)),
-}
 
 
 def candidate_of(name, manager=None):
@@ -48,18 +42,16 @@ def test_the_plugins_of_core_pass(plugin):
 
 @pytest.mark.parametrize(
     ("check", "name"),
-    [(check, name) for check in CHEAP for name in EVERY if not (check == "shapes" and name in SAME_CODE)],
+    [(check, name) for check in CHEAP for name in (OWN_CODE if check == "shapes" else EVERY)],
 )
 def test_the_architectures_of_core_pass(check, name):
     assert meet(CHECKS[check], candidate_of(name))
 
 
-# Large members run for minutes; `nnkit plugins check` runs the suite on all of them.
-LARGE = {*(f"vision/{name}" for name in ("vgg11", "vgg11-bn", "alexnet", "alexnet-2012", "googlenet-2014"))}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in EVERY if name not in SAME_CODE | LARGE])
+@pytest.mark.parametrize(
+    "name", sample([name for name in OWN_CODE if name not in LARGE | TINY.keys()], 10, seed=4)
+)
 def test_every_architecture_of_core_passes_the_whole_suite(name):
     results = {each.name: each for each in card_of(name).checks}
     assert {each.status for each in results.values()} <= {"passed", "warned"}, results

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "bench_summary.py": ["--quick"],
     "bench_memory.py": ["--quick"],
     "bench_vision.py": ["--quick"],
+    "bench_modern.py": ["--quick"],
     "bench_recurrent.py": ["--quick"],
     "bench_graph.py": ["--quick"],
 }

@@ -3,20 +3,14 @@
 import onnx
 import pytest
 import torch
+from zoo import EVERY, LARGE, OWN_CODE, sample, small, tiny
 
 import nnkit
+from nnkit.models.running import call
 from nnkit.models.sampling import sample_inputs
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.core_handlers import plugin_manager
 
-SMALL = 64  # sizes above it are cut, for the sake of time
-EVERY = sorted(plugin_manager().architectures())
-
-# Deeper members of a family run the code of the first; of each, what differs is exported.
-SAME_CODE = {
-    *(f"vision/vgg{depth}{bn}" for depth in (13, 16, 19) for bn in ("", "-bn")),
-    *(f"vision/resnet{depth}" for depth in (34, 101, 152, 32, 44, 56, 110)),
-}
 VARIANTS = [
     *((f"recurrent/{name}", {"implementation": "plain"}) for name in ("rnn", "gru", "lstm")),
     ("recurrent/lstm", {"implementation": "plain", "bidirectional": True, "num_layers": 2, "lengths": True}),
@@ -26,18 +20,6 @@ VARIANTS = [
     ("graph/gcn", {"adjacency": "dense"}),
     ("graph/gcn", {"normalization": "none", "aggregate": "first"}),
 ]
-
-
-def small(name, **options):
-    """Return the spec at sizes that are quick to run."""
-    spec = nnkit.resolve(name, **options)
-    dims = spec.architecture.dims_for(spec.config)
-    cut = {
-        axis: max(dims[axis].min, SMALL - SMALL % dims[axis].multiple_of)
-        for axis, size in spec.sizes.items()
-        if size > SMALL
-    }
-    return spec.with_sizes(cut)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -54,41 +36,39 @@ def test_it_says_what_it_is(name):
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_device_and_dtype_follow_the_inputs(name, dtype):
     """Shapes and dtypes on meta and, where it is quick, on the CPU: no tensor of another kind is made."""
-    spec = nnkit.resolve(name, dtype=dtype)
     kind = getattr(torch, dtype)
-    for device in ("meta",) if name in SAME_CODE else ("meta", "cpu"):
-        chosen = small(name, dtype=dtype) if device == "cpu" else spec
+    for device in ("meta", "cpu") if name in OWN_CODE else ("meta",):
+        chosen = small(name, dtype=dtype) if device == "cpu" else nnkit.resolve(name, dtype=dtype)
         module = nnkit.build(chosen, device=device)
         with torch.inference_mode():
-            outputs = list(tensors_in(module(*sample_inputs(chosen, device=device))))
-        for declared, tensor in zip(chosen.outputs, outputs, strict=True):
+            outputs = call(module, chosen.signature, sample_inputs(chosen, device=device))
+        for declared, tensor in zip(chosen.outputs, tensors_in(outputs), strict=True):
             assert tuple(tensor.shape) == chosen.shape(declared)
             assert tensor.device.type == device
             assert tensor.dtype == kind or not tensor.is_floating_point()
 
 
-LARGE = ("vision/vgg11", "vision/vgg11-bn", "vision/alexnet", "vision/alexnet-2012", "vision/resnet50")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
-        for name in EVERY
-        if name not in SAME_CODE
-    ],
-)
-def test_it_passes_the_smoke_run(name):
-    report = nnkit.smoke_run(nnkit.resolve(name))
+def assert_no_failure(report, name):
     assert {check.name: check.message for check in report.checks if check.status == "failed"} == {}
     # The head of PointNet normalizes one global feature a sample, so a batch of one can't be trained.
     expected = {"batch-sizes"} if name.startswith("pointcloud/") else set()
     assert {check.name for check in report.checks if check.status == "warned"} == expected
 
 
+@pytest.mark.parametrize("name", sample([name for name in OWN_CODE if name not in LARGE], 12, seed=1))
+def test_it_passes_the_smoke_run(name):
+    assert_no_failure(nnkit.smoke_run(tiny(name)), name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sample([name for name in OWN_CODE if name not in LARGE], 8, seed=2))
+def test_it_passes_the_full_smoke_run(name):
+    assert_no_failure(nnkit.smoke_run(tiny(name), full=True), name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "options"), [*((name, {}) for name in EVERY if name not in SAME_CODE), *VARIANTS]
+    ("name", "options"), sample([*((name, {}) for name in OWN_CODE), *VARIANTS], 16, seed=3)
 )
 def test_it_exports_with_every_dim_dynamic_twice_to_the_same_graph(name, options, tmp_path):
     spec = small(name, **options)

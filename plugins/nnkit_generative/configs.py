@@ -1,0 +1,9 @@
+"""The options of the networks that generate images. Torch-free."""
+
+# ---- vae, vq-vae
+
+
+# ---- dcgan
+
+
+# ---- ddpm-unet

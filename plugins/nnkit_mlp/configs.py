@@ -1,0 +1,3 @@
+"""The options of the multi-layer perceptrons. Torch-free."""
+
+# ---- mlp

@@ -1,0 +1,1 @@
+"""Networks of sequences, such as text, sound and time series."""
