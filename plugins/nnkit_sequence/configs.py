@@ -8,6 +8,45 @@ from msgspec import Meta
 # ---- transformer, bert
 
 
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Options of `transformer`. The defaults are the base model of the paper."""
+
+    vocabulary: Annotated[int, Meta(ge=1, description="tokens that source and target share")] = 37000
+    width: Annotated[int, Meta(ge=2, multiple_of=2, description="features of a token, d_model")] = 512
+    layers: Annotated[int, Meta(ge=1, description="layers of the encoder, and of the decoder, N")] = 6
+    heads: Annotated[int, Meta(ge=1, description="attention heads, h; they divide the width")] = 8
+    hidden: Annotated[int, Meta(ge=1, description="hidden units of a feed-forward layer, d_ff")] = 2048
+    dropout: Annotated[float, Meta(ge=0, le=1, description="fraction of values dropped in training")] = 0.1
+    final_norm: Annotated[
+        bool, Meta(description="also normalize behind both stacks, as torch.nn.Transformer does")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads can't share a width of {self.width}: it is no multiple")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+    """Options of `bert`. The defaults are those of bert-base-uncased."""
+
+    vocabulary: Annotated[int, Meta(ge=1, description="known tokens, with [PAD] as number 0")] = 30522
+    context: Annotated[int, Meta(ge=1, description="the most tokens of a text")] = 512
+    token_types: Annotated[
+        int, Meta(ge=1, description="kinds of tokens, such as the sentences of a pair")
+    ] = 2
+    width: Annotated[int, Meta(ge=1, description="features of a token, H")] = 768
+    layers: Annotated[int, Meta(ge=1, description="encoder layers, L")] = 12
+    heads: Annotated[int, Meta(ge=1, description="attention heads, A; they divide the width")] = 12
+    hidden: Annotated[int, Meta(ge=1, description="hidden units of a feed-forward layer, 4H")] = 3072
+    dropout: Annotated[float, Meta(ge=0, le=1, description="fraction of values dropped in training")] = 0.1
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads can't share a width of {self.width}: it is no multiple")
+
+
 # ---- gpt2, llama
 
 
