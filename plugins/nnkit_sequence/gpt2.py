@@ -49,9 +49,9 @@ class Attention(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.heads, self.dropout = config.n_head, config.dropout
-        self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
-        self.c_proj = Conv1D(config.n_embd, config.n_embd, residual_std(config))
+        self.heads, self.dropout = config.heads, config.dropout
+        self.c_attn = Conv1D(config.width, 3 * config.width)
+        self.c_proj = Conv1D(config.width, config.width, residual_std(config))
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, past: KeyValue | None, visible: Tensor | None) -> tuple[Tensor, KeyValue]:
@@ -73,8 +73,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.c_fc = Conv1D(config.n_embd, 4 * config.n_embd)
-        self.c_proj = Conv1D(4 * config.n_embd, config.n_embd, residual_std(config))
+        self.c_fc = Conv1D(config.width, 4 * config.width)
+        self.c_proj = Conv1D(4 * config.width, config.width, residual_std(config))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,9 +88,9 @@ class Block(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.ln_1 = nn.LayerNorm(config.width)
         self.attn = Attention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.ln_2 = nn.LayerNorm(config.width)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, past: KeyValue | None, visible: Tensor | None) -> tuple[Tensor, KeyValue]:
@@ -106,11 +106,11 @@ class Body(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.wte = nn.Embedding(config.vocabulary, config.width)
+        self.wpe = nn.Embedding(config.context, config.width)
         self.drop = nn.Dropout(config.dropout)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.ln_f = nn.LayerNorm(config.width)
         nn.init.normal_(self.wte.weight, std=0.02)
         nn.init.normal_(self.wpe.weight, std=0.02)
 
@@ -136,7 +136,7 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.transformer = Body(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.width, config.vocabulary, bias=False)
         self.lm_head.weight = self.transformer.wte.weight
         self.register_load_state_dict_pre_hook(accept_published_names)
 
@@ -170,7 +170,7 @@ def residual_std(config: GPT2Config) -> float:
 
     There are 2 branches a layer, and their sum would grow with their number: each is divided by its root.
     """
-    return 0.02 / math.sqrt(2 * config.n_layer)
+    return 0.02 / math.sqrt(2 * config.layers)
 
 
 def accept_published_names(model: nn.Module, state: dict[str, Any], *_: object) -> None:

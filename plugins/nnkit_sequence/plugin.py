@@ -154,7 +154,7 @@ BERT = Architecture(
 
 def _decoder_inputs(layers: int, cached: tuple[str, ...]) -> Iterator[TensorSpec]:
     """Yield what every decoder takes: tokens, and if there are any, the cache and a mask."""
-    yield TensorSpec("input_ids", ("batch", "time"), "int64", "index", "vocab_size", "the new tokens")
+    yield TensorSpec("input_ids", ("batch", "time"), "int64", "index", "vocabulary", "the new tokens")
     for layer in range(layers):
         for part in ("key", "value"):
             name = f"past_key_values.{layer}.{part}"
@@ -174,20 +174,20 @@ def _decoder_inputs(layers: int, cached: tuple[str, ...]) -> Iterator[TensorSpec
 
 def _decoder_outputs(layers: int, present: tuple[str, ...]) -> Iterator[TensorSpec]:
     """Yield what every decoder returns: logits and the cache."""
-    yield TensorSpec("logits", ("batch", "time", "vocab_size"), description="of the token after each")
+    yield TensorSpec("logits", ("batch", "time", "vocabulary"), description="of the token after each")
     for layer in range(layers):
         for part in ("key", "value"):
             yield TensorSpec(f"present.{layer}.{part}", present, description="of all tokens, in this layer")
 
 
 def _gpt2_inputs(config: GPT2Config) -> Iterator[TensorSpec]:
-    yield from _decoder_inputs(config.n_layer, ("batch", "n_head", "past", "n_embd // n_head"))
+    yield from _decoder_inputs(config.layers, ("batch", "heads", "past", "width // heads"))
     yield TensorSpec(
         "position_ids",
         ("batch", "time"),
         "int64",
         "index",
-        "n_positions",
+        "context",
         "where each token stands; otherwise after those in the cache",
         optional=True,
         given=False,
@@ -195,7 +195,7 @@ def _gpt2_inputs(config: GPT2Config) -> Iterator[TensorSpec]:
 
 
 def _gpt2_outputs(config: GPT2Config) -> Iterator[TensorSpec]:
-    return _decoder_outputs(config.n_layer, ("batch", "n_head", "past + time", "n_embd // n_head"))
+    return _decoder_outputs(config.layers, ("batch", "heads", "past + time", "width // heads"))
 
 
 CACHE_NOTE = (
@@ -214,25 +214,25 @@ GPT2 = Architecture(
     outputs=_gpt2_outputs,
     dims={
         "batch": Dim(default=1, description="texts at once"),
-        "time": Dim(default=64, max="n_positions", description="new tokens"),
-        "past": Dim(default=16, min=0, max="n_positions - 1", description="tokens in the cache"),
+        "time": Dim(default=64, max="context", description="new tokens"),
+        "past": Dim(default=16, min=0, max="context - 1", description="tokens in the cache"),
     },
-    constraints=("past + time <= n_positions",),
+    constraints=("past + time <= context",),
     presets={
         "small": Preset(
-            config={"n_embd": 768, "n_layer": 12, "n_head": 12}, description="124,439,808 parameters"
+            config={"width": 768, "layers": 12, "heads": 12}, description="124,439,808 parameters"
         ),
         "medium": Preset(
-            config={"n_embd": 1024, "n_layer": 24, "n_head": 16}, description="354,823,168 parameters"
+            config={"width": 1024, "layers": 24, "heads": 16}, description="354,823,168 parameters"
         ),
         "large": Preset(
-            config={"n_embd": 1280, "n_layer": 36, "n_head": 20}, description="774,030,080 parameters"
+            config={"width": 1280, "layers": 36, "heads": 20}, description="774,030,080 parameters"
         ),
         "xl": Preset(
-            config={"n_embd": 1600, "n_layer": 48, "n_head": 25}, description="1,557,611,200 parameters"
+            config={"width": 1600, "layers": 48, "heads": 25}, description="1,557,611,200 parameters"
         ),
         "tiny": Preset(
-            config={"vocab_size": 128, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4},
+            config={"vocabulary": 128, "context": 64, "width": 32, "layers": 2, "heads": 4},
             sizes={"time": 16, "past": 8},
             description="for a quick try, with characters as tokens",
         ),
