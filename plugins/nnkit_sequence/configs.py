@@ -69,6 +69,34 @@ class GPT2Config:
             raise ValueError(f"{self.heads} heads can't share a width of {self.width}: it is no multiple")
 
 
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig:
+    """Options of `llama`. The defaults are small enough to train on a laptop."""
+
+    vocabulary: Annotated[int, Meta(ge=1, description="known tokens")] = 1000
+    width: Annotated[int, Meta(ge=1, description="features of a token")] = 256
+    layers: Annotated[int, Meta(ge=1, description="number of layers")] = 4
+    heads: Annotated[int, Meta(ge=1, description="query heads; they divide the width evenly")] = 8
+    kv_heads: Annotated[int, Meta(ge=1, description="key and value heads; they divide the query heads")] = 4
+    hidden: Annotated[int, Meta(ge=1, description="hidden units of a feed-forward layer")] = 688
+    tied: Annotated[bool, Meta(description="the head is the embedding, as in 1B and 3B")] = False
+    rope_theta: Annotated[float, Meta(gt=1, description="base of the rotary rates")] = 500_000.0
+    rope_factor: Annotated[
+        float, Meta(ge=1, description="how much further than it was trained for the context reaches")
+    ] = 1.0
+    rope_context: Annotated[
+        int, Meta(ge=1, description="tokens that it was trained for, before the context was stretched")
+    ] = 8192
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"{self.heads} heads of an even number of features can't share a width of {self.width}"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} query heads can't share {self.kv_heads} key heads evenly")
+
+
 # ---- seq2seq-attention, tcn, wavenet
 
 

@@ -16,7 +16,6 @@ B batch, P past tokens in the cache, T new tokens, S = P + T, D width, H heads, 
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -117,15 +116,21 @@ class Body(nn.Module):
     def forward(
         self,
         input_ids: Tensor,
-        position_ids: Tensor,
-        cache: Sequence[KeyValue | None],
-        visible: Tensor | None,
+        cache: list[KeyValue] | None,
+        mask: Tensor | None,
+        position_ids: Tensor | None,
     ) -> tuple[Tensor, list[KeyValue]]:
-        """Return the features, and for each layer the keys and values of all tokens."""
+        """Return the features, and for each block the keys and values of all tokens."""
+        time, past = input_ids.shape[1], cache[0].key.shape[2] if cache else 0
+        visible = None  # nothing hides but the future: the kernel has a mask of its own for that
+        if cache is not None or mask is not None:
+            visible = visible_tokens(time, past, mask, input_ids.device)
+        if position_ids is None:
+            position_ids = torch.arange(past, past + time, device=input_ids.device)  # (T,)
         x = self.drop(self.wte(input_ids) + self.wpe(position_ids))  # (B, T, D)
         present = []
-        for block, past in zip(self.h, cache, strict=True):
-            x, seen = block(x, past, visible)
+        for index, block in enumerate(self.h):
+            x, seen = block(x, cache[index] if cache else None, visible)
             present.append(seen)
         return self.ln_f(x), present
 
@@ -153,15 +158,7 @@ class GPT2(nn.Module):
         attention_mask: (B, S), False at tokens that no other may see, such as padding.
         position_ids: (B, T), where each token stands; otherwise they follow the P in the cache.
         """
-        time = input_ids.shape[1]
-        past = past_key_values[0].key.shape[2] if past_key_values else 0
-        visible = None  # nothing hides but the future: the kernel has a mask of its own for that
-        if past_key_values is not None or attention_mask is not None:
-            visible = visible_tokens(time, past, attention_mask, input_ids.device)
-        if position_ids is None:
-            position_ids = torch.arange(past, past + time, device=input_ids.device)  # (T,)
-        cache = past_key_values or [None] * len(self.transformer.h)
-        x, present = self.transformer(input_ids, position_ids, cache, visible)  # (B, T, D)
+        x, present = self.transformer(input_ids, past_key_values, attention_mask, position_ids)  # (B, T, D)
         return Prediction(self.lm_head(x), present)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
-from nnkit_sequence.configs import BertConfig, GPT2Config, TransformerConfig
+from nnkit_sequence.configs import BertConfig, GPT2Config, LlamaConfig, TransformerConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -255,6 +255,65 @@ GPT2 = Architecture(
 )
 
 
+def _llama_inputs(config: LlamaConfig) -> Iterator[TensorSpec]:
+    return _decoder_inputs(config.layers, ("batch", "kv_heads", "past", "width // heads"))
+
+
+def _llama_outputs(config: LlamaConfig) -> Iterator[TensorSpec]:
+    return _decoder_outputs(config.layers, ("batch", "kv_heads", "past + time", "width // heads"))
+
+
+def _llama(description: str, rope_factor: int, **sizes: int | bool) -> Preset:
+    config = {"vocabulary": 128_256, "kv_heads": 8, "rope_factor": rope_factor, **sizes}
+    return Preset(config=config, description=description)
+
+
+LLAMA = Architecture(
+    name="llama",
+    summary="Llama 3: a decoder with rotary positions, grouped queries and a cache",
+    family="transformer",
+    build="nnkit_sequence.llama:Llama",
+    config=LlamaConfig,
+    inputs=_llama_inputs,
+    outputs=_llama_outputs,
+    dims={
+        "batch": Dim(default=1, description="texts at once"),
+        "time": Dim(default=64, description="new tokens"),
+        "past": Dim(default=16, min=0, description="tokens in the cache"),
+    },
+    presets={
+        "1b": _llama(
+            "1,235,814,400 parameters, Llama 3.2", 32, width=2048, layers=16, heads=32, hidden=8192, tied=True
+        ),
+        "3b": _llama(
+            "3,212,749,824 parameters, Llama 3.2", 32, width=3072, layers=28, heads=24, hidden=8192, tied=True
+        ),
+        "8b": _llama(
+            "8,030,261,248 parameters, Llama 3.1", 8, width=4096, layers=32, heads=32, hidden=14_336
+        ),
+        "70b": _llama(
+            "70,553,706,496 parameters, Llama 3.1", 8, width=8192, layers=80, heads=64, hidden=28_672
+        ),
+        "405b": _llama(
+            "405,853,388,800 parameters, Llama 3.1", 8, width=16_384, layers=126, heads=128, hidden=53_248
+        ),
+    },
+    causal="time",
+    padding=("attention_mask",),
+    paper="Grattafiori et al.: The Llama 3 Herd of Models, 2024, https://arxiv.org/abs/2407.21783",
+    equation="x = x + attention(norm(x)),  x = x + W_down (silu(W_gate norm(x)) ⊙ W_up norm(x)),  "
+    "norm(x) = g ⊙ x / √(mean x² + ε)",
+    notes=(
+        "State dicts of transformers' LlamaForCausalLM load as they are.",
+        "The default is a small one to learn with; the published sizes are presets.",
+        "For Llama 3 of April 2024, whose context isn't stretched, add --rope-factor 1 to the presets.",
+        "The context has no limit here: what the model makes of longer ones is another question.",
+        CACHE_NOTE,
+        MASK_NOTE,
+    ),
+)
+
+
 # ---- seq2seq-attention, tcn, wavenet
 
 
@@ -268,6 +327,7 @@ def nnkit_architectures() -> list[Architecture]:
         TRANSFORMER,
         BERT,
         GPT2,
+        LLAMA,
         # seq2seq-attention, tcn, wavenet
         # mamba, moe
     ]
