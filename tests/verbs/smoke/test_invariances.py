@@ -359,10 +359,22 @@ class NeverNoisy(Noisy):
     modes = ()
 
 
+class HiddenNoise(Noisy):
+    """Begins with a head of zero, which hides the noise."""
+
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.linear.weight)
+
+    def forward(self, x):
+        return self.linear(x + self.noise(x) if self.training else x)
+
+
 @pytest.mark.parametrize(
     ("kind", "when", "fault"),
     [
         (Noisy, "training", ""),
+        (HiddenNoise, "training", ""),
         (AlwaysNoisy, "always", ""),
         (AlwaysNoisy, "training", "differs between two runs"),
         (Noisy, "always", "no output depends on the seed in eval mode"),
