@@ -15,14 +15,28 @@ from nnkit_sequence.configs import MambaConfig
 from nnkit_sequence.mamba import Mamba, selective_scan, step_by_step
 
 CONFIG = MambaConfig(
-    vocab_size=37, hidden_size=24, num_hidden_layers=3, state_size=5, conv_kernel=3, time_step_rank=4, chunk_size=4
+    vocab_size=37,
+    hidden_size=24,
+    num_hidden_layers=3,
+    state_size=5,
+    conv_kernel=3,
+    time_step_rank=4,
+    chunk_size=4,
 )
 BATCH, TIME = 2, 11
 
 
 def reference(config=CONFIG, model=MambaForCausalLM):
     """Return transformers' network of this size, with random weights in place of those that start alike."""
-    names = ("vocab_size", "hidden_size", "num_hidden_layers", "state_size", "conv_kernel", "time_step_rank", "expand")
+    names = (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "state_size",
+        "conv_kernel",
+        "time_step_rank",
+        "expand",
+    )
     options = {name: getattr(config, name) for name in names}
     torch.manual_seed(0)
     network = model(ReferenceConfig(**options, residual_in_fp32=False))
