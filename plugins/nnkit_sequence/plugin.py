@@ -73,7 +73,8 @@ TRANSFORMER = Architecture(
     ),
     notes=(
         "The text of the paper says about 37,000 tokens, which is the default and gives 63.1M and 214.2M "
-        "parameters. Its Table 3 says 65M and 213M. All rows of the table but big follow from 40,700 tokens.",
+        "parameters. Its Table 3 says 65M and 213M: base and its variants (C) follow from 41,000 tokens, big "
+        "from 35,800.",
         "The layers have the names and shapes of torch.nn.Transformer, which embeds nothing: its state dict "
         "loads with --final-norm and --no-strict.",
         "torch.nn.Transformer has another norm behind each stack. The paper has none; --final-norm adds it.",
@@ -152,6 +153,8 @@ BERT = Architecture(
         "Token 0 is padding, as in the published vocabularies: its embedding begins as zeros and isn't "
         "trained. That alone hides nothing; attention_mask does.",
         "--dropout sets the dropout of values and of attention weights, which are 0.1 both in the paper.",
+        "The bias of the keys changes no output, since it adds the same to all scores of a query. It is in "
+        "every published file.",
         "gelu is exact, by the error function, and the norms have ε = 10⁻¹², as in the authors' code.",
     ),
 )

@@ -3,10 +3,11 @@
 Each case is a function of `quick` (as small as it goes, to see that it works) that returns a `Pair`.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,65 @@ def mlp(quick: bool) -> Pair:
 # ---- transformer, bert
 
 
+class TorchTransformer(nn.Module):
+    """torch.nn.Transformer between the embedding and the head of ours."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        sizes = (config.width, config.heads, config.layers, config.layers, config.hidden)
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.transformer = nn.Transformer(*sizes, dropout=config.dropout, batch_first=True)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        from nnkit_sequence.transformer import positions
+
+        x = self.embedding(tokens)
+        return x * math.sqrt(x.shape[-1]) + positions(tokens.shape[1], x)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        y = self.transformer(self.embed(source), self.embed(target), tgt_mask=causal, tgt_is_causal=True)
+        return nn.functional.linear(y, self.embedding.weight)
+
+
+def transformer(quick: bool) -> Pair:
+    """The base model of the paper, with a small vocabulary: its embedding and head are no difference."""
+    from nnkit_sequence.configs import TransformerConfig
+    from nnkit_sequence.transformer import Transformer
+
+    config = TransformerConfig(vocabulary=1000, layers=1 if quick else 6, dropout=0, final_norm=True)
+    ours, theirs = Transformer(config), TorchTransformer(config)
+    ours.load_state_dict(theirs.transformer.state_dict(), strict=False)
+    theirs.embedding.load_state_dict(ours.embedding.state_dict())
+    source, target = torch.randint(1000, (4, 64)), torch.randint(1000, (4, 48))
+    return Pair(ours, theirs, lambda: ours(source, target), lambda: theirs(source, target))
+
+
+def bert(quick: bool) -> Pair:
+    """bert-base-uncased with padded texts; theirs by the same fused attention."""
+    import transformers
+
+    from nnkit_sequence.bert import Bert
+    from nnkit_sequence.configs import BertConfig
+
+    config = BertConfig(layers=1 if quick else 12, dropout=0)
+    settings = transformers.BertConfig(
+        num_hidden_layers=config.layers, hidden_dropout_prob=0, attention_probs_dropout_prob=0
+    )
+    theirs = transformers.BertModel._from_config(settings, attn_implementation="sdpa")
+    ours = Bert(config)
+    ours.load_state_dict(theirs.state_dict())
+    mask = torch.ones(2, 128, dtype=torch.int64)
+    mask[1, 100:] = 0
+    texts = {"input_ids": torch.randint(1, config.vocabulary, (2, 128)), "attention_mask": mask}
+    return Pair(
+        ours,
+        theirs,
+        lambda: ours(**texts).last_hidden_state,
+        lambda: theirs(**texts).last_hidden_state,
+    )
+
+
 # ---- gpt2, llama
 
 
@@ -70,7 +130,8 @@ def mlp(quick: bool) -> Pair:
 
 CASES: dict[str, Callable[[bool], Pair]] = {
     "mlp": mlp,
-    # transformer, bert
+    "transformer": transformer,
+    "bert": bert,
     # gpt2, llama
     # seq2seq-attention, tcn, wavenet
     # mamba, moe
