@@ -77,9 +77,7 @@ def _written_out(model, options, samples, speaker, features):
 
 
 @pytest.mark.parametrize("kernel_size", [2, 3])
-@pytest.mark.parametrize(
-    "without", [(), ("speaker",), ("features",), ("speaker", "features")], ids="-".join
-)
+@pytest.mark.parametrize("without", [(), ("speaker",), ("features",), ("speaker", "features")], ids="-".join)
 def test_equals_the_equations(kernel_size, without):
     """Outputs, and gradients of what has a part in them."""
     options = {**SMALL, "kernel_size": kernel_size}
