@@ -29,6 +29,8 @@ TINY: dict[str, dict[str, object]] = {
     "sequence/transformer": {"preset": "tiny"},
     "sequence/bert": {"preset": "tiny"},
     "sequence/wavenet": {"preset": "tiny"},
+    "sequence/mamba": {"preset": "tiny"},
+    "sequence/moe": {"preset": "tiny"},
 }
 # Large ones that no option shrinks: their smoke-run takes minutes.
 LARGE = {f"vision/{name}" for name in ("vgg11", "vgg11-bn", "alexnet", "alexnet-2012", "googlenet-2014")}

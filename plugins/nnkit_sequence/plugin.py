@@ -636,9 +636,9 @@ MAMBA = Architecture(
     presets={
         "130m": _mamba_size(768, 24, "129,135,360"),
         "370m": _mamba_size(1024, 48, "371,516,416"),
-        "790m": _mamba_size(1536, 48, "?"),
-        "1.4b": _mamba_size(2048, 48, "?"),
-        "2.8b": _mamba_size(2560, 64, "?"),
+        "790m": _mamba_size(1536, 48, "793,204,224"),
+        "1.4b": _mamba_size(2048, 48, "1,372,178,432"),
+        "2.8b": _mamba_size(2560, 64, "2,768,345,600"),
         "tiny": Preset(
             config={"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
             description="trains and exports in seconds",
@@ -652,7 +652,22 @@ MAMBA = Architecture(
         "Δ, B, C = f(u);  h_t = exp(Δ_t A) ⊙ h_{t-1} + Δ_t B_t u_t;  y_t = C_t h_t + D u_t;  "
         "x = x + W_out (y(silu(conv(u))) ⊙ silu(z)),  u, z = W_in RMSNorm(x)"
     ),
-    notes=(),
+    notes=(
+        "State dicts of transformers' MambaForCausalLM and MambaModel load unchanged, and so do the "
+        "authors' files, whose vocabulary of 50,277 tokens is filled up to 50,280.",
+        "--scan loop takes one token after the other, and is a Scan of ONNX in an exported file. --scan "
+        "chunked takes the tokens of a chunk together, in log2(chunk_size) rounds: fewer and larger steps, "
+        "for accelerators.",
+        "conv_state and ssm_state continue a text: give what the call before returned, and one new token or "
+        "more. Their size doesn't grow with the text.",
+        "ssm_state has the channels last. In transformers they come before the numbers of the state.",
+        "Padding may come before or after a text and changes no scores. What is kept after padding is as if "
+        "h had gone on without input.",
+        "Weights start as in the authors' code. In transformers all linear layers start with a standard "
+        "deviation of 0.1.",
+        "The head is the embedding. The scan is always in float32 or float64, as in the authors' code. "
+        "Layers are summed in the dtype of the model, where the authors sum in float32.",
+    ),
 )
 
 
@@ -684,6 +699,10 @@ MOE = Architecture(
     },
     causal="time",
     padding=("mask",),
+    unsupported={
+        "compile": "how many tokens an expert gets is known only at run time, so that torch.compile makes "
+        "several graphs of it",
+    },
     presets={
         "mixtral": Preset(
             config={"hidden_size": 4096, "intermediate_size": 14336},
@@ -698,7 +717,7 @@ MOE = Architecture(
                 "normalize": False,
                 "capacity_factor": 1.25,
             },
-            description="a layer of Switch-Base with 8 experts, 37,754,880 parameters",
+            description="a layer of google/switch-base-8, 37,754,880 parameters",
         ),
         "tiny": Preset(
             config={"hidden_size": 16, "intermediate_size": 32, "experts": 4},
@@ -714,7 +733,20 @@ MOE = Architecture(
         "p = softmax(W_g x);  y = Σ p_i E_i(x) / Σ p_i over the top k;  "
         "E(x) = W_down (silu(W_gate x) ⊙ W_up x);  loss = E Σ f_i P_i"
     ),
-    notes=(),
+    notes=(
+        "It is the layer alone: add x to y around it, and about 0.01 times the loss to what is trained. "
+        "Without the loss, a few experts soon get all tokens.",
+        "State dicts of transformers' MixtralSparseMoeBlock load unchanged. --top-k 1 --no-normalize "
+        "--expert relu is the layer of Switch Transformers, whose experts are separate layers in "
+        "transformers and stacked here.",
+        "The paper adds noise to the scores of the gate in training. Here, as in Mixtral, there is none.",
+        "With --capacity-factor, each expert has a limited number of seats for each sequence, given to "
+        "tokens in their order, so that no token depends on later ones. The paper of Shazeer has no such "
+        "limit. A token without a seat has y = 0 and goes on by the residual.",
+        "Only chosen experts are computed, one after the other, each for its own tokens. So MACs are of "
+        "top_k experts per token, and of fewer with --capacity-factor or padding.",
+        "Weights start with a variance of 0.1 / inputs, as Switch Transformers recommend.",
+    ),
 )
 
 
