@@ -26,6 +26,9 @@ OWN_CODE = [name for name in EVERY if name not in SAME_CODE]
 # Options that keep the code of an architecture and shrink it, for those that are large by default.
 TINY: dict[str, dict[str, object]] = {
     "vision/clip": {"preset": "tiny"},
+    "sequence/gpt2": {"preset": "tiny"},
+    "sequence/transformer": {"preset": "tiny"},
+    "sequence/bert": {"preset": "tiny"},
 }
 # Large ones that no option shrinks: their smoke-run takes minutes.
 LARGE = {f"vision/{name}" for name in ("vgg11", "vgg11-bn", "alexnet", "alexnet-2012", "googlenet-2014")}

@@ -11,6 +11,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def name_output(name: str) -> str:
+    """Return how a sentence names an output: `output logits`, and only `output` for one of that name."""
+    return "output" if name == "output" else f"output {name}"
+
+
 def format_count(number: int) -> str:
     """Return `11,689,512`."""
     return f"{number:,}"

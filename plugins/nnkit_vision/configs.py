@@ -122,6 +122,99 @@ class GoogLeNet2014Config(GoogLeNetConfig):
 # ---- convolutional: densenet, mobilenet-v3, efficientnet, convnext, unet
 
 
+StochasticDepth: TypeAlias = Annotated[
+    float,
+    Meta(ge=0, le=1, description="how often training leaves out the last block's branch; earlier ones less"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseNetConfig:
+    """Options of `densenet121` to `densenet201`."""
+
+    num_classes: Classes = 1000
+    in_channels: Channels = 3
+    dropout: Annotated[float, Meta(ge=0, le=1, description="dropout after each layer, in training")] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV3Config:
+    """Options of `mobilenet-v3-large` and `mobilenet-v3-small`."""
+
+    num_classes: Classes = 1000
+    in_channels: Channels = 3
+    dropout: Dropout = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetConfig:
+    """Options of `efficientnet-b0` and `efficientnet-b1`; those of larger ones have more dropout."""
+
+    num_classes: Classes = 1000
+    in_channels: Channels = 3
+    dropout: Dropout = 0.2
+    stochastic_depth: StochasticDepth = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetB2Config(EfficientNetConfig):
+    """Options of `efficientnet-b2` and `efficientnet-b3`."""
+
+    dropout: Dropout = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetB4Config(EfficientNetConfig):
+    """Options of `efficientnet-b4` and `efficientnet-b5`."""
+
+    dropout: Dropout = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class EfficientNetB6Config(EfficientNetConfig):
+    """Options of `efficientnet-b6` and `efficientnet-b7`."""
+
+    dropout: Dropout = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXtConfig:
+    """Options of `convnext-tiny`; those of larger ones have more stochastic depth."""
+
+    num_classes: Classes = 1000
+    in_channels: Channels = 3
+    layer_scale: Annotated[float, Meta(description="what each branch is multiplied by at first")] = 1e-6
+    stochastic_depth: StochasticDepth = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXtSmallConfig(ConvNeXtConfig):
+    """Options of `convnext-small`."""
+
+    stochastic_depth: StochasticDepth = 0.4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXtBaseConfig(ConvNeXtConfig):
+    """Options of `convnext-base` and `convnext-large`."""
+
+    stochastic_depth: StochasticDepth = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Options of `unet`."""
+
+    num_classes: Annotated[int, Meta(ge=1, description="number of classes of a pixel")] = 2
+    in_channels: Channels = 1
+    width: Annotated[int, Meta(ge=1, description="channels at full size, doubled at each level")] = 64
+    levels: Annotated[int, Meta(ge=1, description="how many times the image is halved")] = 4
+    batch_norm: Annotated[bool, Meta(description="normalize after each 3×3 convolution")] = False
+    dropout: Annotated[float, Meta(ge=0, le=1, description="dropout after the lowest level, in training")] = (
+        0.0
+    )
+
+
 # ---- without convolutions: vit, mixer, resmlp, clip
 
 PatchSize: TypeAlias = Annotated[int, Meta(ge=1, description="height and width of a patch")]

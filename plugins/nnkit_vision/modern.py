@@ -5,19 +5,157 @@ from collections.abc import Sequence
 from nnkit import Architecture, Dim, Preset, TensorSpec
 from nnkit_vision.configs import (
     CLIPConfig,
+    ConvNeXtBaseConfig,
+    ConvNeXtConfig,
+    ConvNeXtSmallConfig,
+    DenseNetConfig,
+    EfficientNetB2Config,
+    EfficientNetB4Config,
+    EfficientNetB6Config,
+    EfficientNetConfig,
     MixerConfig,
+    MobileNetV3Config,
     Patches8Config,
     Patches16Config,
     Patches32Config,
     ResMLPConfig,
+    UNetConfig,
     ViT14Config,
     ViT16Config,
     ViT32Config,
     ViTConfig,
 )
-from nnkit_vision.declarations import AS_TORCHVISION, BATCH, LOGITS, image
+from nnkit_vision.declarations import AS_TORCHVISION, BATCH, IMAGENET, LOGITS, image, image_dims
 
 # ---- convolutional: densenet, mobilenet-v3, efficientnet, convnext, unet
+
+HUANG_2016 = "Huang, Liu, van der Maaten and Weinberger 2016, https://arxiv.org/abs/1608.06993"
+HOWARD_2019 = "Howard et al. 2019, https://arxiv.org/abs/1905.02244"
+TAN_2019 = "Tan and Le 2019, https://arxiv.org/abs/1905.11946"
+LIU_2022 = "Liu, Mao, Wu, Feichtenhofer, Darrell and Xie 2022, https://arxiv.org/abs/2201.03545"
+RONNEBERGER_2015 = "Ronneberger, Fischer and Brox 2015, https://arxiv.org/abs/1505.04597"
+
+
+def densenet(depth: int) -> Architecture:
+    """Declare one DenseNet."""
+    return Architecture(
+        name=f"densenet{depth}",
+        summary=f"{depth} layers, each of which reads the outputs of all earlier ones of its block",
+        family="DenseNet",
+        build=f"nnkit_vision.densenet:densenet{depth}",
+        config=DenseNetConfig,
+        inputs=[image()],
+        outputs=[LOGITS],
+        dims=image_dims(224, smallest=29),
+        presets={"imagenet": IMAGENET},
+        paper=HUANG_2016,
+        equation="x_l = H_l([x_0, …, x_{l-1}]), H = 3×3 · relu(bn(1×1 · relu(bn(x))))",
+        notes=[
+            AS_TORCHVISION,
+            "torchvision's published files have older names (norm.1 for norm1); they load, too.",
+            *(["The paper has this size only as a figure's legend, with growth rate 48."] * (depth == 161)),
+        ],
+    )
+
+
+def mobilenet_v3(size: str) -> Architecture:
+    """Declare one MobileNetV3."""
+    table = {"large": 1, "small": 2}[size]
+    return Architecture(
+        name=f"mobilenet-v3-{size}",
+        summary=f"Inverted residuals for a phone, arranged by a search: the {size} one",
+        family="MobileNet",
+        build=f"nnkit_vision.mobilenet_v3:mobilenet_v3_{size}",
+        config=MobileNetV3Config,
+        inputs=[image()],
+        outputs=[LOGITS],
+        dims=image_dims(224),
+        stochastic="training",
+        presets={"imagenet": IMAGENET},
+        paper=f"{HOWARD_2019}, Table {table}",
+        equation="y = project(squeeze_excite(depthwise(expand(x)))) + x; hswish(x) = x · relu6(x + 3) / 6",
+        notes=[
+            AS_TORCHVISION,
+            "It follows torchvision where that differs from the paper: dropout 0.2 instead of 0.8 kept, eps 0.001 in "
+            "batch normalization.",
+        ],
+    )
+
+
+# The image size of the authors' code; that of B2 is torchvision's, where the authors have 260.
+EFFICIENTNET_SIZES = (224, 240, 288, 300, 380, 456, 528, 600)
+
+
+def efficientnet(number: int) -> Architecture:
+    """Declare one EfficientNet, B0 to B7."""
+    size = EFFICIENTNET_SIZES[number]
+    configs = (EfficientNetConfig, EfficientNetB2Config, EfficientNetB4Config, EfficientNetB6Config)
+    return Architecture(
+        name=f"efficientnet-b{number}",
+        summary=f"B0 scaled in depth and width, for images of {size}×{size}" if number else "x",
+        family="EfficientNet",
+        build=f"nnkit_vision.efficientnet:efficientnet_b{number}",
+        config=configs[number // 2],
+        inputs=[image()],
+        outputs=[LOGITS],
+        dims=image_dims(224),
+        stochastic="training",
+        presets={
+            "imagenet": Preset(
+                config={"num_classes": 1000},
+                sizes={"height": size, "width": size},
+                description=f"ImageNet: 1000 classes, {size}×{size}",
+            )
+        },
+        paper=TAN_2019,
+        equation="y = project(squeeze_excite(depthwise(expand(x)))) + x",
+        notes=[AS_TORCHVISION],
+    )
+
+
+def convnext(size: str, config: type[ConvNeXtConfig]) -> Architecture:
+    """Declare one ConvNeXt."""
+    return Architecture(
+        name=f"convnext-{size}",
+        summary=f"A ResNet rebuilt after the Transformer, with convolutions only: the {size} one",
+        family="ConvNeXt",
+        build=f"nnkit_vision.convnext:convnext_{size}",
+        config=config,
+        inputs=[image()],
+        outputs=[LOGITS],
+        dims=image_dims(224, smallest=32),
+        stochastic="training",
+        presets={"imagenet": IMAGENET},
+        paper=LIU_2022,
+        equation="y = x + γ ⊙ W₂ gelu(W₁ LayerNorm(depthwise 7×7 · x))",
+        notes=[AS_TORCHVISION],
+    )
+
+
+def pixels(what: str) -> Dim:
+    """Return the height or the width of an image that is halved `levels` times."""
+    return Dim(
+        default=128, min="2**levels", multiple_of="2**levels", description=f"{what} of the image in pixels"
+    )
+
+
+UNET = Architecture(
+    name="unet",
+    summary="U-Net: a class for each pixel, from features at several resolutions",
+    family="segmentation",
+    build="nnkit_vision.unet:UNet",
+    config=UNetConfig,
+    inputs=[image()],
+    outputs=[
+        TensorSpec(
+            "scores", ("batch", "num_classes", "height", "width"), description="class scores of each pixel"
+        )
+    ],
+    dims={"batch": BATCH, "height": pixels("height"), "width": pixels("width")},
+    paper=RONNEBERGER_2015,
+    equation="e_i = f(pool(e_{i-1})), d_{i-1} = f([e_{i-1}, up(d_i)]), y = W d_0",
+    notes=["x"],
+)
 
 
 # ---- without convolutions: vit, mixer, resmlp, clip
@@ -269,7 +407,14 @@ CLIP = Architecture(
 def modern_architectures() -> list[Architecture]:
     """Return the image networks after ResNet, oldest family first."""
     return [
-        # convolutional
+        *(densenet(depth) for depth in (121, 161, 169, 201)),
+        UNET,
+        *(mobilenet_v3(size) for size in ("small", "large")),
+        *(efficientnet(number) for number in range(8)),
+        convnext("tiny", ConvNeXtConfig),
+        convnext("small", ConvNeXtSmallConfig),
+        convnext("base", ConvNeXtBaseConfig),
+        convnext("large", ConvNeXtBaseConfig),
         # without convolutions
         *VITS,
         *MIXERS,

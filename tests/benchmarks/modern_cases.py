@@ -14,6 +14,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import conftest  # noqa: F401 (makes torchvision importable where its compiled operators can't be loaded)
 
+import nnkit
+
 
 class Pair(NamedTuple):
     """Two networks, and for each the call that returns the output whose square is trained."""
@@ -25,6 +27,19 @@ class Pair(NamedTuple):
 
 
 # ---- mlp
+
+
+def mlp(quick: bool) -> Pair:
+    """The perceptron beside a plain sequence of torch's layers."""
+    width = 16 if quick else 512
+    theirs = nn.Sequential(
+        nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+    )
+    ours = nnkit.build("mlp", hidden_sizes=(width, width))
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(256, 784)
+    return Pair(ours, theirs, lambda: ours(x), lambda: theirs(x))
+
 
 # ---- transformer, bert
 
@@ -123,7 +138,7 @@ def clip(quick: bool) -> Pair:
 
 
 CASES: dict[str, Callable[[bool], Pair]] = {
-    # mlp
+    "mlp": mlp,
     # transformer, bert
     # gpt2, llama
     # seq2seq-attention, tcn, wavenet

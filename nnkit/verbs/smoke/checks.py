@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from nnkit.contract.text import format_shape, format_sizes, plural
+from nnkit.contract.text import format_shape, format_sizes, name_output, plural
 from nnkit.verbs.smoke.subject import (
     NOT_DECLARED,
     Failed,
@@ -45,11 +45,11 @@ def _check_output(
     """Raise Failed for an output whose shape or device is not the declared one."""
     if subject.spec.outputs and tuple(tensor.shape) != expected:
         raise Failed(
-            f"output {name} has shape {format_shape(tensor.shape)}, "
+            f"{name_output(name)} has shape {format_shape(tensor.shape)}, "
             f"but {format_shape(expected)} is declared ({format_sizes(sizes)})"
         )
     if tensor.device.type != subject.device.type:
-        raise Failed(f"output {name} is on {tensor.device}, not on {subject.device}")
+        raise Failed(f"{name_output(name)} is on {tensor.device}, not on {subject.device}")
 
 
 def batch_independence(subject: Subject) -> str:
@@ -83,7 +83,7 @@ def _compare_samples(subject: Subject, batched: Outputs, some: Outputs, first: i
         apart = difference(_without_padding(rows(in_batch, axis, first, count), alone), alone)
         if apart > tolerance_of(in_batch):
             which = f"sample {first}" if count == 1 else f"samples {first} to {first + count - 1}"
-            output = "output" if declared.name == "output" else f"output {declared.name}"
+            output = name_output(declared.name)
             assumed = "; ".join(subject.spec.architecture.assumed)
             raise Failed(
                 f"{which} of {output} differs by {apart:.2g}× its spread when run alone"
@@ -110,9 +110,9 @@ def determinism(subject: Subject) -> str:
     first, second = subject.evaluate(module, inputs), subject.evaluate(module, inputs)
     apart, name, rounding = largest_difference(first, second)
     if not rounding:
-        raise Failed(f"output {name} differs between two runs by {apart:.2g}× its spread")
+        raise Failed(f"{name_output(name)} differs between two runs by {apart:.2g}× its spread")
     if apart > 0:
-        raise Warned(f"output {name} differs between two runs by rounding ({apart:.2g}× its spread)")
+        raise Warned(f"{name_output(name)} differs between two runs by rounding ({apart:.2g}× its spread)")
     return "two eval runs, bit-identical"
 
 
@@ -124,7 +124,7 @@ def stochastic(subject: Subject) -> str:
     first, again = _run_seeded(subject, 0), _run_seeded(subject, 0)
     _, name, same = largest_difference(first, again)
     if not same:
-        raise Failed(f"output {name} differs between two runs with one seed")
+        raise Failed(f"{name_output(name)} differs between two runs with one seed")
     if all(largest_difference(first, _run_seeded(subject, seed))[0] == 0 for seed in OTHER_SEEDS):
         if when == "training":
             raise Warned("no output depends on the seed in training mode: is every rate of dropout 0?")
