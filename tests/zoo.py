@@ -25,6 +25,7 @@ OWN_CODE = [name for name in EVERY if name not in SAME_CODE]
 
 # Options that keep the code of an architecture and shrink it, for those that are large by default.
 TINY: dict[str, dict[str, object]] = {
+    "vision/clip": {"preset": "tiny"},
     "sequence/gpt2": {"preset": "tiny"},
     "sequence/transformer": {"preset": "tiny"},
     "sequence/bert": {"preset": "tiny"},

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from nnkit import Architecture, Dim, Preset, TensorSpec
 from nnkit_vision.configs import (
+    CLIPConfig,
     ConvNeXtBaseConfig,
     ConvNeXtConfig,
     ConvNeXtSmallConfig,
@@ -293,6 +294,116 @@ RESMLPS = [
 ]
 
 
+RADFORD_2021 = "Radford et al. 2021, https://arxiv.org/abs/2103.00020"
+
+
+def clip_outputs(config: CLIPConfig) -> Sequence[TensorSpec]:
+    """Return the outputs of `clip`, whose similarities are an option."""
+    similarities = [
+        TensorSpec("logits_per_image", ("batch", "texts"), description="similarity, scaled"),
+        TensorSpec("logits_per_text", ("texts", "batch"), description="the same, transposed"),
+    ]
+    embeddings = [
+        TensorSpec("text_embeds", ("texts", "embedding"), description="of length 1"),
+        TensorSpec("image_embeds", ("batch", "embedding"), description="of length 1"),
+    ]
+    return [*(similarities if config.similarity else []), *embeddings]
+
+
+def clip_preset(parameters: int, name: str, **config: int) -> Preset:
+    """Return a published size of CLIP."""
+    return Preset(config=config, description=f"{name}, {parameters:,} parameters")
+
+
+LARGE_CLIP = {
+    "patch_size": 14,
+    "vision_width": 1024,
+    "vision_blocks": 24,
+    "vision_heads": 16,
+    "text_width": 768,
+    "text_heads": 12,
+    "embedding": 768,
+}
+
+CLIP = Architecture(
+    name="clip",
+    summary="Embeddings of images and texts that point the same way if they belong together",
+    family="contrastive",
+    build="nnkit_vision.clip:CLIP",
+    config=CLIPConfig,
+    inputs=[
+        TensorSpec(
+            "input_ids",
+            ("texts", "time"),
+            "int64",
+            sample="index",
+            index_of="vocabulary",
+            description="tokens of each text, which ends at its highest one",
+        ),
+        TensorSpec(
+            "pixel_values",
+            ("batch", "in_channels", "image_size", "image_size"),
+            description="images, channels first",
+        ),
+        TensorSpec(
+            "attention_mask",
+            ("texts", "time"),
+            "bool",
+            sample="prefix",
+            index_of="time",
+            description="true at the tokens of a text, false behind its end",
+            optional=True,
+            given=False,
+        ),
+    ],
+    outputs=clip_outputs,
+    dims={
+        "batch": BATCH,
+        "texts": Dim(default=1, description="texts in a batch"),
+        "time": Dim(default=77, max="context", description="tokens of a text"),
+    },
+    padding=("attention_mask",),
+    presets={
+        "vit-b-32": clip_preset(151_277_313, "openai/clip-vit-base-patch32"),
+        "vit-b-16": clip_preset(149_620_737, "openai/clip-vit-base-patch16", patch_size=16),
+        "vit-l-14": clip_preset(427_616_513, "openai/clip-vit-large-patch14", **LARGE_CLIP),
+        "vit-l-14-336": clip_preset(
+            427_944_193, "openai/clip-vit-large-patch14-336", image_size=336, **LARGE_CLIP
+        ),
+        "tiny": Preset(
+            config={
+                "image_size": 32,
+                "patch_size": 8,
+                "vision_width": 64,
+                "vision_blocks": 2,
+                "vision_heads": 4,
+                "vocabulary": 256,
+                "context": 16,
+                "text_width": 48,
+                "text_blocks": 2,
+                "text_heads": 4,
+                "embedding": 32,
+            },
+            sizes={"batch": 2, "texts": 3, "time": 16},
+            description="small enough to train in seconds",
+        ),
+    },
+    paper=RADFORD_2021,
+    equation="e = u / ‖u‖ for images, f = v / ‖v‖ for texts;  sᵢⱼ = exp(t) eᵢ · fⱼ",
+    notes=[
+        "Names and arithmetic match transformers' CLIPModel, so its state dicts load unchanged. Inputs have "
+        "its names too, so what its processor returns can be passed as it is.",
+        "The end of a text is its highest token, as in the authors' code, and in transformers for OpenAI's "
+        "weights. For others, transformers looks for eos_token_id: the same where that is the last token.",
+        "With an attention mask, the end is looked for among the real tokens. A text that ends with its end "
+        "token needs no mask, since no token sees later ones.",
+        "Without similarity, logit_scale is a buffer: nothing trains it, and files have it.",
+        "The paper keeps exp(t) at 100 or below while it trains; here that is left to the training.",
+        "The networks of the paper whose images go through a ResNet aren't here.",
+    ],
+)
+
+
 def modern_architectures() -> list[Architecture]:
     """Return the image networks after ResNet, oldest family first."""
     return [
@@ -308,4 +419,5 @@ def modern_architectures() -> list[Architecture]:
         *VITS,
         *MIXERS,
         *RESMLPS,
+        CLIP,
     ]
