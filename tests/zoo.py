@@ -21,7 +21,10 @@ SAME_CODE = {
 OWN_CODE = [name for name in EVERY if name not in SAME_CODE]
 
 # Options that keep the code of an architecture and shrink it, for those that are large by default.
-TINY: dict[str, dict[str, object]] = {}
+TINY: dict[str, dict[str, object]] = {
+    **{f"generative/{name}": {"preset": "tiny"} for name in ("vq-vae", "ddpm-unet")},
+    **{f"generative/dcgan{network}": {"preset": "tiny"} for network in ("", "-generator", "-discriminator")},
+}
 # Large ones that no option shrinks: their smoke-run takes minutes.
 LARGE = {f"vision/{name}" for name in ("vgg11", "vgg11-bn", "alexnet", "alexnet-2012", "googlenet-2014")}
 
