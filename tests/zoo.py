@@ -32,6 +32,8 @@ TINY: dict[str, dict[str, object]] = {
     "sequence/wavenet": {"preset": "tiny"},
     "sequence/mamba": {"preset": "tiny"},
     "sequence/moe": {"preset": "tiny"},
+    **{f"generative/{name}": {"preset": "tiny"} for name in ("vq-vae", "ddpm-unet")},
+    **{f"generative/dcgan{network}": {"preset": "tiny"} for network in ("", "-generator", "-discriminator")},
 }
 # Large ones that no option shrinks: their smoke-run takes minutes.
 LARGE = {f"vision/{name}" for name in ("vgg11", "vgg11-bn", "alexnet", "alexnet-2012", "googlenet-2014")}
