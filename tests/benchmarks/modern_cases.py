@@ -119,6 +119,75 @@ def bert(quick: bool) -> Pair:
 # ---- vit, mixer, resmlp, clip
 
 
+def vit(quick: bool) -> Pair:
+    """ViT-B/16 beside torchvision's."""
+    from torchvision.models import vit_b_16
+
+    from nnkit_vision.configs import ViT16Config
+    from nnkit_vision.vit import vit_b_16 as our_vit
+
+    size = 32 if quick else 224
+    ours, theirs = our_vit(ViT16Config(image_size=size)), vit_b_16(image_size=size)
+    return of_images(ours, theirs, torch.randn(1 if quick else 2, 3, size, size))
+
+
+def mixer(quick: bool) -> Pair:
+    """Mixer-B/16 beside timm's."""
+    import timm
+
+    from nnkit_vision.configs import Patches16Config
+    from nnkit_vision.mixer import mixer_b_16
+
+    size = 32 if quick else 224
+    ours = mixer_b_16(Patches16Config(image_size=size))
+    theirs = timm.create_model("mixer_b16_224", img_size=size)
+    return of_images(ours, theirs, torch.randn(1 if quick else 2, 3, size, size))
+
+
+def resmlp(quick: bool) -> Pair:
+    """ResMLP-S12 beside timm's."""
+    import timm
+
+    from nnkit_vision.configs import Patches16Config
+    from nnkit_vision.resmlp import resmlp_12
+
+    size = 32 if quick else 224
+    ours = resmlp_12(Patches16Config(image_size=size))
+    theirs = timm.create_model("resmlp_12_224", img_size=size)
+    return of_images(ours, theirs, torch.randn(1 if quick else 4, 3, size, size))
+
+
+def of_images(ours: nn.Module, theirs: nn.Module, images: Tensor) -> Pair:
+    """Return the pair of two classifiers, with heads that aren't zero."""
+    for name, parameter in theirs.named_parameters():
+        if name.startswith("head"):
+            nn.init.normal_(parameter)
+    ours.load_state_dict(theirs.state_dict())
+    return Pair(ours, theirs, lambda: ours(images), lambda: theirs(images))
+
+
+def clip(quick: bool) -> Pair:
+    """CLIP of the size ViT-B/32 beside transformers', with texts as long as they may be."""
+    from transformers import CLIPConfig, CLIPModel
+
+    from nnkit_vision.clip import CLIP
+    from nnkit_vision.configs import CLIPConfig as OurConfig
+
+    blocks, count = (1, 1) if quick else (12, 4)
+    ours = CLIP(OurConfig(vision_blocks=blocks, text_blocks=blocks))
+    towers = {"num_hidden_layers": blocks}
+    theirs = CLIPModel(CLIPConfig(text_config=towers, vision_config=towers))
+    ours.load_state_dict(theirs.state_dict())
+    ids, images = torch.randint(0, 49407, (count, 77)), torch.randn(count, 3, 224, 224)
+    ids[:, -1] = 49407
+    return Pair(
+        ours,
+        theirs,
+        lambda: ours(ids, images).logits_per_image,
+        lambda: theirs(ids, images).logits_per_image,
+    )
+
+
 # ---- vae, vq-vae, dcgan
 
 
@@ -137,6 +206,10 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     # mamba, moe
     # densenet, mobilenet-v3, efficientnet, convnext, unet
     # vit, mixer, resmlp, clip
+    "vit": vit,
+    "mixer": mixer,
+    "resmlp": resmlp,
+    "clip": clip,
     # vae, vq-vae, dcgan
     # ddpm-unet
     # deepsets, set-transformer, graph-transformer

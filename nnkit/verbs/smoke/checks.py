@@ -1,4 +1,8 @@
-"""The checks of a smoke-run. Each takes a Subject, returns what it saw, or raises what is wrong."""
+"""The checks of a smoke-run. Each takes a Subject, returns what it saw, or raises what is wrong.
+
+Values are compared on a copy with a little noise on every parameter: a head that starts at zero would hide
+every difference.
+"""
 
 from collections.abc import Mapping
 
@@ -61,7 +65,7 @@ def batch_independence(subject: Subject) -> str:
     count = 1 if subject.allows_batch(1) else subject.spec.dims["batch"].least
     if count >= samples:
         raise Skipped(f"a batch smaller than {samples} is not allowed")
-    module, inputs = subject.fresh(), subject.inputs()
+    module, inputs = subject.with_noise(), subject.inputs()
     batched = subject.evaluate(module, inputs)
     for first in range(samples - count + 1):
         part = [rows(tensor, axis, first, count) for tensor, axis in zip(inputs, axes, strict=True)]
@@ -102,7 +106,7 @@ def _without_padding(in_batch: Tensor, alone: Tensor) -> Tensor:
 
 def determinism(subject: Subject) -> str:
     """Two runs in eval mode give the same outputs."""
-    module, inputs = subject.fresh(), subject.inputs()
+    module, inputs = subject.with_noise(), subject.inputs()
     first, second = subject.evaluate(module, inputs), subject.evaluate(module, inputs)
     apart, name, rounding = largest_difference(first, second)
     if not rounding:
@@ -132,7 +136,7 @@ def stochastic(subject: Subject) -> str:
 
 
 def _run_seeded(subject: Subject, seed: int) -> Outputs:
-    """Run a fresh copy with torch's generator seeded, in the mode in which it is declared to draw."""
-    module = subject.fresh().train(subject.spec.architecture.stochastic == "training")
+    """Run a copy with torch's generator seeded, in the mode in which it is declared to draw."""
+    module = subject.with_noise().train(subject.spec.architecture.stochastic == "training")
     with subject.seeded(seed):
         return subject.outputs(module, subject.inputs(), seed)
