@@ -113,6 +113,43 @@ def bert(quick: bool) -> Pair:
 # ---- mamba, moe
 
 
+def mamba(quick: bool, scan: str = "loop") -> Pair:
+    """Mamba of two layers, and transformers' without its kernels."""
+    from transformers import MambaConfig as ReferenceConfig
+    from transformers import MambaForCausalLM
+
+    from nnkit_sequence.configs import MambaConfig
+    from nnkit_sequence.mamba import Mamba
+
+    size = {"vocab_size": 1000, "hidden_size": 32 if quick else 768, "num_hidden_layers": 2}
+    theirs = MambaForCausalLM(ReferenceConfig(**size))
+    ours = Mamba(MambaConfig(**size, scan=scan))
+    ours.load_state_dict(theirs.state_dict())
+    tokens = torch.randint(1000, (1, 8 if quick else 128))
+    return Pair(ours, theirs, lambda: ours(tokens).scores, lambda: theirs(tokens, use_cache=False).logits)
+
+
+def mamba_chunked(quick: bool) -> Pair:
+    """The same in chunks."""
+    return mamba(quick, "chunked")
+
+
+def moe(quick: bool) -> Pair:
+    """A layer of experts, and transformers' of Mixtral."""
+    from transformers import MixtralConfig
+    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+
+    from nnkit_sequence.configs import MoEConfig
+    from nnkit_sequence.moe import MixtureOfExperts
+
+    size = {"hidden_size": 32 if quick else 512, "intermediate_size": 64 if quick else 1024}
+    theirs = MixtralSparseMoeBlock(MixtralConfig(**size))
+    ours = MixtureOfExperts(MoEConfig(**size))
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 8 if quick else 128, size["hidden_size"])
+    return Pair(ours, theirs, lambda: ours(x).y, lambda: theirs(x))
+
+
 # ---- densenet, mobilenet-v3, efficientnet, convnext, unet
 
 
@@ -203,7 +240,9 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     "bert": bert,
     # gpt2, llama
     # seq2seq-attention, tcn, wavenet
-    # mamba, moe
+    "mamba": mamba,
+    "mamba-chunked": mamba_chunked,
+    "moe": moe,
     # densenet, mobilenet-v3, efficientnet, convnext, unet
     # vit, mixer, resmlp, clip
     "vit": vit,
