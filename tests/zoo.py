@@ -17,11 +17,17 @@ EVERY = sorted(plugin_manager().architectures())
 SAME_CODE = {
     *(f"vision/vgg{depth}{bn}" for depth in (13, 16, 19) for bn in ("", "-bn")),
     *(f"vision/resnet{depth}" for depth in (34, 101, 152, 32, 44, 56, 110)),
+    *(f"vision/densenet{depth}" for depth in (161, 169, 201)),
+    *(f"vision/efficientnet-b{number}" for number in range(1, 8)),
+    "vision/mobilenet-v3-large",
+    *(f"vision/convnext-{size}" for size in ("small", "base", "large")),
 }
 OWN_CODE = [name for name in EVERY if name not in SAME_CODE]
 
 # Options that keep the code of an architecture and shrink it, for those that are large by default.
-TINY: dict[str, dict[str, object]] = {}
+TINY: dict[str, dict[str, object]] = {
+    "vision/unet": {"preset": "tiny"},
+}
 # Large ones that no option shrinks: their smoke-run takes minutes.
 LARGE = {f"vision/{name}" for name in ("vgg11", "vgg11-bn", "alexnet", "alexnet-2012", "googlenet-2014")}
 
