@@ -231,6 +231,29 @@ def clip(quick: bool) -> Pair:
 # ---- ddpm-unet
 
 
+def ddpm_unet(quick: bool) -> Pair:
+    """The CIFAR-10 network of the paper, half as wide, beside diffusers'."""
+    import diffusers
+
+    import nnkit
+
+    channels, batch = (32, 1) if quick else (64, 4)
+    theirs = diffusers.UNet2DModel(
+        block_out_channels=tuple(channels * multiplier for multiplier in (1, 2, 2, 2)),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=None,
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+    )
+    ours = nnkit.build(nnkit.resolve("ddpm-unet", channels=channels, dropout=0.0))
+    ours.load_state_dict(theirs.state_dict())
+    image, timestep = torch.randn(batch, 3, 32, 32), torch.randint(1000, (batch,))
+    return Pair(ours, theirs, lambda: ours(image, timestep), lambda: theirs(image, timestep).sample)
+
+
 # ---- deepsets, set-transformer, graph-transformer
 
 
@@ -250,6 +273,6 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     "resmlp": resmlp,
     "clip": clip,
     # vae, vq-vae, dcgan
-    # ddpm-unet
+    "ddpm-unet": ddpm_unet,
     # deepsets, set-transformer, graph-transformer
 }
