@@ -10,7 +10,9 @@ from nnkit_sequence.configs import (
     MambaConfig,
     MoEConfig,
     Seq2SeqAttentionConfig,
+    TCNConfig,
     TransformerConfig,
+    WaveNetConfig,
 )
 
 NNKIT_PLUGIN_API = "1.1"
@@ -73,7 +75,8 @@ TRANSFORMER = Architecture(
     ),
     notes=(
         "The text of the paper says about 37,000 tokens, which is the default and gives 63.1M and 214.2M "
-        "parameters. Its Table 3 says 65M and 213M. All rows of the table but big follow from 40,700 tokens.",
+        "parameters. Its Table 3 says 65M and 213M: base and its variants (C) follow from 41,000 tokens, big "
+        "from 35,800.",
         "The layers have the names and shapes of torch.nn.Transformer, which embeds nothing: its state dict "
         "loads with --final-norm and --no-strict.",
         "torch.nn.Transformer has another norm behind each stack. The paper has none; --final-norm adds it.",
@@ -152,6 +155,8 @@ BERT = Architecture(
         "Token 0 is padding, as in the published vocabularies: its embedding begins as zeros and isn't "
         "trained. That alone hides nothing; attention_mask does.",
         "--dropout sets the dropout of values and of attention weights, which are 0.1 both in the paper.",
+        "The bias of the keys changes no output, since it adds the same to all scores of a query. It is in "
+        "every published file.",
         "gelu is exact, by the error function, and the norms have ε = 10⁻¹², as in the authors' code.",
     ),
 )
@@ -418,6 +423,159 @@ SEQ2SEQ_ATTENTION = Architecture(
 )
 
 
+TCN = Architecture(
+    name="tcn",
+    summary="Temporal convolutional network: dilated causal convolutions with shortcuts",
+    build="nnkit_sequence.tcn:TCN",
+    config=TCNConfig,
+    inputs=[TensorSpec("x", ("batch", "input_size", "time"), description="sequences")],
+    outputs=[
+        TensorSpec(
+            "scores", ("batch", "time", "output_size"), description="after each step; the last has seen all"
+        )
+    ],
+    dims={
+        "batch": Dim(default=1, description="sequences at once"),
+        "time": Dim(default=784, description="steps per sequence"),
+    },
+    causal="time",
+    stochastic="training",
+    presets={
+        "copy": Preset(
+            config={"channels": 10, "kernel_size": 8, "dropout": 0.0},
+            sizes={"time": 1020},
+            description="ten symbols, to be repeated after 1000 steps: 12,530 parameters, the authors'",
+        ),
+        "adding": Preset(
+            config={"input_size": 2, "output_size": 1, "channels": 30, "dropout": 0.0},
+            sizes={"time": 400},
+            description="the sum of two marked numbers of 400: 96,001 parameters, the authors'",
+        ),
+        "music": Preset(
+            config={
+                "input_size": 88,
+                "output_size": 88,
+                "channels": 150,
+                "levels": 4,
+                "kernel_size": 5,
+                "dropout": 0.25,
+            },
+            sizes={"time": 200},
+            description="the next keys of a piano: 882,538 parameters, the authors'",
+        ),
+    },
+    family="temporal convolution",
+    paper=(
+        "Bai, Kolter, Koltun: An Empirical Evaluation of Generic Convolutional and Recurrent Networks for "
+        "Sequence Modeling, 2018, https://arxiv.org/abs/1803.01271"
+    ),
+    equation=(
+        "y = relu(F(x) + x),  F(x) = drop(relu(w_2 * drop(relu(w_1 * x)))),  w = g v / ‖v‖,  "
+        "(w * x)_t = Σ_i w_i x_{t - 2^l i} in block l"
+    ),
+    notes=(
+        "An output depends on the last 1 + 2 (kernel_size - 1) (2^levels - 1) steps: 3,061 by default.",
+        "There are scores after every step. The authors' classifiers of whole sequences have those of the "
+        "last step.",
+        "The sequence is padded on the left only. The authors' code pads both sides and cuts the right one "
+        "off, which gives the same and computes more.",
+        "State dicts of the authors' code load: weight_g and weight_v become torch's newer names, and the "
+        "copies under `net` are left out.",
+        "Convolutions start as torch draws them. The authors' code sets a standard deviation of 0.01, which "
+        "weight normalization replaces before the first step, so that theirs start in the same way.",
+    ),
+)
+
+
+def _wavenet_inputs(config: WaveNetConfig) -> tuple[TensorSpec, ...]:
+    samples = TensorSpec(
+        "samples",
+        ("batch", "time"),
+        "int64",
+        sample="index",
+        index_of="levels",
+        description="a sound, quantized by the μ-law",
+    )
+    speaker = TensorSpec(
+        "speaker",
+        ("batch",),
+        "int64",
+        sample="index",
+        index_of="speakers",
+        description="who speaks",
+        optional=True,
+    )
+    features = TensorSpec(
+        "features",
+        ("batch", "features", "time"),
+        description="what is said, for each sample",
+        optional=True,
+    )
+    return (samples, *((speaker,) if config.speakers else ()), *((features,) if config.features else ()))
+
+
+WAVENET = Architecture(
+    name="wavenet",
+    summary="WaveNet: the next sample of a sound, by gated dilated causal convolutions",
+    build="nnkit_sequence.wavenet:WaveNet",
+    config=WaveNetConfig,
+    inputs=_wavenet_inputs,
+    outputs=[
+        TensorSpec(
+            "scores",
+            ("batch", "levels", "time"),
+            description="of the sample after each sample, before the softmax",
+        )
+    ],
+    dims={
+        "batch": Dim(default=1, description="sounds at once"),
+        "time": Dim(default=1024, description="samples of a sound"),
+    },
+    causal="time",
+    presets={
+        "tiny": Preset(
+            config={
+                "layers": 4,
+                "stacks": 2,
+                "levels": 16,
+                "residual_channels": 8,
+                "dilation_channels": 8,
+                "skip_channels": 16,
+                "speakers": 4,
+                "features": 3,
+            },
+            sizes={"time": 48},
+            description="small, with both inputs that condition it",
+        ),
+        "vctk": Preset(
+            config={"speakers": 109},
+            description="the paper's dilations and the 109 speakers of its first experiment",
+        ),
+        "tensorflow-wavenet": Preset(
+            config={"stacks": 5, "skip_channels": 512},
+            description="as deep and wide as github.com/ibab/tensorflow-wavenet: 1,514,944 parameters",
+        ),
+    },
+    family="temporal convolution",
+    paper="van den Oord et al.: WaveNet: A Generative Model for Raw Audio, 2016, https://arxiv.org/abs/1609.03499",
+    equation=(
+        "z = tanh(W_f * x + V_f h) ⊙ σ(W_g * x + V_g h),  x ← x + W_r z,  "
+        "p(x_{t+1} | x_1 ... x_t, h) = softmax(W_2 relu(W_1 relu(Σ W_s z)))"
+    ),
+    notes=(
+        "An output depends on the last 1 + (kernel_size - 1) (1 + stacks (2^layers - 1)) samples: 3,071 by "
+        "default, 0.19 s at 16 kHz.",
+        "The paper states dilations, 1 to 512 three times, but no numbers of channels. Those between and "
+        "inside the layers are the ones of github.com/ibab/tensorflow-wavenet.",
+        "Nothing follows the residual convolution of the last layer, so it is left out.",
+        "A speaker is a one-hot h, so each column of V is an embedding. Features have one vector per sample: "
+        "the paper's transposed convolution that stretches a slower series belongs before this network.",
+        "Scores of all samples are computed at once, as in training. To generate, draw a sample and call the "
+        "network again on the last ones within its reach. There is no cache of earlier layers.",
+    ),
+)
+
+
 # ---- mamba, moe
 
 
@@ -478,9 +636,9 @@ MAMBA = Architecture(
     presets={
         "130m": _mamba_size(768, 24, "129,135,360"),
         "370m": _mamba_size(1024, 48, "371,516,416"),
-        "790m": _mamba_size(1536, 48, "?"),
-        "1.4b": _mamba_size(2048, 48, "?"),
-        "2.8b": _mamba_size(2560, 64, "?"),
+        "790m": _mamba_size(1536, 48, "793,204,224"),
+        "1.4b": _mamba_size(2048, 48, "1,372,178,432"),
+        "2.8b": _mamba_size(2560, 64, "2,768,345,600"),
         "tiny": Preset(
             config={"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
             description="trains and exports in seconds",
@@ -494,7 +652,22 @@ MAMBA = Architecture(
         "Δ, B, C = f(u);  h_t = exp(Δ_t A) ⊙ h_{t-1} + Δ_t B_t u_t;  y_t = C_t h_t + D u_t;  "
         "x = x + W_out (y(silu(conv(u))) ⊙ silu(z)),  u, z = W_in RMSNorm(x)"
     ),
-    notes=(),
+    notes=(
+        "State dicts of transformers' MambaForCausalLM and MambaModel load unchanged, and so do the "
+        "authors' files, whose vocabulary of 50,277 tokens is filled up to 50,280.",
+        "--scan loop takes one token after the other, and is a Scan of ONNX in an exported file. --scan "
+        "chunked takes the tokens of a chunk together, in log2(chunk_size) rounds: fewer and larger steps, "
+        "for accelerators.",
+        "conv_state and ssm_state continue a text: give what the call before returned, and one new token or "
+        "more. Their size doesn't grow with the text.",
+        "ssm_state has the channels last. In transformers they come before the numbers of the state.",
+        "Padding may come before or after a text and changes no scores. What is kept after padding is as if "
+        "h had gone on without input.",
+        "Weights start as in the authors' code. In transformers all linear layers start with a standard "
+        "deviation of 0.1.",
+        "The head is the embedding. The scan is always in float32 or float64, as in the authors' code. "
+        "Layers are summed in the dtype of the model, where the authors sum in float32.",
+    ),
 )
 
 
@@ -526,6 +699,10 @@ MOE = Architecture(
     },
     causal="time",
     padding=("mask",),
+    unsupported={
+        "compile": "how many tokens an expert gets is known only at run time, so that torch.compile makes "
+        "several graphs of it",
+    },
     presets={
         "mixtral": Preset(
             config={"hidden_size": 4096, "intermediate_size": 14336},
@@ -540,7 +717,7 @@ MOE = Architecture(
                 "normalize": False,
                 "capacity_factor": 1.25,
             },
-            description="a layer of Switch-Base with 8 experts, 37,754,880 parameters",
+            description="a layer of google/switch-base-8, 37,754,880 parameters",
         ),
         "tiny": Preset(
             config={"hidden_size": 16, "intermediate_size": 32, "experts": 4},
@@ -556,7 +733,20 @@ MOE = Architecture(
         "p = softmax(W_g x);  y = Σ p_i E_i(x) / Σ p_i over the top k;  "
         "E(x) = W_down (silu(W_gate x) ⊙ W_up x);  loss = E Σ f_i P_i"
     ),
-    notes=(),
+    notes=(
+        "It is the layer alone: add x to y around it, and about 0.01 times the loss to what is trained. "
+        "Without the loss, a few experts soon get all tokens.",
+        "State dicts of transformers' MixtralSparseMoeBlock load unchanged. --top-k 1 --no-normalize "
+        "--expert relu is the layer of Switch Transformers, whose experts are separate layers in "
+        "transformers and stacked here.",
+        "The paper adds noise to the scores of the gate in training. Here, as in Mixtral, there is none.",
+        "With --capacity-factor, each expert has a limited number of seats for each sequence, given to "
+        "tokens in their order, so that no token depends on later ones. The paper of Shazeer has no such "
+        "limit. A token without a seat has y = 0 and goes on by the residual.",
+        "Only chosen experts are computed, one after the other, each for its own tokens. So MACs are of "
+        "top_k experts per token, and of fewer with --capacity-factor or padding.",
+        "Weights start with a variance of 0.1 / inputs, as Switch Transformers recommend.",
+    ),
 )
 
 
@@ -569,6 +759,8 @@ def nnkit_architectures() -> list[Architecture]:
         GPT2,
         LLAMA,
         SEQ2SEQ_ATTENTION,
+        TCN,
+        WAVENET,
         MAMBA,
         MOE,
     ]
