@@ -83,7 +83,8 @@ TRANSFORMER = Architecture(
         "Dropout is where the paper puts it: on each sublayer's output and on the embedded tokens. torch.nn "
         "and the authors' later code also drop attention weights and hidden units.",
         "Masks are True at tokens. The masks of torch.nn.Transformer are True at padding.",
-        "Positions are computed for whatever length comes, so no length is too long.",
+        "Positions are computed, not learned, so that any length runs. Those beyond the ones trained on may "
+        "still come out wrong.",
     ),
 )
 
