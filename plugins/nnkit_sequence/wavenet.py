@@ -91,7 +91,7 @@ def encode(sound: Tensor, levels: int = 256) -> Tensor:
 
 
 def decode(samples: Tensor, levels: int = 256) -> Tensor:
-    """Return the number in the middle of each level, -1 to 1. It is the inverse of `encode`, up to rounding."""
+    """Return the number, -1 to 1, in the middle of each level: `encode` backward, up to rounding."""
     mu = levels - 1
     compressed = 2 * samples / mu - 1
     return compressed.sign() * torch.expm1(compressed.abs() * math.log1p(mu)) / mu
