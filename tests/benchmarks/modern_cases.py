@@ -108,9 +108,6 @@ def bert(quick: bool) -> Pair:
 # ---- gpt2, llama
 
 
-# ---- seq2seq-attention, tcn, wavenet
-
-
 # ---- mamba, moe
 
 
@@ -328,7 +325,6 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     "transformer": transformer,
     "bert": bert,
     # gpt2, llama
-    # seq2seq-attention, tcn, wavenet
     "mamba": mamba,
     "mamba-chunked": mamba_chunked,
     "moe": moe,
