@@ -245,7 +245,7 @@ def mixer(name: str, summary: str, config: type, timm_name: str) -> Architecture
             "The MLPs across the patches have weights for each, so the image size is an option.",
             "The last bias of each MLP across the patches changes nothing: it adds the same number to all "
             "features of a patch, which each later normalization subtracts.",
-            "The paper trains with stochastic depth and dropout, which aren't here; they change no evaluation.",
+            "The paper trains with stochastic depth and dropout, which aren't here. Evaluation has neither.",
             HEAD_OF_ZEROS,
         ],
     )
@@ -276,7 +276,7 @@ def resmlp(name: str, summary: str, config: type, timm_name: str) -> Architectur
             as_timm(timm_name),
             "Files of the authors (facebookresearch/deit) load too.",
             "The layers across the patches have a weight for each pair, so the image size is an option.",
-            "The paper trains deep ones with stochastic depth, which isn't here; it changes no evaluation.",
+            "The paper trains deep ones with stochastic depth, which isn't here. Evaluation has none.",
             HEAD_OF_ZEROS,
         ],
     )
