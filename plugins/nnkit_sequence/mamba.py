@@ -29,22 +29,14 @@ from torch._higher_order_ops.scan import scan
 from nnkit_sequence.configs import MambaConfig
 
 Within: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The states (b, p, n, e) of p steps h_t = decay_t ⊙ h_{t-1} + inflow_t, from the state h (b, n, e) before."""
+"""From decay, inflow (b, p, n, e) and h_0 (b, n, e) to the p states h_t = decay_t ⊙ h_{t-1} + inflow_t."""
 
 PIECE = 8
 """Steps that the loop prepares at once: few enough that their states stay in the cache."""
 
 
 class Prediction(NamedTuple):
-    """What the network returns: scores (b, t, vocabulary), and the states of all layers to go on from."""
-
-    scores: Tensor
-    next_conv_state: Tensor
-    next_ssm_state: Tensor
-
-
-class Prediction(NamedTuple):
-    """Scores (b, t, vocabulary) of each next token, and what the layers keep: (l, b, e, k-1), (l, b, n, e)."""
+    """Scores (b, t, vocabulary) of each next token, and what is kept: (l, b, e, k-1), (l, b, n, e)."""
 
     scores: Tensor
     next_conv_state: Tensor

@@ -9,9 +9,9 @@ https://arxiv.org/abs/2401.04088
     E(x) = W_down (silu(W_gate x) ⊙ W_up x),   or   W_down relu(W_up x)
     loss = E Σ_i f_i P_i,   f_i the share of tokens that chose expert i, P_i the mean of p_i over all tokens
 
-Left alone, a gate soon sends everything to a few experts: those that got the most tokens learned the most, and
-are chosen more often. The loss is smallest, namely k, where f and P are the same for all. Only P has a
-gradient, and f weighs it: it lowers the p of experts that are chosen too often.
+Left alone, a gate soon sends everything to a few experts: those that got the most tokens learn the most, and
+are chosen more often. The loss is k where all are chosen alike. Only P has a gradient, weighted by f: it
+lowers the p of experts that are chosen too often.
 
 Axes: b batch, t time, d width, m = b t tokens, k experts of a token, e experts, h units of an expert.
 """
@@ -40,7 +40,8 @@ class Gate(nn.Module):
 
     def __init__(self, config: MoEConfig) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(config.experts, config.hidden_size).normal_(std=0.02))
+        self.weight = nn.Parameter(torch.empty(config.experts, config.hidden_size))
+        draw(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight).softmax(dim=-1)
@@ -54,8 +55,10 @@ class Experts(nn.Module):
         experts, width, units = config.experts, config.hidden_size, config.intermediate_size
         self.gated = config.expert == "swiglu"
         rows = 2 * units if self.gated else units  # of W_gate and then of W_up, or of W_up
-        self.gate_up_proj = nn.Parameter(torch.empty(experts, rows, width).normal_(std=0.02))
-        self.down_proj = nn.Parameter(torch.empty(experts, width, units).normal_(std=0.02))
+        self.gate_up_proj = nn.Parameter(torch.empty(experts, rows, width))
+        self.down_proj = nn.Parameter(torch.empty(experts, width, units))
+        draw(self.gate_up_proj)
+        draw(self.down_proj)
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         y = torch.zeros_like(x)
@@ -78,8 +81,8 @@ class Experts(nn.Module):
 class MixtureOfExperts(nn.Module):
     """x (b, t, d) [, mask (b, t), False at padding] -> `Mixture`.
 
-    A token that got no seat at any of its experts, and padding, has y = 0: around the layer is a residual, x + y,
-    by which it goes on.
+    Padding, and a token that got no seat at any of its experts, has y = 0. With the residual x + y around the
+    layer, such a token goes on unchanged.
     """
 
     def __init__(self, config: MoEConfig) -> None:
@@ -112,8 +115,8 @@ class MixtureOfExperts(nn.Module):
     def seated(self, uses: Tensor, real: Tensor) -> Tensor:
         """Return which of its choices each token gets (b, t, k).
 
-        Each expert has the same number of seats for each sequence, in all `capacity_factor` times as many as are
-        needed, rounded up. Whoever comes first in time is seated first.
+        Each expert has as many seats for a sequence as it needs where all are used alike, times the factor,
+        rounded up. Tokens are seated in their order in time.
         """
         before = uses.flatten(1, 2).cumsum(dim=1).view_as(uses) - uses  # (b, t, k, e): how many came before
         ahead = (before * uses).sum(dim=-1)  # (b, t, k): how many at the chosen expert
@@ -121,8 +124,13 @@ class MixtureOfExperts(nn.Module):
         return ahead < seats[:, None, None]
 
 
+def draw(weight: Tensor) -> None:
+    """Fill matrices with random numbers of a variance of 0.1 / inputs, a tenth of the usual, as in Switch."""
+    nn.init.normal_(weight, std=(0.1 / weight.shape[-1]) ** 0.5)
+
+
 def imbalance(probabilities: Tensor, uses: Tensor, real: Tensor) -> Tensor:
-    """Return the loss () of probabilities and uses (b, t, e) of the experts by tokens, where real (b, t) is 1."""
+    """Return the loss () from the probabilities and uses (b, t, e) of the experts, where real (b, t) is 1."""
     tokens = real.sum().clamp(min=1)
     share = uses.sum(dim=(0, 1)) / tokens  # f (e,)
     mean = (probabilities * real[..., None]).sum(dim=(0, 1)) / tokens  # P (e,)
