@@ -292,7 +292,9 @@ def mixer(name: str, summary: str, config: type, timm_name: str) -> Architecture
         notes=[
             as_timm(timm_name),
             "The MLPs across the patches have weights for each, so the image size is an option.",
-            "Stochastic depth, with which the paper trains, is left to the training.",
+            "The last bias of each MLP across the patches changes nothing: it adds the same number to all "
+            "features of a patch, which each later normalization subtracts.",
+            "The paper trains with stochastic depth and dropout, which aren't here. Evaluation has neither.",
             HEAD_OF_ZEROS,
         ],
     )
@@ -323,7 +325,7 @@ def resmlp(name: str, summary: str, config: type, timm_name: str) -> Architectur
             as_timm(timm_name),
             "Files of the authors (facebookresearch/deit) load too.",
             "The layers across the patches have a weight for each pair, so the image size is an option.",
-            "Stochastic depth, with which the paper trains, is left to the training.",
+            "The paper trains deep ones with stochastic depth, which isn't here. Evaluation has none.",
             HEAD_OF_ZEROS,
         ],
     )
@@ -426,7 +428,7 @@ CLIP = Architecture(
                 "vision_width": 64,
                 "vision_blocks": 2,
                 "vision_heads": 4,
-                "vocabulary": 256,
+                "vocabulary": 2000,
                 "context": 16,
                 "text_width": 48,
                 "text_blocks": 2,
@@ -446,8 +448,9 @@ CLIP = Architecture(
         "weights. For others, transformers looks for eos_token_id: the same where that is the last token.",
         "With an attention mask, the end is looked for among the real tokens. A text that ends with its end "
         "token needs no mask, since no token sees later ones.",
+        "The biases of the keys change nothing: they add the same number to all scores of a softmax.",
         "Without similarity, logit_scale is a buffer: nothing trains it, and files have it.",
-        "The paper keeps exp(t) at 100 or below while it trains; here that is left to the training.",
+        "The paper keeps exp(t) at 100 or below while it trains; here that is up to the training loop.",
         "The networks of the paper whose images go through a ResNet aren't here.",
     ],
 )
