@@ -4,18 +4,22 @@ A distribution with damaged metadata is reported, and the others are read.
 """
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from typing import TYPE_CHECKING
 
 from nnkit.errors import first_line
+from nnkit.host.entry_points import Point, read_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.metadata import Distribution, EntryPoint
 
 
 @dataclass(frozen=True)
 class Installed:
     """An entry point, with the name and the version of its distribution."""
 
-    point: EntryPoint
+    point: "EntryPoint | Point"
     distribution: str
     version: str
 
@@ -36,6 +40,16 @@ class Damaged:
 
 def installed_points(group: str, name: str = "") -> tuple[list[Installed], list[Damaged]]:
     """Return the entry points of a group, only those of `name` if it is given, and what can't be read."""
+    plain = read_plain(group)
+    if plain is not None:
+        return [Installed(point, *owner) for point, owner in plain if name in ("", point.name)], []
+    return _ask_importlib(group, name)
+
+
+def _ask_importlib(group: str, name: str) -> tuple[list[Installed], list[Damaged]]:
+    """Do the same for any layout, and with the reason where something can't be read."""
+    from importlib.metadata import entry_points
+
     damaged: list[Damaged] = []
     points: Iterable[EntryPoint]
     try:
@@ -47,8 +61,10 @@ def installed_points(group: str, name: str = "") -> tuple[list[Installed], list[
     return installed, [*damaged, *nameless]
 
 
-def _read_one_by_one() -> tuple[list[EntryPoint], list[Damaged]]:
+def _read_one_by_one() -> "tuple[list[EntryPoint], list[Damaged]]":
     """Return the entry points of every distribution that can be read, and those that can't."""
+    from importlib.metadata import distributions
+
     points: list[EntryPoint] = []
     damaged = []
     names = set()
@@ -68,7 +84,7 @@ def _read_one_by_one() -> tuple[list[EntryPoint], list[Damaged]]:
     return points, damaged
 
 
-def with_distributions(points: Iterable[EntryPoint]) -> tuple[list[Installed], list[Damaged]]:
+def with_distributions(points: "Iterable[EntryPoint]") -> tuple[list[Installed], list[Damaged]]:
     """Return entry points with their distributions, and those whose distribution can't be read."""
     installed, damaged = [], []
     identity = functools.cache(_identity)
@@ -82,7 +98,7 @@ def with_distributions(points: Iterable[EntryPoint]) -> tuple[list[Installed], l
     return installed, damaged
 
 
-def _identity(distribution: Distribution | None) -> tuple[str, str]:
+def _identity(distribution: "Distribution | None") -> tuple[str, str]:
     if distribution is None:
         return "unknown", ""
     metadata = distribution.metadata
@@ -91,7 +107,7 @@ def _identity(distribution: Distribution | None) -> tuple[str, str]:
     return metadata["Name"], metadata["Version"] or ""
 
 
-def _folder(distribution: Distribution | None) -> str:
+def _folder(distribution: "Distribution | None") -> str:
     """Return where the metadata of a distribution is."""
     # importlib has no public name for it; pip uses the same.
     return str(getattr(distribution, "_path", "an unknown folder"))

@@ -11,10 +11,9 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from enum import Enum
-from importlib.metadata import EntryPoint
 from pathlib import PurePath
 from types import ModuleType
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import pluggy
 
@@ -42,6 +41,11 @@ from nnkit.host.isolation import (
 )
 from nnkit.host.plugins import Deprecation, Failure, Plugin
 from nnkit.host.registry import PluginRegistry
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    from nnkit.host.entry_points import Point
 
 PLUGIN_NAME = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
@@ -86,7 +90,7 @@ class PluginLoader:
         message = f"its metadata is damaged: {damaged.message}"
         self._record(Failure(damaged.plugin or folder, folder, "discovery", message, damaged.hint))
 
-    def _load_if_enabled(self, plugin: Plugin, point: EntryPoint) -> None:
+    def _load_if_enabled(self, plugin: Plugin, point: "EntryPoint | Point") -> None:
         plugin.enabled = self.registry.configuration.loads(*plugin.names)
         first = self.registry.plugins.setdefault(plugin.name, plugin)
         if not plugin.enabled:
@@ -99,7 +103,7 @@ class PluginLoader:
         else:
             self._load_guarded(plugin, point)
 
-    def _load_guarded(self, plugin: Plugin, point: EntryPoint) -> None:
+    def _load_guarded(self, plugin: Plugin, point: "EntryPoint | Point") -> None:
         """Load a plugin; whatever it prints or replaces is undone, and recorded too."""
         guard = Guard(self._shared)
         with guard:
@@ -112,7 +116,7 @@ class PluginLoader:
             problem = f"it replaces {', '.join(guard.replaced)}, which was put back"
             self._fail(plugin, "loading", problem, harmless=True)
 
-    def _load(self, plugin: Plugin, point: EntryPoint) -> None:
+    def _load(self, plugin: Plugin, point: "EntryPoint | Point") -> None:
         before, start = heavy_modules(), time.perf_counter()
         module = self._attempt(plugin, "import", point.load)
         plugin.seconds = time.perf_counter() - start

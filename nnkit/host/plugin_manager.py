@@ -1,12 +1,15 @@
 """The installed plugins, loaded and ready to be asked. Torch-free."""
 
 from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING
 
 from nnkit.host.configuration import Configuration
 from nnkit.host.discovery import installed_points, with_distributions
 from nnkit.host.loader import PluginLoader
 from nnkit.host.registry import PluginRegistry
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "nnkit"
 COMMANDS_GROUP = "nnkit.commands"
@@ -22,7 +25,7 @@ class PluginManager(PluginRegistry):
 
     def __init__(
         self,
-        points: Iterable[EntryPoint] | None = None,
+        points: "Iterable[EntryPoint] | None" = None,
         configuration: Configuration | None = None,
         core: Mapping[str, object] | None = None,
     ) -> None:

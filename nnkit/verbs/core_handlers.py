@@ -4,8 +4,6 @@ Torch-free until one of them is called.
 """
 
 import functools
-from collections.abc import Iterable
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from nnkit.contract.architecture import Verb
@@ -17,6 +15,9 @@ from nnkit.host.configuration import Configuration, configuration
 from nnkit.host.plugin_manager import PluginManager
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.metadata import EntryPoint
+
     from torch import nn
 
     from nnkit.contract.spec import ModelSpec
@@ -97,7 +98,7 @@ class CoreHandlers:
 
 
 def make_manager(
-    points: Iterable[EntryPoint] | None = None, configuration: Configuration | None = None
+    points: "Iterable[EntryPoint] | None" = None, configuration: Configuration | None = None
 ) -> PluginManager:
     """Return a manager of the plugins at `points`, by default the installed ones, with core's handlers."""
     # pluggy calls the last registered `tryfirst` implementation first.

@@ -1,4 +1,4 @@
-"""ConvNeXt: a ResNet rebuilt step by step after the Transformer, with convolutions only, until it was as good.
+"""ConvNeXt: a ResNet rebuilt step by step after the Transformer, with nothing but convolutions.
 
 Liu, Mao, Wu, Feichtenhofer, Darrell and Xie 2022, "A ConvNet for the 2020s",
 https://arxiv.org/abs/2201.03545. Names, initialization and arithmetic are torchvision's, whose state dicts
