@@ -265,8 +265,6 @@ def ddpm_unet(quick: bool) -> Pair:
     """The CIFAR-10 network of the paper, half as wide, beside diffusers'."""
     import diffusers
 
-    import nnkit
-
     channels, batch = (32, 1) if quick else (64, 4)
     theirs = diffusers.UNet2DModel(
         block_out_channels=tuple(channels * multiplier for multiplier in (1, 2, 2, 2)),
