@@ -67,9 +67,8 @@ def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:
     lines = []
     for name, preset in architecture.presets.items():
         settings = {**preset.config, **preset.sizes}
-        values = [f"{flag_of(key)} {as_text(value)}" for key, value in settings.items()]
-        description = f"{preset.description}: " if preset.description else ""
-        lines.append((f"--preset {name}", description + " ".join(values)))
+        values = " ".join(f"{flag_of(key)} {as_text(value)}" for key, value in settings.items())
+        lines.append((f"--preset {name}", ": ".join(filter(None, (preset.description, values)))))
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 # Keys under which a checkpoint may hold its state dict.
 NESTED = ("state_dict", "model_state_dict", "model", "module")
 LISTED = 8
+# As torch reports it, by the names of the model, which may rename those in the file before it loads them.
+SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
 
 
 def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
@@ -42,10 +45,8 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
         result = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
         mismatches = [
-            f"{name} is {format_shape(tensor.shape)} in the file, "
-            f"{format_shape(own[name].shape)} in the model"
-            for name, tensor in state.items()
-            if name in own and own[name].shape != tensor.shape
+            f"{name} is {_shape(theirs)} in the file, {_shape(ours)} in the model"
+            for name, theirs, ours in SIZE_MISMATCH.findall(str(error))
         ]
         raise _misfit(path, {"other shapes": mismatches or [" ".join(str(error).split())]}) from error
     missing = _find_untied_missing(module, set(result.missing_keys))
@@ -195,6 +196,11 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 def _identity(tensor: Tensor) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
     return tensor.data_ptr() or id(tensor), tuple(tensor.shape), tensor.stride()
+
+
+def _shape(text: str) -> str:
+    """Return `64×10` for `64, 10`."""
+    return format_shape([int(size) for size in text.split(",") if size])
 
 
 def _misfit(path: Path, faults: Mapping[str, list[str]]) -> UsageProblem:

@@ -32,7 +32,8 @@ IMPOSSIBLE = -1000.0
 SATURATING = 1e4
 
 Tensors: TypeAlias = tuple[Tensor, ...]
-Step: TypeAlias = Callable[[Tensors, Tensors], tuple[Tensors, Tensors]]
+Stepped: TypeAlias = tuple[Tensors, Tensors]  # what is carried on, and what is kept
+Step: TypeAlias = Callable[[Tensors, Tensors], Stepped]
 
 
 class AdditiveAttention(nn.Module):
@@ -111,7 +112,7 @@ class PointerNetwork(nn.Module):
         memory, state = self._encode(elements, lengths)  # (B, N, M), (B, M) twice
         keys = self.attention.project(memory)  # (B, N, A)
 
-        def step(carry: Tensors, given: Tensors) -> tuple[Tensors, Tensors]:
+        def step(carry: Tensors, given: Tensors) -> Stepped:
             element, hidden, cell, available = carry  # (B, E), (B, M), (B, M), (B, N)
             now, *guide = given
             hidden, cell = self.decoder(element, (hidden, cell))
@@ -211,7 +212,7 @@ def unroll(step: Step, carry: Tensors, given: Tensors) -> Tensors:
     if torch.compiler.is_exporting():
         from torch._higher_order_ops.scan import scan
 
-        def fresh(carry: Tensors, at_step: Tensors) -> tuple[Tensors, Tensors]:
+        def fresh(carry: Tensors, at_step: Tensors) -> Stepped:
             carry, output = step(carry, at_step)
             # A scan can't return a tensor twice, or return one of its inputs.
             return tuple(part.clone() for part in carry), tuple(part.clone() for part in output)

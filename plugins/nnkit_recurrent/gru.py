@@ -85,7 +85,7 @@ class GRU(RecurrentLayer):
             gates, candidate = torch.split(projected, sizes, dim=1)
             r, z = torch.sigmoid(torch.addmm(gates, h, weight_gates)).chunk(2, dim=1)
             n = torch.tanh(torch.addmm(candidate, r * h, weight_candidate))
-            return (torch.lerp(n, h, z),)
+            return (blend(n, h, z),)
 
         def reset_after(projected: Tensor, state: State) -> State:
             (h,) = state
@@ -93,7 +93,7 @@ class GRU(RecurrentLayer):
             hidden_gates, hidden_candidate = torch.split(torch.addmm(bias_hh, h, weight), sizes, dim=1)
             r, z = torch.sigmoid(gates + hidden_gates).chunk(2, dim=1)
             n = torch.tanh(candidate + r * hidden_candidate)
-            return (torch.lerp(n, h, z),)
+            return (blend(n, h, z),)
 
         if self.reset == "after":
             weight = weight_hh.t().contiguous()
@@ -103,6 +103,11 @@ class GRU(RecurrentLayer):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, reset={self.reset}"
+
+
+def blend(n: Tensor, h: Tensor, z: Tensor) -> Tensor:
+    """Return (1 - z) ⊙ n + z ⊙ h in the dtype of the state h, which stays float32 under autocast."""
+    return torch.lerp(n.to(h.dtype), h, z.to(h.dtype))
 
 
 def gru(config: GRUConfig) -> SequenceClassifier | PaddedSequenceClassifier:

@@ -4,10 +4,11 @@ Each case is a function of `quick` (as small as it goes, to see that it works) t
 """
 
 import copy
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,65 @@ def mlp(quick: bool) -> Pair:
 # ---- transformer, bert
 
 
+class TorchTransformer(nn.Module):
+    """torch.nn.Transformer between the embedding and the head of ours."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        sizes = (config.width, config.heads, config.layers, config.layers, config.hidden)
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.transformer = nn.Transformer(*sizes, dropout=config.dropout, batch_first=True)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        from nnkit_sequence.transformer import positions
+
+        x = self.embedding(tokens)
+        return x * math.sqrt(x.shape[-1]) + positions(tokens.shape[1], x)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        causal = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        y = self.transformer(self.embed(source), self.embed(target), tgt_mask=causal, tgt_is_causal=True)
+        return nn.functional.linear(y, self.embedding.weight)
+
+
+def transformer(quick: bool) -> Pair:
+    """The base model of the paper, with a small vocabulary: its embedding and head are no difference."""
+    from nnkit_sequence.configs import TransformerConfig
+    from nnkit_sequence.transformer import Transformer
+
+    config = TransformerConfig(vocabulary=1000, layers=1 if quick else 6, dropout=0, final_norm=True)
+    ours, theirs = Transformer(config), TorchTransformer(config)
+    ours.load_state_dict(theirs.transformer.state_dict(), strict=False)
+    theirs.embedding.load_state_dict(ours.embedding.state_dict())
+    source, target = torch.randint(1000, (4, 64)), torch.randint(1000, (4, 48))
+    return Pair(ours, theirs, lambda: ours(source, target), lambda: theirs(source, target))
+
+
+def bert(quick: bool) -> Pair:
+    """bert-base-uncased with padded texts; theirs by the same fused attention."""
+    import transformers
+
+    from nnkit_sequence.bert import Bert
+    from nnkit_sequence.configs import BertConfig
+
+    config = BertConfig(layers=1 if quick else 12, dropout=0)
+    settings = transformers.BertConfig(
+        num_hidden_layers=config.layers, hidden_dropout_prob=0, attention_probs_dropout_prob=0
+    )
+    theirs = transformers.BertModel._from_config(settings, attn_implementation="sdpa")
+    ours = Bert(config)
+    ours.load_state_dict(theirs.state_dict())
+    mask = torch.ones(2, 128, dtype=torch.int64)
+    mask[1, 100:] = 0
+    texts = {"input_ids": torch.randint(1, config.vocabulary, (2, 128)), "attention_mask": mask}
+    return Pair(
+        ours,
+        theirs,
+        lambda: ours(**texts).last_hidden_state,
+        lambda: theirs(**texts).last_hidden_state,
+    )
+
+
 # ---- gpt2, llama
 
 
@@ -58,6 +118,75 @@ def mlp(quick: bool) -> Pair:
 
 
 # ---- vit, mixer, resmlp, clip
+
+
+def vit(quick: bool) -> Pair:
+    """ViT-B/16 beside torchvision's."""
+    from torchvision.models import vit_b_16
+
+    from nnkit_vision.configs import ViT16Config
+    from nnkit_vision.vit import vit_b_16 as our_vit
+
+    size = 32 if quick else 224
+    ours, theirs = our_vit(ViT16Config(image_size=size)), vit_b_16(image_size=size)
+    return of_images(ours, theirs, torch.randn(1 if quick else 2, 3, size, size))
+
+
+def mixer(quick: bool) -> Pair:
+    """Mixer-B/16 beside timm's."""
+    import timm
+
+    from nnkit_vision.configs import Patches16Config
+    from nnkit_vision.mixer import mixer_b_16
+
+    size = 32 if quick else 224
+    ours = mixer_b_16(Patches16Config(image_size=size))
+    theirs = timm.create_model("mixer_b16_224", img_size=size)
+    return of_images(ours, theirs, torch.randn(1 if quick else 2, 3, size, size))
+
+
+def resmlp(quick: bool) -> Pair:
+    """ResMLP-S12 beside timm's."""
+    import timm
+
+    from nnkit_vision.configs import Patches16Config
+    from nnkit_vision.resmlp import resmlp_12
+
+    size = 32 if quick else 224
+    ours = resmlp_12(Patches16Config(image_size=size))
+    theirs = timm.create_model("resmlp_12_224", img_size=size)
+    return of_images(ours, theirs, torch.randn(1 if quick else 4, 3, size, size))
+
+
+def of_images(ours: nn.Module, theirs: nn.Module, images: Tensor) -> Pair:
+    """Return the pair of two classifiers, with heads that aren't zero."""
+    for name, parameter in theirs.named_parameters():
+        if name.startswith("head"):
+            nn.init.normal_(parameter)
+    ours.load_state_dict(theirs.state_dict())
+    return Pair(ours, theirs, lambda: ours(images), lambda: theirs(images))
+
+
+def clip(quick: bool) -> Pair:
+    """CLIP of the size ViT-B/32 beside transformers', with texts as long as they may be."""
+    from transformers import CLIPConfig, CLIPModel
+
+    from nnkit_vision.clip import CLIP
+    from nnkit_vision.configs import CLIPConfig as OurConfig
+
+    blocks, count = (1, 1) if quick else (12, 4)
+    ours = CLIP(OurConfig(vision_blocks=blocks, text_blocks=blocks))
+    towers = {"num_hidden_layers": blocks}
+    theirs = CLIPModel(CLIPConfig(text_config=towers, vision_config=towers))
+    ours.load_state_dict(theirs.state_dict())
+    ids, images = torch.randint(0, 49407, (count, 77)), torch.randn(count, 3, 224, 224)
+    ids[:, -1] = 49407
+    return Pair(
+        ours,
+        theirs,
+        lambda: ours(ids, images).logits_per_image,
+        lambda: theirs(ids, images).logits_per_image,
+    )
 
 
 # ---- vae, vq-vae, dcgan
@@ -136,12 +265,17 @@ def graph_transformer(quick: bool) -> Pair:
 
 CASES: dict[str, Callable[[bool], Pair]] = {
     "mlp": mlp,
-    # transformer, bert
+    "transformer": transformer,
+    "bert": bert,
     # gpt2, llama
     # seq2seq-attention, tcn, wavenet
     # mamba, moe
     # densenet, mobilenet-v3, efficientnet, convnext, unet
     # vit, mixer, resmlp, clip
+    "vit": vit,
+    "mixer": mixer,
+    "resmlp": resmlp,
+    "clip": clip,
     # vae, vq-vae, dcgan
     # ddpm-unet
     "deepsets": deepsets,

@@ -134,3 +134,16 @@ def test_learns_xor_over_time(reset):
 def test_learns_to_add(reset):
     torch.manual_seed(0)
     assert learn_to_add(GRU(2, 64, batch_first=True, reset=reset)) < 0.01
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_the_cell_runs_under_autocast(reset):
+    """The state stays float32, and the gates are computed in bfloat16."""
+    torch.manual_seed(0)
+    layer = GRU(INPUT, HIDDEN, reset=reset, implementation="plain")
+    x = torch.randn(TIME, BATCH, INPUT)
+    expected, _ = layer(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, final = layer(x)
+    assert output.dtype == final.dtype == torch.float32
+    assert 0 < (output - expected).abs().max() < 0.02

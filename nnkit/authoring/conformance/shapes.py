@@ -10,7 +10,7 @@ from nnkit.contract.axes import names_in_constraint
 from nnkit.contract.config import config_values
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
-from nnkit.contract.text import format_shape, format_sizes, plural
+from nnkit.contract.text import format_shape, format_sizes, name_output, plural
 from nnkit.errors import NnkitError, UsageProblem, first_line
 from nnkit.models.sizes import other_sizes
 from nnkit.verbs.smoke.subject import Failed, Subject
@@ -115,7 +115,7 @@ def _compare_shapes(subject: Subject) -> None:
             wanted = subject.spec.shape(declared, sizes)
             if tuple(tensor.shape) != wanted:
                 found = f"{format_shape(tensor.shape)}, but {format_shape(wanted)} is declared"
-                raise Unmet(f"output {declared.name} has shape {found} ({at})")
+                raise Unmet(f"{name_output(declared.name)} has shape {found} ({at})")
 
 
 def _describe(spec: ModelSpec, sizes: Mapping[str, int]) -> str:

@@ -115,6 +115,9 @@ def _optimize_graph(program: "ONNXProgram", names: Mapping[str, str]) -> None:
         if weight.uses() or weight.is_graph_output():
             weight.const_value = values[weight]
             graph.register_initializer(weight)
+    for name, constant in list(graph.initializers.items()):  # torch leaves those that a loop no longer reads
+        if not constant.uses() and not constant.is_graph_output():
+            del graph.initializers[name]
 
 
 def _name_axes(model: "onnx_ir.Model", plan: Plan) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from nnkit.contract.text import plural
+from nnkit.contract.text import name_output, plural
 from nnkit.errors import first_line
 from nnkit.models.running import without_gradients
 from nnkit.models.tensors import registered
@@ -53,7 +53,9 @@ def batch_sizes(subject: Subject) -> str:
         for declared, tensor in outputs:
             axis = batch_axis(declared)
             if axis is not None and tensor.shape[axis] != size:
-                raise Failed(f"output {declared.name} has {tensor.shape[axis]} rows for a batch of {size}")
+                raise Failed(
+                    f"{name_output(declared.name)} has {tensor.shape[axis]} rows for a batch of {size}"
+                )
     if problem := _problem_in_training(subject, allowed[0]):
         raise Warned(problem)
     return f"batches of {' and '.join(str(sizes['batch']) for sizes in allowed)}"
@@ -213,7 +215,8 @@ def in_place(subject: Subject) -> str:
     if not same:
         blamed = next((name for name in names if _changes_alone(subject, name, outputs)), names[0])
         raise Failed(
-            f"{blamed} overwrites what is still needed: without inplace=True, output {output} is different"
+            f"{blamed} overwrites what is still needed: "
+            f"without inplace=True, {name_output(output)} is different"
         )
     return f"{plural(len(names), 'layer')} in place, same outputs without"
 

@@ -1,10 +1,14 @@
-"""The checks of a smoke-run. Each takes a Subject, returns what it saw, or raises what is wrong."""
+"""The checks of a smoke-run. Each takes a Subject, returns what it saw, or raises what is wrong.
+
+Values are compared on a copy with a little noise on every parameter: a head that starts at zero would hide
+every difference.
+"""
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from nnkit.contract.text import format_shape, format_sizes, plural
+from nnkit.contract.text import format_shape, format_sizes, name_output, plural
 from nnkit.verbs.smoke.subject import (
     NOT_DECLARED,
     Failed,
@@ -41,11 +45,11 @@ def _check_output(
     """Raise Failed for an output whose shape or device is not the declared one."""
     if subject.spec.outputs and tuple(tensor.shape) != expected:
         raise Failed(
-            f"output {name} has shape {format_shape(tensor.shape)}, "
+            f"{name_output(name)} has shape {format_shape(tensor.shape)}, "
             f"but {format_shape(expected)} is declared ({format_sizes(sizes)})"
         )
     if tensor.device.type != subject.device.type:
-        raise Failed(f"output {name} is on {tensor.device}, not on {subject.device}")
+        raise Failed(f"{name_output(name)} is on {tensor.device}, not on {subject.device}")
 
 
 def batch_independence(subject: Subject) -> str:
@@ -61,7 +65,7 @@ def batch_independence(subject: Subject) -> str:
     count = 1 if subject.allows_batch(1) else subject.spec.dims["batch"].least
     if count >= samples:
         raise Skipped(f"a batch smaller than {samples} is not allowed")
-    module, inputs = subject.fresh(), subject.inputs()
+    module, inputs = subject.with_noise(), subject.inputs()
     batched = subject.evaluate(module, inputs)
     for first in range(samples - count + 1):
         part = [rows(tensor, axis, first, count) for tensor, axis in zip(inputs, axes, strict=True)]
@@ -79,7 +83,7 @@ def _compare_samples(subject: Subject, batched: Outputs, some: Outputs, first: i
         apart = difference(_without_padding(rows(in_batch, axis, first, count), alone), alone)
         if apart > tolerance_of(in_batch):
             which = f"sample {first}" if count == 1 else f"samples {first} to {first + count - 1}"
-            output = "output" if declared.name == "output" else f"output {declared.name}"
+            output = name_output(declared.name)
             assumed = "; ".join(subject.spec.architecture.assumed)
             raise Failed(
                 f"{which} of {output} differs by {apart:.2g}× its spread when run alone"
@@ -102,13 +106,13 @@ def _without_padding(in_batch: Tensor, alone: Tensor) -> Tensor:
 
 def determinism(subject: Subject) -> str:
     """Two runs in eval mode give the same outputs."""
-    module, inputs = subject.fresh(), subject.inputs()
+    module, inputs = subject.with_noise(), subject.inputs()
     first, second = subject.evaluate(module, inputs), subject.evaluate(module, inputs)
     apart, name, rounding = largest_difference(first, second)
     if not rounding:
-        raise Failed(f"output {name} differs between two runs by {apart:.2g}× its spread")
+        raise Failed(f"{name_output(name)} differs between two runs by {apart:.2g}× its spread")
     if apart > 0:
-        raise Warned(f"output {name} differs between two runs by rounding ({apart:.2g}× its spread)")
+        raise Warned(f"{name_output(name)} differs between two runs by rounding ({apart:.2g}× its spread)")
     return "two eval runs, bit-identical"
 
 
@@ -120,7 +124,7 @@ def stochastic(subject: Subject) -> str:
     first, again = _run_seeded(subject, 0), _run_seeded(subject, 0)
     _, name, same = largest_difference(first, again)
     if not same:
-        raise Failed(f"output {name} differs between two runs with one seed")
+        raise Failed(f"{name_output(name)} differs between two runs with one seed")
     if all(largest_difference(first, _run_seeded(subject, seed))[0] == 0 for seed in OTHER_SEEDS):
         if when == "training":
             raise Warned("no output depends on the seed in training mode: is every rate of dropout 0?")
@@ -132,7 +136,7 @@ def stochastic(subject: Subject) -> str:
 
 
 def _run_seeded(subject: Subject, seed: int) -> Outputs:
-    """Run a fresh copy with torch's generator seeded, in the mode in which it is declared to draw."""
-    module = subject.fresh().train(subject.spec.architecture.stochastic == "training")
+    """Run a copy with torch's generator seeded, in the mode in which it is declared to draw."""
+    module = subject.with_noise().train(subject.spec.architecture.stochastic == "training")
     with subject.seeded(seed):
         return subject.outputs(module, subject.inputs(), seed)

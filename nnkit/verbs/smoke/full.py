@@ -11,7 +11,7 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from nnkit.contract.signature import Signature
-from nnkit.contract.text import plural
+from nnkit.contract.text import name_output, plural
 from nnkit.errors import first_line
 from nnkit.models.precision import convert, name_of
 from nnkit.models.running import bind, call, evaluate_tensors, without_gradients
@@ -228,7 +228,7 @@ def _lowest_similarity(expected: Outputs, actual: Outputs, dtype: torch.dtype) -
         if not wanted.is_floating_point() or wanted.numel() < 2:
             continue
         if not got.isfinite().all() and wanted.isfinite().all():
-            raise Failed(f"output {declared.name} is not finite in {name_of(dtype)}")
+            raise Failed(f"{name_output(declared.name)} is not finite in {name_of(dtype)}")
         lowest = min(lowest, cosine_similarity(wanted, got))
     return lowest
 
@@ -268,7 +268,7 @@ def gradient_checkpointing(subject: Subject) -> str:
             raise Failed("forward behaves differently when recomputed") from error
         apart, name, rounding = largest_difference(outputs, other_outputs)
         if not rounding:
-            raise Failed(f"output {name} differs by {apart:.2g}× its spread")
+            raise Failed(f"{name_output(name)} differs by {apart:.2g}× its spread")
         for name, gradient in gradients.items():
             if difference(gradient, other_gradients[name]) > ROUNDING * tolerance_of(gradient):
                 raise Failed(f"the gradient of {name} changes when forward is recomputed in backward")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.axes import names_in
-from nnkit.contract.text import plural
+from nnkit.contract.text import name_output, plural
 from nnkit.verbs.smoke.padding import outside_padding
 from nnkit.verbs.smoke.positions import Span, depends_on, is_unaligned, spans_of, take
 from nnkit.verbs.smoke.subject import (
@@ -48,7 +48,7 @@ def causality(subject: Subject) -> str:
                 _before(subject, declared, values.masked_fill(~kept, 0), cut) for values in (tensor, other)
             )
             if difference(before, after) > tolerance_of(tensor):
-                raise Failed(f"output {declared.name} before {dim} {cut} depends on inputs after it")
+                raise Failed(f"{name_output(declared.name)} before {dim} {cut} depends on inputs after it")
     return f"outputs along {dim}, cut at {length - 1} and {length // 2}"
 
 
@@ -129,7 +129,8 @@ def permutation(subject: Subject) -> str:
             apart = difference(_permute(subject, declared, tensor, dim, order), other)
             if apart > tolerance_of(tensor):
                 raise Failed(
-                    f"with {dim} in another order, output {declared.name} changes by {apart:.2g}× its spread"
+                    f"with {dim} in another order, {name_output(declared.name)} changes "
+                    f"by {apart:.2g}× its spread"
                 )
     return f"outputs follow the order of {' and '.join(dims)}, or don't change"
 
@@ -221,5 +222,6 @@ def _compare_elsewhere(subject: Subject, outputs: Outputs, others: Outputs, posi
             if apart > tolerance_of(tensor):
                 where = ", ".join(f"{dim} {index}" for dim, index in position.items())
                 raise Failed(
-                    f"a change of {where} changes output {declared.name} elsewhere by {apart:.2g}× its spread"
+                    f"a change of {where} changes {name_output(declared.name)} elsewhere "
+                    f"by {apart:.2g}× its spread"
                 )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nnkit.contract.text import name_output
 from nnkit.models.precision import convert
 from nnkit.models.tensors import tensors_in
 from nnkit.models.user_lines import Line, current_line, failing_line
@@ -41,9 +42,9 @@ def check_overflow(subject: Subject) -> None:
         return  # the CPU lacks kernels in float16, and `half` reports what else fails
     place = f"{first.place}: " if first.place else ""
     if first.overflows:
-        raise Failed(f"{place}a number overflows in float16, which spoils output {spoiled}")
+        raise Failed(f"{place}a number overflows in float16, which spoils {name_output(spoiled)}")
     if not all(_are_finite(tensor) for _, tensor in outputs):
-        raise Warned(f"{place}output {spoiled} is not finite in float16")
+        raise Warned(f"{place}{name_output(spoiled)} is not finite in float16")
 
 
 def _find_spoiled(expected: Outputs, halves: Outputs) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.axes import terms_of
-from nnkit.contract.text import plural
+from nnkit.contract.text import name_output, plural
 from nnkit.models.sampling import Inputs
 from nnkit.verbs.smoke.positions import Span, depends_on, is_unaligned, spans_of
 from nnkit.verbs.smoke.subject import (
@@ -152,7 +152,7 @@ def _compare_outside(subject: Subject, hidden: Hidden, outputs: Outputs, others:
         kept = torch.ones_like(tensor, dtype=torch.bool) if where is None else ~where
         apart = difference(tensor[kept], other[kept])
         if apart > tolerance_of(tensor):
-            raise Failed(f"{what} changes output {declared.name} before it, by {apart:.2g}× its spread")
+            raise Failed(f"{what} changes {name_output(declared.name)} before it, by {apart:.2g}× its spread")
 
 
 def _append_padding(subject: Subject, module: nn.Module, marker: TensorSpec) -> bool:

@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from nnkit.contract.text import name_output
 from nnkit.errors import first_line
 from nnkit.models.tensors import storages_of, tensors_in
 from nnkit.verbs.smoke.origins import Origins
@@ -56,7 +57,7 @@ def _results(module: nn.Module, outputs: Outputs) -> Iterator[tuple[str, Tensor]
     yield from module.named_parameters()
     yield from module.named_buffers()
     for declared, tensor in outputs:
-        yield f"output {declared.name}", tensor
+        yield name_output(declared.name), tensor
 
 
 def _stand_in(subject: Subject) -> str:

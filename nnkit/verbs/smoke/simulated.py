@@ -11,6 +11,7 @@ from torch import nn
 
 from nnkit import errors
 from nnkit.contract.spec import make_spec
+from nnkit.contract.text import name_output
 from nnkit.errors import NnkitError, first_line
 from nnkit.models.precision import count_dtypes
 from nnkit.models.references import look_up
@@ -90,7 +91,7 @@ def placement(subject: Subject, accelerator: Accelerator) -> str:
 
 def _check_devices(module: nn.Module, outputs: Outputs, accelerator: Accelerator) -> None:
     for name, tensor in (
-        *((f"output {declared.name}", tensor) for declared, tensor in outputs),
+        *((name_output(declared.name), tensor) for declared, tensor in outputs),
         *module.named_parameters(),
         *module.named_buffers(),
     ):

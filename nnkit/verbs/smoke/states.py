@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.contract.spec import ModelSpec
-from nnkit.contract.text import plural, shorten
+from nnkit.contract.text import name_output, plural, shorten
 from nnkit.errors import first_line
 from nnkit.models.example_inputs import NAMES as EXAMPLES
 from nnkit.models.precision import convert, name_of
@@ -136,7 +136,8 @@ def round_trip(subject: Subject) -> str:
     apart, name, rounding = largest_difference(outputs, others)
     if not rounding:
         raise Failed(
-            f"output {name} differs by {apart:.2g}× its spread after a reload: the state dict lacks something"
+            f"{name_output(name)} differs by {apart:.2g}× its spread after a reload: "
+            "the state dict lacks something"
         )
     tensors = plural(len(state), "tensor")
     if is_object and not rebuilt:
@@ -164,7 +165,7 @@ def cast(subject: Subject) -> str:
     floating = [(declared.name, tensor) for declared, tensor in outputs if tensor.is_floating_point()]
     for name, tensor in floating:
         if not tensor.isfinite().all():
-            raise Failed(f"output {name} is not finite in bfloat16")
+            raise Failed(f"{name_output(name)} is not finite in bfloat16")
     if problem := positions.problem_with(subject.sizes, subject.spec.sizes):
         raise Failed(problem)
     check_overflow(subject)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.contract.architecture import TensorSpec
-from nnkit.contract.text import plural
+from nnkit.contract.text import name_output, plural
 from nnkit.errors import first_line
 from nnkit.models.sampling import Inputs
 from nnkit.verbs.smoke.subject import Failed, Subject, batch_axis, projection
@@ -35,7 +35,7 @@ def _check_run(subject: Subject, module: nn.Module, inputs: Inputs, when: str) -
     module.zero_grad()
     outputs = subject.outputs(module, inputs)
     for declared, tensor in outputs:
-        _check_finite(f"output {declared.name}", tensor, when)
+        _check_finite(name_output(declared.name), tensor, when)
     projection(outputs).backward()  # type: ignore[no-untyped-call]
     for name, parameter in module.named_parameters():
         if parameter.grad is not None:

@@ -27,6 +27,7 @@ DATA_MOVEMENT = frozenset(
     fill fill_ full full_like lift_fresh new_empty new_empty_strided new_full new_ones new_zeros ones
     ones_like reshape resize_ scalar_tensor set_ zero_ zeros zeros_like _reshape_alias
     _nnz _indices _values is_coalesced sym_size sym_stride sym_numel
+    can_cast promote_types result_type
     """.split()
 )
 

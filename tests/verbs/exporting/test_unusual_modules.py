@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from torch._higher_order_ops.scan import scan
 from torch.nn.utils import parametrizations
 
 import nnkit
@@ -86,3 +88,28 @@ def test_what_a_hook_of_torch_computes_does_not_hide():
     assert list(find_unregistered(module)) == []
     module.layer.other = torch.ones(2)
     assert [name for name, _ in find_unregistered(module)] == ["layer.other"]
+
+
+class LoopOfAddcmul(nn.Module):
+    """A loop whose body torch translates with a constant that nothing reads once it is simplified."""
+
+    def __init__(self):
+        super().__init__()
+        self.decay = nn.Parameter(torch.rand(3))
+
+    def forward(self, x):
+        def step(h, x_t):
+            h = torch.addcmul(x_t, self.decay, h)
+            return h, h.clone()
+
+        return scan(step, x.new_zeros(x.shape[0], 3), x, dim=1)[1]
+
+
+def test_a_file_has_no_constant_that_nothing_reads(tmp_path):
+    """ONNX Runtime warns of one that is left, and a file that warns was refused."""
+    reference = look_up(f"{__name__}:LoopOfAddcmul", plugin_manager(), ["x: float32[batch, time, 3]"])
+    report = nnkit.export(reference.resolve(), tmp_path / "net.onnx")
+    assert report.verified
+    names = {each.name for each in onnx.load(tmp_path / "net.onnx").graph.initializer}
+    assert "decay" in names
+    assert not [name for name in names if "cast" in name]

@@ -359,10 +359,23 @@ class NeverNoisy(Noisy):
     modes = ()
 
 
+class NoisyBehindZeros(Noisy):
+    """Its head starts at zero, as those of Vision Transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 8, bias=False)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, x):
+        return self.head(super().forward(x))
+
+
 @pytest.mark.parametrize(
     ("kind", "when", "fault"),
     [
         (Noisy, "training", ""),
+        (NoisyBehindZeros, "training", ""),
         (AlwaysNoisy, "always", ""),
         (AlwaysNoisy, "training", "differs between two runs"),
         (Noisy, "always", "no output depends on the seed in eval mode"),

@@ -48,8 +48,8 @@ SHOWN_BY = {misplaced.helper: misplaced.MadeInHelper, misplaced.OwnBackward: mis
 
 # What stays on the CPU without an error, and the line that put it there.
 SILENT = {
-    misplaced.OutputMoved: ("output output is on cpu; moved there at ", ".cpu()"),
-    misplaced.OutputMade: ("output output is on cpu; created there at ", "torch.zeros(len(x), 6)"),
+    misplaced.OutputMoved: ("output is on cpu; moved there at ", ".cpu()"),
+    misplaced.OutputMade: ("output is on cpu; created there at ", "torch.zeros(len(x), 6)"),
     misplaced.BufferReplaced: ("state is on cpu; created there at ", "torch.ones(6)"),
 }
 SOUND = (

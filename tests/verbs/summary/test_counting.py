@@ -165,6 +165,15 @@ def test_what_is_not_counted_is_named():
     assert report.totals.uncounted == {"aten.gelu": 1, "aten._softmax": 1}
 
 
+def test_a_question_about_dtypes_is_no_computation():
+    class Angles(nn.Module):
+        def forward(self, x):
+            kind = torch.promote_types(x.dtype, torch.float32)
+            return x.to(torch.result_type(x, 1.0)) * torch.ones(4, dtype=kind)
+
+    assert nnkit.summarize(Angles(), [torch.randn(2, 4)]).totals.uncounted == {"aten.mul": 1}
+
+
 @pytest.fixture
 def scan():
     """An operator of somebody's own, which torch has no formula for."""
