@@ -207,7 +207,7 @@ class UNetConfig:
 
     num_classes: Annotated[int, Meta(ge=1, description="number of classes of a pixel")] = 2
     in_channels: Channels = 1
-    width: Annotated[int, Meta(ge=1, description="channels at full size, doubled at each level")] = 64
+    channels: Annotated[int, Meta(ge=1, description="channels at full size, doubled at each level")] = 64
     levels: Annotated[int, Meta(ge=1, description="how many times the image is halved")] = 4
     batch_norm: Annotated[bool, Meta(description="normalize after each 3×3 convolution")] = False
     dropout: Annotated[float, Meta(ge=0, le=1, description="dropout after the lowest level, in training")] = (

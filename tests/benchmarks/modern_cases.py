@@ -114,6 +114,43 @@ def bert(quick: bool) -> Pair:
 # ---- mamba, moe
 
 
+def mamba(quick: bool, scan: str = "loop") -> Pair:
+    """Mamba of two layers, and transformers' without its kernels."""
+    from transformers import MambaConfig as ReferenceConfig
+    from transformers import MambaForCausalLM
+
+    from nnkit_sequence.configs import MambaConfig
+    from nnkit_sequence.mamba import Mamba
+
+    size = {"vocab_size": 1000, "hidden_size": 32 if quick else 768, "num_hidden_layers": 2}
+    theirs = MambaForCausalLM(ReferenceConfig(**size))
+    ours = Mamba(MambaConfig(**size, scan=scan))
+    ours.load_state_dict(theirs.state_dict())
+    tokens = torch.randint(1000, (1, 8 if quick else 128))
+    return Pair(ours, theirs, lambda: ours(tokens).scores, lambda: theirs(tokens, use_cache=False).logits)
+
+
+def mamba_chunked(quick: bool) -> Pair:
+    """The same in chunks."""
+    return mamba(quick, "chunked")
+
+
+def moe(quick: bool) -> Pair:
+    """A layer of experts, and transformers' of Mixtral."""
+    from transformers import MixtralConfig
+    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+
+    from nnkit_sequence.configs import MoEConfig
+    from nnkit_sequence.moe import MixtureOfExperts
+
+    size = {"hidden_size": 32 if quick else 512, "intermediate_size": 64 if quick else 1024}
+    theirs = MixtralSparseMoeBlock(MixtralConfig(**size))
+    ours = MixtureOfExperts(MoEConfig(**size))
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 8 if quick else 128, size["hidden_size"])
+    return Pair(ours, theirs, lambda: ours(x).y, lambda: theirs(x))
+
+
 # ---- densenet, mobilenet-v3, efficientnet, convnext, unet
 
 
@@ -195,6 +232,29 @@ def clip(quick: bool) -> Pair:
 # ---- ddpm-unet
 
 
+def ddpm_unet(quick: bool) -> Pair:
+    """The CIFAR-10 network of the paper, half as wide, beside diffusers'."""
+    import diffusers
+
+    import nnkit
+
+    channels, batch = (32, 1) if quick else (64, 4)
+    theirs = diffusers.UNet2DModel(
+        block_out_channels=tuple(channels * multiplier for multiplier in (1, 2, 2, 2)),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=None,
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+    )
+    ours = nnkit.build(nnkit.resolve("ddpm-unet", channels=channels, dropout=0.0))
+    ours.load_state_dict(theirs.state_dict())
+    image, timestep = torch.randn(batch, 3, 32, 32), torch.randint(1000, (batch,))
+    return Pair(ours, theirs, lambda: ours(image, timestep), lambda: theirs(image, timestep).sample)
+
+
 # ---- deepsets, set-transformer, graph-transformer
 
 
@@ -269,7 +329,9 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     "bert": bert,
     # gpt2, llama
     # seq2seq-attention, tcn, wavenet
-    # mamba, moe
+    "mamba": mamba,
+    "mamba-chunked": mamba_chunked,
+    "moe": moe,
     # densenet, mobilenet-v3, efficientnet, convnext, unet
     # vit, mixer, resmlp, clip
     "vit": vit,
@@ -277,7 +339,7 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     "resmlp": resmlp,
     "clip": clip,
     # vae, vq-vae, dcgan
-    # ddpm-unet
+    "ddpm-unet": ddpm_unet,
     "deepsets": deepsets,
     "set-transformer": set_transformer,
     "graph-transformer": graph_transformer,
