@@ -83,7 +83,8 @@ TRANSFORMER = Architecture(
         "Dropout is where the paper puts it: on each sublayer's output and on the embedded tokens. torch.nn "
         "and the authors' later code also drop attention weights and hidden units.",
         "Masks are True at tokens. The masks of torch.nn.Transformer are True at padding.",
-        "Positions are computed for whatever length comes, so no length is too long.",
+        "Positions are computed, not learned, so that any length runs. Those beyond the ones trained on may "
+        "still come out wrong.",
     ),
 )
 
@@ -153,7 +154,7 @@ BERT = Architecture(
         "task, such as bert-base-uncased: `bert.` is taken off the names and the head is left out.",
         "The heads of pretraining, for hidden tokens and the next sentence, are not part of this network.",
         "Token 0 is padding, as in the published vocabularies: its embedding begins as zeros and isn't "
-        "trained. That alone hides nothing; attention_mask does.",
+        "trained. Only attention_mask hides it from other tokens.",
         "--dropout sets the dropout of values and of attention weights, which are 0.1 both in the paper.",
         "The bias of the keys changes no output, since it adds the same to all scores of a query. It is in "
         "every published file.",

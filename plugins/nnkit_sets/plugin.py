@@ -112,6 +112,7 @@ SET_TRANSFORMER = Architecture(
     notes=(
         "The residual is the projected query, as in the authors' code; the paper's equation 6 adds X itself.",
         "Scores are divided by the root of the whole width, not of a head's, as in the paper and its code.",
+        "The biases of the keys have no effect: softmax takes away what is added to all keys alike.",
         "As in the authors' code, PMA has no layer before its attention, and there is no layer norm unless "
         "asked for; the paper writes both.",
     ),
@@ -173,6 +174,7 @@ GRAPH_TRANSFORMER = Architecture(
     notes=(
         "The paper also adds an embedding of the known labels to the features; that is left to the caller.",
         "A node attends only to its neighbors; its own features come back through r_t.",
+        "The biases of the keys have no effect: softmax takes away what is added to all keys alike.",
         "Positional encodings, such as eigenvectors of the Laplacian, are features: join them to x.",
     ),
 )
