@@ -1,19 +1,20 @@
 """What an architecture declares beside its options, as lines of `nnkit info`: (what, what it means)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nnkit.contract.architecture import Architecture, TensorSpec
 from nnkit.contract.signature import Container, is_within
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.tensor_text import shape_text, values_text
+from nnkit.contract.text import fold_names
 
 Line = tuple[str, str]
 
 
 def input_lines(spec: ModelSpec) -> list[Line]:
-    """Return a line for each input: its shape and values, what it means, and how to leave it out."""
-    return [input_line(tensor, spec) for tensor in spec.declared_inputs]
+    """Return a line for each input, or for several alike: shape, values, meaning, and how to leave it out."""
+    return _fold({tensor.name: input_line(tensor, spec) for tensor in spec.declared_inputs})
 
 
 def input_line(tensor: TensorSpec, spec: ModelSpec) -> Line:
@@ -27,8 +28,14 @@ def input_line(tensor: TensorSpec, spec: ModelSpec) -> Line:
 
 
 def output_lines(spec: ModelSpec) -> list[Line]:
-    """Return a line for each output."""
-    return [(shape_text(tensor), tensor.description) for tensor in spec.outputs]
+    """Return a line for each output, or for several alike."""
+    return _fold({tensor.name: (shape_text(tensor), tensor.description) for tensor in spec.outputs})
+
+
+def _fold(lines: Mapping[str, Line]) -> list[Line]:
+    """Return the lines of tensors; those alike but for an index are one: `cache.0.key … ×12: float[…]`."""
+    ends = {name: (left.removeprefix(name), right) for name, (left, right) in lines.items()}
+    return [(f"{name}{left}", right) for name, (left, right) in fold_names(ends).items()]
 
 
 def constant_lines(spec: ModelSpec) -> list[str]:

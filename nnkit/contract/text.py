@@ -1,9 +1,14 @@
 """Counts, sizes, shapes and lists as people read them. Torch-free."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
 LISTED = 3  # names of a long list that are shown
+INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")  # in a dotted name
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+T = TypeVar("T", bound=Hashable)
 
 
 def plural(count: int, noun: str) -> str:
@@ -60,3 +65,21 @@ def shorten(names: Sequence[str], most: int = LISTED) -> str:
 def truncate(text: str, longest: int) -> str:
     """Return the text, or as much of it as fits with an ellipsis in `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def fold_names(texts: Mapping[str, T]) -> dict[str, T]:
+    """Return dotted names and their texts; three or more names that differ only in an index are one.
+
+    cache.0.key 4×8, cache.1.key 4×8, cache.2.key 4×8   ->   cache.0.key … ×3 4×8
+    """
+    alike: dict[tuple[str, T], list[str]] = {}
+    for name, text in texts.items():
+        alike.setdefault((INDEX.sub("#", name), text), []).append(name)
+    folded: dict[str, T] = {}
+    for name, text in texts.items():
+        first, *others = alike[INDEX.sub("#", name), text]
+        if len(others) < 2:
+            folded[name] = text
+        elif name == first:
+            folded[f"{name} … ×{1 + len(others)}"] = text
+    return folded

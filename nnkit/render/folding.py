@@ -9,14 +9,12 @@ names beneath; their index in a list doesn't matter. Example, with `b` a block t
     cell, add, cell, add, cell, add cell, add, and "the 2 steps above, 3 times in all"
 """
 
-import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nnkit.verbs.summary.report import Row
 
 LONGEST_LOOP = 32  # calls in the body of a loop
-INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")  # in a dotted name
 
 
 @dataclass(frozen=True)
@@ -56,24 +54,6 @@ def fold(rows: Sequence[Row]) -> list[FoldedRow]:
     for root in roots:
         _classify(root, seen)
     return list(_fold(roots))
-
-
-def fold_names(texts: Mapping[str, str]) -> dict[str, str]:
-    """Return dotted names and their texts; three or more names that differ only in an index are one.
-
-    cache.0.key 4×8, cache.1.key 4×8, cache.2.key 4×8   ->   cache.0.key … ×3 4×8
-    """
-    alike: dict[tuple[str, str], list[str]] = {}
-    for name, text in texts.items():
-        alike.setdefault((INDEX.sub("#", name), text), []).append(name)
-    folded = {}
-    for name, text in texts.items():
-        first, *others = alike[INDEX.sub("#", name), text]
-        if len(others) < 2:
-            folded[name] = text
-        elif name == first:
-            folded[f"{name} … ×{1 + len(others)}"] = text
-    return folded
 
 
 def _tree(rows: Sequence[Row]) -> list[_Node]:

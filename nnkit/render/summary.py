@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from nnkit.contract.text import fold_names
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.render.document import Document
 from nnkit.render.dtypes import describe_dtypes
-from nnkit.render.folding import FoldedRow, fold, fold_names, keep_all
+from nnkit.render.folding import FoldedRow, fold, keep_all
 from nnkit.render.summary_columns import COLUMNS, FIELDS, Column, format_value
 from nnkit.render.summary_totals import total_lines
 from nnkit.render.table import Table, to_csv

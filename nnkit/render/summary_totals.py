@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from nnkit.contract.text import format_bytes, shorten
+from nnkit.contract.text import fold_names, format_bytes, shorten
 from nnkit.render.assumed import assumed_lines
 from nnkit.render.document import Line
-from nnkit.render.folding import fold_names
 from nnkit.render.summary_columns import format_argument, format_value
 from nnkit.verbs.summary.report import (
     Failure,

@@ -1,7 +1,7 @@
 """The options of the networks that generate images. Torch-free."""
 
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
@@ -10,7 +10,48 @@ Channels: TypeAlias = Annotated[int, Meta(ge=1, description="image channels")]
 # ---- vae, vq-vae
 
 
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """Options of `vae`."""
+
+    in_channels: Channels = 1
+    image_size: Annotated[int, Meta(ge=1, description="height and width of the image")] = 28
+    hidden_size: Annotated[int, Meta(ge=1, description="units of the layer between image and code")] = 400
+    latent: Annotated[int, Meta(ge=1, description="numbers in a code")] = 20
+    activation: Annotated[
+        Literal["relu", "tanh"], Meta(description="of the hidden layers; tanh is the paper's")
+    ] = "relu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQVAEConfig:
+    """Options of `vq-vae`."""
+
+    in_channels: Channels = 3
+    hidden_channels: Annotated[int, Meta(ge=1, description="channels of the convolutions")] = 256
+    num_embeddings: Annotated[int, Meta(ge=1, description="words in the codebook")] = 512
+    embedding_size: Annotated[int, Meta(ge=1, description="numbers in a word")] = 64
+
+
 # ---- dcgan
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCGANDiscriminatorConfig:
+    """Options of `dcgan-discriminator`."""
+
+    channels: Channels = 3
+    image_size: Annotated[
+        Literal[8, 16, 32, 64, 128, 256], Meta(description="height and width of the image")
+    ] = 64
+    features: Annotated[int, Meta(ge=1, description="channels at half the image's size, the fewest")] = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCGANConfig(DCGANDiscriminatorConfig):
+    """Options of `dcgan` and `dcgan-generator`."""
+
+    latent: Annotated[int, Meta(ge=1, description="random numbers that an image is drawn from")] = 100
 
 
 # ---- ddpm-unet

@@ -52,21 +52,49 @@ class BertConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GPT2Config:
-    """Options of `gpt2`, named as in the published config.json."""
+    """Options of `gpt2`. The defaults are those of the smallest published one."""
 
-    vocab_size: Annotated[int, Meta(ge=1, description="tokens in the vocabulary")] = 50257
-    n_positions: Annotated[int, Meta(ge=1, description="the most tokens of a text")] = 1024
-    n_embd: Annotated[int, Meta(ge=1, description="features of a token")] = 768
-    n_layer: Annotated[int, Meta(ge=1, description="number of blocks")] = 12
-    n_head: Annotated[int, Meta(ge=1, description="attention heads")] = 12
+    vocabulary: Annotated[int, Meta(ge=1, description="known tokens")] = 50257
+    context: Annotated[int, Meta(ge=1, description="the most tokens of a text")] = 1024
+    width: Annotated[int, Meta(ge=1, description="features of a token")] = 768
+    layers: Annotated[int, Meta(ge=1, description="number of blocks")] = 12
+    heads: Annotated[int, Meta(ge=1, description="attention heads")] = 12
     dropout: Annotated[
         float,
         Meta(ge=0, le=1, description="fraction of embeddings, attention and branches dropped in training"),
     ] = 0.1
 
     def __post_init__(self) -> None:
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads can't share a width of {self.width}: it is no multiple")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaConfig:
+    """Options of `llama`. The defaults are small enough to train on a laptop."""
+
+    vocabulary: Annotated[int, Meta(ge=1, description="known tokens")] = 1000
+    width: Annotated[int, Meta(ge=1, description="features of a token")] = 256
+    layers: Annotated[int, Meta(ge=1, description="number of layers")] = 4
+    heads: Annotated[int, Meta(ge=1, description="query heads; they divide the width evenly")] = 8
+    kv_heads: Annotated[int, Meta(ge=1, description="key and value heads; they divide the query heads")] = 4
+    hidden: Annotated[int, Meta(ge=1, description="hidden units of a feed-forward layer")] = 688
+    tied: Annotated[bool, Meta(description="the head is the embedding, as in 1B and 3B")] = False
+    rope_theta: Annotated[float, Meta(gt=1, description="base of the rotary rates")] = 500_000.0
+    rope_factor: Annotated[
+        float, Meta(ge=1, description="how much further than it was trained for the context reaches")
+    ] = 1.0
+    rope_context: Annotated[
+        int, Meta(ge=1, description="tokens that it was trained for, before the context was stretched")
+    ] = 8192
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"{self.heads} heads of an even number of features can't share a width of {self.width}"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} query heads can't share {self.kv_heads} key heads evenly")
 
 
 # ---- seq2seq-attention, tcn, wavenet
@@ -88,6 +116,41 @@ class Seq2SeqAttentionConfig:
     maxout_size: Annotated[
         int, Meta(ge=1, description="width of the layer below the scores, each the larger of two (l)")
     ] = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class TCNConfig:
+    """Options of `tcn`. The defaults are those of the authors for pixels of MNIST, one by one."""
+
+    input_size: Annotated[int, Meta(ge=1, description="features per step")] = 1
+    output_size: Annotated[int, Meta(ge=1, description="scores per step")] = 10
+    channels: Annotated[int, Meta(ge=1, description="channels of each block")] = 25
+    levels: Annotated[
+        int, Meta(ge=1, le=20, description="blocks; the dilation doubles from each to the next")
+    ] = 8
+    kernel_size: Annotated[int, Meta(ge=1, description="steps that a convolution sees (k)")] = 7
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="fraction of values dropped in training")] = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveNetConfig:
+    """Options of `wavenet`."""
+
+    levels: Annotated[int, Meta(ge=2, description="levels of a quantized sample (μ + 1)")] = 256
+    layers: Annotated[
+        int, Meta(ge=1, le=20, description="layers of a stack; the dilation doubles from each to the next")
+    ] = 10
+    stacks: Annotated[int, Meta(ge=1, description="times that the dilation starts again at 1")] = 3
+    kernel_size: Annotated[int, Meta(ge=1, description="samples that a convolution sees")] = 2
+    residual_channels: Annotated[int, Meta(ge=1, description="channels between the layers")] = 32
+    dilation_channels: Annotated[int, Meta(ge=1, description="channels of the filter and of the gate")] = 32
+    skip_channels: Annotated[int, Meta(ge=1, description="channels of the sum that the scores follow")] = 256
+    speakers: Annotated[
+        int, Meta(ge=0, description="speakers to choose from, by an input `speaker`; 0 for no such input")
+    ] = 0
+    features: Annotated[
+        int, Meta(ge=0, description="numbers that describe each sample, as an input `features`; 0 for none")
+    ] = 0
 
 
 # ---- mamba, moe

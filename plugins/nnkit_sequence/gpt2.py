@@ -16,7 +16,6 @@ B batch, P past tokens in the cache, T new tokens, S = P + T, D width, H heads, 
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,9 +48,9 @@ class Attention(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.heads, self.dropout = config.n_head, config.dropout
-        self.c_attn = Conv1D(config.n_embd, 3 * config.n_embd)
-        self.c_proj = Conv1D(config.n_embd, config.n_embd, residual_std(config))
+        self.heads, self.dropout = config.heads, config.dropout
+        self.c_attn = Conv1D(config.width, 3 * config.width)
+        self.c_proj = Conv1D(config.width, config.width, residual_std(config))
         self.resid_dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, past: KeyValue | None, visible: Tensor | None) -> tuple[Tensor, KeyValue]:
@@ -73,8 +72,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.c_fc = Conv1D(config.n_embd, 4 * config.n_embd)
-        self.c_proj = Conv1D(4 * config.n_embd, config.n_embd, residual_std(config))
+        self.c_fc = Conv1D(config.width, 4 * config.width)
+        self.c_proj = Conv1D(4 * config.width, config.width, residual_std(config))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,9 +87,9 @@ class Block(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.ln_1 = nn.LayerNorm(config.width)
         self.attn = Attention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.ln_2 = nn.LayerNorm(config.width)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, past: KeyValue | None, visible: Tensor | None) -> tuple[Tensor, KeyValue]:
@@ -106,26 +105,32 @@ class Body(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.wte = nn.Embedding(config.vocabulary, config.width)
+        self.wpe = nn.Embedding(config.context, config.width)
         self.drop = nn.Dropout(config.dropout)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.ln_f = nn.LayerNorm(config.width)
         nn.init.normal_(self.wte.weight, std=0.02)
         nn.init.normal_(self.wpe.weight, std=0.02)
 
     def forward(
         self,
         input_ids: Tensor,
-        position_ids: Tensor,
-        cache: Sequence[KeyValue | None],
-        visible: Tensor | None,
+        cache: list[KeyValue] | None,
+        mask: Tensor | None,
+        position_ids: Tensor | None,
     ) -> tuple[Tensor, list[KeyValue]]:
-        """Return the features, and for each layer the keys and values of all tokens."""
+        """Return the features, and for each block the keys and values of all tokens."""
+        time, past = input_ids.shape[1], cache[0].key.shape[2] if cache else 0
+        visible = None  # nothing hides but the future: the kernel has a mask of its own for that
+        if cache is not None or mask is not None:
+            visible = visible_tokens(time, past, mask, input_ids.device)
+        if position_ids is None:
+            position_ids = torch.arange(past, past + time, device=input_ids.device)  # (T,)
         x = self.drop(self.wte(input_ids) + self.wpe(position_ids))  # (B, T, D)
         present = []
-        for block, past in zip(self.h, cache, strict=True):
-            x, seen = block(x, past, visible)
+        for index, block in enumerate(self.h):
+            x, seen = block(x, cache[index] if cache else None, visible)
             present.append(seen)
         return self.ln_f(x), present
 
@@ -136,7 +141,7 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.transformer = Body(config)
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.width, config.vocabulary, bias=False)
         self.lm_head.weight = self.transformer.wte.weight
         self.register_load_state_dict_pre_hook(accept_published_names)
 
@@ -153,15 +158,7 @@ class GPT2(nn.Module):
         attention_mask: (B, S), False at tokens that no other may see, such as padding.
         position_ids: (B, T), where each token stands; otherwise they follow the P in the cache.
         """
-        time = input_ids.shape[1]
-        past = past_key_values[0].key.shape[2] if past_key_values else 0
-        visible = None  # nothing hides but the future: the kernel has a mask of its own for that
-        if past_key_values is not None or attention_mask is not None:
-            visible = visible_tokens(time, past, attention_mask, input_ids.device)
-        if position_ids is None:
-            position_ids = torch.arange(past, past + time, device=input_ids.device)  # (T,)
-        cache = past_key_values or [None] * len(self.transformer.h)
-        x, present = self.transformer(input_ids, position_ids, cache, visible)  # (B, T, D)
+        x, present = self.transformer(input_ids, past_key_values, attention_mask, position_ids)  # (B, T, D)
         return Prediction(self.lm_head(x), present)
 
 
@@ -170,7 +167,7 @@ def residual_std(config: GPT2Config) -> float:
 
     There are 2 branches a layer, and their sum would grow with their number: each is divided by its root.
     """
-    return 0.02 / math.sqrt(2 * config.n_layer)
+    return 0.02 / math.sqrt(2 * config.layers)
 
 
 def accept_published_names(model: nn.Module, state: dict[str, Any], *_: object) -> None:

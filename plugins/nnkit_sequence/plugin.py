@@ -6,10 +6,13 @@ from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
 from nnkit_sequence.configs import (
     BertConfig,
     GPT2Config,
+    LlamaConfig,
     MambaConfig,
     MoEConfig,
     Seq2SeqAttentionConfig,
+    TCNConfig,
     TransformerConfig,
+    WaveNetConfig,
 )
 
 NNKIT_PLUGIN_API = "1.1"
@@ -72,14 +75,16 @@ TRANSFORMER = Architecture(
     ),
     notes=(
         "The text of the paper says about 37,000 tokens, which is the default and gives 63.1M and 214.2M "
-        "parameters. Its Table 3 says 65M and 213M. All rows of the table but big follow from 40,700 tokens.",
+        "parameters. Its Table 3 says 65M and 213M: base and its variants (C) follow from 41,000 tokens, big "
+        "from 35,800.",
         "The layers have the names and shapes of torch.nn.Transformer, which embeds nothing: its state dict "
         "loads with --final-norm and --no-strict.",
         "torch.nn.Transformer has another norm behind each stack. The paper has none; --final-norm adds it.",
         "Dropout is where the paper puts it: on each sublayer's output and on the embedded tokens. torch.nn "
         "and the authors' later code also drop attention weights and hidden units.",
         "Masks are True at tokens. The masks of torch.nn.Transformer are True at padding.",
-        "Positions are computed for whatever length comes, so no length is too long.",
+        "Positions are computed, not learned, so that any length runs. Those beyond the ones trained on may "
+        "still come out wrong.",
     ),
 )
 
@@ -149,8 +154,10 @@ BERT = Architecture(
         "task, such as bert-base-uncased: `bert.` is taken off the names and the head is left out.",
         "The heads of pretraining, for hidden tokens and the next sentence, are not part of this network.",
         "Token 0 is padding, as in the published vocabularies: its embedding begins as zeros and isn't "
-        "trained. That alone hides nothing; attention_mask does.",
+        "trained. Only attention_mask hides it from other tokens.",
         "--dropout sets the dropout of values and of attention weights, which are 0.1 both in the paper.",
+        "The bias of the keys changes no output, since it adds the same to all scores of a query. It is in "
+        "every published file.",
         "gelu is exact, by the error function, and the norms have ε = 10⁻¹², as in the authors' code.",
     ),
 )
@@ -161,7 +168,7 @@ BERT = Architecture(
 
 def _decoder_inputs(layers: int, cached: tuple[str, ...]) -> Iterator[TensorSpec]:
     """Yield what every decoder takes: tokens, and if there are any, the cache and a mask."""
-    yield TensorSpec("input_ids", ("batch", "time"), "int64", "index", "vocab_size", "the new tokens")
+    yield TensorSpec("input_ids", ("batch", "time"), "int64", "index", "vocabulary", "the new tokens")
     for layer in range(layers):
         for part in ("key", "value"):
             name = f"past_key_values.{layer}.{part}"
@@ -181,20 +188,20 @@ def _decoder_inputs(layers: int, cached: tuple[str, ...]) -> Iterator[TensorSpec
 
 def _decoder_outputs(layers: int, present: tuple[str, ...]) -> Iterator[TensorSpec]:
     """Yield what every decoder returns: logits and the cache."""
-    yield TensorSpec("logits", ("batch", "time", "vocab_size"), description="of the token after each")
+    yield TensorSpec("logits", ("batch", "time", "vocabulary"), description="of the token after each")
     for layer in range(layers):
         for part in ("key", "value"):
             yield TensorSpec(f"present.{layer}.{part}", present, description="of all tokens, in this layer")
 
 
 def _gpt2_inputs(config: GPT2Config) -> Iterator[TensorSpec]:
-    yield from _decoder_inputs(config.n_layer, ("batch", "n_head", "past", "n_embd // n_head"))
+    yield from _decoder_inputs(config.layers, ("batch", "heads", "past", "width // heads"))
     yield TensorSpec(
         "position_ids",
         ("batch", "time"),
         "int64",
         "index",
-        "n_positions",
+        "context",
         "where each token stands; otherwise after those in the cache",
         optional=True,
         given=False,
@@ -202,7 +209,7 @@ def _gpt2_inputs(config: GPT2Config) -> Iterator[TensorSpec]:
 
 
 def _gpt2_outputs(config: GPT2Config) -> Iterator[TensorSpec]:
-    return _decoder_outputs(config.n_layer, ("batch", "n_head", "past + time", "n_embd // n_head"))
+    return _decoder_outputs(config.layers, ("batch", "heads", "past + time", "width // heads"))
 
 
 CACHE_NOTE = (
@@ -221,25 +228,25 @@ GPT2 = Architecture(
     outputs=_gpt2_outputs,
     dims={
         "batch": Dim(default=1, description="texts at once"),
-        "time": Dim(default=64, max="n_positions", description="new tokens"),
-        "past": Dim(default=16, min=0, max="n_positions - 1", description="tokens in the cache"),
+        "time": Dim(default=64, max="context", description="new tokens"),
+        "past": Dim(default=16, min=0, max="context - 1", description="tokens in the cache"),
     },
-    constraints=("past + time <= n_positions",),
+    constraints=("past + time <= context",),
     presets={
         "small": Preset(
-            config={"n_embd": 768, "n_layer": 12, "n_head": 12}, description="124,439,808 parameters"
+            config={"width": 768, "layers": 12, "heads": 12}, description="124,439,808 parameters"
         ),
         "medium": Preset(
-            config={"n_embd": 1024, "n_layer": 24, "n_head": 16}, description="354,823,168 parameters"
+            config={"width": 1024, "layers": 24, "heads": 16}, description="354,823,168 parameters"
         ),
         "large": Preset(
-            config={"n_embd": 1280, "n_layer": 36, "n_head": 20}, description="774,030,080 parameters"
+            config={"width": 1280, "layers": 36, "heads": 20}, description="774,030,080 parameters"
         ),
         "xl": Preset(
-            config={"n_embd": 1600, "n_layer": 48, "n_head": 25}, description="1,557,611,200 parameters"
+            config={"width": 1600, "layers": 48, "heads": 25}, description="1,557,611,200 parameters"
         ),
         "tiny": Preset(
-            config={"vocab_size": 128, "n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4},
+            config={"vocabulary": 128, "context": 64, "width": 32, "layers": 2, "heads": 4},
             sizes={"time": 16, "past": 8},
             description="for a quick try, with characters as tokens",
         ),
@@ -258,6 +265,65 @@ GPT2 = Architecture(
         CACHE_NOTE,
         MASK_NOTE,
         "With padding on the left, give position_ids too: otherwise padding counts as places.",
+    ),
+)
+
+
+def _llama_inputs(config: LlamaConfig) -> Iterator[TensorSpec]:
+    return _decoder_inputs(config.layers, ("batch", "kv_heads", "past", "width // heads"))
+
+
+def _llama_outputs(config: LlamaConfig) -> Iterator[TensorSpec]:
+    return _decoder_outputs(config.layers, ("batch", "kv_heads", "past + time", "width // heads"))
+
+
+def _llama(description: str, rope_factor: int, **sizes: int | bool) -> Preset:
+    config = {"vocabulary": 128_256, "kv_heads": 8, "rope_factor": rope_factor, **sizes}
+    return Preset(config=config, description=description)
+
+
+LLAMA = Architecture(
+    name="llama",
+    summary="Llama 3: a decoder with rotary positions, grouped queries and a cache",
+    family="transformer",
+    build="nnkit_sequence.llama:Llama",
+    config=LlamaConfig,
+    inputs=_llama_inputs,
+    outputs=_llama_outputs,
+    dims={
+        "batch": Dim(default=1, description="texts at once"),
+        "time": Dim(default=64, description="new tokens"),
+        "past": Dim(default=16, min=0, description="tokens in the cache"),
+    },
+    presets={
+        "1b": _llama(
+            "1,235,814,400 parameters, Llama 3.2", 32, width=2048, layers=16, heads=32, hidden=8192, tied=True
+        ),
+        "3b": _llama(
+            "3,212,749,824 parameters, Llama 3.2", 32, width=3072, layers=28, heads=24, hidden=8192, tied=True
+        ),
+        "8b": _llama(
+            "8,030,261,248 parameters, Llama 3.1", 8, width=4096, layers=32, heads=32, hidden=14_336
+        ),
+        "70b": _llama(
+            "70,553,706,496 parameters, Llama 3.1", 8, width=8192, layers=80, heads=64, hidden=28_672
+        ),
+        "405b": _llama(
+            "405,853,388,800 parameters, Llama 3.1", 8, width=16_384, layers=126, heads=128, hidden=53_248
+        ),
+    },
+    causal="time",
+    padding=("attention_mask",),
+    paper="Grattafiori et al.: The Llama 3 Herd of Models, 2024, https://arxiv.org/abs/2407.21783",
+    equation="x = x + attention(norm(x)),  x = x + W_down (silu(W_gate norm(x)) ⊙ W_up norm(x)),  "
+    "norm(x) = g ⊙ x / √(mean x² + ε)",
+    notes=(
+        "State dicts of transformers' LlamaForCausalLM load as they are.",
+        "The default is a small one to learn with; the published sizes are presets.",
+        "For Llama 3 of April 2024, whose context isn't stretched, add --rope-factor 1 to the presets.",
+        "The context has no limit here: what the model makes of longer ones is another question.",
+        CACHE_NOTE,
+        MASK_NOTE,
     ),
 )
 
@@ -354,6 +420,155 @@ SEQ2SEQ_ATTENTION = Architecture(
         "the network again. There is no beam search.",
         "In eager mode both loops are Python's. In ONNX, the encoder is the operator GRU and the decoder a "
         "Scan, for any number of words.",
+    ),
+)
+
+
+TCN = Architecture(
+    name="tcn",
+    summary="Temporal convolutional network: dilated causal convolutions with shortcuts",
+    build="nnkit_sequence.tcn:TCN",
+    config=TCNConfig,
+    inputs=[TensorSpec("x", ("batch", "input_size", "time"), description="sequences")],
+    outputs=[TensorSpec("scores", ("batch", "time", "output_size"), description="after each step")],
+    dims={
+        "batch": Dim(default=1, description="sequences at once"),
+        "time": Dim(default=784, description="steps per sequence"),
+    },
+    causal="time",
+    stochastic="training",
+    presets={
+        "copy": Preset(
+            config={"channels": 10, "kernel_size": 8, "dropout": 0.0},
+            sizes={"time": 1020},
+            description="the authors' network that repeats ten symbols after 1000 steps: 12,530 parameters",
+        ),
+        "adding": Preset(
+            config={"input_size": 2, "output_size": 1, "channels": 30, "dropout": 0.0},
+            sizes={"time": 400},
+            description="the authors' network that adds two marked numbers of 400: 96,001 parameters",
+        ),
+        "music": Preset(
+            config={
+                "input_size": 88,
+                "output_size": 88,
+                "channels": 150,
+                "levels": 4,
+                "kernel_size": 5,
+                "dropout": 0.25,
+            },
+            sizes={"time": 200},
+            description="the authors' network for the next keys of a piano: 882,538 parameters",
+        ),
+    },
+    family="temporal convolution",
+    paper=(
+        "Bai, Kolter, Koltun: An Empirical Evaluation of Generic Convolutional and Recurrent Networks for "
+        "Sequence Modeling, 2018, https://arxiv.org/abs/1803.01271"
+    ),
+    equation=(
+        "y = relu(F(x) + x),  F(x) = drop(relu(w_2 * drop(relu(w_1 * x)))),  w = g v / ‖v‖,  "
+        "(w * x)_t = Σ_i w_i x_{t - 2^l i} in block l"
+    ),
+    notes=(
+        "An output depends on the last 1 + 2 (kernel_size - 1) (2^levels - 1) steps: 3,061 by default.",
+        "There are scores after every step. The authors' classifiers of whole sequences use only those of "
+        "the last step.",
+        "The sequence is padded on the left only. The authors' code pads both sides and cuts the right one "
+        "off, which gives the same and computes more.",
+        "State dicts of the authors' code load: weight_g and weight_v become torch's newer names, and the "
+        "copies under `net` are left out.",
+        "Convolutions start as torch draws them. The authors' code sets a standard deviation of 0.01, which "
+        "weight normalization replaces before the first step, so that theirs start in the same way.",
+    ),
+)
+
+
+def _wavenet_inputs(config: WaveNetConfig) -> tuple[TensorSpec, ...]:
+    samples = TensorSpec(
+        "samples",
+        ("batch", "time"),
+        "int64",
+        sample="index",
+        index_of="levels",
+        description="a sound, quantized by the μ-law",
+    )
+    speaker = TensorSpec(
+        "speaker",
+        ("batch",),
+        "int64",
+        sample="index",
+        index_of="speakers",
+        description="who speaks",
+        optional=True,
+    )
+    features = TensorSpec(
+        "features",
+        ("batch", "features", "time"),
+        description="what is said, for each sample",
+        optional=True,
+    )
+    return (samples, *((speaker,) if config.speakers else ()), *((features,) if config.features else ()))
+
+
+WAVENET = Architecture(
+    name="wavenet",
+    summary="WaveNet: the next sample of a sound, by gated dilated causal convolutions",
+    build="nnkit_sequence.wavenet:WaveNet",
+    config=WaveNetConfig,
+    inputs=_wavenet_inputs,
+    outputs=[
+        TensorSpec(
+            "scores",
+            ("batch", "levels", "time"),
+            description="of the sample after each sample, before the softmax",
+        )
+    ],
+    dims={
+        "batch": Dim(default=1, description="sounds at once"),
+        "time": Dim(default=1024, description="samples of a sound"),
+    },
+    causal="time",
+    presets={
+        "tiny": Preset(
+            config={
+                "layers": 4,
+                "stacks": 2,
+                "levels": 16,
+                "residual_channels": 8,
+                "dilation_channels": 8,
+                "skip_channels": 16,
+                "speakers": 4,
+                "features": 3,
+            },
+            sizes={"time": 48},
+            description="small, with both inputs that condition it",
+        ),
+        "vctk": Preset(
+            config={"speakers": 109},
+            description="the 109 speakers of the paper's first experiment, with its dilations",
+        ),
+        "tensorflow-wavenet": Preset(
+            config={"stacks": 5, "skip_channels": 512},
+            description="the options of github.com/ibab/tensorflow-wavenet: 1,514,944 parameters",
+        ),
+    },
+    family="temporal convolution",
+    paper="van den Oord et al.: WaveNet: A Generative Model for Raw Audio, 2016, https://arxiv.org/abs/1609.03499",
+    equation=(
+        "z = tanh(W_f * x + V_f h) ⊙ σ(W_g * x + V_g h),  x ← x + W_r z,  "
+        "p(x_{t+1} | x_1 ... x_t, h) = softmax(W_2 relu(W_1 relu(Σ W_s z)))"
+    ),
+    notes=(
+        "An output depends on the last 1 + (kernel_size - 1) (1 + stacks (2^layers - 1)) samples: 3,071 by "
+        "default, 0.19 s at 16 kHz.",
+        "The paper states dilations, 1 to 512 three times, but no numbers of channels. Those between and "
+        "inside the layers are the ones of github.com/ibab/tensorflow-wavenet.",
+        "Nothing follows the residual convolution of the last layer, so it is left out.",
+        "A speaker is a one-hot h, so each column of V is an embedding. Features have one vector per sample: "
+        "the paper's transposed convolution that stretches a slower series belongs before this network.",
+        "Scores of all samples are computed at once, as in training. To generate, draw a sample and call the "
+        "network again on the last ones within its reach. There is no cache of earlier layers.",
     ),
 )
 
@@ -539,7 +754,10 @@ def nnkit_architectures() -> list[Architecture]:
         TRANSFORMER,
         BERT,
         GPT2,
+        LLAMA,
         SEQ2SEQ_ATTENTION,
+        TCN,
+        WAVENET,
         MAMBA,
         MOE,
     ]

@@ -207,7 +207,7 @@ class UNetConfig:
 
     num_classes: Annotated[int, Meta(ge=1, description="number of classes of a pixel")] = 2
     in_channels: Channels = 1
-    width: Annotated[int, Meta(ge=1, description="channels at full size, doubled at each level")] = 64
+    channels: Annotated[int, Meta(ge=1, description="channels at full size, doubled at each level")] = 64
     levels: Annotated[int, Meta(ge=1, description="how many times the image is halved")] = 4
     batch_norm: Annotated[bool, Meta(description="normalize after each 3×3 convolution")] = False
     dropout: Annotated[float, Meta(ge=0, le=1, description="dropout after the lowest level, in training")] = (
@@ -222,6 +222,20 @@ ImageSize: TypeAlias = Annotated[int, Meta(ge=1, description="height and width o
 AttentionDropout: TypeAlias = Annotated[
     float, Meta(ge=0, le=1, description="fraction of attention weights dropped in training")
 ]
+
+
+def check_patches(image_size: int, patch_size: int) -> None:
+    """Raise ValueError for an image that can't be cut into patches."""
+    if image_size % patch_size:
+        raise ValueError(
+            f"images of {image_size}×{image_size} can't be cut into patches of {patch_size}×{patch_size}"
+        )
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise ValueError for heads that can't share the width."""
+    if width % heads:
+        raise ValueError(f"{heads} heads can't share a width of {width} equally")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,15 +282,11 @@ class SmallPatchesConfig(PatchesConfig):
     num_classes: Classes = 10
     image_size: ImageSize = 32
     patch_size: PatchSize = 4
-    blocks: Annotated[int, Meta(ge=1, description="how many blocks there are")] = 6
+    blocks: Annotated[int, Meta(ge=1, description="number of blocks")] = 6
     width: Annotated[int, Meta(ge=1, description="features of a patch")] = 128
 
     def __post_init__(self) -> None:
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"images of {self.image_size}×{self.image_size} can't be cut into patches of "
-                f"{self.patch_size}×{self.patch_size}"
-            )
+        check_patches(self.image_size, self.patch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,8 +321,7 @@ class ViTConfig(AttentionConfig, SmallPatchesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads can't share a width of {self.width} equally")
+        check_heads(self.width, self.heads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,3 +344,36 @@ class ResMLPConfig(SmallPatchesConfig):
     layer_scale: Annotated[
         float, Meta(gt=0, description="what each branch is multiplied by at first; the deeper, the smaller")
     ] = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPConfig:
+    """Options of `clip`."""
+
+    image_size: ImageSize = 224
+    in_channels: Channels = 3
+    patch_size: PatchSize = 32
+    vision_width: Annotated[int, Meta(ge=1, description="features of a patch")] = 768
+    vision_blocks: Annotated[int, Meta(ge=1, description="blocks of the tower of images")] = 12
+    vision_heads: Annotated[int, Meta(ge=1, description="its attention heads, which share the width")] = 12
+    vocabulary: Annotated[int, Meta(ge=2, description="tokens that exist; the last one ends a text")] = 49408
+    context: Annotated[int, Meta(ge=1, description="the most tokens of a text")] = 77
+    text_width: Annotated[int, Meta(ge=1, description="features of a token")] = 512
+    text_blocks: Annotated[int, Meta(ge=1, description="blocks of the tower of texts")] = 12
+    text_heads: Annotated[int, Meta(ge=1, description="its attention heads, which share the width")] = 8
+    embedding: Annotated[int, Meta(ge=1, description="features of an embedding")] = 512
+    activation: Annotated[
+        Literal["quick_gelu", "gelu"],
+        Meta(
+            description="activation in the MLPs, quick_gelu (OpenAI's weights) or gelu (many later ones); "
+            "weights load into either, and the wrong one gives wrong results"
+        ),
+    ] = "quick_gelu"
+    similarity: Annotated[
+        bool, Meta(description="return the similarity of each image and text, beside their embeddings")
+    ] = True
+
+    def __post_init__(self) -> None:
+        check_patches(self.image_size, self.patch_size)
+        check_heads(self.vision_width, self.vision_heads)
+        check_heads(self.text_width, self.text_heads)

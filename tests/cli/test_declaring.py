@@ -191,6 +191,15 @@ def test_info_shows_all_that_is_declared(net, nnkit_command):
         assert re.search(re.sub(r"\\? +", r"\\s+", re.escape(line)), text), line
 
 
+def test_info_shows_tensors_that_differ_only_in_an_index_once(nnkit_command):
+    text = nnkit_command("info", "gpt2", "--layers", "3").out
+    assert "  past_key_values.0.key … ×3: float[batch, heads, past, width // heads]" in text
+    assert "  present.0.value … ×3: float[batch, heads, past + time, width // heads]" in text
+    assert "key_values.1" not in text
+    names = [each["name"] for each in json.loads(nnkit_command("info", "gpt2", "--json").out)["inputs"]]
+    assert names[1:4] == ["past_key_values.0.key", "past_key_values.0.value", "past_key_values.1.key"]
+
+
 def test_info_as_json_is_as_its_schema_says(net, nnkit_command):
     for words in (("net",), ("net", "--with", "cache"), ("gcn",), ("lstm",)):
         data = json.loads(nnkit_command("info", *words, "--json").out) if words[0] == "net" else None

@@ -13,15 +13,29 @@ from nnkit_sequence.configs import GPT2Config
 from nnkit_sequence.decoding import KeyValue, continue_greedily
 from nnkit_sequence.gpt2 import GPT2
 
-SIZES = {"vocab_size": 53, "n_positions": 24, "n_embd": 24, "n_layer": 3, "n_head": 4}
+SIZES = {"vocabulary": 53, "context": 24, "width": 24, "layers": 3, "heads": 4}
+# Their names in config.json.
+THEIRS = {
+    "vocabulary": "vocab_size",
+    "context": "n_positions",
+    "width": "n_embd",
+    "layers": "n_layer",
+    "heads": "n_head",
+}
 DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
-def reference(sizes=SIZES, std=0.02, **options):
+def config_json(**sizes):
+    """Return transformers' config of these sizes."""
+    named = {THEIRS.get(name, name): value for name, value in sizes.items()}
+    return ReferenceConfig(**named, bos_token_id=0, eos_token_id=0)
+
+
+def reference(std=0.02, **options):
     """Return transformers' model with random weights, those of norms and biases included."""
     torch.manual_seed(0)
-    model = GPT2LMHeadModel(ReferenceConfig(**sizes, bos_token_id=0, eos_token_id=0, **options))
+    model = GPT2LMHeadModel(config_json(**SIZES, **options))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=std)
     return model
@@ -36,7 +50,7 @@ def pair(dtype=torch.float64, std=0.3):
 
 
 def text(*shape):
-    return torch.randint(SIZES["vocab_size"], shape)
+    return torch.randint(SIZES["vocabulary"], shape)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
@@ -67,7 +81,7 @@ def test_gradients_in_training_are_the_references(masked):
 
 def test_positions_given_are_the_references():
     ours, theirs = pair()
-    tokens, places = text(2, 5), torch.randint(SIZES["n_positions"], (2, 5))
+    tokens, places = text(2, 5), torch.randint(SIZES["context"], (2, 5))
     expected = theirs(tokens, position_ids=places).logits
     torch.testing.assert_close(ours(tokens, position_ids=places).logits, expected, **EXACT)
 
@@ -111,8 +125,8 @@ def test_padded_equals_unpadded_on_either_side_also_with_the_cache():
 
 
 def test_initialization_is_that_of_the_reference():
-    sizes = {**SIZES, "n_embd": 256, "vocab_size": 1000, "n_positions": 200}
-    theirs = GPT2LMHeadModel(ReferenceConfig(**sizes, bos_token_id=0, eos_token_id=0)).state_dict()
+    sizes = {**SIZES, "width": 256, "vocabulary": 1000, "context": 200}
+    theirs = GPT2LMHeadModel(config_json(**sizes)).state_dict()
     ours = GPT2(GPT2Config(**sizes)).state_dict()
     assert [*ours] == [*theirs]
     for name, tensor in theirs.items():
@@ -177,7 +191,7 @@ def test_it_learns_a_small_text_and_continues_it():
     """Characters are the tokens; a continuation with the cache is the one without."""
     torch.manual_seed(0)
     rhyme = torch.tensor([[*RHYME.encode()]])
-    model = GPT2(GPT2Config(vocab_size=128, n_positions=128, n_embd=64, n_layer=2, n_head=4, dropout=0.0))
+    model = GPT2(GPT2Config(vocabulary=128, context=128, width=64, layers=2, heads=4, dropout=0.0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     untrained = continue_greedily(model, rhyme[:, :9], 104)
     for _ in range(60):

@@ -27,13 +27,27 @@ PUBLISHED = {
     "vit-h-14": models.ViT_H_14_Weights.IMAGENET1K_SWAG_E2E_V1,
 }
 # Another size than any default, so that no two numbers in it are alike.
-OURS = dict(
-    image_size=20, patch_size=5, blocks=3, width=24, heads=4, mlp_width=40, num_classes=7, in_channels=3
-)
+OURS = {
+    "image_size": 20,
+    "patch_size": 5,
+    "blocks": 3,
+    "width": 24,
+    "heads": 4,
+    "mlp_width": 40,
+    "num_classes": 7,
+    "in_channels": 3,
+}
 
 
 def reference(**options):
-    sizes = dict(image_size=20, patch_size=5, num_layers=3, num_heads=4, hidden_dim=24, mlp_dim=40)
+    sizes = {
+        "image_size": 20,
+        "patch_size": 5,
+        "num_layers": 3,
+        "num_heads": 4,
+        "hidden_dim": 24,
+        "mlp_dim": 40,
+    }
     return Reference(**sizes, num_classes=7, **options)
 
 

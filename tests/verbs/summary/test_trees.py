@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import nnkit
 from nnkit import Architecture, Dim, TensorSpec
 from nnkit.contract.spec import make_spec
+from nnkit.contract.text import fold_names
 from nnkit.errors import UsageProblem
 from nnkit.render import summary as render
-from nnkit.render.folding import fold_names
 
 HEADS, WIDTH = 2, 8
 
