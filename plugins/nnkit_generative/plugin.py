@@ -73,8 +73,8 @@ VQ_VAE = Architecture(
     ],
     dims={
         "batch": BATCH,
-        "height": Dim(default=32, min=4, multiple_of=4, description="rows of the image"),
-        "width": Dim(default=32, min=4, multiple_of=4, description="columns of the image"),
+        "height": Dim(default=32, min=8, multiple_of=4, description="rows of the image"),
+        "width": Dim(default=32, min=8, multiple_of=4, description="columns of the image"),
     },
     presets={
         "imagenet": Preset(

@@ -16,6 +16,8 @@ as a text's, for each sample (local). Both are optional.
 B is the batch, T the samples, Q the levels, R the channels between layers, D those inside, S those of skips.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -84,12 +86,12 @@ class WaveNet(nn.Module):
 def encode(sound: Tensor, levels: int = 256) -> Tensor:
     """Return the level, 0 to levels - 1, of each number of a sound from -1 to 1, by the μ-law."""
     mu = levels - 1
-    compressed = sound.sign() * torch.log1p(mu * sound.abs()) / torch.log1p(torch.tensor(mu))  # from -1 to 1
+    compressed = sound.sign() * torch.log1p(mu * sound.abs()) / math.log1p(mu)  # from -1 to 1
     return ((compressed + 1) / 2 * mu).round().long()
 
 
 def decode(samples: Tensor, levels: int = 256) -> Tensor:
-    """Return the number, -1 to 1, that each level stands for: the inverse of `encode`, up to rounding."""
+    """Return the number, -1 to 1, in the middle of each level: `encode` backward, up to rounding."""
     mu = levels - 1
     compressed = 2 * samples / mu - 1
-    return compressed.sign() * torch.expm1(compressed.abs() * torch.log1p(torch.tensor(mu))) / mu
+    return compressed.sign() * torch.expm1(compressed.abs() * math.log1p(mu)) / mu

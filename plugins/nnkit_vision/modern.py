@@ -77,7 +77,7 @@ def mobilenet_v3(size: str) -> Architecture:
         equation="y = project(squeeze_excite(depthwise(expand(x)))) + x; hswish(x) = x · relu6(x + 3) / 6",
         notes=[
             AS_TORCHVISION,
-            "The paper trains with a decay of 0.99 in its batch normalization, torchvision's momentum of 0.01.",
+            "The paper's dropout of 0.8 is the share that is kept. It is 0.2 here, as in torchvision.",
         ],
     )
 
@@ -93,14 +93,14 @@ def efficientnet(number: int) -> Architecture:
     notes = [AS_TORCHVISION]
     if number > 0:
         notes.append(
-            f"The sizes here are 224×224 by default. Use --preset imagenet for the {size}×{size} that it is for."
+            f"Images are 224×224 by default. Use --preset imagenet for {size}×{size}, for which it was made."
         )
     if number == 2:
         notes.append("The authors' code has 260×260 for this network, torchvision 288×288.")
     if number >= 5:
         notes.append(
-            "As in torchvision, batch normalization has eps 0.001 and momentum 0.01 from B5 on; B0 to B4 have "
-            "0.00001 and 0.1. Weights of the one would load into the other and give wrong results."
+            "As in torchvision, batch normalization has eps 0.001 and momentum 0.01 in B5 to B7, and torch's "
+            "defaults in B0 to B4."
         )
     configs = (EfficientNetConfig, EfficientNetB2Config, EfficientNetB4Config, EfficientNetB6Config)
     return Architecture(
@@ -121,7 +121,7 @@ def efficientnet(number: int) -> Architecture:
             )
         },
         paper=TAN_2019,
-        equation="y = project(squeeze_excite(depthwise(expand(x)))) + x; depth 1.2^φ, width 1.1^φ, size 1.15^φ",
+        equation="y = project(squeeze_excite(depthwise(expand(x)))) + x; scaled by 1.2^φ, 1.1^φ, 1.15^φ",
         notes=notes,
     )
 
@@ -143,8 +143,8 @@ def convnext(size: str, config: type[ConvNeXtConfig]) -> Architecture:
         equation="y = x + γ ⊙ W₂ gelu(W₁ LayerNorm(depthwise 7×7 · x))",
         notes=[
             AS_TORCHVISION,
-            "torchvision allows images from 32×32. Below 64×64 the last stage is one pixel, for which an export "
-            "is a different program, so smaller images are refused here.",
+            "torchvision allows images from 32×32. Here they start at 64×64: with a single pixel in the last "
+            "stage, an export would be a different program.",
         ],
     )
 
@@ -176,17 +176,17 @@ UNET = Architecture(
         "paper": Preset(
             config={"num_classes": 2, "in_channels": 1, "dropout": 0.5},
             sizes={"height": 576, "width": 576},
-            description="cells in gray, 31,030,658 parameters; the paper's 572×572 as a multiple of 16",
+            description="cells in gray: 31,030,658 parameters; the paper's 572×572 to a multiple of 16",
         ),
         "carvana": Preset(
             config={"num_classes": 2, "in_channels": 3, "batch_norm": True},
             sizes={"height": 640, "width": 960},
-            description="cars in color, with batch normalization, 31,037,698 parameters",
+            description="cars in color: batch normalization, 31,037,698 parameters",
         ),
         "brain-mri": Preset(
             config={"num_classes": 1, "in_channels": 3, "channels": 32, "batch_norm": True},
             sizes={"height": 256, "width": 256},
-            description="tumors in scans, with batch normalization and half the channels, 7,763,041 parameters",
+            description="tumors in scans: batch normalization, half the channels, 7,763,041 parameters",
         ),
         "tiny": Preset(
             config={"channels": 8, "levels": 2},
@@ -197,12 +197,12 @@ UNET = Architecture(
     paper=RONNEBERGER_2015,
     equation="e_i = f(pool(e_{i-1})), d_{i-1} = f([e_{i-1}, up(d_i)]), y = W d_0",
     notes=[
-        "The paper's convolutions aren't padded, so its scores are 184 pixels smaller than the image and each "
-        "connection across crops. Here they are padded, and the scores are as large as the image.",
-        "The paper has dropout at the end of its left side and gives no rate. Here it follows the lowest level "
-        "and is 0 by default.",
-        "Weights are drawn as the paper says, normal of deviation √(2/N) for N numbers that go into a result; "
-        "biases are 0.",
+        "The paper doesn't pad its convolutions, so its scores are 184 pixels smaller than the image, and "
+        "what goes across is cropped. Here they are padded, and the scores are as large as the image.",
+        "The paper has dropout at the end of its left side, but gives no rate. Here it follows the lowest "
+        "level and is 0 by default.",
+        "Weights are drawn as in the paper: normal, of deviation √(2/N) where N numbers go into a result.",
+        "The lowest level has at least two pixels a side: with one, an export would be a different program.",
     ],
 )
 
@@ -292,7 +292,9 @@ def mixer(name: str, summary: str, config: type, timm_name: str) -> Architecture
         notes=[
             as_timm(timm_name),
             "The MLPs across the patches have weights for each, so the image size is an option.",
-            "Stochastic depth, with which the paper trains, is left to the training.",
+            "The last bias of each MLP across the patches changes nothing: it adds the same number to all "
+            "features of a patch, which each later normalization subtracts.",
+            "The paper trains with stochastic depth and dropout, which aren't here. Evaluation has neither.",
             HEAD_OF_ZEROS,
         ],
     )
@@ -323,7 +325,7 @@ def resmlp(name: str, summary: str, config: type, timm_name: str) -> Architectur
             as_timm(timm_name),
             "Files of the authors (facebookresearch/deit) load too.",
             "The layers across the patches have a weight for each pair, so the image size is an option.",
-            "Stochastic depth, with which the paper trains, is left to the training.",
+            "The paper trains deep ones with stochastic depth, which isn't here. Evaluation has none.",
             HEAD_OF_ZEROS,
         ],
     )
@@ -426,7 +428,7 @@ CLIP = Architecture(
                 "vision_width": 64,
                 "vision_blocks": 2,
                 "vision_heads": 4,
-                "vocabulary": 256,
+                "vocabulary": 2000,
                 "context": 16,
                 "text_width": 48,
                 "text_blocks": 2,
@@ -446,8 +448,9 @@ CLIP = Architecture(
         "weights. For others, transformers looks for eos_token_id: the same where that is the last token.",
         "With an attention mask, the end is looked for among the real tokens. A text that ends with its end "
         "token needs no mask, since no token sees later ones.",
+        "The biases of the keys change nothing: they add the same number to all scores of a softmax.",
         "Without similarity, logit_scale is a buffer: nothing trains it, and files have it.",
-        "The paper keeps exp(t) at 100 or below while it trains; here that is left to the training.",
+        "The paper keeps exp(t) at 100 or below while it trains; here that is up to the training loop.",
         "The networks of the paper whose images go through a ResNet aren't here.",
     ],
 )

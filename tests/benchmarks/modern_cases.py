@@ -108,9 +108,6 @@ def bert(quick: bool) -> Pair:
 # ---- gpt2, llama
 
 
-# ---- seq2seq-attention, tcn, wavenet
-
-
 # ---- mamba, moe
 
 
@@ -152,6 +149,38 @@ def moe(quick: bool) -> Pair:
 
 
 # ---- densenet, mobilenet-v3, efficientnet, convnext, unet
+
+
+def torchvision_pair(name: str, quick: bool) -> Pair:
+    """Return a network and torchvision's of the same name, on four images (one in quick)."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    theirs = getattr(models, name.replace("-", "_"))()
+    ours = nnkit.build(name)
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(1, 3, 64, 64) if quick else torch.randn(4, 3, 224, 224)
+    return Pair(ours, theirs, lambda: ours(images), lambda: theirs(images))
+
+
+def densenet121(quick: bool) -> Pair:
+    """Return DenseNet-121 and torchvision's."""
+    return torchvision_pair("densenet121", quick)
+
+
+def mobilenet_v3_small(quick: bool) -> Pair:
+    """Return MobileNetV3-Small and torchvision's."""
+    return torchvision_pair("mobilenet-v3-small", quick)
+
+
+def efficientnet_b0(quick: bool) -> Pair:
+    """Return EfficientNet-B0 and torchvision's."""
+    return torchvision_pair("efficientnet-b0", quick)
+
+
+def convnext_tiny(quick: bool) -> Pair:
+    """Return ConvNeXt-T and torchvision's."""
+    return torchvision_pair("convnext-tiny", quick)
 
 
 # ---- vit, mixer, resmlp, clip
@@ -235,8 +264,6 @@ def clip(quick: bool) -> Pair:
 def ddpm_unet(quick: bool) -> Pair:
     """The CIFAR-10 network of the paper, half as wide, beside diffusers'."""
     import diffusers
-
-    import nnkit
 
     channels, batch = (32, 1) if quick else (64, 4)
     theirs = diffusers.UNet2DModel(
@@ -328,11 +355,13 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     "transformer": transformer,
     "bert": bert,
     # gpt2, llama
-    # seq2seq-attention, tcn, wavenet
     "mamba": mamba,
     "mamba-chunked": mamba_chunked,
     "moe": moe,
-    # densenet, mobilenet-v3, efficientnet, convnext, unet
+    "densenet121": densenet121,
+    "mobilenet-v3-small": mobilenet_v3_small,
+    "efficientnet-b0": efficientnet_b0,
+    "convnext-tiny": convnext_tiny,
     # vit, mixer, resmlp, clip
     "vit": vit,
     "mixer": mixer,

@@ -200,4 +200,4 @@ def test_learns_a_tone_and_continues_it():
             nearest = model(samples[:, -33:])[:, :, -1].argmax(1, keepdim=True)
             samples = torch.cat((samples, nearest), dim=1)
     error = (decode(samples, 32) - sound)[:, 40:].abs().mean(1)
-    assert error.median() < 0.2  # a constant 0 is wrong by 0.51 on average
+    assert error.max() < 0.1  # a constant 0 is wrong by 0.51 on average
