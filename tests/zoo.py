@@ -20,6 +20,10 @@ SAME_CODE = {
     *(f"vision/vit-{size}" for size in ("b-16", "b-32", "l-16", "l-32", "h-14")),
     *(f"vision/mixer-{size}-{patch}" for size in "sbl" for patch in (32, 16)),
     *(f"vision/resmlp-{blocks}" for blocks in ("12", "24", "36", "big-24")),
+    *(f"vision/densenet{depth}" for depth in (161, 169, 201)),
+    *(f"vision/efficientnet-b{number}" for number in range(1, 8)),
+    "vision/mobilenet-v3-large",
+    *(f"vision/convnext-{size}" for size in ("small", "base", "large")),
 }
 OWN_CODE = [name for name in EVERY if name not in SAME_CODE]
 
@@ -34,6 +38,7 @@ TINY: dict[str, dict[str, object]] = {
     "sequence/moe": {"preset": "tiny"},
     **{f"generative/{name}": {"preset": "tiny"} for name in ("vq-vae", "ddpm-unet")},
     **{f"generative/dcgan{network}": {"preset": "tiny"} for network in ("", "-generator", "-discriminator")},
+    "vision/unet": {"preset": "tiny"},
 }
 # Large ones that no option shrinks: their smoke-run takes minutes.
 LARGE = {f"vision/{name}" for name in ("vgg11", "vgg11-bn", "alexnet", "alexnet-2012", "googlenet-2014")}

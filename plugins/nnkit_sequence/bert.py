@@ -9,7 +9,7 @@ in transformers, whose state dicts load as they are.
     x  = norm(x + W₂ gelu(W₁ x))                            gelu(x) = x Φ(x), Φ by the error function
     pooled = tanh(W_p x₀)                                   x₀ is the first token, [CLS]
 
-A token type tells the two sentences of a pair apart. B batch, T time, D width.
+Token types distinguish the two sentences of a pair. B batch, T time, D width.
 """
 
 from typing import NamedTuple

@@ -107,19 +107,29 @@ def exported_loop(
     """Do the same in a form that exports with any number of steps, and is too slow to be used elsewhere.
 
     An export would unroll the loop above, and the file would only work for the length it was traced at. The
-    last piece is filled up with steps whose delta is 0: their decay is 1 and their inflow 0, so that the
+    last pieces are filled up with steps whose delta is 0: their decay is 1 and their inflow 0, so that the
     state stays as it is.
     """
-    time = steps[0].shape[1]
-    padded = (F.pad(each, (0, 0, 0, -time % length)) for each in steps)
-    pieces = [each.unflatten(1, (-1, length)).transpose(0, 1) for each in padded]  # (t / p, b, p, ·)
+    batch, time, channels = steps[0].shape
+    # A further piece, because torch would take a number of pieces of 1 for a constant.
+    count = time if length == 1 else (time + length - 1) // length + 1
+    pieces = []
+    for each in steps:
+        padded = F.pad(each, (0, 0, 0, count * length - time))  # (b, count p, ·)
+        pieces.append(padded.view(batch, count, length, each.shape[2]).transpose(0, 1))  # (count, b, p, ·)
 
     def step(h: Tensor, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
         h, y = piece(h, *inputs)
-        return h.clone(), y.clone()  # a scan can't return a view
+        return owned(h), owned(y)
 
-    h, y = scan(step, h, pieces)
-    return y.transpose(0, 1).flatten(1, 2)[:, :time], h  # (b, t, e)
+    h, y = scan(step, owned(h), [owned(each) for each in pieces])
+    y = y.transpose(0, 1).reshape(batch, count * length, channels)
+    return owned(y.narrow(1, 0, time)), h  # [:, :time] would be exported for full pieces only
+
+
+def owned(tensor: Tensor) -> Tensor:
+    """Return a copy whose strides follow from its shape alone: a scan takes and returns no views."""
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 class Mixer(nn.Module):
@@ -206,7 +216,7 @@ class Backbone(nn.Module):
         ssm_state: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         x = self.embeddings(tokens)  # (b, t, d)
-        layers, batch = len(self.layers), len(tokens)
+        layers, batch = len(self.layers), tokens.shape[0]
         if mask is not None:
             mask = mask[:, :, None].to(x.dtype)  # (b, t, 1)
         if conv_state is None:

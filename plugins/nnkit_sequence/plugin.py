@@ -83,7 +83,8 @@ TRANSFORMER = Architecture(
         "Dropout is where the paper puts it: on each sublayer's output and on the embedded tokens. torch.nn "
         "and the authors' later code also drop attention weights and hidden units.",
         "Masks are True at tokens. The masks of torch.nn.Transformer are True at padding.",
-        "Positions are computed for whatever length comes, so no length is too long.",
+        "Positions are computed, not learned, so that any length runs. Those beyond the ones trained on may "
+        "still come out wrong.",
     ),
 )
 
@@ -153,7 +154,7 @@ BERT = Architecture(
         "task, such as bert-base-uncased: `bert.` is taken off the names and the head is left out.",
         "The heads of pretraining, for hidden tokens and the next sentence, are not part of this network.",
         "Token 0 is padding, as in the published vocabularies: its embedding begins as zeros and isn't "
-        "trained. That alone hides nothing; attention_mask does.",
+        "trained. Only attention_mask hides it from other tokens.",
         "--dropout sets the dropout of values and of attention weights, which are 0.1 both in the paper.",
         "The bias of the keys changes no output, since it adds the same to all scores of a query. It is in "
         "every published file.",
@@ -429,11 +430,7 @@ TCN = Architecture(
     build="nnkit_sequence.tcn:TCN",
     config=TCNConfig,
     inputs=[TensorSpec("x", ("batch", "input_size", "time"), description="sequences")],
-    outputs=[
-        TensorSpec(
-            "scores", ("batch", "time", "output_size"), description="after each step; the last has seen all"
-        )
-    ],
+    outputs=[TensorSpec("scores", ("batch", "time", "output_size"), description="after each step")],
     dims={
         "batch": Dim(default=1, description="sequences at once"),
         "time": Dim(default=784, description="steps per sequence"),
@@ -444,12 +441,12 @@ TCN = Architecture(
         "copy": Preset(
             config={"channels": 10, "kernel_size": 8, "dropout": 0.0},
             sizes={"time": 1020},
-            description="ten symbols, to be repeated after 1000 steps: 12,530 parameters, the authors'",
+            description="the authors' network that repeats ten symbols after 1000 steps: 12,530 parameters",
         ),
         "adding": Preset(
             config={"input_size": 2, "output_size": 1, "channels": 30, "dropout": 0.0},
             sizes={"time": 400},
-            description="the sum of two marked numbers of 400: 96,001 parameters, the authors'",
+            description="the authors' network that adds two marked numbers of 400: 96,001 parameters",
         ),
         "music": Preset(
             config={
@@ -461,7 +458,7 @@ TCN = Architecture(
                 "dropout": 0.25,
             },
             sizes={"time": 200},
-            description="the next keys of a piano: 882,538 parameters, the authors'",
+            description="the authors' network for the next keys of a piano: 882,538 parameters",
         ),
     },
     family="temporal convolution",
@@ -475,8 +472,8 @@ TCN = Architecture(
     ),
     notes=(
         "An output depends on the last 1 + 2 (kernel_size - 1) (2^levels - 1) steps: 3,061 by default.",
-        "There are scores after every step. The authors' classifiers of whole sequences have those of the "
-        "last step.",
+        "There are scores after every step. The authors' classifiers of whole sequences use only those of "
+        "the last step.",
         "The sequence is padded on the left only. The authors' code pads both sides and cuts the right one "
         "off, which gives the same and computes more.",
         "State dicts of the authors' code load: weight_g and weight_v become torch's newer names, and the "
@@ -549,11 +546,11 @@ WAVENET = Architecture(
         ),
         "vctk": Preset(
             config={"speakers": 109},
-            description="the paper's dilations and the 109 speakers of its first experiment",
+            description="the 109 speakers of the paper's first experiment, with its dilations",
         ),
         "tensorflow-wavenet": Preset(
             config={"stacks": 5, "skip_channels": 512},
-            description="as deep and wide as github.com/ibab/tensorflow-wavenet: 1,514,944 parameters",
+            description="the options of github.com/ibab/tensorflow-wavenet: 1,514,944 parameters",
         ),
     },
     family="temporal convolution",
@@ -567,6 +564,7 @@ WAVENET = Architecture(
         "default, 0.19 s at 16 kHz.",
         "The paper states dilations, 1 to 512 three times, but no numbers of channels. Those between and "
         "inside the layers are the ones of github.com/ibab/tensorflow-wavenet.",
+        "Weights start by Xavier's rule and biases at 0, as in that code. The paper doesn't state it.",
         "Nothing follows the residual convolution of the last layer, so it is left out.",
         "A speaker is a one-hot h, so each column of V is an embedding. Features have one vector per sample: "
         "the paper's transposed convolution that stretches a slower series belongs before this network.",

@@ -16,6 +16,8 @@ as a text's, for each sample (local). Both are optional.
 B is the batch, T the samples, Q the levels, R the channels between layers, D those inside, S those of skips.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,6 +68,11 @@ class WaveNet(nn.Module):
         )
         self.hidden = nn.Conv1d(config.skip_channels, config.skip_channels, 1)  # W_1
         self.output = nn.Conv1d(config.skip_channels, config.levels, 1)  # W_2
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:  # the scores of two sounds differ by 0.12 at first, and with torch's own start by 0.006
+                nn.init.xavier_uniform_(parameter)
 
     def forward(
         self, samples: Tensor, speaker: Tensor | None = None, features: Tensor | None = None
@@ -84,12 +91,12 @@ class WaveNet(nn.Module):
 def encode(sound: Tensor, levels: int = 256) -> Tensor:
     """Return the level, 0 to levels - 1, of each number of a sound from -1 to 1, by the μ-law."""
     mu = levels - 1
-    compressed = sound.sign() * torch.log1p(mu * sound.abs()) / torch.log1p(torch.tensor(mu))  # from -1 to 1
+    compressed = sound.sign() * torch.log1p(mu * sound.abs()) / math.log1p(mu)  # from -1 to 1
     return ((compressed + 1) / 2 * mu).round().long()
 
 
 def decode(samples: Tensor, levels: int = 256) -> Tensor:
-    """Return the number, -1 to 1, that each level stands for: the inverse of `encode`, up to rounding."""
+    """Return the number, -1 to 1, in the middle of each level: `encode` backward, up to rounding."""
     mu = levels - 1
     compressed = 2 * samples / mu - 1
-    return compressed.sign() * torch.expm1(compressed.abs() * torch.log1p(torch.tensor(mu))) / mu
+    return compressed.sign() * torch.expm1(compressed.abs() * math.log1p(mu)) / mu

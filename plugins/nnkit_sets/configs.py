@@ -64,3 +64,25 @@ class SetTransformerConfig:
 
 
 # ---- graph-transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphTransformerConfig:
+    """Options of `graph-transformer`."""
+
+    in_channels: Annotated[int, Meta(ge=1, description="features per node")] = 16
+    hidden_channels: Annotated[
+        int, Meta(ge=1, description="features per node between layers, a multiple of heads")
+    ] = 64
+    num_classes: Annotated[int, Meta(ge=1, description="number of classes")] = 4
+    num_layers: Annotated[int, Meta(ge=1, description="number of layers, and of hops a node sees")] = 3
+    heads: Annotated[int, Meta(ge=1, description="heads per layer; the last layer averages them")] = 4
+    edge_dim: Annotated[int, Meta(ge=0, description="features per edge, as a third input; 0: none")] = 0
+    beta: Annotated[bool, Meta(description="gate the residual connection; without, it is a sum")] = True
+    dropout: Annotated[
+        float, Meta(ge=0, lt=1, description="fraction of features and attention weights dropped in training")
+    ] = 0.3
+
+    def __post_init__(self) -> None:
+        if self.hidden_channels % self.heads:
+            raise ValueError(f"{self.hidden_channels} hidden channels can't be split over {self.heads} heads")

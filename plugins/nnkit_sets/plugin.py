@@ -1,7 +1,7 @@
 """Declares networks of sets. Torch-free."""
 
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
-from nnkit_sets.configs import DeepSetsConfig, SetTransformerConfig
+from nnkit_sets.configs import DeepSetsConfig, GraphTransformerConfig, SetTransformerConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -112,12 +112,72 @@ SET_TRANSFORMER = Architecture(
     notes=(
         "The residual is the projected query, as in the authors' code; the paper's equation 6 adds X itself.",
         "Scores are divided by the root of the whole width, not of a head's, as in the paper and its code.",
+        "The biases of the keys have no effect: softmax takes away what is added to all keys alike.",
         "As in the authors' code, PMA has no layer before its attention, and there is no layer norm unless "
         "asked for; the paper writes both.",
     ),
 )
 
 # ---- graph-transformer
+
+NODES = TensorSpec("x", ("nodes", "in_channels"), description="node features")
+EDGES = TensorSpec(
+    "edge_index",
+    (2, "edges"),
+    "int64",
+    sample="nnkit_graph.sampling:distinct_edges",
+    index_of="nodes",
+    description="source and target of each directed edge",
+)
+EDGE_ATTR = TensorSpec("edge_attr", ("edges", "edge_dim"), description="edge features")
+
+
+def _graph_inputs(config: GraphTransformerConfig) -> tuple[TensorSpec, ...]:
+    return (NODES, EDGES, EDGE_ATTR) if config.edge_dim else (NODES, EDGES)
+
+
+GRAPH_TRANSFORMER = Architecture(
+    name="graph-transformer",
+    summary="Graph Transformer: attention to the neighbors, and a gated residual connection",
+    family=FAMILY,
+    build="nnkit_sets.graph_transformer:GraphTransformer",
+    config=GraphTransformerConfig,
+    inputs=_graph_inputs,
+    outputs=[
+        TensorSpec("scores", ("nodes", "num_classes"), description="class scores, not normalized"),
+    ],
+    dims={
+        "nodes": Dim(default=34, description="nodes in the graph"),
+        "edges": Dim(default=156, min=0, description="directed edges; an undirected edge counts twice"),
+    },
+    permutation=("nodes", "edges"),
+    presets={
+        "karate": Preset(
+            config={"in_channels": 34, "hidden_channels": 16, "num_layers": 2},
+            sizes={"nodes": 34, "edges": 156},
+            description="Zachary's karate club, with one-hot features",
+        ),
+        "cora": Preset(
+            config={"in_channels": 1433, "num_classes": 7, "num_layers": 2},
+            sizes={"nodes": 2708, "edges": 10_556},
+            description="the Cora citation graph",
+        ),
+        "arxiv": Preset(
+            config={"in_channels": 128, "hidden_channels": 256, "num_classes": 40, "heads": 2},
+            sizes={"nodes": 169_343, "edges": 2_315_598},
+            description="ogbn-arxiv, as wide as in the paper: 3 layers, 2 heads of 128",
+        ),
+    },
+    paper="Shi, Huang, Feng, Zhong, Wang and Sun 2020, https://arxiv.org/abs/2009.03509",
+    equation="m_t = Σ_s α_st (v_s + e_st), α_st = softmax_s(q_t · (k_s + e_st) / √D);  "
+    "h'_t = relu(layer_norm(β_t r_t + (1 - β_t) m_t))",
+    notes=(
+        "The paper also adds an embedding of the known labels to the features; that is left to the caller.",
+        "A node attends only to its neighbors; its own features come back through r_t.",
+        "The biases of the keys have no effect: softmax takes away what is added to all keys alike.",
+        "Positional encodings, such as eigenvectors of the Laplacian, are features: join them to x.",
+    ),
+)
 
 
 @hookimpl
@@ -126,5 +186,5 @@ def nnkit_architectures() -> list[Architecture]:
     return [
         DEEPSETS,
         SET_TRANSFORMER,
-        # graph-transformer
+        GRAPH_TRANSFORMER,
     ]

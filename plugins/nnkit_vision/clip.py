@@ -160,7 +160,7 @@ class TextTower(nn.Module):
             input_ids = input_ids.masked_fill(~real, 0)  # so that the end is found among the real tokens
         z = self.encoder(self.embeddings(input_ids), allowed, causal=True)  # (S, T, D)
         ends = input_ids.argmax(dim=1)  # (S,)
-        last = z[torch.arange(len(z), device=z.device), ends]  # (S, D)
+        last = z[torch.arange(z.shape[0], device=z.device), ends]  # (S, D)
         features: Tensor = self.final_layer_norm(last)
         return features
 
@@ -185,7 +185,7 @@ class VisionEmbeddings(nn.Module):
         """Return the class token and the patches, row by row, with their positions."""
         x = self.patch_embedding(pixel_values)  # (B, D, H/P, W/P)
         x = x.flatten(2).transpose(1, 2)  # (B, N, D)
-        token = self.class_embedding.expand(len(x), 1, -1)  # (B, 1, D)
+        token = self.class_embedding.expand(x.shape[0], 1, -1)  # (B, 1, D)
         return torch.cat((token, x), dim=1) + self.position_embedding.weight  # (B, 1 + N, D)
 
 

@@ -207,7 +207,7 @@ class UNetConfig:
 
     num_classes: Annotated[int, Meta(ge=1, description="number of classes of a pixel")] = 2
     in_channels: Channels = 1
-    width: Annotated[int, Meta(ge=1, description="channels at full size, doubled at each level")] = 64
+    channels: Annotated[int, Meta(ge=1, description="channels at full size, doubled at each level")] = 64
     levels: Annotated[int, Meta(ge=1, description="how many times the image is halved")] = 4
     batch_norm: Annotated[bool, Meta(description="normalize after each 3×3 convolution")] = False
     dropout: Annotated[float, Meta(ge=0, le=1, description="dropout after the lowest level, in training")] = (
@@ -282,7 +282,7 @@ class SmallPatchesConfig(PatchesConfig):
     num_classes: Classes = 10
     image_size: ImageSize = 32
     patch_size: PatchSize = 4
-    blocks: Annotated[int, Meta(ge=1, description="how many blocks there are")] = 6
+    blocks: Annotated[int, Meta(ge=1, description="number of blocks")] = 6
     width: Annotated[int, Meta(ge=1, description="features of a patch")] = 128
 
     def __post_init__(self) -> None:
@@ -365,8 +365,8 @@ class CLIPConfig:
     activation: Annotated[
         Literal["quick_gelu", "gelu"],
         Meta(
-            description="of the MLPs: quick_gelu (OpenAI's weights) or gelu (many later ones); weights load "
-            "into either, and give wrong results in the other"
+            description="activation in the MLPs, quick_gelu (OpenAI's weights) or gelu (many later ones); "
+            "weights load into either, and the wrong one gives wrong results"
         ),
     ] = "quick_gelu"
     similarity: Annotated[

@@ -1,4 +1,4 @@
-"""ConvNeXt: a ResNet rebuilt step by step after the Transformer, until it was as good, with convolutions only.
+"""ConvNeXt: a ResNet rebuilt step by step after the Transformer, with nothing but convolutions.
 
 Liu, Mao, Wu, Feichtenhofer, Darrell and Xie 2022, "A ConvNet for the 2020s",
 https://arxiv.org/abs/2201.03545. Names, initialization and arithmetic are torchvision's, whose state dicts
@@ -46,7 +46,7 @@ class Permute(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block: (B, C, H, W) → (B, C, H, W). drop: how often stochastic depth leaves the branch out."""
+    """A residual block: (B, C, H, W) → (B, C, H, W). drop: how often its branch is left out in training."""
 
     def __init__(self, channels: int, layer_scale: float, drop: float) -> None:
         super().__init__()

@@ -25,9 +25,9 @@ Activation: TypeAlias = Callable[[], nn.Module]
 
 
 def rounded(channels: float) -> int:
-    """Return a number of channels as the multiple of 8 nearest to it, which hardware likes, above 0.9 times it.
+    """Return the nearest multiple of 8, which hardware likes, but no less than 0.9 times `channels`.
 
-    18.0 would become 16, less than 0.9 · 18, so it becomes 24.
+    18 is nearest to 16, which is less than 0.9 · 18, so it becomes 24.
     """
     nearest = max(8, int(channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest

@@ -70,7 +70,7 @@ SMALL = (
 
 
 class MobileNetV3(nn.Module):
-    """A stem, the blocks of `rows`, a 1×1, the mean and two linear layers of which the first has `hidden` units.
+    """A stem, the blocks of `rows`, a 1×1, the mean and two linear layers with `hidden` units between them.
 
     (B, in_channels, H, W) → (B, num_classes).
     """

@@ -40,7 +40,7 @@ def densenet(depth: int) -> Architecture:
     """Declare one DenseNet."""
     return Architecture(
         name=f"densenet{depth}",
-        summary=f"{depth} layers, each of which reads the outputs of all earlier ones of its block",
+        summary=f"{depth} layers; each reads the outputs of all earlier layers of its block",
         family="DenseNet",
         build=f"nnkit_vision.densenet:densenet{depth}",
         config=DenseNetConfig,
@@ -52,8 +52,9 @@ def densenet(depth: int) -> Architecture:
         equation="x_l = H_l([x_0, …, x_{l-1}]), H = 3×3 · relu(bn(1×1 · relu(bn(x))))",
         notes=[
             AS_TORCHVISION,
-            "torchvision's published files have older names (norm.1 for norm1); they load, too.",
-            *(["The paper has this size only as a figure's legend, with growth rate 48."] * (depth == 161)),
+            "torchvision's published files have older names, norm.1 for norm1. They load as well.",
+            "Its four blocks are the paper's form DenseNet-BC, with a growth rate of "
+            f"{48 if depth == 161 else 32}.",
         ],
     )
 
@@ -63,7 +64,7 @@ def mobilenet_v3(size: str) -> Architecture:
     table = {"large": 1, "small": 2}[size]
     return Architecture(
         name=f"mobilenet-v3-{size}",
-        summary=f"Inverted residuals for a phone, arranged by a search: the {size} one",
+        summary=f"Inverted residuals, arranged by a search for the latency of a phone; the {size} one",
         family="MobileNet",
         build=f"nnkit_vision.mobilenet_v3:mobilenet_v3_{size}",
         config=MobileNetV3Config,
@@ -76,8 +77,7 @@ def mobilenet_v3(size: str) -> Architecture:
         equation="y = project(squeeze_excite(depthwise(expand(x)))) + x; hswish(x) = x · relu6(x + 3) / 6",
         notes=[
             AS_TORCHVISION,
-            "It follows torchvision where that differs from the paper: dropout 0.2 instead of 0.8 kept, eps 0.001 in "
-            "batch normalization.",
+            "The paper's dropout of 0.8 is the share that is kept. It is 0.2 here, as in torchvision.",
         ],
     )
 
@@ -89,10 +89,23 @@ EFFICIENTNET_SIZES = (224, 240, 288, 300, 380, 456, 528, 600)
 def efficientnet(number: int) -> Architecture:
     """Declare one EfficientNet, B0 to B7."""
     size = EFFICIENTNET_SIZES[number]
+    what = "B0 scaled in depth and width" if number else "Inverted residuals, found by a search"
+    notes = [AS_TORCHVISION]
+    if number > 0:
+        notes.append(
+            f"Images are 224×224 by default. Use --preset imagenet for {size}×{size}, for which it was made."
+        )
+    if number == 2:
+        notes.append("The authors' code has 260×260 for this network, torchvision 288×288.")
+    if number >= 5:
+        notes.append(
+            "As in torchvision, batch normalization has eps 0.001 and momentum 0.01 in B5 to B7, and torch's "
+            "defaults in B0 to B4."
+        )
     configs = (EfficientNetConfig, EfficientNetB2Config, EfficientNetB4Config, EfficientNetB6Config)
     return Architecture(
         name=f"efficientnet-b{number}",
-        summary=f"B0 scaled in depth and width, for images of {size}×{size}" if number else "x",
+        summary=f"{what}, for images of {size}×{size}",
         family="EfficientNet",
         build=f"nnkit_vision.efficientnet:efficientnet_b{number}",
         config=configs[number // 2],
@@ -108,8 +121,8 @@ def efficientnet(number: int) -> Architecture:
             )
         },
         paper=TAN_2019,
-        equation="y = project(squeeze_excite(depthwise(expand(x)))) + x",
-        notes=[AS_TORCHVISION],
+        equation="y = project(squeeze_excite(depthwise(expand(x)))) + x; scaled by 1.2^φ, 1.1^φ, 1.15^φ",
+        notes=notes,
     )
 
 
@@ -117,25 +130,32 @@ def convnext(size: str, config: type[ConvNeXtConfig]) -> Architecture:
     """Declare one ConvNeXt."""
     return Architecture(
         name=f"convnext-{size}",
-        summary=f"A ResNet rebuilt after the Transformer, with convolutions only: the {size} one",
+        summary=f"A ResNet rebuilt after the Transformer, with convolutions only; the {size} one",
         family="ConvNeXt",
         build=f"nnkit_vision.convnext:convnext_{size}",
         config=config,
         inputs=[image()],
         outputs=[LOGITS],
-        dims=image_dims(224, smallest=32),
+        dims=image_dims(224, smallest=64),
         stochastic="training",
         presets={"imagenet": IMAGENET},
         paper=LIU_2022,
         equation="y = x + γ ⊙ W₂ gelu(W₁ LayerNorm(depthwise 7×7 · x))",
-        notes=[AS_TORCHVISION],
+        notes=[
+            AS_TORCHVISION,
+            "torchvision allows images from 32×32. Here they start at 64×64: with a single pixel in the last "
+            "stage, an export would be a different program.",
+        ],
     )
 
 
 def pixels(what: str) -> Dim:
-    """Return the height or the width of an image that is halved `levels` times."""
+    """Return the height or the width of an image that is halved `levels` times, to two pixels or more."""
     return Dim(
-        default=128, min="2**levels", multiple_of="2**levels", description=f"{what} of the image in pixels"
+        default=128,
+        min="2**(levels + 1)",
+        multiple_of="2**levels",
+        description=f"{what} of the image in pixels",
     )
 
 
@@ -152,9 +172,38 @@ UNET = Architecture(
         )
     ],
     dims={"batch": BATCH, "height": pixels("height"), "width": pixels("width")},
+    presets={
+        "paper": Preset(
+            config={"num_classes": 2, "in_channels": 1, "dropout": 0.5},
+            sizes={"height": 576, "width": 576},
+            description="cells in gray: 31,030,658 parameters; the paper's 572×572 to a multiple of 16",
+        ),
+        "carvana": Preset(
+            config={"num_classes": 2, "in_channels": 3, "batch_norm": True},
+            sizes={"height": 640, "width": 960},
+            description="cars in color: batch normalization, 31,037,698 parameters",
+        ),
+        "brain-mri": Preset(
+            config={"num_classes": 1, "in_channels": 3, "channels": 32, "batch_norm": True},
+            sizes={"height": 256, "width": 256},
+            description="tumors in scans: batch normalization, half the channels, 7,763,041 parameters",
+        ),
+        "tiny": Preset(
+            config={"channels": 8, "levels": 2},
+            sizes={"height": 32, "width": 32},
+            description="trains in seconds",
+        ),
+    },
     paper=RONNEBERGER_2015,
     equation="e_i = f(pool(e_{i-1})), d_{i-1} = f([e_{i-1}, up(d_i)]), y = W d_0",
-    notes=["x"],
+    notes=[
+        "The paper doesn't pad its convolutions, so its scores are 184 pixels smaller than the image, and "
+        "what goes across is cropped. Here they are padded, and the scores are as large as the image.",
+        "The paper has dropout at the end of its left side, but gives no rate. Here it follows the lowest "
+        "level and is 0 by default.",
+        "Weights are drawn as in the paper: normal, of deviation √(2/N) where N numbers go into a result.",
+        "The lowest level has at least two pixels a side: with one, an export would be a different program.",
+    ],
 )
 
 
@@ -243,7 +292,9 @@ def mixer(name: str, summary: str, config: type, timm_name: str) -> Architecture
         notes=[
             as_timm(timm_name),
             "The MLPs across the patches have weights for each, so the image size is an option.",
-            "Stochastic depth, with which the paper trains, is left to the training.",
+            "The last bias of each MLP across the patches changes nothing: it adds the same number to all "
+            "features of a patch, which each later normalization subtracts.",
+            "The paper trains with stochastic depth and dropout, which aren't here. Evaluation has neither.",
             HEAD_OF_ZEROS,
         ],
     )
@@ -274,7 +325,7 @@ def resmlp(name: str, summary: str, config: type, timm_name: str) -> Architectur
             as_timm(timm_name),
             "Files of the authors (facebookresearch/deit) load too.",
             "The layers across the patches have a weight for each pair, so the image size is an option.",
-            "Stochastic depth, with which the paper trains, is left to the training.",
+            "The paper trains deep ones with stochastic depth, which isn't here. Evaluation has none.",
             HEAD_OF_ZEROS,
         ],
     )
@@ -377,7 +428,7 @@ CLIP = Architecture(
                 "vision_width": 64,
                 "vision_blocks": 2,
                 "vision_heads": 4,
-                "vocabulary": 256,
+                "vocabulary": 2000,
                 "context": 16,
                 "text_width": 48,
                 "text_blocks": 2,
@@ -397,8 +448,9 @@ CLIP = Architecture(
         "weights. For others, transformers looks for eos_token_id: the same where that is the last token.",
         "With an attention mask, the end is looked for among the real tokens. A text that ends with its end "
         "token needs no mask, since no token sees later ones.",
+        "The biases of the keys change nothing: they add the same number to all scores of a softmax.",
         "Without similarity, logit_scale is a buffer: nothing trains it, and files have it.",
-        "The paper keeps exp(t) at 100 or below while it trains; here that is left to the training.",
+        "The paper keeps exp(t) at 100 or below while it trains; here that is up to the training loop.",
         "The networks of the paper whose images go through a ResNet aren't here.",
     ],
 )

@@ -25,7 +25,7 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        widths = [config.width * 2**level for level in range(config.levels + 1)]
+        widths = [config.channels * 2**level for level in range(config.levels + 1)]
         before = [config.in_channels, *widths]
         self.encoder = nn.ModuleList(
             double_conv(before[level], widths[level], config.batch_norm) for level in range(config.levels)
@@ -39,20 +39,20 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(
             double_conv(2 * widths[level], widths[level], config.batch_norm) for level in upwards
         )
-        self.head = nn.Conv2d(config.width, config.num_classes, kernel_size=1)
+        self.head = nn.Conv2d(config.channels, config.num_classes, kernel_size=1)
         self.apply(init_weights)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the class scores (logits) of each pixel."""
         x, across = image, []
-        for block in self.encoder:  # level i begins with (B, width·2^(i-1), H/2^i, W/2^i)
-            x = block(x)  # (B, width·2^i, H/2^i, W/2^i)
+        for block in self.encoder:  # level i begins with (B, channels·2^(i-1), H/2^i, W/2^i)
+            x = block(x)  # (B, channels·2^i, H/2^i, W/2^i)
             across.append(x)
-            x = F.max_pool2d(x, 2)  # (B, width·2^i, H/2^(i+1), W/2^(i+1))
-        x = self.dropout(self.bottom(x))  # (B, width·2^levels, H/2^levels, W/2^levels)
+            x = F.max_pool2d(x, 2)  # (B, channels·2^i, H/2^(i+1), W/2^(i+1))
+        x = self.dropout(self.bottom(x))  # (B, channels·2^levels, H/2^levels, W/2^levels)
         for up, block in zip(self.up, self.decoder, strict=True):
-            x = torch.cat([across.pop(), up(x)], 1)  # (B, 2·width·2^i, H/2^i, W/2^i)
-            x = block(x)  # (B, width·2^i, H/2^i, W/2^i)
+            x = torch.cat([across.pop(), up(x)], 1)  # (B, 2·channels·2^i, H/2^i, W/2^i)
+            x = block(x)  # (B, channels·2^i, H/2^i, W/2^i)
         scores: Tensor = self.head(x)  # (B, num_classes, H, W)
         return scores
 

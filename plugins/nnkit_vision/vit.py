@@ -122,7 +122,7 @@ class VisionTransformer(nn.Module):
         """Return the class scores (logits) of each image."""
         x = self.conv_proj(image)  # (B, D, H/P, W/P): one linear map of each patch
         x = x.flatten(2).transpose(1, 2)  # (B, N, D)
-        token = self.class_token.expand(len(x), -1, -1)  # (B, 1, D)
+        token = self.class_token.expand(x.shape[0], -1, -1)  # (B, 1, D)
         z = self.encoder(torch.cat((token, x), dim=1))  # (B, 1 + N, D)
         logits: Tensor = self.heads(z[:, 0])
         return logits

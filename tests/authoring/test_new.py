@@ -338,18 +338,26 @@ def test_a_module_that_cannot_be_declared_is_told_why(nnkit_command, tmp_path, c
     assert [path.name for path in tmp_path.iterdir()] == ["net.py"]
 
 
-def test_a_decoder_of_eight_billion_parameters(nnkit_command, tmp_path, manager_of):
-    code = f"{ROOT}/examples/llama.py:Llama"
-    text = "tokens: int64[batch, time=32] < vocabulary"
-    done = nnkit_command("plugins", "new", "llama", "--from", code, "--input", text)
+def test_a_tagger_of_eight_billion_parameters(nnkit_command, tmp_path, manager_of):
+    """They are never given memory: in float32 they would take 30 GiB."""
+    source = (ROOT / "examples" / "tagger.py").read_text()
+    (tmp_path / "giant.py").write_text(
+        source.replace(
+            "width: int = 256, layers: int = 4, hidden: int = 704, tags: int = 17",
+            "width: int = 9216, layers: int = 32, hidden: int = 9216, tags: int = 7",
+        )
+    )
+    text = "words: int64[batch, time=32] < vocabulary"
+    done = nnkit_command("plugins", "new", "tagger", "--from", "giant.py:Tagger", "--input", text)
     assert (done.code, len(done.err.splitlines())) == (0, 1)
-    assert_clean(tmp_path / "nnkit-llama", OURS)
-    manager = manager_of(tmp_path / "nnkit-llama", "llama")
-    declared = manager.find("llama")[1]
-    assert [each.shape for each in declared.outputs] == [("batch", "time", "vocabulary")]
+    assert_clean(tmp_path / "nnkit-tagger", OURS)
+    manager = manager_of(tmp_path / "nnkit-tagger", "tagger")
+    declared = manager.find("tagger")[1]
+    assert [each.shape for each in declared.outputs] == [("batch", "time", "tags")]
     assert declared.inputs[0].index_of == "vocabulary"
-    assert nnkit.summarize("llama", manager=manager).totals.parameters == 8_030_261_248  # as published
-    assert "8_030_261_248" in (tmp_path / "nnkit-llama" / "tests" / "test_llama.py").read_text()
+    parameters = (30_000 + 7 + 1) * 9216 + 32 * (3 * 9216 * 9216 + 6 * 9216)
+    assert nnkit.summarize("tagger", manager=manager).totals.parameters == parameters == 8_432_050_176
+    assert f"{parameters:_}" in (tmp_path / "nnkit-tagger" / "tests" / "test_tagger.py").read_text()
 
 
 def test_a_class_in_an_installed_package_brings_the_module_that_defines_it(nnkit_command, tmp_path):

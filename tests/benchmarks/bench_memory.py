@@ -17,15 +17,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "verbs" / "summary"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import conftest  # noqa: F401 (makes torchvision importable where its compiled operators can't be loaded)
 from allocator import measure_memory
-from llama import Llama
 from memory_cases import SMALL
 from torchvision import models
 
+import nnkit
 from nnkit.verbs.summary.memory import estimate_memory
 from nnkit.verbs.summary.storages import EXACTNESS
 
@@ -60,7 +59,7 @@ CASES = {
         )
     },
     "transformer encoder": (encoder, sequence),
-    "llama, small": (partial(Llama, 1000, 256, 4, 8, 4, 688), tokens),
+    "llama, small": (partial(nnkit.build, "llama"), tokens),
     "lstm": (partial(nn.LSTM, 256, 256, 2, batch_first=True), sequence),
 }
 

@@ -14,9 +14,7 @@ from pathlib import Path
 from pairs import compare, python
 
 ROOT = Path(__file__).parents[2]
-LLAMA = ROOT / "examples" / "llama.py"
 NNKIT = python("-m", "nnkit", "summary")
-TOKENS = ["--input", "tokens: int64[batch, time=2048]"]
 
 # torchvision's compiled operators don't load beside a CPU build of torch; nothing here calls them.
 TORCHVISION = """
@@ -34,12 +32,9 @@ import torchinfo
 torchinfo.summary(globals()[sys.argv[1]](), (1, 3, 224, 224), depth=10)
 """
 
-TORCHINFO_LLAMA = f"""
-import sys, torch, torchinfo
-sys.path.insert(0, {str(LLAMA.parent)!r})
-import llama
-with torch.device("meta"):
-    model = getattr(llama, sys.argv[1])()
+TORCHINFO_LLAMA = """
+import sys, torch, torchinfo, nnkit
+model = nnkit.build("llama", preset=sys.argv[1], device="meta")
 tokens = torch.zeros(1, 2048, dtype=torch.long, device="meta")
 torchinfo.summary(model, input_data=[tokens], depth=10, device="meta")
 """
@@ -66,12 +61,11 @@ def main() -> None:
             ours = [*NNKIT, f"models.py:{model}", *image]
             rival = python("info.py", model)
             compare(f"torchvision's {model} : torchinfo", ours, rival, 1.0, max(rounds // 3, 1), folder)
-        sizes = ("llama_8b",) if options.quick else ("llama_8b", "llama_70b", "llama_405b")
-        for model in sizes:
-            ours = [*NNKIT, f"{LLAMA}:{model}", *TOKENS]
-            rival = python("info_llama.py", model)
-            compare(f"{model} : torchinfo on meta", ours, rival, 1.0, max(rounds // 3, 1), folder)
-            print(f"{model}: {peak(ours, folder):,} MiB at most in the process that summarises it")
+        for size in ("8b",) if options.quick else ("8b", "70b", "405b"):
+            ours = [*NNKIT, "llama", "--preset", size, "--time", "2048"]
+            rival = python("info_llama.py", size)
+            compare(f"llama {size} : torchinfo on meta", ours, rival, 1.0, max(rounds // 3, 1), folder)
+            print(f"llama {size}: {peak(ours, folder):,} MiB at most in the process that summarizes it")
 
 
 def peak(command: list[str], folder: Path) -> int:

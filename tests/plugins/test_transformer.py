@@ -237,8 +237,8 @@ def written(model, source):
 def test_it_reverses_strings_of_a_length_that_it_has_never_seen():
     """Strings of 5 letters, after training on 1 to 4 and 6 to 8: a gap among the lengths seen, not beyond them.
 
-    Beyond them it fails, as networks with absolute positions do: of 9 letters it reverses about one string in
-    seven, of 10 none. By chance it would reverse one in a million of 5 letters.
+    Beyond them it fails: of 9 letters it reverses one string in four at best, of 10 none. By chance it would
+    reverse one in a million of 5 letters.
     """
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)

@@ -25,7 +25,12 @@ SMALL = {
 
 def built(**options):
     torch.manual_seed(0)
-    return WaveNet(WaveNetConfig(**{**SMALL, **options})).double()
+    model = WaveNet(WaveNetConfig(**{**SMALL, **options})).double()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # they start at 0, where one that is missing makes no difference
+                parameter.normal_(std=0.3)
+    return model
 
 
 def sounds(batch=2, time=24):
@@ -200,4 +205,4 @@ def test_learns_a_tone_and_continues_it():
             nearest = model(samples[:, -33:])[:, :, -1].argmax(1, keepdim=True)
             samples = torch.cat((samples, nearest), dim=1)
     error = (decode(samples, 32) - sound)[:, 40:].abs().mean(1)
-    assert error.median() < 0.2  # a constant 0 is wrong by 0.51 on average
+    assert error.max() < 0.1  # a constant 0 is wrong by 0.51 on average

@@ -66,6 +66,19 @@ def test_it_passes_the_full_smoke_run(name):
     assert_no_failure(nnkit.smoke_run(tiny(name), full=True), name)
 
 
+def assert_without_effect(spec, names):
+    """Whatever these parameters are, the outputs stay: softmax takes away what a bias adds to every key."""
+    spec = nnkit.resolve(spec, dtype="float64")
+    module, inputs = nnkit.build(spec), sample_inputs(spec)
+    with torch.no_grad():
+        before = tensors_in(call(module, spec.signature, inputs))
+        for name in names:
+            module.get_parameter(name).normal_()
+        after = tensors_in(call(module, spec.signature, inputs))
+    for one, other in zip(before, after, strict=True):
+        assert torch.allclose(one, other, atol=1e-12), names
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"), sample([*((name, {}) for name in OWN_CODE), *VARIANTS], 16, seed=3)
@@ -74,7 +87,8 @@ def test_it_exports_with_every_dim_dynamic_twice_to_the_same_graph(name, options
     spec = small(name, **options)
     proof = nnkit.export(spec, tmp_path / "1.onnx").proof
     assert len(proof.assignments) >= 5
-    assert proof.coverage.share > 0.999
+    if proof.coverage.share <= 0.999:
+        assert_without_effect(spec, proof.coverage.unproven)
     assert proof.equal[0] == proof.equal[1] > 0
     nnkit.export(spec, tmp_path / "2.onnx", verify=False)
     first, second = (onnx.load(tmp_path / name) for name in ("1.onnx", "2.onnx"))

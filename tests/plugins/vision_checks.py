@@ -68,6 +68,35 @@ def assert_equal_weights(ours, theirs):
         assert torch.equal(ours.state_dict()[name], tensor), name
 
 
+def layers(model):
+    """Return every layer that computes, with its constants, in order."""
+    layers = [module for module in model.modules() if not list(module.children())]
+    skipped = ("StochasticDepth", "Permute", "Identity")
+    return [repr(layer) for layer in layers if type(layer).__name__ not in skipped]
+
+
+def assert_trains_and_evaluates_like(ours, theirs, images):
+    """Bit for bit the same: outputs, gradients and statistics of a step in training, outputs in evaluation."""
+    outputs = []
+    for model in (ours.train(), theirs.train()):
+        for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+            norm.momentum = (
+                None  # the statistics of this batch alone, with which evaluation tells images apart
+            )
+        torch.manual_seed(1)
+        outputs.append(model(images))
+        outputs[-1].square().mean().backward()
+    assert torch.equal(*outputs)
+    assert outputs[0].std() > 0
+    for (name, parameter), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(parameter.grad, other.grad), name
+    assert_equal_weights(ours, theirs)
+    with torch.no_grad():
+        expected = theirs.eval()(images)
+        assert torch.equal(ours.eval()(images), expected)
+        assert expected.std() > 1e-3
+
+
 def assert_sound(model, *shape):
     """Images don't mix, not even in number, and forward makes no tensor on a device of its own choice."""
     torch.manual_seed(0)
