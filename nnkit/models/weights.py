@@ -103,7 +103,9 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
     if device == "meta":
         return {
-            entry.name: torch.empty(entry.shape, dtype=getattr(torch, entry.dtype, torch.uint8), device=device)
+            entry.name: torch.empty(
+                entry.shape, dtype=getattr(torch, entry.dtype, torch.uint8), device=device
+            )
             for entry in read_header(path).entries
         }
     from safetensors import SafetensorError
