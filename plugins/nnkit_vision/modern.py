@@ -226,8 +226,9 @@ def patch_classifier(
     paper: str,
     equation: str,
     notes: Sequence[str],
+    drops: bool = False,
 ) -> Architecture:
-    """Declare a classifier of images that are cut into patches."""
+    """Declare a classifier of images that are cut into patches. drops: whether it has dropout."""
     return Architecture(
         name=name,
         summary=summary,
@@ -240,6 +241,7 @@ def patch_classifier(
         paper=paper,
         equation=equation,
         notes=notes,
+        stochastic="training" if drops else "",
     )
 
 
@@ -251,6 +253,7 @@ def vit(name: str, summary: str, config: type) -> Architecture:
         config,
         family="ViT",
         module="vit",
+        drops=True,
         paper=DOSOVITSKIY_2020,
         equation="z' = attention(norm(z)) + z;  z = mlp(norm(z')) + z';  y = W norm(z)[class token]",
         notes=[
