@@ -67,9 +67,16 @@ def preset_lines(architecture: Architecture) -> list[tuple[str, str]]:
     lines = []
     for name, preset in architecture.presets.items():
         settings = {**preset.config, **preset.sizes}
-        values = " ".join(f"{flag_of(key)} {as_text(value)}" for key, value in settings.items())
+        values = " ".join(_typed(key, value) for key, value in settings.items())
         lines.append((f"--preset {name}", ": ".join(filter(None, (preset.description, values)))))
     return lines
+
+
+def _typed(name: str, value: object) -> str:
+    """Return an option and its value as they are typed: `--layers 2`, `--tied`, `--no-tied`."""
+    if isinstance(value, bool):
+        return flag_of(name if value else f"no_{name}")
+    return f"{flag_of(name)} {as_text(value)}"
 
 
 def flag_of(name: str) -> str:

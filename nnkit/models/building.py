@@ -29,6 +29,7 @@ def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu"
     every device. The random state of the process is unchanged.
     """
     if torch.device(device).type == "meta":
+        check_weights_fit(spec, host)
         return build_without_weights(spec, host, limit=0)
     if spec.weights is None:
         module = convert(_construct(spec, host), spec.dtype)
@@ -40,6 +41,19 @@ def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu"
     module = move(module, device)
     set_mode(module, training=False)
     return module
+
+
+def check_weights_fit(spec: ModelSpec, host: Host) -> None:
+    """Raise UsageProblem where the file of weights, if `spec` has one, doesn't fit the module."""
+    if spec.weights is None:
+        return
+    from nnkit.models.weights import check_weights
+
+    try:
+        module = build_without_weights(spec, host, limit=0)
+    except NnkitError:  # the constructor reads its weights
+        module = move(build_to_load(spec, host), "meta")
+    check_weights(module, Path(spec.weights), spec.strict)
 
 
 def build_to_load(spec: ModelSpec, host: Host) -> nn.Module:

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from nnkit.contract.text import format_shape, shorten
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models import metadata
+from nnkit.models.safetensors_header import read_header
 
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 # Keys under which a checkpoint may hold its state dict.
@@ -34,13 +36,22 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
     the file is damaged.
     """
     state = read_weights(path)
-    own = module.state_dict()
     if untied := _find_untied(module, state):
         first, second = untied
         raise UsageProblem(
             f"{first} and {second} are one tensor in the model, but have different values in {path}",
             "load a file in which they are equal, or untie them in the model",
         )
+    _load(module, state, path, strict)
+
+
+def check_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
+    """Check names and shapes as `load_weights` does, for a module on the meta device; no value is read."""
+    _load(module, read_weights(path, device="meta"), path, strict)
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, strict: bool) -> None:
+    own = module.state_dict()
     try:
         result = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -57,19 +68,21 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
         raise _misfit(path, {"missing": ["all of them"]})
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, device: Literal["cpu", "meta"] = "cpu") -> dict[str, Tensor]:
     """Return the tensors in a file by name; if nnkit wrote it, they are checked against their digest.
+
+    device: `meta` reads only names, dtypes and shapes.
 
     Raises UsageProblem for a file that can't hold weights, NnkitError for a damaged one.
     """
     if not path.is_file():
         raise UsageProblem(f"weights file {path} does not exist", "check the path: --weights FILE")
     if path.name.endswith(metadata.INDEX):
-        return _read_shards(path)
+        return _read_shards(path, device)
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        return _read_safetensors(path, device)
     if path.suffix in PICKLED:
-        return _read_state_dict(path)
+        return _read_state_dict(path, device)
     suffixes = ", ".join((".safetensors", metadata.INDEX, *PICKLED))
     raise UsageProblem(
         f"the name of {path} doesn't end like that of a weights file", f"known endings: {suffixes}"
@@ -87,7 +100,14 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
+    if device == "meta":
+        return {
+            entry.name: torch.empty(
+                entry.shape, dtype=getattr(torch, entry.dtype, torch.uint8), device=device
+            )
+            for entry in read_header(path).entries
+        }
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -102,13 +122,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_shards(path: Path) -> dict[str, Tensor]:
+def _read_shards(path: Path, device: str) -> dict[str, Tensor]:
     shard_of, _ = metadata.read_index(path)
     tensors: dict[str, Tensor] = {}
     shards = dict.fromkeys(shard_of.values())
     metadata.check_shards(path, shards)
     for shard in shards:
-        tensors |= _read_safetensors(path.parent / shard)
+        tensors |= _read_safetensors(path.parent / shard, device)
     metadata.check_found(path, shard_of, tensors)
     return tensors
 
@@ -152,8 +172,8 @@ def _reason(error: Exception) -> str:
     return next(iter(reasons or lines), type(error).__name__)
 
 
-def _read_state_dict(path: Path) -> dict[str, Tensor]:
-    content = read_pickled(path)
+def _read_state_dict(path: Path, device: str) -> dict[str, Tensor]:
+    content = read_pickled(path, device)
     for key in NESTED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -73,8 +73,8 @@ VQ_VAE = Architecture(
     ],
     dims={
         "batch": BATCH,
-        "height": Dim(default=32, min=8, multiple_of=4, description="rows of the image"),
-        "width": Dim(default=32, min=8, multiple_of=4, description="columns of the image"),
+        "height": Dim(default=32, min=4, multiple_of=4, description="rows of the image"),
+        "width": Dim(default=32, min=4, multiple_of=4, description="columns of the image"),
     },
     presets={
         "imagenet": Preset(
@@ -201,7 +201,9 @@ def ddpm_unet_inputs(config: DDPMUNetConfig) -> Iterator[TensorSpec]:
 
 def halved(what: str) -> Dim:
     """Return the dim of an image that each level but the first halves."""
-    return Dim(default=32, min="2**levels", multiple_of="2**(levels - 1)", description=f"{what} of the image")
+    return Dim(
+        default=32, min="2**(levels - 1)", multiple_of="2**(levels - 1)", description=f"{what} of the image"
+    )
 
 
 DDPM_UNET = Architecture(
@@ -243,8 +245,6 @@ DDPM_UNET = Architecture(
         "State dicts of diffusers' UNet2DModel for DDPM load as they are.",
         "The paper has no labels. Here the embedding of a label is added to that of the time; without a "
         "label nothing is added, where diffusers demands one.",
-        "Heights and widths are such that two pixels are left at the lowest level: attention has something "
-        "to look at.",
         "The last layer of each block and of the network starts at 0. The paper's code draws it 10⁵ times "
         "smaller than the others.",
     ],

@@ -27,9 +27,9 @@ def edge_softmax(scores: Tensor, target: Tensor, num_nodes: int) -> Tensor:
     # The maximum only keeps exp in range; it cancels, so no gradient goes through it.
     lowest = scores.new_full((num_nodes, scores.shape[1]), float("-inf"))
     highest = lowest.scatter_reduce(0, index, scores.detach(), "amax")  # (N, H)
-    weight = (scores - highest[target]).exp()  # (E, H)
+    weight = (scores - highest.index_select(0, target)).exp()  # (E, H)
     total = torch.zeros_like(lowest).index_add(0, target, weight)  # (N, H)
-    return weight / total[target]
+    return weight / total.index_select(0, target)
 
 
 class GATConv(nn.Module):

@@ -564,6 +564,7 @@ WAVENET = Architecture(
         "default, 0.19 s at 16 kHz.",
         "The paper states dilations, 1 to 512 three times, but no numbers of channels. Those between and "
         "inside the layers are the ones of github.com/ibab/tensorflow-wavenet.",
+        "Weights start by Xavier's rule and biases at 0, as in that code. The paper doesn't state it.",
         "Nothing follows the residual convolution of the last layer, so it is left out.",
         "A speaker is a one-hot h, so each column of V is an embedding. Features have one vector per sample: "
         "the paper's transposed convolution that stretches a slower series belongs before this network.",

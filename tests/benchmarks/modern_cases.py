@@ -108,6 +108,91 @@ def bert(quick: bool) -> Pair:
 # ---- gpt2, llama
 
 
+def gpt2(quick: bool) -> Pair:
+    """GPT-2 of 4 blocks as wide as the smallest published one, on whole texts."""
+    return whole_texts(*_gpt2(quick))
+
+
+def gpt2_step(quick: bool) -> Pair:
+    """The same for one more token after 128 in the cache."""
+    return next_token(*_gpt2(quick))
+
+
+def _gpt2(quick: bool) -> tuple[nn.Module, nn.Module]:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    layers, width, heads = (1, 16, 2) if quick else (4, 768, 12)
+    theirs = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=1000, n_embd=width, n_layer=layers, n_head=heads, bos_token_id=0, eos_token_id=0
+        )
+    )
+    ours = nnkit.build("gpt2", vocabulary=1000, width=width, layers=layers, heads=heads)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def llama(quick: bool) -> Pair:
+    """Llama of 4 layers of 512 features, on whole texts."""
+    return whole_texts(*_llama(quick))
+
+
+def llama_step(quick: bool) -> Pair:
+    """The same for one more token after 128 in the cache."""
+    return next_token(*_llama(quick))
+
+
+def _llama(quick: bool) -> tuple[nn.Module, nn.Module]:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    layers, width, heads = (1, 16, 4) if quick else (4, 512, 8)
+    theirs = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=1000,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads // 4,
+            rms_norm_eps=1e-5,
+        )
+    )
+    ours = nnkit.build(
+        "llama",
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=heads // 4,
+        hidden=4 * width,
+        rope_theta=1e4,
+    )
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def whole_texts(ours: nn.Module, theirs: nn.Module) -> Pair:
+    """Return decoders on 4 texts of 128 tokens."""
+    tokens = torch.randint(1000, (4, 128))
+    return Pair(ours, theirs, lambda: ours(tokens).logits, lambda: theirs(tokens).logits)
+
+
+def next_token(ours: nn.Module, theirs: nn.Module) -> Pair:
+    """Return decoders on one more token of 4 texts, with the 128 before in the cache."""
+    from transformers import DynamicCache
+
+    tokens, new = torch.randint(1000, (4, 128)), torch.randint(1000, (4, 1))
+    with torch.no_grad():
+        past = ours.eval()(tokens).present
+
+    def call_theirs() -> Tensor:
+        return theirs(new, cache=DynamicCache(past), use_cache=True).logits  # a call appends to its cache
+
+    return Pair(ours, theirs, lambda: ours(new, past_key_values=past).logits, call_theirs)
+
+
+# ---- seq2seq-attention, tcn, wavenet
+
+
 # ---- mamba, moe
 
 
@@ -354,7 +439,10 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     "mlp": mlp,
     "transformer": transformer,
     "bert": bert,
-    # gpt2, llama
+    "gpt2": gpt2,
+    "gpt2-step": gpt2_step,
+    "llama": llama,
+    "llama-step": llama_step,
     "mamba": mamba,
     "mamba-chunked": mamba_chunked,
     "moe": moe,

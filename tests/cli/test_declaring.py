@@ -196,6 +196,14 @@ def test_info_shows_tensors_that_differ_only_in_an_index_once(nnkit_command):
     assert "  past_key_values.0.key … ×3: float[batch, heads, past, width // heads]" in text
     assert "  present.0.value … ×3: float[batch, heads, past + time, width // heads]" in text
     assert "key_values.1" not in text
+
+
+def test_info_shows_the_options_of_a_preset_as_they_are_typed(nnkit_command):
+    text = nnkit_command("info", "llama").out
+    assert "--width 2048 --layers 16 --heads 32 --hidden 8192 --tied\n" in text
+
+
+def test_info_as_json_has_every_tensor(nnkit_command):
     names = [each["name"] for each in json.loads(nnkit_command("info", "gpt2", "--json").out)["inputs"]]
     assert names[1:4] == ["past_key_values.0.key", "past_key_values.0.value", "past_key_values.1.key"]
 

@@ -44,9 +44,8 @@ def test_every_verb_takes_weights(files, nnkit_command, verb):
     assert json.loads(done.out)["spec"]["weights"] == str(files / "w.pt")
     more += ["--force"] if verb == "export" else []
     done = nnkit_command(verb, "simple-cnn", *more, "--weights", "none.pt")
-    if verb != "summary":  # which reads no weights
-        assert done.code == 2
-        assert "weights file none.pt does not exist" in done.err
+    assert done.code == 2
+    assert "weights file none.pt does not exist" in done.err
 
 
 def test_what_does_not_fit_is_listed(files, tmp_path, nnkit_command):
@@ -61,6 +60,18 @@ def test_what_does_not_fit_is_listed(files, tmp_path, nnkit_command):
     done = nnkit_command("build", "simple-cnn", "--num-classes", "4", "--weights", str(files / "w.pt"))
     assert "fc2.weight is 10×128 in the file, 4×128 in the model" in done.err
     assert "fc2.bias is 10 in the file, 4 in the model" in done.err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_values_the_same_fits_and_the_same_does_not(files, name):
+    """A summary and a build on meta read names and shapes only, from the header where there is one."""
+    weights = str(files / name)
+    assert nnkit.summarize("simple-cnn", weights=weights).totals.parameters == 545_098
+    assert next(nnkit.build("simple-cnn", weights=weights, device="meta").parameters()).is_meta
+    for call in (nnkit.summarize, nnkit.build):
+        device = {"device": "meta"} if call is nnkit.build else {}
+        with pytest.raises(UsageProblem, match=r"fc2\.bias is 10 in the file, 4 in the model"):
+            call("simple-cnn", num_classes=4, weights=weights, **device)
 
 
 def test_weights_that_need_not_be_all(files, tmp_path):

@@ -15,7 +15,6 @@ from nnkit.authoring.conformance import running
 from nnkit.authoring.conformance.suite import ARCHITECTURE_CHECKS, NotApplicable, meet
 from nnkit.cli.help import summary_help
 from nnkit.contract.spec import make_spec
-from nnkit.errors import VerificationFailed
 from nnkit.host.configuration import configure
 from nnkit.models.running import call
 from nnkit.models.sampling import sample_inputs
@@ -164,11 +163,7 @@ def test_a_cache_that_is_passed_on_is_nothing_to_learn(manager, spec_of):
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "pt2", "safetensors"])
 @pytest.mark.parametrize(("name", "without"), [*LEFT_OUT, *((name, ()) for name in OPTIONAL)])
-def test_every_file_is_proven_with_every_dim_free(manager, spec_of, tmp_path, name, without, format, request):
-    if (name, format) == ("diffusion-unet", "pt2"):
-        # At one pixel, the attention among pixels meets guards of torch such as `h * w != w`.
-        reason = "torch writes guards into the program that refuse a size of 1 inside of forward"
-        request.applymarker(pytest.mark.xfail(raises=VerificationFailed, reason=reason, strict=True))
+def test_every_file_is_proven_with_every_dim_free(manager, spec_of, tmp_path, name, without, format):
     given = [unit for unit in OPTIONAL.get(name, ()) if unit not in without]
     spec = spec_of(name, without=without, with_=given)
     report = nnkit.export(spec, tmp_path / f"net.{format}", format=format, manager=manager)

@@ -4,7 +4,6 @@ forward may branch on a size. torch follows the branch that the traced sizes tak
 a range for one dim, or a guard on several. An ONNX file has neither, so they are read here.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,10 +13,12 @@ from typing import Any
 import sympy  # type: ignore[import-untyped]
 import torch
 from torch.export import ExportedProgram
+from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.printers import PythonPrinter
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from nnkit.contract.architecture import ResolvedDim
 from nnkit.contract.axes import names_in, size_of
 from nnkit.contract.sizes import Dims
 from nnkit.models.sizes import Sizes, allowed_sizes, complete
@@ -27,8 +28,8 @@ from nnkit.verbs.exporting.capture import NotDynamic
 NEAR = 12
 FAR = (16, 31, 32, 33, 64, 100, 128, 256, 512, 1000, 1024, 4096)
 
-ASSUMED = re.compile(r"^[01] != | != [01]$")
-"""Guards by which torch says that a size is not constant."""
+# The sizes tried for each dim of a guard that may hold only because none is 0 or 1.
+PLAIN = (2, 3, 4, 7, 8, 33, 100, 1000, 4096)
 
 Names = Mapping[sympy.Symbol, str]
 Axes = Sequence[Mapping[int, str] | None]
@@ -57,8 +58,30 @@ def check_ranges(program: ExportedProgram, name: str, axes: Axes, dims: Dims) ->
         if upper is not None and _may_exceed(upper, dim_name, dims):
             raise _undeclared_bound(name, dim_name, f"up to {upper}", f"max={upper}", f"<= {upper}")
         # A lower bound of 2 is only how torch says that a size is not constant: such a program also takes 1.
-        if lower is not None and lower > max(2, dim.least):
+        assumed = lower is not None and _has_one_below(program, symbol, lower, dim)
+        if lower is not None and lower > max(2, dim.least) and not assumed:
             raise _undeclared_bound(name, dim_name, f"from {lower} up", f"min={lower}", f">= {lower}")
+
+
+def _has_one_below(program: ExportedProgram, symbol: sympy.Symbol, lower: int, dim: ResolvedDim) -> bool:
+    """Whether some size inside of forward is 0 or 1 at every allowed size of a dim below `lower`.
+
+    Then the bound is no more than torch's assumption that none is, as `height // 4 > 1` gives `height >= 8`.
+    """
+    inside = {size for size in _sizes_inside(program) if size.free_symbols == {symbol}}
+    return all(
+        any(size.xreplace({symbol: sympy.Integer(below)}) in (0, 1) for size in inside)
+        for below in range(dim.least, lower, dim.multiple_of)
+    )
+
+
+def _sizes_inside(program: ExportedProgram) -> Iterator[sympy.Expr]:
+    """Yield the sizes of all tensors in the graph that follow from dims."""
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        for size in value.shape if isinstance(value, torch.Tensor) else ():
+            if not isinstance(size, int):
+                yield size.node.expr
 
 
 def _may_exceed(upper: int, name: str, dims: Dims) -> bool:
@@ -75,13 +98,46 @@ def relax(program: ExportedProgram) -> None:
     """Let a program take sizes at which a size is 0 or 1, and what follows from them in other sizes.
 
     torch assumes while capturing that no size is 0 or 1. From that it derives guards on sizes inside of
-    forward, such as `height // 4 != 1`, and ranges of other sizes, such as `past + time >= 4` and, if they
-    are at most 16 together, `past <= 14`. A program refuses sizes outside of them. Whether it is right
-    there, the proof shows. What forward itself needs is kept, as other guards.
+    forward, such as `height // 4 != 1` or `height < height * width`, and ranges of other sizes, such as
+    `past + time >= 4` and, if they are at most 16 together, `past <= 14`. A program refuses sizes outside of
+    them. Whether it is right there, the proof shows. What forward itself needs is kept, as other guards.
     """
-    program._guards_code[:] = [code for code in program._guards_code if not ASSUMED.search(code)]
+    program._guards_code[:] = [
+        code
+        for code, guard in zip(program._guards_code, _guards(program), strict=True)
+        if not is_assumed(guard)
+    ]
     for expression in program.range_constraints:
         program.range_constraints[expression] = ValueRanges(sympy.Integer(0), int_oo)
+
+
+def _guards(program: ExportedProgram) -> list[sympy.Basic]:
+    """Return the guards that torch writes into a program, in its order."""
+    guards = [guard.expr for environment in _environments(program) for guard in environment.guards]
+    known = {symbol for environment in _environments(program) for symbol in environment.var_to_sources}
+    return [guard for guard in guards if guard.free_symbols <= known]
+
+
+def is_assumed(condition: sympy.Basic) -> bool:
+    """Whether a guard holds wherever no size in it is 0 or 1: torch assumes that none is.
+
+    Example: `Max(1, h // 2) < Max(1, h // 2) * Max(1, w // 2)` is false only where `w // 2` is 0 or 1.
+    """
+    symbols = sorted(condition.free_symbols, key=str)
+    sizes = {*symbols, *condition.atoms(FloorDiv)}
+    numbers = {abs(int(number)) for number in condition.atoms(sympy.Integer)}
+    near = {number + step for number in numbers for step in (-1, 0, 1)}
+    multiples = {number * factor for number in numbers for factor in (2, 3, 8)}
+    tried = {*PLAIN, *near, *multiples} if len(symbols) < 3 else {*PLAIN[:4], *multiples}
+    held = False
+    for chosen in product(sorted(size for size in tried if size > 1), repeat=len(symbols)):
+        values = {symbol: sympy.Integer(size) for symbol, size in zip(symbols, chosen, strict=True)}
+        if any(size.xreplace(values) in (0, 1) for size in sizes):
+            continue
+        held = bool(condition.xreplace(values) is sympy.true)
+        if not held:
+            break
+    return held
 
 
 def broken_guards(program: ExportedProgram, axes: Axes, dims: Dims) -> list[Guard]:
@@ -123,16 +179,21 @@ def _input_tensors(program: ExportedProgram) -> Iterator[tuple[str, torch.Tensor
 
 def _conditions(program: ExportedProgram) -> Iterator[sympy.Basic]:
     """Yield what torch assumed about the sizes: guards, and what it left to be asserted at run time."""
+    for environment in _environments(program):
+        yield from (guard.expr for guard in environment.guards)
+        for asserts in environment.deferred_runtime_asserts.values():
+            yield from (runtime_assert.expr for runtime_assert in asserts)
+
+
+def _environments(program: ExportedProgram) -> list[Any]:
+    """Return where torch keeps what it knows about the sizes of a program."""
     environments: dict[int, Any] = {}
     for _, value in _input_tensors(program):
         for size in value.shape:
             symbolic: Any = size
             if not isinstance(size, int):
                 environments[id(symbolic.node.shape_env)] = symbolic.node.shape_env
-    for environment in environments.values():
-        yield from (guard.expr for guard in environment.guards)
-        for asserts in environment.deferred_runtime_asserts.values():
-            yield from (runtime_assert.expr for runtime_assert in asserts)
+    return list(environments.values())
 
 
 def _find_breaking_sizes(condition: sympy.Basic, names: Names, dims: Dims) -> Sizes | None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from nnkit.contract.requests import SummaryRequest
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.models.building import build_without_weights
+from nnkit.models.building import build_without_weights, check_weights_fit
 from nnkit.models.members import is_unshaped
 from nnkit.models.sampling import sample_inputs
 from nnkit.verbs.summary.report import ForwardFailed, Sharded, SummaryReport
@@ -32,8 +32,10 @@ OPTIMIZER_WHEN_SHARDED = "adamw"
 def summarize(request: SummaryRequest) -> SummaryReport:
     """Return the summary of the given module, or of the spec's, built without weights.
 
-    Raises ForwardFailed, which has the rows up to the failure.
+    Raises ForwardFailed, which has the rows up to the failure, and UsageProblem for weights that don't fit.
     """
+    if request.module is None:
+        check_weights_fit(request.spec, request.host)
     report = count(request)
     if report.failure is not None:
         raise ForwardFailed(report)

@@ -3,9 +3,11 @@
 import numpy as np
 import onnxruntime
 import pytest
+import sympy
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._sympy.functions import FloorDiv, Max, Mod
 
 import nnkit
 from nnkit import Dim, ExportOptions
@@ -16,6 +18,7 @@ from nnkit.models.references import Reference
 from nnkit.models.sampling import sample_inputs
 from nnkit.models.sizes import ladders
 from nnkit.models.user_modules import architecture_of_code
+from nnkit.verbs.exporting.bounds import is_assumed
 from nnkit.verbs.exporting.plan import make_plan
 
 SERIES = "x: float32[batch, time, 8]"
@@ -110,6 +113,40 @@ def test_a_guard_on_sizes_is_broken_on_purpose(tmp_path, name, inputs, guard):
     error = refusal(tmp_path, name, *inputs)
     assert "is not the model: at batch" in error.message
     assert guard in error.hint
+
+
+class HalfIsOne(Two):
+    def forward(self, x):
+        return self.second(x) if x.shape[1] // 2 == 1 else self.first(x)
+
+
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_a_branch_on_a_size_of_one_inside_is_found(tmp_path, format):
+    """torch assumes that no size is 1, so it keeps no more than `time // 2 != 1`, as for a network without it."""
+    error = refusal(tmp_path, "HalfIsOne", "x: float32[batch, time min=2, 8]", format=format)
+    assert "is not the model: at batch 1, time 3" in error.message  # 3 // 2 is 1
+
+
+H, W, B = sympy.symbols("h w b", integer=True, positive=True)
+
+
+@pytest.mark.parametrize(
+    ("guard", "assumed"),
+    [
+        (sympy.Ne(FloorDiv(H, 4), 1), True),
+        (Max(1, FloorDiv(H, 2)) < Max(1, FloorDiv(H, 2)) * Max(1, FloorDiv(W, 2)), True),
+        (sympy.Ne(B * FloorDiv(H, 32) * FloorDiv(W, 32), B), True),
+        (sympy.Ne(Mod(FloorDiv(H, 4), FloorDiv(H, 4) * FloorDiv(W, 4)), 0), True),
+        (H >= 4, False),
+        (H <= 100, False),
+        (H * W <= 5000, False),
+        (sympy.Ne(H, 777), False),
+        (H < W, False),
+        (sympy.Eq(H, 2 * FloorDiv(H, 2)), False),
+    ],
+)
+def test_guards_that_hold_where_no_size_is_one_are_assumed(guard, assumed):
+    assert is_assumed(guard) is assumed
 
 
 class Shrunk(nn.Module):

@@ -371,6 +371,24 @@ class NoisyBehindZeros(Noisy):
         return self.head(super().forward(x))
 
 
+class Idle(nn.Module):
+    """Its dropout is switched off, as an option of its plugin allows."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.0))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_dropout_that_is_switched_off_is_no_fault():
+    assert check("stochastic", Idle, [X], [Y], stochastic="training") == (
+        "skipped",
+        "every rate of dropout is 0",
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "when", "fault"),
     [
