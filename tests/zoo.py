@@ -35,7 +35,6 @@ TINY: dict[str, dict[str, object]] = {
     "sequence/bert": {"preset": "tiny"},
     "sequence/wavenet": {"preset": "tiny"},
     "sequence/mamba": {"preset": "tiny"},
-    "sequence/moe": {"preset": "tiny"},
     **{f"generative/{name}": {"preset": "tiny"} for name in ("vq-vae", "ddpm-unet")},
     **{f"generative/dcgan{network}": {"preset": "tiny"} for network in ("", "-generator", "-discriminator")},
     "vision/unet": {"preset": "tiny"},

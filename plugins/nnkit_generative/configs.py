@@ -19,7 +19,7 @@ class VAEConfig:
     hidden_size: Annotated[int, Meta(ge=1, description="units of the layer between image and code")] = 400
     latent: Annotated[int, Meta(ge=1, description="numbers in a code")] = 20
     activation: Annotated[
-        Literal["relu", "tanh"], Meta(description="of the hidden layers; tanh is the paper's")
+        Literal["relu", "tanh"], Meta(description="activation of the hidden layers; the paper has tanh")
     ] = "relu"
 
 

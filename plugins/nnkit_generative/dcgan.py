@@ -1,4 +1,4 @@
-"""DCGAN: a generator draws images by strided convolutions, a discriminator tells them from real ones.
+"""DCGAN: a generator draws images by strided convolutions, a discriminator spots them.
 
 Radford, Metz and Chintala 2015, "Unsupervised Representation Learning with Deep Convolutional Generative
 Adversarial Networks", https://arxiv.org/abs/1511.06434. The game is that of Goodfellow et al. 2014,
@@ -55,7 +55,7 @@ class Generator(nn.Module):
         init(self)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the image that z stands for."""
+        """Return the image of z."""
         image: Tensor = self.main(z)
         return image
 

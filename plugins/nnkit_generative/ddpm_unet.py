@@ -13,7 +13,7 @@ are; initialization is that of the paper's code.
 Each level has blocks, with attention among its pixels where that is chosen, and half the resolution of the
 one above. Every feature map on the way down is kept, and joins its like on the way up.
 
-B batch, C channels, H and W height and width of a feature map, T = 4·channels numbers that tell the time.
+B batch, C channels, H and W height and width of a feature map, T = 4·channels numbers that encode the time.
 """
 
 import math
@@ -44,7 +44,7 @@ def waves(timestep: Tensor, width: int) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """What blocks are told about the time: timesteps (B,) → (B, 4 channels)."""
+    """The time, encoded for the blocks: timesteps (B,) → (B, 4 channels)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

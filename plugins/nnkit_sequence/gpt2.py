@@ -173,8 +173,8 @@ def residual_std(config: GPT2Config) -> float:
 def accept_published_names(model: nn.Module, state: dict[str, Any], *_: object) -> None:
     """Rename the tensors of the file that OpenAI's weights are published in, before they are loaded.
 
-    It was written from the body alone, so names don't begin with `transformer.` and the head, which is the
-    embedding, isn't there. Its `attn.bias` is the causal mask, not a weight.
+    It was written from the body alone: names don't begin with `transformer.`, and the head is left out, which
+    is the embedding. Its `attn.bias` is the causal mask, not a weight.
     """
     for name in list(state):
         if name.endswith((".attn.bias", ".attn.masked_bias")):

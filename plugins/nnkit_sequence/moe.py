@@ -61,12 +61,15 @@ class Experts(nn.Module):
         draw(self.down_proj)
 
     def forward(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        if chosen.is_meta:  # no values: the shapes are those where all experts are chosen in turn
+            chosen = torch.arange(chosen.numel()).view(chosen.shape) % len(self.gate_up_proj)
         y = torch.zeros_like(x)
         # Unbound once, because the backward of each up_proj[expert] would fill a tensor as large as all.
         for expert, (up, down) in enumerate(
             zip(self.gate_up_proj.unbind(0), self.down_proj.unbind(0), strict=True)
         ):
-            token, choice = torch.where(chosen == expert)  # (c,) each: the c tokens that chose this one
+            # (c,) each: the c tokens that chose this one, and the place that it has among their choices
+            token, choice = (index.to(x.device) for index in torch.where(chosen == expert))
             h = F.linear(x.index_select(0, token), up)  # (c, 2 h) or (c, h)
             if self.gated:
                 gate, h = h.chunk(2, dim=-1)

@@ -171,11 +171,12 @@ def test_published_sizes(preset, parameters, width, hidden, layers, features):
 
 
 def test_multiply_adds_are_counted_by_formula():
-    totals = nnkit.summarize("llama", time=2048, preset="8b").totals
+    totals = nnkit.summarize("llama", time=2048, preset="8b", layers=2).totals
     projections = 2 * 4096**2 + 2 * 4096 * 8 * 128 + 3 * 4096 * 14_336
-    assert totals.macs == 2048 * (32 * (projections + 2 * 2048 * 4096) + 128_256 * 4096)
+    assert totals.macs == 2048 * (2 * (projections + 2 * 2048 * 4096) + 128_256 * 4096)
 
 
+@pytest.mark.slow
 def test_405_billion_parameters_take_no_more_memory_than_a_few():
     code = (
         "import re, pathlib, sys, io, contextlib\n"
