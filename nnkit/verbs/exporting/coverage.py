@@ -243,17 +243,36 @@ def _add_noise(
     return None if has_nan else other
 
 
-def _calibrate(
-    module: nn.Module, signature: Signature, samples: Iterable[Inputs], names: set[str] | None
-) -> None:
-    """Set the statistics of each batch normalization to their mean over all samples."""
-    norms = [
+def recalibrate(
+    module: nn.Module, signature: Signature, inputs: Inputs, names: set[str] | None = None
+) -> nn.Module | None:
+    """Return a copy whose batch normalizations have the statistics of one run; None without any of these.
+
+    names: the parameters and buffers that may change, None for all.
+    """
+    if not _batch_norms(module, names):
+        return None
+    other = whole_copy_of(module)
+    _calibrate(other, signature, [inputs], names)
+    return other
+
+
+def _batch_norms(module: nn.Module, names: set[str] | None) -> list[_NormBase]:
+    """Return the normalizations that keep statistics, of those that may change."""
+    return [
         layer
         for name, layer in module.named_modules()
         if isinstance(layer, _NormBase)
         and layer.running_mean is not None
         and (names is None or f"{name}.running_mean" in names)
     ]
+
+
+def _calibrate(
+    module: nn.Module, signature: Signature, samples: Iterable[Inputs], names: set[str] | None
+) -> None:
+    """Set the statistics of each batch normalization to their mean over all samples."""
+    norms = _batch_norms(module, names)
     if not norms:
         return
     before = [(norm.momentum, norm.training, copy.deepcopy(norm.state_dict())) for norm in norms]
