@@ -7,8 +7,6 @@ from msgspec import Meta
 
 Channels: TypeAlias = Annotated[int, Meta(ge=1, description="image channels")]
 
-# ---- vae, vq-vae
-
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
@@ -33,9 +31,6 @@ class VQVAEConfig:
     embedding_size: Annotated[int, Meta(ge=1, description="numbers in a word")] = 64
 
 
-# ---- dcgan
-
-
 @dataclass(frozen=True, kw_only=True)
 class DCGANDiscriminatorConfig:
     """Options of `dcgan-discriminator`."""
@@ -52,9 +47,6 @@ class DCGANConfig(DCGANDiscriminatorConfig):
     """Options of `dcgan` and `dcgan-generator`."""
 
     latent: Annotated[int, Meta(ge=1, description="random numbers that an image is drawn from")] = 100
-
-
-# ---- ddpm-unet
 
 
 @dataclass(frozen=True, kw_only=True)

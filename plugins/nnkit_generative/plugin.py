@@ -15,7 +15,6 @@ NNKIT_PLUGIN_API = "1.1"
 
 BATCH = Dim(default=1, description="samples at once")
 
-# ---- vae, vq-vae
 
 VAE = Architecture(
     name="vae",
@@ -103,8 +102,6 @@ VQ_VAE = Architecture(
 )
 
 
-# ---- dcgan
-
 RADFORD_2015 = "Radford, Metz and Chintala 2015, https://arxiv.org/abs/1511.06434"
 SIZE = ("channels", "image_size", "image_size")
 Z = TensorSpec("z", ("batch", "latent", 1, 1), description="what an image is drawn from")
@@ -174,9 +171,6 @@ DCGAN = Architecture(
         "statistics in training.",
     ],
 )
-
-
-# ---- ddpm-unet
 
 
 def ddpm_unet_inputs(config: DDPMUNetConfig) -> Iterator[TensorSpec]:

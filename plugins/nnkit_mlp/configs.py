@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-# ---- mlp
-
 
 @dataclass(frozen=True, kw_only=True)
 class MLPConfig:

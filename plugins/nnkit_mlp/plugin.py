@@ -5,7 +5,6 @@ from nnkit_mlp.configs import MLPConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
-# ---- mlp
 
 MLP = Architecture(
     name="mlp",

@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-# ---- transformer, bert
-
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
@@ -45,9 +43,6 @@ class BertConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"{self.heads} heads can't share a width of {self.width}: it is no multiple")
-
-
-# ---- gpt2, llama
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +90,6 @@ class LlamaConfig:
             )
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} query heads can't share {self.kv_heads} key heads evenly")
-
-
-# ---- seq2seq-attention, tcn, wavenet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +143,6 @@ class WaveNetConfig:
     features: Annotated[
         int, Meta(ge=0, description="numbers that describe each sample, as an input `features`; 0 for none")
     ] = 0
-
-
-# ---- mamba, moe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,17 +96,14 @@ class MixtureOfExperts(nn.Module):
         self.experts = Experts(config)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Mixture:
-        real = (
-            torch.ones_like(x[..., 0]) if mask is None else mask.to(x.dtype)
-        )  # (b, t): 1 at tokens, 0 at padding
+        # (b, t), 1 at tokens and 0 at padding
+        real = torch.ones_like(x[..., 0]) if mask is None else mask.to(x.dtype)
         probabilities = self.gate(x)  # (b, t, e)
         weights, chosen = probabilities.topk(self.top_k, dim=-1)  # (b, t, k)
         if self.normalize:
             weights = weights / weights.sum(dim=-1, keepdim=True)
         experts = torch.arange(probabilities.shape[-1], device=x.device)  # (e,)
-        uses = (chosen[..., None] == experts) * real[
-            :, :, None, None
-        ]  # (b, t, k, e): 1 where a choice is for e
+        uses = (chosen[..., None] == experts) * real[:, :, None, None]  # (b, t, k, e), 1 where it is chosen
         loss = imbalance(probabilities, uses.sum(dim=2), real)
         if mask is not None:
             chosen = chosen.masked_fill(~mask[:, :, None], NOBODY)

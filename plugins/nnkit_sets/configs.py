@@ -8,8 +8,6 @@ from msgspec import Meta
 Features: TypeAlias = Annotated[int, Meta(ge=1, description="features of an element")]
 Sizes: TypeAlias = tuple[Annotated[int, Meta(ge=1)], ...]
 
-# ---- deepsets, set-transformer
-
 
 @dataclass(frozen=True, kw_only=True)
 class DeepSetsConfig:
@@ -61,9 +59,6 @@ class SetTransformerConfig:
     def __post_init__(self) -> None:
         if self.hidden_features % self.heads:
             raise ValueError(f"{self.hidden_features} hidden features can't be split over {self.heads} heads")
-
-
-# ---- graph-transformer
 
 
 @dataclass(frozen=True, kw_only=True)

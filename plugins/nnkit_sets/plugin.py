@@ -7,7 +7,6 @@ NNKIT_PLUGIN_API = "1.1"
 
 FAMILY = "sets"
 
-# ---- deepsets, set-transformer
 
 SET = TensorSpec("x", ("batch", "elements", "in_features"), description="elements of each set, in any order")
 MASK = TensorSpec(
@@ -118,7 +117,6 @@ SET_TRANSFORMER = Architecture(
     ),
 )
 
-# ---- graph-transformer
 
 NODES = TensorSpec("x", ("nodes", "in_channels"), description="node features")
 EDGES = TensorSpec(

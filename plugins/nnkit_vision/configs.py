@@ -119,9 +119,6 @@ class GoogLeNet2014Config(GoogLeNetConfig):
     dropout: Dropout = 0.4
 
 
-# ---- convolutional: densenet, mobilenet-v3, efficientnet, convnext, unet
-
-
 StochasticDepth: TypeAlias = Annotated[
     float,
     Meta(ge=0, le=1, description="how often training leaves out the last block's branch; earlier ones less"),
@@ -214,8 +211,6 @@ class UNetConfig:
         0.0
     )
 
-
-# ---- without convolutions: vit, mixer, resmlp, clip
 
 PatchSize: TypeAlias = Annotated[int, Meta(ge=1, description="height and width of a patch")]
 ImageSize: TypeAlias = Annotated[int, Meta(ge=1, description="height and width of the image")]

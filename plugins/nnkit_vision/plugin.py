@@ -1,13 +1,14 @@
 """Declares the image networks to nnkit. Torch-free."""
 
 from nnkit import Architecture, hookimpl
-from nnkit_vision.classic import classic_architectures
-from nnkit_vision.modern import modern_architectures
+from nnkit_vision.declared.classic import classic_architectures
+from nnkit_vision.declared.convolutional import convolutional_architectures
+from nnkit_vision.declared.patches import patch_architectures
 
 NNKIT_PLUGIN_API = "1.1"
 
 
 @hookimpl
 def nnkit_architectures() -> list[Architecture]:
-    """Return the image networks, oldest family first."""
-    return [*classic_architectures(), *modern_architectures()]
+    """Return the image networks: those up to ResNet, the later ones, and those that take patches."""
+    return [*classic_architectures(), *convolutional_architectures(), *patch_architectures()]

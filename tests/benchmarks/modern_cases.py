@@ -190,9 +190,6 @@ def next_token(ours: nn.Module, theirs: nn.Module) -> Pair:
     return Pair(ours, theirs, lambda: ours(new, past_key_values=past).logits, call_theirs)
 
 
-# ---- seq2seq-attention, tcn, wavenet
-
-
 # ---- mamba, moe
 
 
@@ -340,9 +337,6 @@ def clip(quick: bool) -> Pair:
     )
 
 
-# ---- vae, vq-vae, dcgan
-
-
 # ---- ddpm-unet
 
 
@@ -450,12 +444,10 @@ CASES: dict[str, Callable[[bool], Pair]] = {
     "mobilenet-v3-small": mobilenet_v3_small,
     "efficientnet-b0": efficientnet_b0,
     "convnext-tiny": convnext_tiny,
-    # vit, mixer, resmlp, clip
     "vit": vit,
     "mixer": mixer,
     "resmlp": resmlp,
     "clip": clip,
-    # vae, vq-vae, dcgan
     "ddpm-unet": ddpm_unet,
     "deepsets": deepsets,
     "set-transformer": set_transformer,

@@ -16,7 +16,7 @@ from nnkit_vision.configs import (
     SimpleCNNConfig,
     VGGConfig,
 )
-from nnkit_vision.declarations import AS_TORCHVISION, BATCH, IMAGENET, LOGITS, image, image_dims
+from nnkit_vision.declared.shared import AS_TORCHVISION, BATCH, IMAGENET, LOGITS, image, image_dims
 
 LECUN_1998 = "LeCun, Bottou, Bengio and Haffner 1998, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf"
 KRIZHEVSKY_2012 = "Krizhevsky, Sutskever and Hinton 2012, https://papers.nips.cc/paper/4824"

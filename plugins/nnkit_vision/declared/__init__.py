@@ -1,0 +1,1 @@
+"""What the plugin declares, family by family. Torch-free."""
