@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.spec import ModelSpec
 from nnkit.models.assumed import Axis, Found, FreeAxis, find_free_axes
+from nnkit.models.dim_names import name_dims
 from nnkit.models.examples import Example
-from nnkit.models.module_objects import name_dims
 from nnkit.models.sampling import sample_inputs
 
 SAMPLES = 4  # of a batch, so that smaller and larger ones can be tried
