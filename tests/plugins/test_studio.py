@@ -207,12 +207,12 @@ def test_an_installed_studio_serves_the_command_line(environment, tmp_path):
         return done.stdout
 
     assert "10 architectures" in run("plugins")
-    assert "past + time <= context" in run("info", "gpt")
-    assert json.loads(run("summary", "siamese", "--json"))["totals"]["parameters"] == 1_953
-    inputs = json.loads(run("summary", "diffusion-unet", "--without", "label", "--json"))["inputs"]
+    assert "past + time <= context" in run("info", "studio/gpt")
+    assert json.loads(run("summary", "studio/siamese", "--json"))["totals"]["parameters"] == 1_953
+    inputs = json.loads(run("summary", "studio/diffusion-unet", "--without", "label", "--json"))["inputs"]
     assert [tensor["name"] for tensor in inputs] == ["image", "timestep"]
-    assert "verified" in run("export", "wavenet", "--onnx", "--without", "speaker")
+    assert "verified" in run("export", "studio/wavenet", "--onnx", "--without", "speaker")
     assert "verified" in run("verify", "wavenet.onnx")
     assert "passed" in run("plugins", "check", "nnkit-studio", "--check", "signature")
     for name in NETWORKS:
-        run("bench", name, "--rounds", "1")
+        run("bench", f"studio/{name}", "--rounds", "1")

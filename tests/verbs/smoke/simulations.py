@@ -1,4 +1,4 @@
-"""Simulate many models in this one process: a list of references and inputs in, verdicts out, as JSON."""
+"""Simulate many models in this one process: references, inputs and presets in, verdicts out, as JSON."""
 
 import json
 import sys
@@ -17,8 +17,8 @@ def main() -> None:
     """Check one after the other on the same fake accelerator."""
     accelerator, host = Accelerator("cuda"), plugin_manager()
     verdicts = {}
-    for reference, inputs in json.load(sys.stdin):
-        spec = look_up(reference, host, inputs).resolve()
+    for reference, inputs, preset in json.load(sys.stdin):
+        spec = look_up(reference, host, inputs).resolve(preset)
         verdicts[reference] = check(Subject(spec, host, torch.device("cpu")), accelerator)
     json.dump(verdicts, sys.stdout)
 
