@@ -5,7 +5,6 @@ python docs/generate.py --check    write nothing; exit with 1 and name those tha
 """
 
 import argparse
-import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
 from nnkit.cli.declared import behavior_lines, input_lines, output_lines
 from nnkit.cli.main import cli
 from nnkit.contract.architecture import Architecture
-from nnkit.contract.text import format_count
+from nnkit.contract.text import format_count, split_equations
 from nnkit.render.table import Table, to_markdown
 from nnkit.verbs.core_handlers import plugin_manager
 
@@ -221,8 +220,8 @@ def sections(name: str, architecture: Architecture) -> Iterator[tuple[str, str]]
     if architecture.paper:
         yield "Paper", "\n".join(f"- {line}" for line in architecture.paper.splitlines())
     if architecture.equation:
-        equation = inspect.cleandoc(architecture.equation)
-        yield "Equation", f"```text\n{equation}\n```"
+        equations = "\n".join(split_equations(architecture.equation))
+        yield "Equation", f"```text\n{equations}\n```"
     yield "Inputs", lines_table("input", input_lines(spec))
     yield "Outputs", lines_table("output", output_lines(spec))
     for title, lines in (

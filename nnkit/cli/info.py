@@ -20,6 +20,7 @@ from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.architecture import VERBS, Dim, TensorSpec
 from nnkit.contract.spec import ModelSpec
+from nnkit.contract.text import split_equations
 
 
 @click.command("info", cls=ArchitectureCommand)
@@ -92,7 +93,7 @@ def _as_text(spec: ModelSpec, handlers: dict[str, str]) -> str:
     if architecture.paper:
         parts.append(_section("paper", architecture.paper.splitlines()))
     if architecture.equation:
-        parts.append(_section("equation", architecture.equation.strip("\n").splitlines()))
+        parts.append(_section("equation", split_equations(architecture.equation)))
     parts.append(_section("inputs", _align(input_lines(spec))))
     parts.append(_section("constants", constant_lines(spec)))
     parts.append(_section("containers", _align(container_lines(architecture))))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
+from inspect import cleandoc
 from typing import TypeVar
 
 LISTED = 3  # names of a long list that are shown
@@ -19,6 +20,11 @@ def plural(count: int, noun: str) -> str:
 def name_output(name: str) -> str:
     """Return how a sentence names an output: `output logits`, and only `output` for one of that name."""
     return "output" if name == "output" else f"output {name}"
+
+
+def split_equations(equations: str) -> list[str]:
+    """Return equations one by one; they are on lines, or set apart by `;` or `,` and two spaces."""
+    return [line for text in cleandoc(equations).splitlines() for line in re.split(r"[;,] {2,}", text)]
 
 
 def format_count(number: int) -> str:

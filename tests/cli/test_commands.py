@@ -251,3 +251,12 @@ def test_no_color_is_respected(environment, colored, monkeypatch):
     assert Settings().use_color is colored
     assert Settings(color="always").use_color
     assert not Settings(color="never").use_color
+
+
+def test_info_shows_an_equation_a_line(nnkit_command):
+    shown = nnkit_command("info", "transformer").out.splitlines()
+    first = shown.index("equation") + 1
+    assert shown[first : first + 2] == [
+        "  attention(Q, K, V) = softmax(Q Kᵀ / √d) V",
+        "  x = norm(x + attention(x, x, x)), norm(x + W₂ relu(W₁ x))",
+    ]
