@@ -12,6 +12,7 @@ HANDLER = "nnkit-readable"
 ASCII = "nnkit-ascii"
 SIGNS = {
     "×": "x", "→": "->", "·": "-", "…": "...", "⋮": ":", "≤": "<=", "≥": ">=", "−": "-", "±": "+-", "⊙": "*",
+    "√": "sqrt ", "≈": "~=", "←": "<-", "λ": "lambda", "Λ": "lambda",
     "⁄": "/", "\u0302": "^", "‖": "||", "⌈": "ceil(", "⌉": ")", "↕": "|", "─": "-",
 }  # fmt: skip
 
@@ -103,9 +104,15 @@ def _sign(letter: str) -> str:
     """Return a letter in ASCII: `×` as `x`, `Â` as `A^`, `½` as `1/2`, `²` as `^2`, `α` as `alpha`."""
     if letter in SIGNS:
         return SIGNS[letter]
-    plain = "".join(SIGNS.get(part, part) for part in unicodedata.normalize("NFKD", letter))
-    kept = "".join(part for part in plain if part.isascii())
+    kept = "".join(map(_part, unicodedata.normalize("NFKD", letter)))
     if kept and unicodedata.decomposition(letter).startswith("<super>"):
         return f"^{kept}"
+    return kept or "?"
+
+
+def _part(letter: str) -> str:
+    """Return a letter without accents in ASCII, and nothing for what has no reading."""
+    if letter in SIGNS or letter.isascii():
+        return SIGNS.get(letter, letter)
     name = unicodedata.name(letter, "")
-    return kept or (name.split()[-1].lower() if name.startswith("GREEK") else "?")
+    return name.split()[-1].lower() if name.startswith("GREEK") else ""

@@ -1,6 +1,7 @@
 """What a person sees: each case in a real pseudo-terminal, which alone makes `isatty` true."""
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -15,6 +16,9 @@ import time
 from dataclasses import dataclass
 
 import pytest
+
+from nnkit.cli.streams import make_readable
+from nnkit.verbs.core_handlers import plugin_manager
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 NNKIT = f"{shlex.quote(sys.executable)} -m nnkit"
@@ -151,7 +155,25 @@ def test_a_terminal_of_another_encoding_gets_the_letters_that_it_has(terminal):
 
 def test_every_sign_of_an_equation_has_a_reading(terminal):
     text = shown(terminal(f"{NNKIT} info gcn", PYTHONIOENCODING="ascii"))
-    assert "H_k = relu(A^ H_{k-1} W_k + b_k),  A^ = D^-1/2 (A + I) D^-1/2" in text
+    assert "  H_k = relu(A^ H_{k-1} W_k + b_k)\n  A^ = D^-1/2 (A + I) D^-1/2\n" in text
+    text = shown(terminal(f"{NNKIT} info ddpm-unet", PYTHONIOENCODING="ascii"))
+    assert "epsilon ~= unet(sqrt alpha_t x_0 + sqrt (1 - alpha_t) epsilon, t)" in text
+
+
+def test_every_letter_of_the_zoo_has_a_reading():
+    texts = [
+        text
+        for each in plugin_manager().architectures().values()
+        for text in (each.summary, each.equation, each.paper, *each.notes)
+    ]
+    letters = sorted({letter for letter in "".join(texts) if not letter.isascii()})
+    assert {"√", "α", "×"} <= set(letters)
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    make_readable(stream)
+    stream.write("\n".join(letters))
+    stream.seek(0)
+    readings = dict(zip(letters, stream.read().split("\n"), strict=True))
+    assert [letter for letter, reading in readings.items() if not reading or "?" in reading] == []
 
 
 def test_errors_and_json_on_ascii(terminal):
