@@ -5,11 +5,13 @@ import json
 import subprocess
 import sys
 
+import pytest
 from conftest import ROOT
 
 PERCEPTRON = ROOT / "examples" / "nnkit-perceptron"
 
 
+@pytest.mark.slow
 def test_a_third_party_plugin_is_found_and_serves_every_verb(environment, tmp_path):
     env = environment(True)
     assert "  perceptron " not in env.run("-m", "nnkit", "list").stdout
