@@ -122,7 +122,12 @@ def is_assumed(condition: sympy.Basic) -> bool:
     """Whether a guard holds wherever no size in it is 0 or 1: torch assumes that none is.
 
     Example: `Max(1, h // 2) < Max(1, h // 2) * Max(1, w // 2)` is false only where `w // 2` is 0 or 1.
+
+    It is tried on some sizes. They would miss those at which `h * w` is 6006, so a guard that compares with a
+    number other than 0 and 1 is never taken for assumed.
     """
+    if not isinstance(condition, sympy.Rel) or abs(_constant(condition)) > 1:
+        return False
     symbols = sorted(condition.free_symbols, key=str)
     sizes = {*symbols, *condition.atoms(FloorDiv)}
     numbers = {abs(int(number)) for number in condition.atoms(sympy.Integer)}
@@ -138,6 +143,11 @@ def is_assumed(condition: sympy.Basic) -> bool:
         if not held:
             break
     return held
+
+
+def _constant(condition: sympy.Rel) -> sympy.Basic:
+    """Return the number that the sizes in a guard are compared with."""
+    return sympy.expand(condition.lhs - condition.rhs).as_coeff_Add()[0]
 
 
 def broken_guards(program: ExportedProgram, axes: Axes, dims: Dims) -> list[Guard]:
