@@ -136,9 +136,10 @@ def _owner_in(folder: str) -> Owner:
     """Return the distribution that a folder of metadata is about."""
     head, _, _ = _read(folder, "METADATA").partition("\n\n")
     found: dict[str, str] = {}
-    for line in re.sub(r"\n(?=[ \t])", " ", head.removesuffix("\n")).split(
-        "\n"
-    ):  # what begins with a space continues a line
+    unfolded = re.sub(
+        r"\n(?=[ \t])", " ", head.removesuffix("\n")
+    )  # what begins with a space continues a line
+    for line in unfolded.split("\n"):
         header = HEADER_LINE.fullmatch(line)
         if header is None:
             raise _UnusualError
