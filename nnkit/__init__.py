@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from nnkit.contract.architecture import Preset as Preset
     from nnkit.contract.architecture import TensorSpec as TensorSpec
     from nnkit.contract.architecture import TrainingStep as TrainingStep
+    from nnkit.contract.catalog import CatalogRow as CatalogRow
     from nnkit.contract.hooks import hookimpl as hookimpl
+    from nnkit.contract.namespace import DeclareRequest as DeclareRequest
+    from nnkit.contract.namespace import Namespace as Namespace
+    from nnkit.contract.namespace import OpenField as OpenField
+    from nnkit.contract.namespace import ReadRequest as ReadRequest
+    from nnkit.contract.namespace import ZooName as ZooName
+    from nnkit.contract.namespace import open_config as open_config
+    from nnkit.contract.namespace import settings_of as settings_of
+    from nnkit.contract.namespace import settings_text as settings_text
     from nnkit.contract.requests import BuildRequest as BuildRequest
     from nnkit.contract.requests import Check as Check
     from nnkit.contract.requests import Executed as Executed
@@ -55,13 +64,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "Architecture": "nnkit.contract.architecture",
     "BuildRequest": "nnkit.contract.requests",
+    "CatalogRow": "nnkit.contract.catalog",
     "Check": "nnkit.contract.requests",
     "CheckResult": "nnkit.verbs.smoke.report",
+    "DeclareRequest": "nnkit.contract.namespace",
     "Dim": "nnkit.contract.architecture",
-    "ExportOptions": "nnkit.contract.requests",
     "ExecuteRequest": "nnkit.contract.requests",
     "Executed": "nnkit.contract.requests",
     "Executor": "nnkit.contract.requests",
+    "ExportOptions": "nnkit.contract.requests",
     "ExportReport": "nnkit.verbs.exporting.report",
     "ExportRequest": "nnkit.contract.requests",
     "Exporter": "nnkit.contract.requests",
@@ -69,9 +80,12 @@ _HOMES = {
     "Host": "nnkit.contract.requests",
     "Meta": "msgspec",
     "ModelSpec": "nnkit.contract.spec",
+    "Namespace": "nnkit.contract.namespace",
     "NnkitError": "nnkit.errors",
+    "OpenField": "nnkit.contract.namespace",
     "OperatorFormula": "nnkit.contract.requests",
     "Preset": "nnkit.contract.architecture",
+    "ReadRequest": "nnkit.contract.namespace",
     "Skipped": "nnkit.verbs.smoke.subject",
     "SmokeReport": "nnkit.verbs.smoke.report",
     "SmokeRequest": "nnkit.contract.requests",
@@ -82,6 +96,7 @@ _HOMES = {
     "TrainingStep": "nnkit.contract.architecture",
     "Warned": "nnkit.verbs.smoke.subject",
     "WriteRequest": "nnkit.contract.requests",
+    "ZooName": "nnkit.contract.namespace",
     "bench": "nnkit.api",
     "build": "nnkit.api",
     "compare": "nnkit.api",
@@ -90,7 +105,10 @@ _HOMES = {
     "fit": "nnkit.api",
     "hookimpl": "nnkit.contract.hooks",
     "inspect_file": "nnkit.api",
+    "open_config": "nnkit.contract.namespace",
     "resolve": "nnkit.api",
+    "settings_of": "nnkit.contract.namespace",
+    "settings_text": "nnkit.contract.namespace",
     "smoke_run": "nnkit.api",
     "smoke_sweep": "nnkit.api",
     "summarize": "nnkit.api",
