@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from nnkit.contract.namespace import ReadRequest as ReadRequest
     from nnkit.contract.namespace import ZooName as ZooName
     from nnkit.contract.namespace import open_config as open_config
-    from nnkit.contract.namespace import settings_of as settings_of
-    from nnkit.contract.namespace import settings_text as settings_text
     from nnkit.contract.requests import BuildRequest as BuildRequest
     from nnkit.contract.requests import Check as Check
     from nnkit.contract.requests import Executed as Executed
@@ -50,6 +48,8 @@ if TYPE_CHECKING:
     from nnkit.contract.requests import SmokeRequest as SmokeRequest
     from nnkit.contract.requests import SummaryRequest as SummaryRequest
     from nnkit.contract.requests import WriteRequest as WriteRequest
+    from nnkit.contract.settings import settings_of as settings_of
+    from nnkit.contract.settings import settings_text as settings_text
     from nnkit.contract.spec import ModelSpec as ModelSpec
     from nnkit.errors import NnkitError as NnkitError
     from nnkit.verbs.exporting.report import ExportReport as ExportReport
@@ -107,8 +107,8 @@ _HOMES = {
     "inspect_file": "nnkit.api",
     "open_config": "nnkit.contract.namespace",
     "resolve": "nnkit.api",
-    "settings_of": "nnkit.contract.namespace",
-    "settings_text": "nnkit.contract.namespace",
+    "settings_of": "nnkit.contract.settings",
+    "settings_text": "nnkit.contract.settings",
     "smoke_run": "nnkit.api",
     "smoke_sweep": "nnkit.api",
     "summarize": "nnkit.api",

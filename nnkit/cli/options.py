@@ -20,6 +20,7 @@ from nnkit.cli.state import CommandState, state_of
 from nnkit.cli.user_code import typed_options, values_of, write_assumed
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import RESERVED_SINCE, options_of
+from nnkit.contract.settings import SETTINGS
 from nnkit.contract.spec import DTYPES, ModelSpec, core_option, optional_inputs
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models.references import look_up, names_a_file, names_code
@@ -59,7 +60,8 @@ class ArchitectureCommand(Command):
         settings.verbose |= not {"-v", "--verbose"}.isdisjoint(args)  # the look-up may fail before parsing
         settings.quiet |= not {"-q", "--quiet"}.isdisjoint(args)
         text = self.find_reference(ctx, args)
-        if text is not None:
+        # Tab must answer at once, and to declare what a zoo has takes its import.
+        if text is not None and not (ctx.resilient_parsing and plugin_manager().is_member(text)):
             try:
                 self.take_reference(ctx, text, args)
             except NnkitError:
@@ -323,7 +325,7 @@ def _asks_for_help(ctx: click.Context, args: Sequence[str]) -> bool:
 
 
 def _is_reference(word: str) -> bool:
-    if names_code(word) or names_a_file(word):
+    if names_code(word) or names_a_file(word) or plugin_manager().is_member(word):
         return True
     try:
         plugin_manager().find(word)
@@ -342,6 +344,7 @@ def _options_for(architecture: Architecture) -> list[click.Parameter]:
             ],
             default=None,
             type=click.Choice(option.choices) if option.choices else None,
+            multiple=option.name == SETTINGS,
             expose_value=False,
             callback=_keep_as(option.name),
         )
@@ -373,7 +376,7 @@ def _keep_as(name: str) -> Callable[[click.Context, click.Parameter, Any], None]
     """Return a callback that keeps the value of an option under a name."""
 
     def keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-        if value is not None:
+        if value not in (None, ()):
             state_of(ctx).options[name] = value
 
     return keep

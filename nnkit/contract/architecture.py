@@ -302,6 +302,7 @@ class Architecture:
         requires: Packages that must be installed, each with the command that installs it.
         typed: The words for it on a command line, if no plugin declares it.
         assumed: For a module of the user's own, what nnkit found out about it by running it.
+        namespace: The prefix of the zoo that it comes from, which nnkit fills in.
 
     Example:
 
@@ -350,6 +351,7 @@ class Architecture:
     straight_through: Sequence[str] = ()
     steps: Mapping[str, TrainingStep] = field(default_factory=dict)
     assumed: Sequence[str] = ()
+    namespace: str = ""
 
     def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:
         """Return the inputs under `config`, optional ones included."""

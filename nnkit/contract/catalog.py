@@ -21,6 +21,11 @@ class CatalogRow:
         method: How the figures were made: `meta` or `run`; else why there are none.
         pretrained: Whether its zoo publishes weights for it.
         version: The version of the zoo that the figures are of.
+
+    Example:
+
+        row = CatalogRow(name="net-8", parameters=72, macs=64, input="8", method="meta", version="1.0")
+        assert (row.parameters, row.activations) == (72, None)
     """
 
     name: str

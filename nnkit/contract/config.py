@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import inspect
 
+from nnkit.contract.settings import SETTINGS, settings_text
 from nnkit.contract.visible import brief
 from nnkit.errors import UsageProblem, did_you_mean
 
@@ -175,6 +176,14 @@ def _example_of(option: Option) -> str:
 
 
 def _convert(config_type: type, option: Option, value: Any) -> Any:
+    if option.name == SETTINGS:
+        value = (
+            settings_text(value)
+            if isinstance(value, Mapping)
+            else (value,)
+            if isinstance(value, str)
+            else value
+        )
     given, is_text = value, isinstance(value, str)
     if is_text and option.kind == "value":
         return _read_value(value)
@@ -212,7 +221,9 @@ def typed_words(config: Any) -> list[str]:
         value = getattr(config, option.name)
         if value == option.default:
             continue
-        if option.is_flag:
+        if option.name == SETTINGS:
+            words += [word for setting in value for word in (option.flag, setting)]
+        elif option.is_flag:
             words.append(option.flag if value else f"--no-{option.flag[2:]}")
         else:
             words += [option.flag, as_text(value)]

@@ -17,6 +17,8 @@ from nnkit.contract.declared_tensors import (
     value_problems,
 )
 from nnkit.contract.hooks import PLUGIN_API
+from nnkit.contract.namespace import MEMBER, PREFIX, Namespace
+from nnkit.contract.settings import SETTINGS
 from nnkit.errors import did_you_mean, first_line
 
 CURRENT = tuple(int(part) for part in PLUGIN_API.split("."))
@@ -52,6 +54,23 @@ def behavior_problem(architecture: Architecture) -> str:
     return next(_behavior_problems(architecture, CURRENT), "")
 
 
+def namespace_problem(namespace: Namespace) -> str:
+    """Return what is wrong with a namespace, or an empty string."""
+    if not PREFIX.fullmatch(namespace.prefix):
+        return "a prefix is lower-case words joined by hyphens"
+    for field in ("package", "distribution", "install"):
+        if not isinstance(value := getattr(namespace, field), str) or not value:
+            return f"{field} is {value!r}, not text"
+    for field in ("names", "declare", "read", "cached", "probe"):
+        value = getattr(namespace, field)
+        if value == "" and field not in ("names", "declare"):
+            continue
+        module, colon, function = str(value).partition(":")
+        if not colon or not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
+            return f"{field} is {value!r}; name a function as 'module:function'"
+    return ""
+
+
 def declaration_problem(architecture: Architecture, api: str = PLUGIN_API) -> str:
     """Return what is wrong with a declaration, or an empty string.
 
@@ -61,7 +80,9 @@ def declaration_problem(architecture: Architecture, api: str = PLUGIN_API) -> st
 
 
 def _problems(architecture: Architecture, api: tuple[int, ...]) -> Iterator[str]:
-    if not NAME.fullmatch(architecture.name):
+    if architecture.namespace and not MEMBER.fullmatch(architecture.name):
+        yield "a name in a zoo has only letters, digits, '_', '-', '.' and '+'"
+    if not architecture.namespace and not NAME.fullmatch(architecture.name):
         yield "a name is lower-case words joined by hyphens"
     yield from _option_problems(architecture, api)
     yield from _bound_problems(architecture)
@@ -92,7 +113,7 @@ def _option_problems(architecture: Architecture, api: tuple[int, ...]) -> Iterat
     if api >= (1, 1) and (problem := _default_problem(architecture)):
         yield problem
     for name in [*names, *architecture.dims]:
-        if name in reserved_names(api):
+        if name in reserved_names(api) and not (architecture.namespace and name == SETTINGS):
             hidden = f"the core option --{name.replace('_', '-')}"
             yield f"option {name!r} would hide {hidden}; rename it (reserved names: {RESERVED_PAGE})"
     if both := set(names) & set(architecture.dims):

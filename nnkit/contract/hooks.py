@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from nnkit.contract.architecture import Architecture
+from nnkit.contract.namespace import Namespace
 from nnkit.contract.requests import (
     BuildRequest,
     Check,
@@ -83,6 +84,51 @@ def nnkit_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body]
 
             def forward(self, x):
                 return self.layer(x)
+    """
+
+
+@hookspec
+def nnkit_namespaces() -> Iterable[Namespace]:  # type: ignore[empty-body]
+    """Return the zoos whose architectures are too many to declare: `yours/net-1` to `yours/net-999`.
+
+    Example:
+
+        @hookimpl
+        def nnkit_namespaces() -> list[Namespace]:
+            return [
+                Namespace(
+                    prefix="yours",
+                    summary="Linear layers of many widths",
+                    package="nnkit_yours",
+                    distribution="nnkit-yours",
+                    install="pip install nnkit-yours",
+                    names="nnkit_yours.zoo:names",
+                    declare="nnkit_yours.zoo:declare",
+                )
+            ]
+
+        # nnkit_yours/zoo.py
+        WIDTHS = range(1, 1000)
+
+        def names(folder: Path) -> list[ZooName]:
+            return [ZooName(f"net-{width}", "linear") for width in WIDTHS]
+
+        def declare(request: DeclareRequest) -> Architecture:
+            width = int(request.name.removeprefix("net-"))
+            return Architecture(
+                name=request.name,
+                summary=f"A linear layer of {width} units",
+                build="nnkit_yours.zoo:build",
+                config=open_config("NetOptions", {"width": OpenField(int, width)}),
+                inputs=[TensorSpec("input", ("batch", 8))],
+                outputs=[TensorSpec("output", ("batch", "width"))],
+                dims={"batch": Dim(default=1)},
+            )
+
+        def build(config):
+            from torch import nn
+
+            return nn.Linear(8, config.width, **settings_of(config))
     """
 
 

@@ -5,7 +5,6 @@ different times: `names` by `nnkit list timm/` and by Tab, so it imports neither
 by commands that import both anyway.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, make_dataclass
@@ -17,18 +16,20 @@ from msgspec import Meta
 
 from nnkit.contract.catalog import CatalogRow
 from nnkit.contract.config import RESERVED, options_of
-from nnkit.errors import UsageProblem
+from nnkit.contract.settings import SETTINGS
 
 PREFIX = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MEMBER = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 """The names that a zoo may use; a plugin's own architectures follow a stricter rule."""
 
-SETTINGS = "set"
-"""The config field for the options that a zoo takes and doesn't type: `--set drop_rate=0.1`."""
-
 
 class ZooName(NamedTuple):
-    """One architecture of a zoo, and the family that `nnkit list` shows it under."""
+    """One architecture of a zoo, and the family that `nnkit list` shows it under.
+
+    Example:
+
+        assert ZooName("net-8", "linear").family == "linear"
+    """
 
     name: str
     family: str = ""
@@ -41,6 +42,11 @@ class DeclareRequest:
     Attributes:
         name: The name without the prefix.
         row: What the catalog knows about it under the installed version of the zoo, if anything.
+
+    Example:
+
+        request = DeclareRequest(name="net-8", row=CatalogRow(name="net-8", sizes="32"))
+        assert (request.name, request.row.sizes) == ("net-8", "32")
     """
 
     name: str
@@ -54,6 +60,17 @@ class ReadRequest:
     Attributes:
         config: What its `config.json` holds; empty for a file that has none.
         path: The folder, or the file.
+
+    Example:
+
+        def read(request: ReadRequest):
+            if request.config.get("model_type") != "net":
+                return None
+            config = {"width": request.config["width"]}
+            return {"architecture": "yours/net", "config": config, "weights": None}
+
+        request = ReadRequest(config={"model_type": "net", "width": 8}, path=Path("net"))
+        assert read(request)["config"] == {"width": 8}
     """
 
     config: Mapping[str, Any]
@@ -107,9 +124,19 @@ class Namespace:
     cached: str = ""
     probe: str = ""
 
+    @property
+    def name(self) -> str:
+        """Its prefix, as messages name it."""
+        return self.prefix
+
 
 class OpenField(NamedTuple):
-    """A parameter of a zoo's builder: its type, its default, and what it does."""
+    """A parameter of a zoo's builder: its type, its default, and what it does.
+
+    Example:
+
+        assert OpenField(int, 16).default == 16
+    """
 
     kind: Any
     default: Any
@@ -125,8 +152,7 @@ def open_config(name: str, fields: Mapping[str, OpenField]) -> type:
     Example:
 
         config = open_config("NetOptions", {"width": OpenField(int, 16), "device": OpenField(str, "cpu")})
-        assert [field.name for field in options_of(config)] == ["width", "set"]
-        assert settings_of(config(set=("device=cuda", "sizes=[1, 2]"))) == {"device": "cuda", "sizes": [1, 2]}
+        assert list(config.__dataclass_fields__) == ["width", "set"]
     """
     typed = [
         (key, Annotated[each.kind, Meta(description=each.description)], field(default=each.default))
@@ -151,40 +177,6 @@ def _can_be_option(name: str, each: OpenField) -> bool:
     words = option.kind.replace(",…", "").split(" or ")
     known = {"flag", "integer", "number", "text", "none"}
     return bool(option.choices) or all(word in known for word in words)
-
-
-def settings_of(config: Any) -> dict[str, Any]:
-    """Return what was given by `--set KEY=VALUE`: numbers, yes or no, none, lists and dicts as JSON, or text.
-
-    Raises UsageProblem for a setting without a value, and for one that is given twice.
-    """
-    settings: dict[str, Any] = {}
-    for text in getattr(config, SETTINGS, ()):
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageProblem(f"can't read --set {text!r}", "write it as KEY=VALUE: --set drop_rate=0.1")
-        if key in settings:
-            raise UsageProblem(f"--set {key} is given twice", "leave one out")
-        settings[key] = _read_value(value)
-    return settings
-
-
-def settings_text(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return settings in the form of the config field `set`, which `settings_of` reads back."""
-    return tuple(
-        f"{key}={value if isinstance(value, str) and _read_value(value) == value else json.dumps(value)}"
-        for key, value in settings.items()
-    )
-
-
-def _read_value(text: str) -> Any:
-    words = {"true": True, "yes": True, "false": False, "no": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def members(names: Iterable[ZooName]) -> dict[str, str]:

@@ -61,7 +61,8 @@ class ModelSpec:
     @property
     def name(self) -> str:
         """The qualified name, `plugin/architecture`, which always resolves."""
-        return f"{self.plugin}/{self.architecture.name}" if self.plugin else self.architecture.name
+        owner = self.architecture.namespace or self.plugin
+        return f"{owner}/{self.architecture.name}" if owner else self.architecture.name
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:

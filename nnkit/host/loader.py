@@ -19,7 +19,8 @@ import pluggy
 
 from nnkit.contract import hooks
 from nnkit.contract.architecture import NAME, Architecture, bounded
-from nnkit.contract.declarations import api_problem, declaration_problem
+from nnkit.contract.declarations import api_problem, declaration_problem, namespace_problem
+from nnkit.contract.namespace import Namespace
 from nnkit.contract.requests import (
     CORE_EXECUTOR,
     CORE_FORMATS,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 PLUGIN_NAME = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
 T = TypeVar("T")
-Contribution = TypeVar("Contribution", Architecture, Exporter, Executor)
+Contribution = TypeVar("Contribution", Architecture, Namespace, Exporter, Executor)
 
 
 class _Outcome(Enum):
@@ -187,6 +188,10 @@ class PluginLoader:
         for architecture in self._collect(plugin, module, "nnkit_architectures", Architecture):
             if self._accepts(plugin, "architecture", architecture, find_problem, plugin.architectures):
                 plugin.architectures[architecture.name] = architecture
+        for namespace in self._collect(plugin, module, "nnkit_namespaces", Namespace):
+            prefixes = {*self.registry.namespaces(), *(self.registry.plugins.keys() - {plugin.name})}
+            if self._accepts(plugin, "namespace", namespace, namespace_problem, prefixes):
+                plugin.namespaces[namespace.prefix] = namespace
         plugin.checks = self._collect(plugin, module, "nnkit_checks", Check)
         plugin.formulas = self._collect(plugin, module, "nnkit_formulas", OperatorFormula)
         for exporter in self._collect(plugin, module, "nnkit_exporters", Exporter):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nnkit.contract.architecture import Architecture
+from nnkit.contract.namespace import Namespace
 from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula
 
 
@@ -24,6 +25,7 @@ class Plugin:
         formulas: The operators that it can count.
         exporters: The formats that it adds.
         executors: The executors that it adds.
+        namespaces: The zoos that it adds, by prefix.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Plugin:
     formulas: list[OperatorFormula] = field(default_factory=list)
     exporters: list[Exporter] = field(default_factory=list)
     executors: list[Executor] = field(default_factory=list)
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:

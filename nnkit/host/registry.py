@@ -9,10 +9,12 @@ import pluggy
 
 from nnkit.contract import hooks
 from nnkit.contract.architecture import VERBS, Architecture, QualifiedName
+from nnkit.contract.namespace import Namespace
 from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean
 from nnkit.host.configuration import Configuration
+from nnkit.host.members import declare
 from nnkit.host.plugins import Deprecation, Failure, FailureLog, Plugin
 
 
@@ -35,6 +37,7 @@ class PluginRegistry:
         self.hook_manager = pluggy.PluginManager("nnkit")
         self.hook_manager.add_hookspecs(hooks)
         self._diverted = False
+        self._members: dict[str, Architecture] = {}
 
     @property
     def failures(self) -> list[Failure]:
@@ -110,7 +113,20 @@ class PluginRegistry:
         """Return the executors that plugins add."""
         return [executor for plugin in self.plugins.values() for executor in plugin.executors]
 
+    def namespaces(self) -> dict[str, Namespace]:
+        """Return the zoos that plugins add, by prefix."""
+        return {
+            prefix: namespace
+            for plugin in self.plugins.values()
+            for prefix, namespace in plugin.namespaces.items()
+        }
+
     # Names
+
+    def is_member(self, name: str) -> bool:
+        """Whether a name belongs to a zoo, without declaring it; its zoo may not know it."""
+        prefix, slash, _ = name.partition("/")
+        return bool(slash) and prefix in self.namespaces()
 
     def find(self, name: str) -> tuple[str, Architecture]:
         """Return (plugin name, architecture) for `resnet18` or `vision/resnet18`.
@@ -121,6 +137,8 @@ class PluginRegistry:
         """
         declared = self._declared()
         matches = [qualified for qualified in declared if name in (qualified.name, str(qualified))]
+        if not matches and self.is_member(name):
+            return self._find_member(name)
         if not matches:
             raise self._not_found(name, declared)
         match = matches[0] if len(matches) == 1 else self._preferred(matches)
@@ -132,6 +150,16 @@ class PluginRegistry:
                 f'or prefer one in nnkit.toml: prefer = ["{first.plugin}"]',
             )
         return match.plugin, declared[match]
+
+    def _find_member(self, name: str) -> tuple[str, Architecture]:
+        """Return the architecture `timm/convnext_tiny`, which its zoo declares when it is first asked for."""
+        if name not in self._members:
+            prefix, _, member = name.partition("/")
+            self._members[name] = declare(self.namespaces()[prefix], member)
+        owner = next(
+            plugin.name for plugin in self.plugins.values() if name.partition("/")[0] in plugin.namespaces
+        )
+        return owner, self._members[name]
 
     def _declared(self) -> dict[QualifiedName, Architecture]:
         return {
