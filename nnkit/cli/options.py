@@ -325,13 +325,7 @@ def _asks_for_help(ctx: click.Context, args: Sequence[str]) -> bool:
 
 
 def _is_reference(word: str) -> bool:
-    if names_code(word) or names_a_file(word) or plugin_manager().is_member(word):
-        return True
-    try:
-        plugin_manager().find(word)
-    except NnkitError:
-        return False
-    return True
+    return names_code(word) or names_a_file(word) or plugin_manager().declares(word)
 
 
 def _options_for(architecture: Architecture) -> list[click.Parameter]:
