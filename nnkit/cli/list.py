@@ -11,7 +11,7 @@ from nnkit.cli.installed import installed_plugins
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.architecture import Architecture
-from nnkit.errors import PluginProblem, UsageProblem, did_you_mean
+from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.host.zoos import Zoo, has_wildcard, matches, split_prefix, zoos
 
@@ -140,9 +140,7 @@ def _remark(zoo: Zoo, pattern: str) -> str:
 
 def _list_zoo(manager: PluginManager, prefix: str, pattern: str, as_json: bool) -> None:
     zoo = next(zoo for zoo in zoos(manager) if zoo.prefix == prefix)
-    members = manager.members(prefix)
-    if not members:
-        raise _nothing_in(zoo)
+    members = manager.require_members(prefix, f"{prefix}/")
     matching = {name: family for name, family in members.items() if matches(pattern, name, family)}
     if not matching:
         near = did_you_mean(
@@ -153,22 +151,16 @@ def _list_zoo(manager: PluginManager, prefix: str, pattern: str, as_json: bool) 
             near or f"list all of them: nnkit list {prefix}/",
         )
     if as_json:
-        _print_data([_member_row(zoo, name, family) for name, family in matching.items()], [{**zoo.to_dict(), "matching": len(matching)}])
+        _print_data(
+            [_member_row(zoo, name, family) for name, family in matching.items()],
+            [{**zoo.to_dict(), "matching": len(matching)}],
+        )
     else:
         print_text(_members_text(prefix, matching))
 
 
 def _member_row(zoo: Zoo, name: str, family: str) -> dict[str, object]:
     return {"name": f"{zoo.prefix}/{name}", "plugin": zoo.plugin, "family": family, "summary": ""}
-
-
-def _nothing_in(zoo: Zoo) -> PluginProblem:
-    """Return the error for a zoo without names."""
-    if not zoo.installed:
-        return PluginProblem(
-            f"{zoo.prefix}/ needs the package of {zoo.distribution}", f"install it: {zoo.install}"
-        )
-    return PluginProblem(f"the names of {zoo.prefix}/ can't be read", "see why: nnkit plugins -v")
 
 
 def _members_text(prefix: str, members: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from nnkit.contract.loading import load
 from nnkit.contract.namespace import DeclareRequest, Namespace
 from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
-from nnkit.host.zoo_index import package_folder
+from nnkit.host.zoo_index import installed_version
 
 REPORT = "report it to the author of the plugin"
 
@@ -18,14 +18,10 @@ REPORT = "report it to the author of the plugin"
 def declare(namespace: Namespace, name: str, families: Mapping[str, str]) -> Architecture:
     """Return the architecture of a zoo; `families` are those of all its names.
 
-    Raises UsageProblem for a name that the zoo doesn't have, PluginProblem where its package is missing or
-    can't be imported, or its adapter is at fault.
+    Raises UsageProblem for a name that the zoo doesn't have, PluginProblem where its package can't be
+    imported, or its adapter is at fault.
     """
     full_name = f"{namespace.prefix}/{name}"
-    if package_folder(namespace) is None:
-        raise PluginProblem(
-            f"{full_name} needs the package {namespace.package}", f"install it: {namespace.install}"
-        )
     # A variant follows a dot, as in timm's `resnet50.a1_in1k`; its zoo knows which there are.
     base = name if name in families else name.partition(".")[0]
     if base not in families:
@@ -45,7 +41,13 @@ def declare(namespace: Namespace, name: str, families: Mapping[str, str]) -> Arc
             REPORT,
         )
     family = architecture.family if architecture.family != "other" else families[base] or "other"
-    architecture = replace(architecture, name=name, namespace=namespace.prefix, family=family)
+    architecture = replace(
+        architecture,
+        name=name,
+        namespace=namespace.prefix,
+        family=family,
+        versions={namespace.distribution: installed_version(namespace)},
+    )
     if problem := declaration_problem(architecture):
         raise PluginProblem(
             f"{full_name} is declared wrongly: {problem}", "report it to the author of the plugin"
