@@ -65,7 +65,9 @@ def _named(base: Any, inputs: tuple[tuple[str, bool], ...]) -> type:
     ]
     signature = inspect.Signature([inspect.Parameter("self", kind), *names])
     taken = inspect.signature(base.forward).parameters
-    constants = {name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken}
+    constants = {
+        name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken
+    }
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind(self, *args, **kwargs).arguments

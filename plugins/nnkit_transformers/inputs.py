@@ -171,15 +171,27 @@ def optional_inputs(tensors: tuple[TensorSpec, ...], model_class: Any) -> tuple[
         limit = given["input_ids"].index_of
         more.append(
             TensorSpec(
-                "decoder_input_ids", ("batch", "decoder_time"), "int64", sample="index", index_of=limit,
-                description="tokens that the decoder is given", optional=True, given=False,
+                "decoder_input_ids",
+                ("batch", "decoder_time"),
+                "int64",
+                sample="index",
+                index_of=limit,
+                description="tokens that the decoder is given",
+                optional=True,
+                given=False,
             )  # fmt: skip
         )
     if "attention_mask" in parameters and given.get("input_ids", NONE).shape == ("batch", "time"):
         more.append(
             TensorSpec(
-                "attention_mask", ("batch", "time"), "int64", sample="prefix", index_of="time",
-                description="1 at tokens, 0 at padding", optional=True, given=False,
+                "attention_mask",
+                ("batch", "time"),
+                "int64",
+                sample="prefix",
+                index_of="time",
+                description="1 at tokens, 0 at padding",
+                optional=True,
+                given=False,
             )  # fmt: skip
         )
     return tuple(more)

@@ -133,7 +133,9 @@ def _runs(model: PreTrainedModel, inputs: tuple[Input, ...]) -> bool:
         dtype = torch.float32 if spec.dtype == "float" else getattr(torch, spec.dtype)
         tensors[name] = torch.zeros(shape, dtype=dtype, device="meta")
     taken = inspect.signature(model.forward).parameters
-    constants = {name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken}
+    constants = {
+        name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken
+    }
     with without_values():
         return bool(len(tensors_of(model(**tensors, **constants))))
 
@@ -166,9 +168,7 @@ def _candidates(model: PreTrainedModel, task: str) -> Iterator[tuple[Input, ...]
 
 
 def _variants(names: tuple[str, ...], task: str) -> Iterator[tuple[Input, ...]]:
-    choices = [
-        [Input(name, variant) for variant in range(len(KNOWN[name]))] for name in names
-    ]
+    choices = [[Input(name, variant) for variant in range(len(KNOWN[name]))] for name in names]
     yield from itertools.product(*choices)
 
 

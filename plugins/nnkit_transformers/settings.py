@@ -95,7 +95,9 @@ def _check(name: str, config_class: type | None, what: str, key: str) -> None:
         near = " or ".join(get_close_matches(name, sorted(known)))
         raise UsageProblem(
             f"{what} has no setting {key!r}" + ("" if name == key else f": there is no {name!r}"),
-            f"did you mean {near}?" if near else f"the fields of {config_class.__name__} are in the documentation of transformers",
+            f"did you mean {near}?"
+            if near
+            else f"the fields of {config_class.__name__} are in the documentation of transformers",
         )
 
 
