@@ -50,10 +50,20 @@ def damaged_file(path: object, error: object) -> NnkitError:
 
 def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
     """Return `did you mean a or b?` with the names closest to `word`, or an empty string."""
+    return ask_for(nearest(word, possibilities))
+
+
+def nearest(word: str, possibilities: Iterable[str]) -> list[str]:
+    """Return the names closest to `word`, at most three, the closest first."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, sorted(set(possibilities)), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else ""
+    return get_close_matches(word, sorted(set(possibilities)), n=3, cutoff=0.6)
+
+
+def ask_for(names: Iterable[str]) -> str:
+    """Return `did you mean a or b?`, or an empty string for no names."""
+    choices = " or ".join(names)
+    return f"did you mean {choices}?" if choices else ""
 
 
 def first_line(error: object) -> str:

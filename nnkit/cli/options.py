@@ -338,15 +338,9 @@ def _is_slow(text: str) -> bool:
 
 
 def _is_reference(word: str) -> bool:
-    if names_code(word) or names_a_file(word) or plugin_manager().is_member(word):
+    if names_code(word) or names_a_file(word) or names_hub(word) or names_a_folder(word):
         return True
-    if names_hub(word) or names_a_folder(word):
-        return True
-    try:
-        plugin_manager().find(word)
-    except NnkitError:
-        return False
-    return True
+    return plugin_manager().declares(word)
 
 
 def _options_for(architecture: Architecture) -> list[click.Parameter]:
