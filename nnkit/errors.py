@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 a needed plugin is broken or missing, 4
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class NnkitError(Exception):
@@ -44,7 +43,7 @@ class VerificationFailed(NnkitError):
     exit_code = 4
 
 
-def damaged_file(path: Path, error: object) -> NnkitError:
+def damaged_file(path: object, error: object) -> NnkitError:
     """Return the error for a file that can't be read, or that changed after it was written."""
     return NnkitError(f"{path} is damaged: {error}", "export or download it again")
 
