@@ -15,6 +15,7 @@ from nnkit.cli.architecture_help import flag_of, write_architecture
 from nnkit.cli.command import Command, Decorator, Sections, add_options, write_options
 from nnkit.cli.completers import Completer, beginning, complete_architecture, complete_device
 from nnkit.cli.installed import installed_plugins
+from nnkit.cli.log import show_log
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import CommandState, state_of
 from nnkit.cli.user_code import typed_options, values_of, write_assumed
@@ -29,7 +30,8 @@ from nnkit.verbs.core_handlers import plugin_manager
 EXISTING_DEVICE = "Device: cpu, cuda, cuda:1, mps, xpu, or auto (the best available)."
 MODEL_SECTION: Sections = {
     "Model options": (
-        "preset", "seed", "dtype", "weights", "strict", "with_", "without", "inputs", "declarations",
+        "preset", "seed", "dtype", "weights", "key", "strip_prefix", "strict", "with_", "without", "inputs",
+        "declarations",
     )
 }  # fmt: skip
 MAY_BE_A_PLUGINS = {
@@ -189,6 +191,16 @@ MODEL_OPTIONS: Sequence[Decorator] = (
         help="Load weights from FILE (.safetensors, its index, or .pt).",
     ),
     click.option(
+        "--key",
+        metavar="KEY",
+        help="With --weights, the key of the state dict in a checkpoint. [default: found]",
+    ),
+    click.option(
+        "--strip-prefix",
+        metavar="PREFIX",
+        help="With --weights, load the tensors whose names begin with PREFIX, without it. [default: found]",
+    ),
+    click.option(
         "--strict/--no-strict",
         default=None,
         help="With --weights, require exactly the model's tensors. [default: strict]",
@@ -246,6 +258,8 @@ def architecture_options(
         seed: int | None,
         dtype: str | None,
         weights: Path | None,
+        key: str | None,
+        strip_prefix: str | None,
         strict: bool | None,
         with_: tuple[str, ...],
         without: tuple[str, ...],
@@ -256,7 +270,10 @@ def architecture_options(
         ctx = click.get_current_context()
         if not state_of(ctx).has_spec:
             return function(spec=None, **own)
-        choices = {"seed": seed, "dtype": dtype, "weights": weights and str(weights), "strict": strict}
+        choices = {
+            "seed": seed, "dtype": dtype, "weights": weights and str(weights), "key": key,
+            "strip_prefix": strip_prefix, "strict": strict,
+        }  # fmt: skip
         typed: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         typed |= {name: names for name, names in (("with_", with_), ("without", without)) if names}
         return function(spec=_resolve(ctx, preset, typed, find_largest), **own)
@@ -307,7 +324,10 @@ def _resolve(
     if find_largest:
         _take_largest(state, reference.architecture)
     core = {core_option(reference.architecture, name): value for name, value in choices.items()}
-    return reference.resolve(preset, {**state.options, **core})
+    spec = reference.resolve(preset, {**state.options, **core})
+    if spec.weights is not None:
+        show_log()
+    return spec
 
 
 def _take_largest(state: CommandState, architecture: Architecture) -> None:

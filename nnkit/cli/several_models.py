@@ -20,6 +20,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
+from nnkit.cli.log import show_log
 from nnkit.cli.settings import Settings
 from nnkit.cli.user_code import write_assumed
 from nnkit.contract.config import options_of
@@ -29,7 +30,9 @@ from nnkit.host.plugin_manager import PluginManager
 from nnkit.models.references import Reference, look_up, names_code
 
 SIDES = ("left", "right")
-MODEL_OPTIONS = frozenset({"seed", "dtype", "weights", "preset"})  # that every architecture has
+MODEL_OPTIONS = frozenset(
+    {"seed", "dtype", "weights", "key", "strip_prefix", "preset"}
+)  # that every architecture has
 INPUT_OPTIONS = ("with", "without")  # each takes the name of an optional input, and may be repeated
 
 
@@ -123,10 +126,13 @@ def specs_of(
     for text, reference in zip(models.references, references, strict=True):
         write_assumed(settings, reference.architecture, text)
     _refuse_unknown(models.common, references)
-    return [
+    specs = [
         _resolve(reference, models.common, own)
         for reference, own in zip(references, own_options, strict=True)
     ]
+    if any(spec.weights is not None for spec in specs):
+        show_log()
+    return specs
 
 
 def _own_options(models: SeveralModels) -> list[dict[str, Any]]:
