@@ -147,7 +147,7 @@ def test_what_is_beside_the_model_is_left_out_only_if_asked(files, states, nnkit
         (["basicsr.pth", "--key", "param"], "did you mean params or params_ema?"),
         (["plain.pt", "--key", "model"], "it is one; leave out --key"),
         (["wrapped.safetensors", "--key", "model"], "has no keys: safetensors holds only tensors"),
-        (["wrapped.pth", "--strip-prefix", "modul."], "hint: did you mean module.?"),
+        (["wrapped.pth", "--strip-prefix", "modules."], "hint: did you mean module.?"),
         (["wrapped.pth", "--strip-prefix", ""], "left over: module.conv1.bias"),
         (["plain.pt", "--strip-prefix", "module."], "no tensor"),
     ],
@@ -184,10 +184,8 @@ def test_a_spec_and_a_stamp_keep_the_choice(files, states, tmp_path, nnkit_comma
     assert nnkit.resolve("net.yaml", weights="elsewhere/torchvision.pth").key == "model_ema"
     nnkit.export("net.yaml", tmp_path / "net.safetensors")
     assert is_equal(nnkit.build("net.safetensors"), states[1])  # which has no key any more
-    done = nnkit_command("export", "net.yaml", "--onnx", "--json")
+    done = nnkit_command("export", "net.yaml", "--safetensors", "--force", "--json")
     assert json.loads(done.out)["spec"]["key"] == "model_ema", done.err
-    done = nnkit_command("verify", "simple-cnn.onnx", "--weights", weights)
-    assert done.code == 0, done.err
     with pytest.raises(UsageProblem, match="--key is about a file of weights"):
         nnkit.resolve("simple-cnn", key="model")
 
