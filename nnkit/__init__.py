@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from nnkit.contract.settings import settings_text as settings_text
     from nnkit.contract.spec import ModelSpec as ModelSpec
     from nnkit.errors import NnkitError as NnkitError
+    from nnkit.errors import UsageProblem as UsageProblem
+    from nnkit.errors import did_you_mean as did_you_mean
     from nnkit.verbs.exporting.report import ExportReport as ExportReport
     from nnkit.verbs.smoke.report import CheckResult as CheckResult
     from nnkit.verbs.smoke.report import SmokeReport as SmokeReport
@@ -94,12 +96,14 @@ _HOMES = {
     "SummaryRequest": "nnkit.contract.requests",
     "TensorSpec": "nnkit.contract.architecture",
     "TrainingStep": "nnkit.contract.architecture",
+    "UsageProblem": "nnkit.errors",
     "Warned": "nnkit.verbs.smoke.subject",
     "WriteRequest": "nnkit.contract.requests",
     "ZooName": "nnkit.contract.namespace",
     "bench": "nnkit.api",
     "build": "nnkit.api",
     "compare": "nnkit.api",
+    "did_you_mean": "nnkit.errors",
     "export": "nnkit.api",
     "export_all": "nnkit.api",
     "fit": "nnkit.api",

@@ -15,7 +15,6 @@ from nnkit.cli.architecture_help import flag_of, write_architecture
 from nnkit.cli.command import Command, Decorator, Sections, add_options, write_options
 from nnkit.cli.completers import Completer, beginning, complete_architecture, complete_device
 from nnkit.cli.installed import installed_plugins
-from nnkit.cli.log import show_log
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import CommandState, state_of
 from nnkit.cli.user_code import typed_options, values_of, write_assumed
@@ -324,10 +323,7 @@ def _resolve(
     if find_largest:
         _take_largest(state, reference.architecture)
     core = {core_option(reference.architecture, name): value for name, value in choices.items()}
-    spec = reference.resolve(preset, {**state.options, **core})
-    if spec.weights is not None:
-        show_log()
-    return spec
+    return reference.resolve(preset, {**state.options, **core})
 
 
 def _take_largest(state: CommandState, architecture: Architecture) -> None:

@@ -52,6 +52,23 @@ class Settings:
         if self.verbose:
             click.echo(visible_lines(trace.rstrip()), err=True)
 
+    def show_log(self) -> None:
+        """Print what the rooms below log, such as downloads, on stderr, each line once, unless quiet."""
+        import logging
+
+        shown = set[str]()
+
+        class Notes(logging.Handler):
+            def emit(this, record: logging.LogRecord) -> None:  # noqa: N805
+                line = record.getMessage()
+                if line not in shown:  # a command may build its model several times
+                    shown.add(line)
+                    self.note(line)
+
+        logger = logging.getLogger("nnkit")
+        logger.handlers, logger.propagate = [Notes()], False
+        logger.setLevel(logging.INFO)
+
     def progress(self, line: str) -> None:
         """Print what is being done on stderr, if that is a terminal."""
         if not self.quiet and sys.stderr.isatty():

@@ -20,7 +20,6 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnkit.cli.log import show_log
 from nnkit.cli.settings import Settings
 from nnkit.cli.user_code import write_assumed
 from nnkit.contract.config import options_of
@@ -112,6 +111,7 @@ def specs_of(
             f"--declare is for modules of your own, and {first} is none",
             f"see what it declares: nnkit info {first}",
         )
+    settings.show_log()
     own_code = [text for text in models.references if names_code(text)] or models.references
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
         references = [
@@ -126,13 +126,10 @@ def specs_of(
     for text, reference in zip(models.references, references, strict=True):
         write_assumed(settings, reference.architecture, text)
     _refuse_unknown(models.common, references)
-    specs = [
+    return [
         _resolve(reference, models.common, own)
         for reference, own in zip(references, own_options, strict=True)
     ]
-    if any(spec.weights is not None for spec in specs):
-        show_log()
-    return specs
 
 
 def _own_options(models: SeveralModels) -> list[dict[str, Any]]:

@@ -382,6 +382,8 @@ def size_words(sizes: Mapping[str, int]) -> str:
 def _inputs_of(architecture: Architecture, config: Any) -> tuple[TensorSpec, ...]:
     try:
         return architecture.inputs_for(config)
+    except NnkitError:
+        raise
     except Exception as error:  # inputs may be a function of the plugin
         raise PluginProblem(
             f"{architecture.name} can't declare its inputs: {type(error).__name__}: {first_line(error)}",

@@ -2,14 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from nnkit.contract.text import format_bytes, format_count, format_shape
 from nnkit.models import metadata
 from nnkit.render import stamp
 from nnkit.render.document import Document
 from nnkit.render.table import Table, to_csv
-from nnkit.verbs.summary.file_report import FilePart, FileReport, FileTensor, Graph, Port
+from nnkit.verbs.summary.file_report import Block, FilePart, FileReport, FileTensor, Graph, Port
 
 STATS = ("min", "max", "mean", "std", "NaN", "infinite")
 
@@ -85,6 +85,7 @@ def _about(report: FileReport) -> Iterator[tuple[str, str]]:
     yield "elements", f"{report.elements:,} ({format_bytes(report.tensor_bytes)}): {by_dtype}"
     for part in report.parts:
         yield from _about_part(part)
+    yield from _about_blocks(report)
     if report.graph:
         yield from _about_graph(report.graph)
     for name, size in report.files.items():
@@ -106,6 +107,28 @@ def _about_part(part: FilePart) -> Iterator[tuple[str, str]]:
     if part.key or loads:
         size = f"{part.tensors:,} tensors, {part.elements:,} elements"
         yield "part", f"{part.key or 'all'}: {size}{loads and f' ({loads})'}"
+
+
+def _about_blocks(report: FileReport) -> Iterator[tuple[str, str]]:
+    """Show a line for each block, and one for all blocks that differ only in their number."""
+    if report.blocks and report.elements:
+        yield "bits", f"{report.tensor_bytes * 8 / report.elements:.2f} an element"
+    alike: dict[tuple[str, ...], list[Block]] = {}
+    for block in report.blocks:
+        stem = block.name.rstrip("0123456789")
+        key = (stem, str(block.elements)) if stem != block.name else (block.name,)
+        alike.setdefault(key, []).append(block)
+    for blocks in alike.values():
+        total = sum(block.elements for block in blocks)
+        share = f"{format_count(total)} ({format_bytes(sum(block.bytes for block in blocks))})"
+        each = f", {format_count(blocks[0].elements)} each" if len(blocks) > 1 else ""
+        yield "block", f"{_names(blocks)}: {share}{each}"
+
+
+def _names(blocks: Sequence[Block]) -> str:
+    """Return `blk.0 … blk.31 (32)`, or the one name."""
+    names = sorted((block.name for block in blocks), key=lambda name: (len(name), name))
+    return f"{names[0]} … {names[-1]} ({len(names)})" if len(names) > 1 else names[0]
 
 
 def _about_graph(graph: Graph) -> Iterator[tuple[str, str]]:

@@ -91,7 +91,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize("name", FOUND)
-def test_what_has_one_meaning_is_found_and_said(files, states, name, nnkit_command, caplog):
+def test_what_has_one_meaning_is_found_and_said(files, states, name, nnkit_command):
     assert is_equal(nnkit.build("simple-cnn", weights=str(files / name)), states[0])
     done = nnkit_command("summary", "simple-cnn", "--weights", str(files / name))
     assert done.code == 0, done.err

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from nnkit.models.metadata import INDEX
 
-SUFFIXES = (".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".onnx", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".gguf")
 
 
 def is_model_file(path: Path) -> bool:
@@ -87,12 +87,22 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Block:
+    """The tensors of a part of a model: `blk.0`, `token_embd`."""
+
+    name: str
+    tensors: int
+    elements: int
+    bytes: int
+
+
+@dataclass(frozen=True)
 class FileReport:
     """What is in a model file.
 
     Attributes:
         file: its path.
-        format: `onnx`, `safetensors` or `torch`.
+        format: `onnx`, `safetensors`, `torch` or `gguf`.
         bytes: the bytes of all its files together.
         tensors: its tensors, with their dtypes and shapes.
         elements: the number of elements in all tensors.
@@ -101,6 +111,7 @@ class FileReport:
         metadata: entries of the file, as text.
         parts: of a file of torch, what its keys hold.
         graph: what an ONNX file computes; None for other formats.
+        blocks: the parts of a model in a GGUF file; empty for other formats.
 
     Example:
 
@@ -111,7 +122,7 @@ class FileReport:
     SCHEMA = "nnkit.file/1"
 
     file: str
-    format: Literal["onnx", "safetensors", "torch"]
+    format: Literal["onnx", "safetensors", "torch", "gguf"]
     bytes: int
     tensors: tuple[FileTensor, ...]
     elements: int
@@ -120,6 +131,7 @@ class FileReport:
     metadata: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[FilePart, ...] = ()
     graph: Graph | None = None
+    blocks: tuple[Block, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, the form of `--json`."""

@@ -43,6 +43,14 @@ def inspect_file(path: Path, stats: bool = False) -> FileReport:
             from nnkit.verbs.summary.onnx_files import inspect_onnx
 
             return inspect_onnx(path, stats)
+        case ".gguf":
+            from nnkit.verbs.summary.gguf_files import inspect_gguf
+
+            if stats:
+                raise UsageProblem(
+                    "--stats reads values, and those of a GGUF file are quantized", "leave --stats out"
+                )
+            return inspect_gguf(path)
         case suffix if suffix in SUFFIXES:
             return _pickled(path, stats)
     kinds = ", ".join((*SUFFIXES, INDEX))

@@ -1,0 +1,1 @@
+"""Adapter for timm: its architectures under `timm/`."""

@@ -1,0 +1,1 @@
+"""The models of the transformers package: `transformers/bert --task sequence-classification`."""
