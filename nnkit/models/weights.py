@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import logging
 import pickle
 import re
 import warnings
@@ -16,12 +17,15 @@ from torch.nn.parameter import is_lazy
 
 from nnkit.contract.text import format_shape, shorten
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.models import metadata
+from nnkit.models import hub, metadata
 from nnkit.models.checkpoints import FOUND, Part, StateDict, choose, rename, report
-from nnkit.models.safetensors_header import read_header
+from nnkit.models.hub_headers import read_headers
+from nnkit.models.hub_names import names_hub, parse
+from nnkit.models.safetensors_header import Entry, read_header
+from nnkit.models.weight_files import PICKLED, PICKLED_INDEX
 
-PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 LISTED = 8
+LOG = logging.getLogger("nnkit")
 # As torch reports it, by the names of the model, which may rename those in the file before it loads them.
 SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
 
@@ -47,6 +51,9 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True, part: Part 
 
 def check_weights(module: nn.Module, path: Path, strict: bool = True, part: Part = FOUND) -> None:
     """Check names and shapes as `load_weights` does, for a module on the meta device; no value is read."""
+    if _is_unread(path):
+        LOG.info("%s is not safetensors, so its names and shapes are not compared", path)
+        return
     _load(module, _read_for(module, path, part, "meta"), path, strict)
 
 
@@ -58,6 +65,14 @@ def _read_for(
     renamed = rename(state.tensors, module.state_dict().keys(), path, part.prefix)
     report(path, part, state, renamed)
     return renamed.tensors
+
+
+def _is_unread(path: Path) -> bool:
+    """Whether only a download could show which tensors a file has."""
+    if not names_hub(str(path)):
+        return False
+    name = parse(str(path))
+    return name.file.endswith((*PICKLED, PICKLED_INDEX)) and not hub.find_cached_weights(name)
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, strict: bool) -> None:
@@ -86,26 +101,43 @@ def read_weights(path: Path, device: Literal["cpu", "meta"] = "cpu") -> dict[str
 def read_state_dict(path: Path, device: Literal["cpu", "meta"] = "cpu", key: str | None = None) -> StateDict:
     """Return the state dict in a file; if nnkit wrote it, it is checked against its digest.
 
-    device: `meta` reads only names, dtypes and shapes. key: where in the file it is.
+    path: of a file, or its name on the hub, from where it is downloaded. device: `meta` reads only names,
+    dtypes and shapes, and downloads no values. key: where in the file it is.
 
     Raises UsageProblem for a file that can't hold weights, NnkitError for a damaged one.
     """
+    if names_hub(str(path)):
+        name = parse(str(path))
+        if not name.file:
+            raise NnkitError(
+                f"no cache of this machine has the weights of {path}, and the hub can't be asked",
+                "connect to it, or leave the weights random: --weights random",
+            )
+        if device == "meta" and not name.file.endswith((*PICKLED, PICKLED_INDEX)):
+            _refuse_key(path, key)
+            entries = (entry for header in read_headers(name) for entry in header.entries)
+            return StateDict("", {entry.name: _on_meta(entry) for entry in entries})
+        path = hub.fetch_weights(name)
     if not path.is_file():
         raise UsageProblem(f"weights file {path} does not exist", "check the path: --weights FILE")
     if path.suffix in PICKLED:
         return choose(read_pickled(path, device), path, key)
     if path.suffix == ".safetensors" or path.name.endswith(metadata.INDEX):
-        if key is not None:
-            raise UsageProblem(
-                f"{path} has no keys: safetensors holds only tensors",
-                "leave out --key; --strip-prefix takes those whose names begin alike",
-            )
+        _refuse_key(path, key)
         read = _read_shards if path.name.endswith(metadata.INDEX) else _read_safetensors
         return StateDict("", read(path, device))
     suffixes = ", ".join((".safetensors", metadata.INDEX, *PICKLED))
     raise UsageProblem(
         f"the name of {path} doesn't end like that of a weights file", f"known endings: {suffixes}"
     )
+
+
+def _refuse_key(path: Path, key: str | None) -> None:
+    if key is not None:
+        raise UsageProblem(
+            f"{path} has no keys: safetensors holds only tensors",
+            "leave out --key; --strip-prefix takes those whose names begin alike",
+        )
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -121,12 +153,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
     if device == "meta":
-        return {
-            entry.name: torch.empty(
-                entry.shape, dtype=getattr(torch, entry.dtype, torch.uint8), device=device
-            )
-            for entry in read_header(path).entries
-        }
+        return {entry.name: _on_meta(entry) for entry in read_header(path).entries}
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -139,6 +166,10 @@ def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
         if expected is not None and digest(tensors) != expected:
             raise metadata.damaged(path, "its values have changed since it was written (sha256)")
     return tensors
+
+
+def _on_meta(entry: Entry) -> Tensor:
+    return torch.empty(entry.shape, dtype=getattr(torch, entry.dtype, torch.uint8), device="meta")
 
 
 def _read_shards(path: Path, device: str) -> dict[str, Tensor]:
