@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnkit import Dim, TensorSpec
+from nnkit import TensorSpec
 
 Variant = Callable[["Sizes"], TensorSpec | None]
-
-TIME, SECOND = 32, 16
 
 
 @dataclass(frozen=True)
@@ -92,18 +90,6 @@ class Sizes:
             "input_features_size", "audio_num_mel_bins", "input_size",
         )  # fmt: skip
         return self.number(self.audio, *names) or 80
-
-
-DIMS: Mapping[str, Dim] = {
-    "batch": Dim(default=1, description="samples at once"),
-    "time": Dim(default=TIME, description="tokens of a text"),
-    "decoder_time": Dim(default=SECOND, description="tokens that the decoder is given"),
-    "choices": Dim(default=2, min=1, description="texts to choose from"),
-    "image_height": Dim(default=224, min=32, multiple_of=32, description="rows of a picture"),
-    "image_width": Dim(default=224, min=32, multiple_of=32, description="columns of a picture"),
-    "samples": Dim(default=16000, min=1600, description="samples of a waveform"),
-    "frames": Dim(default=256, min=16, description="frames of a spectrogram"),
-}
 
 
 def tokens(name: str, axis: str = "time", description: str = "tokens of a text") -> Variant:

@@ -37,7 +37,7 @@ def configuration(model_type: str, options: Any) -> PreTrainedConfig:
 def _configuration(model_type: str, options: Any) -> PreTrainedConfig:
     config_class = config_class_of(model_type)
     values = nested(_given(options), config_class, f"transformers/{model_type}")
-    if options.layers is not None:
+    if getattr(options, "layers", None) is not None:
         values = shrink(config_class, values, options.layers)
     try:
         return construct(config_class, values)
