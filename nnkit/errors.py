@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 a needed plugin is broken or missing, 4
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class NnkitError(Exception):
@@ -44,17 +43,27 @@ class VerificationFailed(NnkitError):
     exit_code = 4
 
 
-def damaged_file(path: Path, error: object) -> NnkitError:
+def damaged_file(path: object, error: object) -> NnkitError:
     """Return the error for a file that can't be read, or that changed after it was written."""
     return NnkitError(f"{path} is damaged: {error}", "export or download it again")
 
 
 def did_you_mean(word: str, possibilities: Iterable[str]) -> str:
     """Return `did you mean a or b?` with the names closest to `word`, or an empty string."""
+    return ask_for(nearest(word, possibilities))
+
+
+def nearest(word: str, possibilities: Iterable[str]) -> list[str]:
+    """Return the names closest to `word`, at most three, the closest first."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, sorted(set(possibilities)), n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else ""
+    return get_close_matches(word, sorted(set(possibilities)), n=3, cutoff=0.6)
+
+
+def ask_for(names: Iterable[str]) -> str:
+    """Return `did you mean a or b?`, or an empty string for no names."""
+    choices = " or ".join(names)
+    return f"did you mean {choices}?" if choices else ""
 
 
 def first_line(error: object) -> str:

@@ -5,7 +5,6 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +12,13 @@ from click.shell_completion import CompletionItem
 
 from nnkit.cli.architecture_help import flag_of, write_architecture
 from nnkit.cli.command import Command, Decorator, Sections, add_options, write_options
-from nnkit.cli.completers import Completer, beginning, complete_architecture, complete_device
+from nnkit.cli.completers import (
+    Completer,
+    beginning,
+    complete_architecture,
+    complete_device,
+    complete_file,
+)
 from nnkit.cli.installed import installed_plugins
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import CommandState, state_of
@@ -23,7 +28,8 @@ from nnkit.contract.config import RESERVED_SINCE, options_of
 from nnkit.contract.settings import SETTINGS
 from nnkit.contract.spec import DTYPES, ModelSpec, core_option, optional_inputs
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.models.references import look_up, names_a_file, names_code
+from nnkit.models.hub_names import names_hub
+from nnkit.models.references import look_up, names_a_file, names_a_folder, names_code
 from nnkit.verbs.core_handlers import plugin_manager
 
 EXISTING_DEVICE = "Device: cpu, cuda, cuda:1, mps, xpu, or auto (the best available)."
@@ -59,9 +65,10 @@ class ArchitectureCommand(Command):
         settings = ctx.ensure_object(Settings)
         settings.verbose |= not {"-v", "--verbose"}.isdisjoint(args)  # the look-up may fail before parsing
         settings.quiet |= not {"-q", "--quiet"}.isdisjoint(args)
+        settings.show_log()
         text = self.find_reference(ctx, args)
-        # Tab must answer at once, and to declare what a zoo has takes its import.
-        if text is not None and not (ctx.resilient_parsing and plugin_manager().is_member(text)):
+        # Tab must answer at once.
+        if text is not None and not (ctx.resilient_parsing and _is_slow(text)):
             try:
                 self.take_reference(ctx, text, args)
             except NnkitError:
@@ -184,9 +191,10 @@ MODEL_OPTIONS: Sequence[Decorator] = (
     ),
     click.option(
         "--weights",
-        type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Load weights from FILE (.safetensors, its index, or .pt).",
+        shell_complete=complete_file,
+        help="Load weights from FILE (.safetensors, its index, or .pt), from hub:org/name, or those cached "
+        "on this machine: `cached`. [default: random]",
     ),
     click.option(
         "--strict/--no-strict",
@@ -245,7 +253,7 @@ def architecture_options(
         preset: str | None,
         seed: int | None,
         dtype: str | None,
-        weights: Path | None,
+        weights: str | None,
         strict: bool | None,
         with_: tuple[str, ...],
         without: tuple[str, ...],
@@ -256,7 +264,7 @@ def architecture_options(
         ctx = click.get_current_context()
         if not state_of(ctx).has_spec:
             return function(spec=None, **own)
-        choices = {"seed": seed, "dtype": dtype, "weights": weights and str(weights), "strict": strict}
+        choices = {"seed": seed, "dtype": dtype, "weights": weights, "strict": strict}
         typed: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         typed |= {name: names for name, names in (("with_", with_), ("without", without)) if names}
         return function(spec=_resolve(ctx, preset, typed, find_largest), **own)
@@ -324,14 +332,15 @@ def _asks_for_help(ctx: click.Context, args: Sequence[str]) -> bool:
     return not set(ctx.help_option_names).isdisjoint(args)
 
 
+def _is_slow(text: str) -> bool:
+    """Whether a look-up takes the import of a zoo, or asks the hub."""
+    return plugin_manager().is_member(text) or names_hub(text) or names_a_folder(text)
+
+
 def _is_reference(word: str) -> bool:
-    if names_code(word) or names_a_file(word) or plugin_manager().is_member(word):
+    if names_code(word) or names_a_file(word) or names_hub(word) or names_a_folder(word):
         return True
-    try:
-        plugin_manager().find(word)
-    except NnkitError:
-        return False
-    return True
+    return plugin_manager().declares(word)
 
 
 def _options_for(architecture: Architecture) -> list[click.Parameter]:

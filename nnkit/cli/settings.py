@@ -52,6 +52,18 @@ class Settings:
         if self.verbose:
             click.echo(visible_lines(trace.rstrip()), err=True)
 
+    def show_log(self) -> None:
+        """Print what the rooms below log, such as downloads, on stderr, unless quiet."""
+        import logging
+
+        class Notes(logging.Handler):
+            def emit(this, record: logging.LogRecord) -> None:  # noqa: N805
+                self.note(record.getMessage())
+
+        logger = logging.getLogger("nnkit")
+        logger.handlers, logger.propagate = [Notes()], False
+        logger.setLevel(logging.INFO)
+
     def progress(self, line: str) -> None:
         """Print what is being done on stderr, if that is a terminal."""
         if not self.quiet and sys.stderr.isatty():

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from nnkit.errors import UsageProblem, did_you_mean
 
 COLORS = ("auto", "always", "never")
+CACHES = ("auto", "off")
 WAY_OUT = "correct it; see the settings in effect: nnkit config"
 
 Kind = Literal["flag", "environment", "project", "user", "default"]
@@ -39,6 +40,7 @@ class Configuration:
         disable_plugins: Plugins to leave out.
         prefer: If several plugins declare a name, the first of them in this list has it.
         color: Whether stdout is colored: `auto`, `always` or `never`.
+        cache: The folder for what can be made again. `auto`: this system's own; `off`: none is used.
         sources: Where each setting came from, except defaults.
         files: The files that were read.
         problems: The errors of invalid files, which are ignored as a whole.
@@ -48,6 +50,7 @@ class Configuration:
     disable_plugins: tuple[str, ...] = ()
     prefer: tuple[str, ...] = ()
     color: str = "auto"
+    cache: str = "auto"
     sources: Mapping[str, Source] = field(default_factory=dict)
     files: tuple[Source, ...] = ()
     problems: tuple[UsageProblem, ...] = ()
@@ -80,6 +83,7 @@ VARIABLES = {
     "disable_plugins": "NNKIT_DISABLE_PLUGINS",
     "prefer": "NNKIT_PREFER",
     "color": "NO_COLOR",
+    "cache": "NNKIT_CACHE",
 }
 SETTINGS = tuple(VARIABLES)
 
@@ -120,6 +124,9 @@ def _variables(environment: Mapping[str, str]) -> Iterator[Layer]:
         if name == "color":
             if environment.get(variable):
                 yield Layer(source, {name: "never"})
+        elif name == "cache":
+            if environment.get(variable):
+                yield Layer(source, {name: environment[variable]})
         elif variable in environment:
             yield Layer(source, {name: tuple(environment[variable].replace(",", " ").split())})
 
@@ -241,10 +248,22 @@ def _value(name: str, given: Any) -> Any:
         if given not in COLORS:
             raise _InvalidSetting(name, f"{name} takes one of {', '.join(COLORS)}, got {given!r}")
         return given
+    if name == "cache":
+        if not isinstance(given, str) or not (given in CACHES or _is_full_path(given)):
+            raise _InvalidSetting(
+                name,
+                f"{name} takes auto, off or the full path of a folder, got {given!r}",
+                'for example: cache = "off"',
+            )
+        return given
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
         hint = f'for example: {name} = ["vision"]'
         raise _InvalidSetting(name, f"{name} takes a list of plugins, got {given!r}", hint)
     return tuple(given)
+
+
+def _is_full_path(text: str) -> bool:
+    return text.startswith("~") or Path(text).is_absolute()
 
 
 def _line(text: str, key: str) -> str:

@@ -62,9 +62,26 @@ class _UnusualError(Exception):
     """Something that importlib.metadata must read."""
 
 
+def find_plain(distribution: str) -> tuple[str, Owner | None] | None:
+    """Return the folder of metadata of a distribution, and what it says; None for an unusual layout.
+
+    The folder is empty, and there is no owner, if it isn't installed.
+    """
+    wanted = _normalized(distribution)
+    if _has_other_finders():
+        return None
+    try:
+        for folder in _metadata_folders():
+            if _normalized(_name_in(os.path.basename(folder))) == wanted:  # noqa: PTH119
+                return folder, _owner_in(folder)
+    except (_UnusualError, OSError, ValueError):
+        return None
+    return "", None
+
+
 def read_plain(group: str) -> list[tuple[Point, Owner]] | None:
     """Return the entry points of a group in all installed distributions, or None for an unusual layout."""
-    if any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path):
+    if _has_other_finders():
         return None
     try:
         return [
@@ -76,6 +93,20 @@ def read_plain(group: str) -> list[tuple[Point, Owner]] | None:
         ]
     except (_UnusualError, OSError, ValueError):  # a UnicodeDecodeError is a ValueError
         return None
+
+
+def _has_other_finders() -> bool:
+    """Whether something besides the folders of `sys.path` may hold distributions."""
+    return any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path)
+
+
+def _name_in(child: str) -> str:
+    """Return the distribution whose metadata a folder of this name holds: `net-1.0.dist-info` -> `net`."""
+    return child.rpartition(".")[0].partition("-")[0]
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "_", name).lower()
 
 
 def _metadata_folders() -> Iterator[str]:
@@ -91,10 +122,10 @@ def _metadata_folders() -> Iterator[str]:
         for child in children:
             if not child.lower().endswith(INFO):
                 continue
-            name, dash, _ = child.rpartition(".")[0].partition("-")
-            if not dash or not child.endswith(INFO):
+            name = _name_in(child)
+            if "-" not in child.rpartition(".")[0] or not child.endswith(INFO):
                 raise _UnusualError
-            normalized = re.sub(r"[-_.]+", "_", name).lower()
+            normalized = _normalized(name)
             if normalized not in names:
                 names[normalized] = name
                 yield os.path.join(entry, child)  # noqa: PTH118

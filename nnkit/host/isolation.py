@@ -7,8 +7,11 @@ a crash in a compiled library).
 import functools
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import Any, TypeAlias
 
@@ -55,6 +58,28 @@ class Guard:
         sys.stdout = self._stdout
         self.printed = self._text.getvalue()
         self.replaced = tuple(sorted(replaced))
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes longer, where the system can interrupt it.
+
+    That is in the main thread of a POSIX system; elsewhere, Ctrl-C ends it.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*received: object) -> None:
+        raise TimeoutError(f"takes more than {seconds:g} seconds")
+
+    handler = signal.signal(signal.SIGALRM, stop)
+    remaining, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, remaining)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def guarded_hook(

@@ -67,6 +67,7 @@ class PluginLoader:
     def __init__(self, registry: PluginRegistry) -> None:
         self.registry = registry
         self._shared: SharedMembers = shared_members()
+        self._names: frozenset[str] = frozenset()  # of all plugins, those not loaded yet too
 
     def load(self, installed: Collection[Installed], damaged: Iterable[Damaged]) -> None:
         """Load every installed plugin that the settings let in, and record what can't be read."""
@@ -75,6 +76,7 @@ class PluginLoader:
         owners: dict[str, set[str]] = {}
         for candidate in installed:
             owners.setdefault(candidate.point.name, set()).add(candidate.distribution)
+        self._names = frozenset(owners)
         for candidate in sorted(installed, key=_distribution_and_name):
             point = candidate.point
             # If two distributions use one name, neither gets it: each is called by its distribution.
@@ -189,7 +191,7 @@ class PluginLoader:
             if self._accepts(plugin, "architecture", architecture, find_problem, plugin.architectures):
                 plugin.architectures[architecture.name] = architecture
         for namespace in self._collect(plugin, module, "nnkit_namespaces", Namespace):
-            prefixes = {*self.registry.namespaces(), *(self.registry.plugins.keys() - {plugin.name})}
+            prefixes = {*self.registry.namespaces(), *(self._names - {plugin.name})}
             if self._accepts(plugin, "namespace", namespace, namespace_problem, prefixes):
                 plugin.namespaces[namespace.prefix] = namespace
         plugin.checks = self._collect(plugin, module, "nnkit_checks", Check)

@@ -1,6 +1,7 @@
 """Declares one architecture of a zoo. Torch-free until the zoo's adapter imports it."""
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 
 from nnkit.contract.architecture import Architecture
@@ -9,24 +10,22 @@ from nnkit.contract.loading import load
 from nnkit.contract.namespace import DeclareRequest, Namespace
 from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
-from nnkit.host.zoo_index import package_folder, read_names
+from nnkit.host.zoo_index import package_folder
 
 REPORT = "report it to the author of the plugin"
 
 
-def declare(namespace: Namespace, name: str) -> Architecture:
-    """Return the architecture of a zoo.
+def declare(namespace: Namespace, name: str, families: Mapping[str, str]) -> Architecture:
+    """Return the architecture of a zoo; `families` are those of all its names.
 
     Raises UsageProblem for a name that the zoo doesn't have, PluginProblem where its package is missing or
     can't be imported, or its adapter is at fault.
     """
     full_name = f"{namespace.prefix}/{name}"
-    folder = package_folder(namespace)
-    if folder is None:
+    if package_folder(namespace) is None:
         raise PluginProblem(
             f"{full_name} needs the package {namespace.package}", f"install it: {namespace.install}"
         )
-    families = read_names(namespace, folder)
     # A variant follows a dot, as in timm's `resnet50.a1_in1k`; its zoo knows which there are.
     base = name if name in families else name.partition(".")[0]
     if base not in families:

@@ -12,10 +12,12 @@ from nnkit.contract.architecture import VERBS, Architecture, QualifiedName
 from nnkit.contract.namespace import Namespace
 from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula
 from nnkit.contract.spec import ModelSpec
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, nearest
+from nnkit.host.cache import cache_folder
 from nnkit.host.configuration import Configuration
 from nnkit.host.members import declare
 from nnkit.host.plugins import Deprecation, Failure, FailureLog, Plugin
+from nnkit.host.zoo_index import package_folder, read_names
 
 
 class PluginRegistry:
@@ -37,6 +39,7 @@ class PluginRegistry:
         self.hook_manager = pluggy.PluginManager("nnkit")
         self.hook_manager.add_hookspecs(hooks)
         self._diverted = False
+        self._families: dict[str, Mapping[str, str]] = {}
         self._members: dict[str, Architecture] = {}
 
     @property
@@ -121,7 +124,41 @@ class PluginRegistry:
             for prefix, namespace in plugin.namespaces.items()
         }
 
+    def members(self, prefix: str) -> Mapping[str, str]:
+        """Return the family of each architecture of a zoo, by name without the prefix.
+
+        There are none if its package isn't installed, or its names can't be read, which is then recorded.
+        """
+        if prefix not in self._families:
+            self._families[prefix] = self._read_members(prefix)
+        return self._families[prefix]
+
+    def _read_members(self, prefix: str) -> Mapping[str, str]:
+        plugin = self._plugin_with(prefix)
+        namespace = plugin.namespaces[prefix]
+        folder = package_folder(namespace)
+        if folder is None:
+            return {}
+        try:
+            names = read_names(namespace, folder, cache_folder(self.configuration.cache))
+        except (Exception, SystemExit) as error:
+            self.log.record(Failure.from_error(plugin, _reading(prefix), error))
+            return {}
+        for fault in names.faults:
+            where = (plugin.name, plugin.distribution, _reading(prefix))
+            self.log.record(Failure(*where, fault, plugin.way_out(), harmless=True))
+        return names.families
+
+    def _plugin_with(self, prefix: str) -> Plugin:
+        return next(plugin for plugin in self.plugins.values() if prefix in plugin.namespaces)
+
     # Names
+
+    def declares(self, name: str) -> bool:
+        """Whether plugins declare a name, or a zoo has its prefix; the zoo may not know it."""
+        return self.is_member(name) or any(
+            name in (qualified.name, str(qualified)) for qualified in self._declared()
+        )
 
     def is_member(self, name: str) -> bool:
         """Whether a name belongs to a zoo, without declaring it; its zoo may not know it."""
@@ -153,13 +190,15 @@ class PluginRegistry:
 
     def _find_member(self, name: str) -> tuple[str, Architecture]:
         """Return the architecture `timm/convnext_tiny`, which its zoo declares when it is first asked for."""
+        prefix, _, member = name.partition("/")
+        plugin = self._plugin_with(prefix)
         if name not in self._members:
-            prefix, _, member = name.partition("/")
-            self._members[name] = declare(self.namespaces()[prefix], member)
-        owner = next(
-            plugin.name for plugin in self.plugins.values() if name.partition("/")[0] in plugin.namespaces
-        )
-        return owner, self._members[name]
+            families = self.members(prefix)
+            for failure in self.failures:
+                if (failure.plugin, failure.stage) == (plugin.name, _reading(prefix)) and not families:
+                    raise PluginProblem(str(failure), f"{failure.hint}; its traceback: nnkit plugins -v")
+            self._members[name] = declare(plugin.namespaces[prefix], member, families)
+        return plugin.name, self._members[name]
 
     def _declared(self) -> dict[QualifiedName, Architecture]:
         return {
@@ -184,10 +223,19 @@ class PluginRegistry:
         if plugin in self.plugins and not self.plugins[plugin].enabled:
             return PluginProblem(f"plugin {plugin} is switched off", self._why_off())
         possibilities = {*(qualified.name for qualified in declared), *map(str, declared)}
-        hint = did_you_mean(name, possibilities) or "see them all: nnkit list"
+        hint = self._suggestion(name, possibilities) or "see them all: nnkit list"
         if self.failures:
             hint += f" ({len(self.failures)} plugin failure(s): nnkit plugins)"
         return UsageProblem(f"unknown architecture {name!r}", hint)
+
+    def _suggestion(self, name: str, possibilities: set[str]) -> str:
+        """Return `did you mean …?` with the nearest names; those of zoos have their prefix."""
+        in_zoos: dict[str, list[str]] = {}
+        for prefix in self.namespaces():
+            for member in self.members(prefix):
+                in_zoos.setdefault(member, []).append(f"{prefix}/{member}")
+        near = [name] if name in in_zoos else nearest(name, {*possibilities, *in_zoos})
+        return ask_for(full_name for each in near for full_name in in_zoos.get(each, [each]))
 
     def _why_off(self) -> str:
         places = [self.configuration.source(setting).place for setting in ("plugins", "disable_plugins")]
@@ -203,6 +251,11 @@ class PluginRegistry:
             for name in getattr(self.configuration, setting) or ()
             if name not in names
         ]
+
+
+def _reading(prefix: str) -> str:
+    """Return the stage of failures at reading the names of a zoo."""
+    return f"names of {prefix}/"
 
 
 def _is_wrapper(impl: pluggy.HookImpl) -> bool:

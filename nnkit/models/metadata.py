@@ -131,6 +131,17 @@ def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
 
     Raises NnkitError when it is damaged, or a shard is not in the same folder.
     """
+    shard_of, index_metadata = parse_index(path)
+    for shard in dict.fromkeys(shard_of.values()):
+        if not (path.parent / shard).is_file():
+            raise NnkitError(
+                f"{path} names {shard}, which does not exist", "download it to the folder of the index"
+            )
+    return shard_of, index_metadata
+
+
+def parse_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return what `read_index` does; the shards need not exist."""
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         shard_of, index_metadata = dict(index["weight_map"]), dict(index.get("metadata") or {})
@@ -144,10 +155,6 @@ def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     for shard in dict.fromkeys(shard_of.values()):
         if Path(shard).name != shard:
             raise damaged(path, f"it names {shard!r}, which is in another folder")
-        if not (path.parent / shard).is_file():
-            raise NnkitError(
-                f"{path} names {shard}, which does not exist", "download it to the folder of the index"
-            )
     return shard_of, index_metadata
 
 

@@ -1,8 +1,9 @@
 """What the user typed -> ModelSpec. Torch-free until a reference names code or an exported file.
 
 A reference is the name of an architecture (`resnet18`, `vision/resnet18`), a ModelSpec file
-(`net.yaml`), a file that nnkit exported (`gcn.onnx`, `gcn.safetensors`, `gcn.pt2`), or the user's own code
-(`file.py:Class`, `package.module:Class`, or `file.py` if it has only one module).
+(`net.yaml`), a file that nnkit exported (`gcn.onnx`, `gcn.safetensors`, `gcn.pt2`), a folder with a
+config.json (`./bert`), a model on the hub (`hub:org/name`), or the user's own code (`file.py:Class`,
+`package.module:Class`, or `file.py` if it has only one module).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from nnkit.contract.architecture import Architecture
+from nnkit.contract.namespace import Namespace
 from nnkit.contract.own_declarations import check_own, declare
 from nnkit.contract.spec import ModelSpec, check_spec_data, make_spec, read_spec_file
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models import metadata
+from nnkit.models.hub_names import names_hub, parse
+from nnkit.models.weight_files import choose_weights
 
+CONFIG = "config.json"
 SPEC_SUFFIXES = (".yaml", ".yml")
 
 
@@ -28,12 +33,14 @@ class Reference:
         data: The choices that its file makes.
         assume: For the user's own code whose inputs are not all declared: returns the architecture with
             what can be assumed under the user's options.
+        zoos: The zoos that may know where weights are, by prefix.
     """
 
     architecture: Architecture
     plugin: str
     data: Mapping[str, Any] = field(default_factory=dict)
     assume: Callable[[Mapping[str, Any]], Architecture] | None = None
+    zoos: Mapping[str, Namespace] = field(default_factory=dict)
 
     def complete(self, options: Mapping[str, Any]) -> "Reference":
         """Return the reference with the inputs that the user has not declared, found by running.
@@ -47,7 +54,12 @@ class Reference:
     def resolve(self, preset: str | None = None, options: Mapping[str, Any] | None = None) -> ModelSpec:
         """Return the spec; the user's options override the choices of the file."""
         architecture = self.complete(options or {}).architecture
-        return make_spec(architecture, self.plugin, base=self.data, preset=preset, options=options)
+        spec = make_spec(architecture, self.plugin, base=self.data, preset=preset, options=options)
+        if spec.weights is None:
+            return spec
+        from nnkit.models.weight_sources import settle
+
+        return settle(spec, self.zoos, own=self.data.get("weights"))
 
 
 def look_up(
@@ -58,6 +70,8 @@ def look_up(
     inputs: the inputs of the user's own code, each like `x: float32[batch, 8]`. declarations: what else is
     declared of it, each like `causal=time`. Raises UsageProblem when it refers to nothing.
     """
+    if names_hub(text):
+        return _read_hub(text, manager)
     path = Path(text)
     if names_a_file(text):
         if not path.is_file():
@@ -65,13 +79,20 @@ def look_up(
         return _read_file(path, manager)
     if names_code(text):
         return _read_code(text, inputs, declarations, manager)
-    plugin, architecture = manager.find(text)
+    if is_path_of_folder(text):
+        return _read_folder(path, text, manager)
+    try:
+        plugin, architecture = manager.find(text)
+    except UsageProblem:
+        if not path.is_dir():
+            raise
+        return _read_folder(path, text, manager)
     if inputs:
         raise UsageProblem(
             f"--input is for modules of your own, and {text} is none",
             f"leave it out, and give sizes as options: see nnkit info {text}",
         )
-    return Reference(architecture, plugin)
+    return Reference(architecture, plugin, zoos=manager.namespaces())
 
 
 def names_a_file(text: str) -> bool:
@@ -81,7 +102,17 @@ def names_a_file(text: str) -> bool:
 
 def names_code(text: str) -> bool:
     """Whether a reference names code of the user's own."""
-    return ":" in text or text.endswith(".py")
+    return (":" in text or text.endswith(".py")) and not names_hub(text)
+
+
+def is_path_of_folder(text: str) -> bool:
+    """Whether a reference can only be the path of a folder: `./bert`, `bert/`, `..`, `/models/bert`."""
+    return text.startswith((".", "/", "~")) or text.endswith("/")
+
+
+def names_a_folder(text: str) -> bool:
+    """Whether a reference is a folder with a model in it, unless an architecture has its name."""
+    return is_path_of_folder(text) or (Path(text) / CONFIG).is_file()
 
 
 def _read_code(
@@ -119,4 +150,45 @@ def _read_file(path: Path, manager: PluginManager) -> Reference:
         ) from error
     if path.name.endswith((".safetensors", metadata.INDEX)):
         data = {**data, "weights": str(path)}
-    return Reference(architecture, plugin, data)
+    return Reference(architecture, plugin, data, zoos=manager.namespaces())
+
+
+def _read_folder(path: Path, text: str, manager: PluginManager) -> Reference:
+    if not path.is_dir():
+        raise UsageProblem(f"folder {text} does not exist", "check the path, or list the names: nnkit list")
+    from nnkit.models import folders
+
+    data = folders.read_folder(path, text, manager)
+    file = choose_weights([each.name for each in path.iterdir() if each.is_file()], text)
+    if file is None:
+        folders.LOG.info("%s has no file of weights; they are random", text)
+    return _resolved({**data, "weights": file and str(path / file)}, manager)
+
+
+def _read_hub(text: str, manager: PluginManager) -> Reference:
+    name = parse(text)
+    if name.file:
+        raise UsageProblem(
+            f"{text} names a file, not a model",
+            f"name the model: {name.model}; to load that file: nnkit build ARCH --weights {text}",
+        )
+    from nnkit.models import folders, hub
+    from nnkit.models.weight_sources import weights_of
+
+    listing = hub.list_files(name)
+    if folders.CONFIG not in listing.sizes:
+        raise folders.no_config(listing.name.text, sorted(listing.sizes))
+    if listing.sizes[folders.CONFIG] > folders.LARGEST_CONFIG:
+        raise folders.config_too_large(listing.name.text)
+    config = hub.fetch(listing.file(folders.CONFIG))
+    data = folders.read_folder(config.parent, listing.name.text, manager)
+    weights = weights_of(listing)
+    if weights is None:
+        folders.LOG.info("%s has no weights that nnkit reads; they are random", listing.name.text)
+    return _resolved({**data, "weights": weights and weights.text}, manager)
+
+
+def _resolved(data: Mapping[str, Any], manager: PluginManager) -> Reference:
+    """Return the reference of a spec that a zoo has read."""
+    plugin, architecture = manager.find(data["architecture"])
+    return Reference(architecture, plugin, data, zoos=manager.namespaces())

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from nnkit.contract.visible import brief
 from nnkit.errors import damaged_file, first_line
 
+LENGTH_BYTES = 8  # at the beginning of a file
 LARGEST_HEADER = 100_000_000  # bytes, the limit of the format
 MOST_AXES = 64
 METADATA = "__metadata__"
@@ -71,13 +72,35 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Return the header of a file. Raises NnkitError where it contradicts the file or the format."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = header_length(file.read(LENGTH_BYTES), size, path)
+        return parse_header(file.read(length), size, path)
+
+
+def header_length(beginning: bytes, size: int, origin: object) -> int:
+    """Return the bytes of the header of a file of `size` bytes, which its first LENGTH_BYTES say.
+
+    origin: what errors call the file. Raises NnkitError where the header can't be that long.
+    """
+    length = int.from_bytes(beginning, "little")
+    if len(beginning) < LENGTH_BYTES or length > min(size - LENGTH_BYTES, LARGEST_HEADER):
+        raise damaged_file(origin, f"its header claims {length:,} bytes, but the file has {size:,}")
+    return length
+
+
+def parse_header(text: bytes, size: int, origin: object) -> Header:
+    """Return the header with this text, of a file of `size` bytes.
+
+    Raises NnkitError where it contradicts the file or the format.
+    """
     try:
-        content, space = _read(path)
+        content = _parse_content(text)
         metadata = _parse_metadata(content.pop(METADATA, {}))
         entries = tuple(_parse_entry(name, fields) for name, fields in content.items())
-        _check_offsets(entries, space)
+        _check_offsets(entries, size - LENGTH_BYTES - len(text))
     except _Invalid as error:
-        raise damaged_file(path, str(error)) from error
+        raise damaged_file(origin, str(error)) from error
     return Header(metadata, entries)
 
 
@@ -85,14 +108,7 @@ class _Invalid(Exception):
     """A claim in a header that can't be true."""
 
 
-def _read(path: Path) -> tuple[dict[str, Any], int]:
-    """Return the content of the header, and how many bytes of values follow it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, LARGEST_HEADER):
-            raise _Invalid(f"its header claims {length:,} bytes, but the file has {size:,}")
-        text = file.read(length)
+def _parse_content(text: bytes) -> dict[str, Any]:
     try:
         content = json.loads(
             text.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
@@ -103,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int]:
         raise _Invalid(f"its header is not JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise _Invalid("its header is not a mapping")
-    return content, size - 8 - length
+    return content
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from nnkit.contract.own_declarations import IN_TEXT, OWN_OPTIONS, as_texts, chec
 from nnkit.contract.spec import ModelSpec, make_spec
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
-from nnkit.models.references import look_up
+from nnkit.models.references import Reference, look_up
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -85,7 +85,7 @@ def _resolve_spec(
     architecture, base = spec.architecture, spec.to_dict()
     if spec.plugin:
         _refuse(texts, options, architecture)
-        return make_spec(architecture, spec.plugin, base=base, preset=preset, options=options)
+        return Reference(architecture, spec.plugin, base, zoos=manager.namespaces()).resolve(preset, options)
     own, rest = _split(architecture, options)
     if texts:
         architecture = look_up(spec.reference, manager, texts).complete(rest).architecture

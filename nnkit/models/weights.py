@@ -1,6 +1,7 @@
 """Read weights: safetensors, whole or in shards, and `.pt` with `weights_only`; no code in files runs."""
 
 import hashlib
+import logging
 import pickle
 import re
 import warnings
@@ -15,13 +16,16 @@ from torch.nn.parameter import is_lazy
 
 from nnkit.contract.text import format_shape, shorten
 from nnkit.errors import NnkitError, UsageProblem
-from nnkit.models import metadata
-from nnkit.models.safetensors_header import read_header
+from nnkit.models import hub, metadata
+from nnkit.models.hub_headers import read_headers
+from nnkit.models.hub_names import names_hub, parse
+from nnkit.models.safetensors_header import Entry, read_header
+from nnkit.models.weight_files import PICKLED, PICKLED_INDEX
 
-PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 # Keys under which a checkpoint may hold its state dict.
 NESTED = ("state_dict", "model_state_dict", "model", "module")
 LISTED = 8
+LOG = logging.getLogger("nnkit")
 # As torch reports it, by the names of the model, which may rename those in the file before it loads them.
 SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
 
@@ -47,7 +51,18 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
 
 def check_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
     """Check names and shapes as `load_weights` does, for a module on the meta device; no value is read."""
+    if _is_unread(path):
+        LOG.info("%s is not safetensors, so its names and shapes are not compared", path)
+        return
     _load(module, read_weights(path, device="meta"), path, strict)
+
+
+def _is_unread(path: Path) -> bool:
+    """Whether only a download could show which tensors a file has."""
+    if not names_hub(str(path)):
+        return False
+    name = parse(str(path))
+    return name.file.endswith((*PICKLED, PICKLED_INDEX)) and not hub.find_cached_weights(name)
 
 
 def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, strict: bool) -> None:
@@ -71,10 +86,21 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, strict: bo
 def read_weights(path: Path, device: Literal["cpu", "meta"] = "cpu") -> dict[str, Tensor]:
     """Return the tensors in a file by name; if nnkit wrote it, they are checked against their digest.
 
-    device: `meta` reads only names, dtypes and shapes.
+    path: of a file, or its name on the hub, from where it is downloaded. device: `meta` reads only names,
+    dtypes and shapes, and downloads no values.
 
     Raises UsageProblem for a file that can't hold weights, NnkitError for a damaged one.
     """
+    if names_hub(str(path)):
+        name = parse(str(path))
+        if not name.file:
+            raise NnkitError(
+                f"no cache of this machine has the weights of {path}, and the hub can't be asked",
+                "connect to it, or leave the weights random: --weights random",
+            )
+        if device == "meta" and not name.file.endswith((*PICKLED, PICKLED_INDEX)):
+            return {entry.name: _on_meta(entry) for header in read_headers(name) for entry in header.entries}
+        path = hub.fetch_weights(name)
     if not path.is_file():
         raise UsageProblem(f"weights file {path} does not exist", "check the path: --weights FILE")
     if path.name.endswith(metadata.INDEX):
@@ -102,12 +128,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
     if device == "meta":
-        return {
-            entry.name: torch.empty(
-                entry.shape, dtype=getattr(torch, entry.dtype, torch.uint8), device=device
-            )
-            for entry in read_header(path).entries
-        }
+        return {entry.name: _on_meta(entry) for entry in read_header(path).entries}
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -120,6 +141,10 @@ def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
         if expected is not None and digest(tensors) != expected:
             raise metadata.damaged(path, "its values have changed since it was written (sha256)")
     return tensors
+
+
+def _on_meta(entry: Entry) -> Tensor:
+    return torch.empty(entry.shape, dtype=getattr(torch, entry.dtype, torch.uint8), device="meta")
 
 
 def _read_shards(path: Path, device: str) -> dict[str, Tensor]:

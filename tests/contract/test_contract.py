@@ -156,7 +156,10 @@ def test_the_example_of_a_hook_is_a_plugin_that_works(name, yours, tmp_path):
         case "nnkit_namespaces":
             report = nnkit.summarize("yours/net-999", manager=manager)
             assert (report.spec.name, report.totals.parameters) == ("yours/net-999", 8 * 999 + 999)
-            assert nnkit.summarize("yours/net-9", width=2, set={"bias": False}, manager=manager).totals.macs == 16
+            assert (
+                nnkit.summarize("yours/net-9", width=2, set={"bias": False}, manager=manager).totals.macs
+                == 16
+            )
         case "nnkit_smoke_run":
             assert nnkit.smoke_run(spec, manager=manager).passed
             with pytest.raises(nnkit.NnkitError, match="made for the CPU"):

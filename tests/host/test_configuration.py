@@ -183,6 +183,7 @@ def test_config_shows_each_setting_and_where_it_came_from(project, nnkit_in):
         f"disable-plugins pointer {user}",
         f"prefer vision {file}",
         "color always --color",
+        "cache auto default",
         f"project file: {file}",
         f"user file: {user}",
     ]
@@ -195,6 +196,7 @@ def test_config_shows_each_setting_and_where_it_came_from(project, nnkit_in):
         "disable-plugins": ("user", str(user)),
         "prefer": ("project", str(file)),
         "color": ("flag", "--color"),
+        "cache": ("default", None),
     }
     # And it is so: two of the five plugins that nnkit ships are left.
     listed = json.loads(nnkit_in("list", "--json", NNKIT_PLUGINS="vision,graph,pointer").stdout)

@@ -8,13 +8,17 @@ from typing import Any
 
 from nnkit import __version__
 from nnkit.contract.spec import ModelSpec
+from nnkit.models.hub_names import names_hub
 
 PACKAGES = ("torch", "onnx", "onnxscript", "safetensors")
 
 
 def stamp(spec: ModelSpec) -> dict[str, Any]:
     """Return the stamp as plain data: the same for the same model, on every machine."""
-    without_folder = replace(spec, weights=spec.weights and Path(spec.weights).name)
+    weights = spec.weights
+    if weights is not None and not names_hub(weights):
+        weights = Path(weights).name
+    without_folder = replace(spec, weights=weights)
     return {
         "nnkit": __version__,
         "spec": without_folder.to_dict(),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
+from nnkit.models.tensors import elements_of, tensors_in
 from nnkit.verbs.summary.formulas import AGGREGATIONS, FORMULAS, Formula
 from nnkit.verbs.summary.packed import packed_formula
 
@@ -75,6 +76,22 @@ def count_macs(
     if packet is aten.mul and _name_of_node() in OUTER_PRODUCTS:
         return int(result.numel())
     return None
+
+
+def count_activations(operator: Any, args: tuple[Any, ...], result: Any) -> int:
+    """Return the elements that the products of a counted call give, whichever kernel computes them.
+
+    Kernels for attention and recurrent layers do several products at once and keep what is between them.
+    """
+    name = getattr(operator, "_overloadpacket", operator).__name__
+    results = sum(elements_of(tensor) for tensor in list(tensors_in(result))[:1])
+    if "scaled_dot_product" in name:
+        query, key = args[:2]
+        return results + query.numel() // query.shape[-1] * key.shape[-2]
+    if name == "mkldnn_rnn_layer":  # the gates from the input, and those from the state before
+        x, weight_ih = args[:2]
+        return 2 * (x.numel() // x.shape[-1]) * int(weight_ih.shape[0])
+    return results
 
 
 def _own_formula(packet: Any, formulas: Mapping[str, Formula]) -> Formula | None:

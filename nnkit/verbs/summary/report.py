@@ -108,7 +108,8 @@ class Row:
 class Totals:
     """What the whole model holds and costs. Every tensor counts once, tied or not.
 
-    macs: multiply-adds of convolutions and matrix products; flops: twice that.
+    macs: multiply-adds of convolutions and matrix products; flops: twice that. activations: the elements of
+    the results of these products, a measure of memory traffic.
     dtypes: the number of parameter elements by dtype.
     training_flops: forward and backward together, None unless requested.
     uncounted: the operators that ran and were not counted, with how often each ran. missed: those of them
@@ -124,6 +125,7 @@ class Totals:
     buffer_bytes: int
     macs: int
     flops: int
+    activations: int = 0
     training_flops: int | None = None
     uncounted: Mapping[str, int] = field(default_factory=dict)
     missed: tuple[str, ...] = ()

@@ -124,6 +124,7 @@ def make_totals(module: nn.Module, traced: Trace) -> Totals:
         buffer_bytes=_bytes(buffers),
         macs=macs,
         flops=2 * macs,
+        activations=traced.activations,
         uncounted=uncounted,
         missed=tuple(name for name in uncounted if may_multiply(name, known_only=macs > 0)),
         unused=() if traced.failure else tuple(_unused(module, traced.read)),

@@ -17,7 +17,7 @@ from nnkit.models.members import named_buffers, named_modules, named_parameters
 from nnkit.models.process import random_states_kept
 from nnkit.models.tensors import storages_of
 from nnkit.models.user_lines import at_line
-from nnkit.verbs.summary.counting import count_macs, has_formula, moves_data
+from nnkit.verbs.summary.counting import count_activations, count_macs, has_formula, moves_data
 from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.keeping import Snapshot
 from nnkit.verbs.summary.modes import Functions, NeedsValues, Operators, Unknowns
@@ -73,13 +73,15 @@ class Trace:
     """What a run showed.
 
     root: the outermost call. uncounted: the operators without a formula, with how often each ran.
-    read: the storages that operators took values from. failure, error: set if forward failed.
+    read: the storages that operators took values from. activations: the elements that products gave.
+    failure, error: set if forward failed.
     arguments, result: what forward was given, by the names of its parameters, and what it returned.
     """
 
     root: Call
     uncounted: Counter[str]
     read: set[int]
+    activations: int = 0
     failure: Failure | None = None
     error: Exception | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -147,6 +149,7 @@ class Watcher:
         self.top = Call("", "module", "")
         self.stack = [self.top]
         self.formulas, self.budget, self.spent = formulas, budget, 0
+        self.activations = 0
         self.uncounted: Counter[str] = Counter()
         self.read: set[int] = set()
         self.failed: tuple[Exception, Call] | None = None
@@ -160,7 +163,7 @@ class Watcher:
     def result(self, error: Exception | None = None) -> Trace:
         """Return what was seen; `error` is what forward failed with."""
         root = self.top.children[0]
-        traced = Trace(root, self.uncounted, self.read, error=error)
+        traced = Trace(root, self.uncounted, self.read, self.activations, error=error)
         if error is not None:
             _, call = self.failed or (error, root)
             message = f"{type(error).__name__}: {error}".strip() + at_line(error)
@@ -258,6 +261,7 @@ class Watcher:
         """Note the cost of an operator, or that no formula for it exists."""
         macs = count_macs(operator, args, kwargs, result, self.formulas)
         if macs is not None:
+            self.activations += count_activations(operator, args, result)
             self.spend(macs)
         elif not moves_data(operator):
             self.uncounted[str(operator._overloadpacket)] += 1

@@ -1,0 +1,1 @@
+"""The architectures of torchvision, as `torchvision/resnet50`."""

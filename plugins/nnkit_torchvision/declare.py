@@ -1,0 +1,88 @@
+"""Declares one architecture of torchvision: its options, inputs, outputs, and the presets of its weights."""
+
+import inspect
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
+
+from nnkit import Architecture, CatalogRow, DeclareRequest, OpenField, open_config
+from nnkit_torchvision import tasks
+from nnkit_torchvision.building import build
+from nnkit_torchvision.descriptions import DESCRIPTIONS
+from nnkit_torchvision.options import Builder, builder_of, class_of, options_of
+from nnkit_torchvision.published import preset, side_of, weights_of
+from nnkit_torchvision.tasks import Sizes, Task
+
+SIZES = re.compile(r"(\d+)(?: from (\d+))?")
+"""A catalog's `sizes`: multiples of the first, from the second on."""
+
+FIXED_SIDE = re.compile(r"(300|320)")
+"""The detectors that resize images to a side in their name."""
+
+PAPER = re.compile(r"`\W*([^`<]+?)\W*<(https?://arxiv[^>]+)>`", re.DOTALL)
+
+FLOW = Sizes(default=384, step=8, least=128)
+"""RAFT looks for each pixel of an eighth of the size at four scales, so 16 of them are the fewest."""
+
+
+def declare(request: DeclareRequest) -> Architecture:
+    """Return the architecture of a name."""
+    builder = builder_of(request.name)
+    weights = weights_of(builder)
+    options = options_of(request.name)
+    task = _task(request.name, builder, weights[0], options, request.row)
+    if task.name == "optical flow":
+        options["num_flow_updates"] = OpenField(int, 12, DESCRIPTIONS["num_flow_updates"])
+    names = ("none", *(each.name for each in weights))
+    options["published"] = OpenField(Literal[names], "none", DESCRIPTIONS["published"])
+    return Architecture(
+        name=request.name,
+        summary=f"{class_of(builder).__name__} for {task.name}, from torchvision",
+        build=partial(build, request.name),
+        config=open_config("TorchvisionOptions", options),
+        inputs=task.inputs,
+        outputs=task.outputs,
+        dims=task.dims,
+        constants=task.constants,
+        presets={each.name: preset(each, options, task.dims) for each in weights},
+        paper=_paper(builder),
+        stochastic="training",
+        notes=task.notes,
+        unsupported=task.unsupported,
+    )
+
+
+def _task(
+    name: str, builder: Builder, weights: Any, options: dict[str, OpenField], row: CatalogRow | None
+) -> Task:
+    """Return what an architecture takes and returns."""
+    sizes = _sizes(name, weights, options, row)
+    is_fixed = "image_size" in options
+    kind = builder.__module__.split(".")[2]
+    if kind == "detection":
+        return tasks.detection(sizes)
+    if kind == "segmentation":
+        return tasks.segmentation(sizes)
+    if kind == "optical_flow":
+        return tasks.optical_flow(FLOW)
+    if kind == "video":
+        return tasks.video_classification(sizes, is_fixed)
+    return tasks.classification(sizes, is_fixed)
+
+
+def _sizes(name: str, weights: Any, options: Mapping[str, OpenField], row: CatalogRow | None) -> Sizes:
+    """Return the sizes that images may have: as the catalog knows them, or else as the weights tell them."""
+    least, step = weights.meta["min_size"][0], 1
+    if known := SIZES.fullmatch(row.sizes if row else ""):
+        step, least = int(known[1]), int(known[2] or 1)
+    fixed = FIXED_SIDE.search(name)
+    resized = getattr(weights.transforms, "keywords", {}).get("resize_size")
+    default = side_of(weights) or resized or (int(fixed[1]) if fixed else 800)
+    return Sizes(default, step, least, weights.meta.get("min_temporal_size", 1))
+
+
+def _paper(builder: Builder) -> str:
+    """Return the title and address of the paper, from the builder's documentation."""
+    found = PAPER.search(inspect.getdoc(builder) or "")
+    return f"{' '.join(found[1].split())}, {found[2]}" if found else ""
