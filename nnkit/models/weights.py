@@ -20,7 +20,7 @@ from nnkit.models import hub, metadata
 from nnkit.models.hub_headers import read_headers
 from nnkit.models.hub_names import names_hub, parse
 from nnkit.models.safetensors_header import Entry, read_header
-from nnkit.models.weight_files import PICKLED, PICKLED_INDEX
+from nnkit.models.weight_files import PICKLED, PICKLED_INDEX, SUFFIXES
 
 # Keys under which a checkpoint may hold its state dict.
 NESTED = ("state_dict", "model_state_dict", "model", "module")
@@ -103,13 +103,13 @@ def read_weights(path: Path, device: Literal["cpu", "meta"] = "cpu") -> dict[str
         path = hub.fetch_weights(name)
     if not path.is_file():
         raise UsageProblem(f"weights file {path} does not exist", "check the path: --weights FILE")
-    if path.name.endswith(metadata.INDEX):
+    if path.name.endswith((metadata.INDEX, PICKLED_INDEX)):
         return _read_shards(path, device)
     if path.suffix == ".safetensors":
         return _read_safetensors(path, device)
     if path.suffix in PICKLED:
         return _read_state_dict(path, device)
-    suffixes = ", ".join((".safetensors", metadata.INDEX, *PICKLED))
+    suffixes = ", ".join(SUFFIXES)
     raise UsageProblem(
         f"the name of {path} doesn't end like that of a weights file", f"known endings: {suffixes}"
     )
@@ -151,9 +151,11 @@ def _read_shards(path: Path, device: str) -> dict[str, Tensor]:
     shard_of, _ = metadata.read_index(path)
     tensors: dict[str, Tensor] = {}
     shards = dict.fromkeys(shard_of.values())
-    metadata.check_shards(path, shards)
+    is_pickled = path.name.endswith(PICKLED_INDEX)
+    if not is_pickled:
+        metadata.check_shards(path, shards)
     for shard in shards:
-        tensors |= _read_safetensors(path.parent / shard, device)
+        tensors |= (_read_state_dict if is_pickled else _read_safetensors)(path.parent / shard, device)
     metadata.check_found(path, shard_of, tensors)
     return tensors
 
