@@ -7,6 +7,7 @@ from typing import TypeVar
 
 LISTED = 3  # names of a long list that are shown
 INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")  # in a dotted name
+COUNT_UNITS = ("K", "M", "G", "T", "P")
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 T = TypeVar("T", bound=Hashable)
@@ -30,6 +31,14 @@ def split_equations(equations: str) -> list[str]:
 def format_count(number: int) -> str:
     """Return `11,689,512`."""
     return f"{number:,}"
+
+
+def format_amount(number: int) -> str:
+    """Return a count in three digits: `11.7M`, `4.09G`, `850`."""
+    amount, unit = float(number), 0
+    while unit < len(COUNT_UNITS) and float(f"{amount:.3g}") >= 1000:
+        amount, unit = amount / 1000, unit + 1
+    return str(number) if unit == 0 else f"{amount:#.3g}".rstrip(".") + COUNT_UNITS[unit - 1]
 
 
 def format_bytes(number: int) -> str:
