@@ -187,14 +187,14 @@ def _read_hub(text: str, manager: PluginManager) -> Reference:
 
     listing = hub.list_files(name)
     if folders.CONFIG not in listing.sizes:
-        raise folders.no_config(listing.name.text, sorted(listing.sizes))
+        raise folders.no_config(text, sorted(listing.sizes))
     if listing.sizes[folders.CONFIG] > folders.LARGEST_CONFIG:
-        raise folders.config_too_large(listing.name.text)
-    config = hub.fetch(listing.file(folders.CONFIG))
-    data = folders.read_folder(config.parent, listing.name.text, manager)
+        raise folders.config_too_large(text)
+    config = hub.fetch_config(listing, name.revision)
+    data = folders.read_folder(config.parent, text, manager)
     weights = weights_of(listing)
     if weights is None:
-        folders.LOG.info("%s has no weights that nnkit reads; they are random", listing.name.text)
+        folders.LOG.info("%s has no weights that nnkit reads; they are random", text)
     return _resolved({**data, "weights": weights and weights.text}, manager)
 
 

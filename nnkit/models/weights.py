@@ -110,7 +110,7 @@ def read_state_dict(path: Path, device: Literal["cpu", "meta"] = "cpu", key: str
         name = parse(str(path))
         if not name.file:
             raise NnkitError(
-                f"no cache of this machine has the weights of {path}, and the hub can't be asked",
+                f"no cache of this machine has the weights of {name.shown}, and the hub can't be asked",
                 "connect to it, or leave the weights random: --weights random",
             )
         if device == "meta" and not name.file.endswith((*PICKLED, PICKLED_INDEX)):
@@ -267,5 +267,6 @@ def _misfit(path: Path, faults: Mapping[str, list[str]]) -> UsageProblem:
     problems = "; ".join(f"{problem}: {shorten(names, LISTED)}" for problem, names in faults.items() if names)
     return UsageProblem(
         f"the weights in {path} don't fit: {problems}",
-        "give the options that they were made with; --no-strict loads the tensors that are in both",
+        "give the options that they were made with; --no-strict loads the tensors that are in both, and "
+        "--weights random none",
     )
