@@ -109,7 +109,7 @@ def names_of(namespace: Any) -> list[str]:
     """Return the names of a zoo, sorted."""
     folder = package_folder(namespace)
     assert folder is not None, f"install it: {namespace.install}"
-    return sorted(read_names(namespace, folder))
+    return sorted(read_names(namespace, folder).families)
 
 
 def rows_in(results: Path, installed: str) -> dict[str, dict[str, Any]]:
