@@ -32,7 +32,9 @@ from nnkit.host.plugin_manager import PluginManager
 from nnkit.models.references import Reference, look_up, names_code
 
 SIDES = ("left", "right")
-MODEL_OPTIONS = frozenset({"seed", "dtype", "weights", "preset"})  # that every architecture has
+MODEL_OPTIONS = frozenset(
+    {"seed", "dtype", "weights", "key", "strip_prefix", "preset"}
+)  # that every architecture has
 INPUT_OPTIONS = ("with", "without")  # each takes the name of an optional input
 REPEATABLE = (*INPUT_OPTIONS, SETTINGS)
 
