@@ -35,7 +35,11 @@ def declare(
             f"unknown architecture {full_name!r}", near or f"see them all: nnkit list {namespace.prefix}/"
         )
     try:
-        architecture = load(namespace.declare)(DeclareRequest(name=name, row=row))
+        function = load(namespace.declare)
+    except PluginProblem as unloadable:
+        raise _unusable(namespace, full_name, unloadable.__cause__ or unloadable) from unloadable
+    try:
+        architecture = function(DeclareRequest(name=name, row=row))
     except NnkitError:
         raise
     except (Exception, SystemExit) as error:
@@ -62,13 +66,39 @@ def declare(
 
 def _unusable(namespace: Namespace, full_name: str, error: BaseException) -> NnkitError:
     """Return the error for a zoo that can't be imported; it names the package that is to blame."""
-    root = error
-    while root.__cause__ or root.__context__:
-        root = root.__cause__ or root.__context__ or root
-    frames = traceback.extract_tb(root.__traceback__)
-    message = f"{type(root).__name__}: {first_line(root)}"
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return PluginProblem(
-        f"{full_name} can't be declared: {message}{where}",
-        f"see the full error with -v; upgrade or repair it: {namespace.install}",
-    )
+    root = _root(error)
+    what = f"{type(root).__name__}: {first_line(root)}"
+    importing = _importing(root)
+    if isinstance(root, ModuleNotFoundError) and root.name:
+        package = root.name.partition(".")[0]
+        message, hint = f"{full_name} needs the package {package}: {what}", f"install {package}"
+    elif importing and importing != namespace.declare.partition(".")[0]:
+        message = f"{full_name} can't be declared, because {importing} can't be imported: {what}"
+        others = "torch" if importing == namespace.package else f"{namespace.package} and torch"
+        hint = f"install a version of {importing} that fits {others}"
+    else:
+        frame = traceback.extract_tb(root.__traceback__)[-1]
+        message = f"{full_name} can't be declared: {what} ({frame.filename}:{frame.lineno})"
+        hint = REPORT
+    return PluginProblem(message, f"{hint}; see the full error with -v")
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the error that this one is about: a package may catch it and raise one of its own."""
+    while True:
+        origin = error.__cause__
+        if origin is None and isinstance(error, ImportError) and not error.__suppress_context__:
+            origin = error.__context__
+        if origin is None:
+            return error
+        error = origin
+
+
+def _importing(error: BaseException) -> str:
+    """Return the package whose import an error ended, or an empty string."""
+    modules = [
+        str(frame.f_globals.get("__name__", ""))
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "<module>"
+    ]
+    return modules[-1].partition(".")[0] if modules else ""

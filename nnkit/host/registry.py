@@ -153,6 +153,12 @@ class PluginRegistry:
             self.log.record(Failure(*where, fault, plugin.way_out(), harmless=True))
         return names.families
 
+    def known_members(self, prefix: str) -> Mapping[str, str]:
+        """Return the same; for a zoo that isn't installed, what the catalog knows of it."""
+        if package_folder(self.namespaces()[prefix]) is not None:
+            return self.members(prefix)
+        return {name: row.family for name, row in self.catalog(prefix).items()}
+
     def require_members(self, prefix: str, wanted: str) -> Mapping[str, str]:
         """Return the same, for `wanted`; raises PluginProblem where there are none."""
         families = self.members(prefix)
