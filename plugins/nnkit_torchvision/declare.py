@@ -9,7 +9,7 @@ from nnkit import Architecture, CatalogRow, DeclareRequest, OpenField, open_conf
 from nnkit_torchvision import tasks
 from nnkit_torchvision.building import build
 from nnkit_torchvision.descriptions import DESCRIPTIONS
-from nnkit_torchvision.options import Builder, builder_of, class_of, options_of
+from nnkit_torchvision.options import Builder, builder_of, class_of, fixed_sizes_of, options_of
 from nnkit_torchvision.published import preset, side_of, weights_of
 from nnkit_torchvision.tasks import Sizes, Task
 
@@ -57,7 +57,9 @@ def task_of(name: str, row: CatalogRow | None = None) -> Task:
     builder = builder_of(name)
     options = options_of(name)
     sizes = _sizes(name, weights_of(builder)[0], row)
-    is_fixed = "image_size" in options
+    side, frames = fixed_sizes_of(name)
+    if side is None and "image_size" in options:
+        side = "image_size"
     kind = builder.__module__.split(".")[2]
     if kind == "detection":
         return tasks.detection(sizes)
@@ -66,8 +68,8 @@ def task_of(name: str, row: CatalogRow | None = None) -> Task:
     if kind == "optical_flow":
         return tasks.optical_flow(FLOW)
     if kind == "video":
-        return tasks.video_classification(sizes, is_fixed)
-    return tasks.classification(sizes, is_fixed)
+        return tasks.video_classification(sizes, side, frames)
+    return tasks.classification(sizes, side)
 
 
 def _sizes(name: str, weights: Any, row: CatalogRow | None) -> Sizes:
