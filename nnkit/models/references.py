@@ -14,7 +14,7 @@ from typing import Any
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.namespace import Namespace
 from nnkit.contract.own_declarations import check_own, declare
-from nnkit.contract.spec import ModelSpec, check_spec_data, make_spec, read_spec_file
+from nnkit.contract.spec import PART, ModelSpec, check_spec_data, make_spec, read_spec_file
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models import metadata
@@ -149,7 +149,8 @@ def _read_file(path: Path, manager: PluginManager) -> Reference:
             "install its plugin; for a module of your own: nnkit verify FILE --against file.py:Class",
         ) from error
     if path.name.endswith((".safetensors", metadata.INDEX)):
-        data = {**data, "weights": str(path)}
+        chosen = {key: value for key, value in data.items() if key not in PART}  # of what it was made from
+        data = {**chosen, "weights": str(path)}
     return Reference(architecture, plugin, data, zoos=manager.namespaces())
 
 
@@ -177,14 +178,14 @@ def _read_hub(text: str, manager: PluginManager) -> Reference:
 
     listing = hub.list_files(name)
     if folders.CONFIG not in listing.sizes:
-        raise folders.no_config(listing.name.text, sorted(listing.sizes))
+        raise folders.no_config(text, sorted(listing.sizes))
     if listing.sizes[folders.CONFIG] > folders.LARGEST_CONFIG:
-        raise folders.config_too_large(listing.name.text)
-    config = hub.fetch(listing.file(folders.CONFIG))
-    data = folders.read_folder(config.parent, listing.name.text, manager)
+        raise folders.config_too_large(text)
+    config = hub.fetch_config(listing, name.revision)
+    data = folders.read_folder(config.parent, text, manager)
     weights = weights_of(listing)
     if weights is None:
-        folders.LOG.info("%s has no weights that nnkit reads; they are random", listing.name.text)
+        folders.LOG.info("%s has no weights that nnkit reads; they are random", text)
     return _resolved({**data, "weights": weights and weights.text}, manager)
 
 
