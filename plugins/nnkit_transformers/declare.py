@@ -47,7 +47,7 @@ class Inputs:
         sizes = Sizes(configuration(self.model_type, options))
         chosen = self._chosen(options)
         tensors = tuple(KNOWN[name][variant](sizes) for name, variant in chosen)
-        more = optional_inputs(tensors, model_class_of(self.model_type, options.task))
+        more = optional_inputs(tensors, model_class_of(self.model_type, options.task), sizes)
         return (*tensors, *more)
 
     def taken(self, options: Any) -> Mapping[str, bool]:

@@ -40,7 +40,9 @@ def dims_of(model_type: str) -> dict[str, Dim]:
     for name in ("time", "decoder_time"):
         limit = _limit(config, options, model_classes[0])
         if name in dims and limit is not None:
-            dims[name] = replace(dims[name], max=limit)
+            default = dims[name].default
+            default = min(default, limit) if isinstance(limit, int) else default
+            dims[name] = replace(dims[name], max=limit, default=default)
     return dims
 
 

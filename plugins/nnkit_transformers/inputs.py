@@ -21,7 +21,9 @@ class Sizes:
     def parts(self, *names: str) -> list[Any]:
         """Return the nested configurations with one of these names, then the configuration itself."""
         own = [getattr(self.config, name, None) for name in names]
-        return [part for part in (*own, self.config) if part is not None]
+        own = [part for part in own if part is not None]
+        deeper = [getattr(part, name, None) for part in own for name in names]
+        return [*own, *(part for part in deeper if part is not None), self.config]
 
     def first(self, parts: list[Any], *names: str) -> Any:
         """Return the first of these settings that a part has, or None."""
@@ -40,7 +42,9 @@ class Sizes:
 
     @property
     def text(self) -> list[Any]:
-        return self.parts("text_config", "text_encoder_config", "language_config", "encoder", "text_encoder")
+        return self.parts(
+            "text_config", "text_encoder_config", "language_config", "encoder", "text_encoder", "model_config"
+        )
 
     @property
     def decoder(self) -> list[Any]:
@@ -105,6 +109,26 @@ def tokens(name: str, axis: str = "time", description: str = "tokens of a text")
 
 def _index(name: str, shape: tuple[int | str, ...], limit: int, description: str) -> TensorSpec:
     return TensorSpec(name, shape, "int64", sample="index", index_of=limit, description=description)
+
+
+def _choices(sizes: Sizes) -> TensorSpec:
+    return _index("input_ids", ("batch", "choices", "time"), sizes.vocabulary, "tokens of each choice")
+
+
+def _codes(*, after: bool) -> Variant:
+    """Return how the tokens of several codebooks are declared; after: as the last axis."""
+
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        count = sizes.number([sizes.config], "num_codebooks", "num_quantizers", "n_codebooks")
+        if count is None:
+            return None
+        shape = ("batch", "time", count + 1) if after else ("batch", count, "time")
+        limit = sizes.number(
+            [sizes.config], "codebook_vocab_size", "audio_vocab_size", "codebook_size", "vocab_size"
+        )
+        return _index("input_ids", shape, limit or sizes.vocabulary, "tokens of each codebook")
+
+    return declare
 
 
 def numbers(name: str, *shape: int | str, description: str = "") -> Variant:
@@ -263,6 +287,17 @@ def ones(name: str, shape_of: Variant, dtype: str = "int64", axes: int = 2) -> V
     return declare
 
 
+def _mask(sizes: Sizes) -> TensorSpec:
+    return TensorSpec(
+        "attention_mask",
+        ("batch", "time"),
+        "int64",
+        sample="prefix",
+        index_of="time",
+        description="1 at tokens, 0 at padding",
+    )
+
+
 def _boxes(sizes: Sizes) -> TensorSpec:
     return TensorSpec(
         "bbox", ("batch", "time", 4), "int64", sample="zeros", description="the box of each token on the page"
@@ -304,7 +339,7 @@ def _points(name: str) -> Variant:
 
 
 KNOWN: Mapping[str, tuple[Variant, ...]] = {
-    "input_ids": (tokens("input_ids"),),
+    "input_ids": (tokens("input_ids"), _choices, _codes(after=True), _codes(after=False)),
     "decoder_input_ids": (tokens("decoder_input_ids", "decoder_time", "tokens that the decoder is given"),),
     "pixel_values": (
         _pixels("pixel_values", False),
@@ -326,6 +361,11 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
     "image_grid_thw": (
         fixed("image_grid_thw", (1, 3), 1, GRID, GRID, description="frames, rows and columns of patches"),
     ),
+    "attention_mask": (_mask,),
+    "encoder_hidden_states": (
+        _hidden("encoder_hidden_states", "encoder_hidden_size", axis=257, description="what is attended to"),
+    ),
+    "is_longer": (fixed("is_longer", ("batch", 1), 0, description="1 for a long recording"),),
     "merge_sizes": (fixed("merge_sizes", (1,), 2, description="patches along a side that are merged"),),
     "spatial_shapes": (
         fixed("spatial_shapes", ("batch", 2), GRID, GRID, description="rows and columns of patches"),
@@ -348,7 +388,9 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
 }
 
 
-def optional_inputs(tensors: tuple[TensorSpec, ...], model_class: Any) -> tuple[TensorSpec, ...]:
+def optional_inputs(
+    tensors: tuple[TensorSpec, ...], model_class: Any, sizes: Sizes
+) -> tuple[TensorSpec, ...]:
     """Return what forward takes as well, and nobody has to give: masks, and the tokens of a decoder."""
     parameters = inspect.signature(model_class.forward).parameters
     given = {tensor.name: tensor for tensor in tensors}
@@ -367,19 +409,9 @@ def optional_inputs(tensors: tuple[TensorSpec, ...], model_class: Any) -> tuple[
                 given=False,
             )  # fmt: skip
         )
-    if "attention_mask" in parameters and given.get("input_ids", NONE).shape == ("batch", "time"):
-        more.append(
-            TensorSpec(
-                "attention_mask",
-                ("batch", "time"),
-                "int64",
-                sample="prefix",
-                index_of="time",
-                description="1 at tokens, 0 at padding",
-                optional=True,
-                given=False,
-            )  # fmt: skip
-        )
+    is_text = given.get("input_ids", NONE).shape == ("batch", "time")
+    if is_text and "attention_mask" in parameters and "attention_mask" not in given:
+        more.append(replace(_mask(sizes), optional=True, given=False))
     return tuple(more)
 
 

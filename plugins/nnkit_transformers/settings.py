@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from nnkit import UsageProblem, settings_of
+from nnkit_transformers.gaps import GAPS
 from nnkit_transformers.layers import shrink
 from nnkit_transformers.tasks import config_class_of
 
@@ -36,7 +37,8 @@ def configuration(model_type: str, options: Any) -> PreTrainedConfig:
 @lru_cache(maxsize=64)
 def _configuration(model_type: str, options: Any) -> PreTrainedConfig:
     config_class = config_class_of(model_type)
-    values = nested(_given(options), config_class, f"transformers/{model_type}")
+    given = nested(_given(options), config_class, f"transformers/{model_type}")
+    values = {**GAPS.get(model_type, {}), **given}
     if getattr(options, "layers", None) is not None:
         values = shrink(config_class, values, options.layers)
     try:
