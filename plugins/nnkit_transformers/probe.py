@@ -15,9 +15,10 @@ from transformers.initialization import no_init_weights
 from nnkit import Architecture, ModelSpec, NnkitError, summarize
 from nnkit_transformers.building import Builder, build, tensors_of
 from nnkit_transformers.dims import DIMS
-from nnkit_transformers.inputs import KNOWN, Sizes
+from nnkit_transformers.inputs import KNOWN
 from nnkit_transformers.options import options_of
 from nnkit_transformers.settings import configuration
+from nnkit_transformers.sizes import Sizes
 from nnkit_transformers.tasks import model_class_of, tasks_of
 from nnkit_transformers.weightless import masks_unseen, without_values
 

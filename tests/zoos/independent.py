@@ -63,8 +63,9 @@ def configure(config_class: Any, settings: Mapping[str, Any]) -> Any:
     for key, value in settings.items():
         if isinstance(value, dict) and key in config_class.sub_configs_defaults:
             of_part = type(getattr(config_class(), key))
-            value = configure(of_part, {**config_class.sub_configs_defaults[key].init_kwargs, **value})
-        parts[key] = value
+            parts[key] = configure(of_part, {**config_class.sub_configs_defaults[key].init_kwargs, **value})
+        else:
+            parts[key] = value
     return config_class(**parts)
 
 
