@@ -1,10 +1,13 @@
 """What completion offers for the values of options. Torch-free, so that Tab answers at once."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from nnkit.host.plugin_manager import PluginManager
 
 Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -19,13 +22,28 @@ def complete_device(ctx: click.Context, parameter: click.Parameter, incomplete: 
 def complete_architecture(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Offer the architectures, by short name where that is unique; if none matches, files."""
+    """Offer the architectures, by short name where that is unique, and those of a zoo; or else files."""
     from nnkit.verbs.core_handlers import plugin_manager
 
-    names = plugin_manager(checked=False).architectures()
+    manager = plugin_manager(checked=False)
+    names = manager.architectures()
     short_names = [full_name.partition("/")[2] for full_name in names]
     unique = [name for name in short_names if short_names.count(name) == 1]
-    return beginning(incomplete, [*unique, *names]) or complete_file(ctx, parameter, incomplete)
+    offered = beginning(incomplete, [*unique, *names, *_in_zoos(manager, incomplete)])
+    return offered or complete_file(ctx, parameter, incomplete)
+
+
+def _in_zoos(manager: "PluginManager", incomplete: str) -> list[str]:
+    """Return the names of the zoo whose prefix is typed, even in part; the prefixes where that isn't clear.
+
+    A shell writes a space behind the only word that it is offered. So a prefix that nothing else begins like
+    is not offered itself, but its names.
+    """
+    prefixes = [f"{prefix}/" for prefix in manager.namespaces()]
+    meant = [prefix for prefix in prefixes if prefix.startswith(incomplete) or incomplete.startswith(prefix)]
+    if len(meant) != 1:
+        return meant
+    return [f"{meant[0]}{name}" for name in manager.members(meant[0].removesuffix("/"))]
 
 
 def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

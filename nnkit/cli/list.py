@@ -5,53 +5,116 @@ from collections.abc import Mapping
 import click
 
 from nnkit import __version__
+from nnkit.cli.catalog import (
+    CATALOG_SECTIONS,
+    CatalogOptions,
+    RefreshOptions,
+    catalog_options,
+    refresh_figures,
+    show_figures,
+)
 from nnkit.cli.command import Command
 from nnkit.cli.completers import complete_architecture
 from nnkit.cli.installed import installed_plugins
-from nnkit.cli.output import print_json, print_text
+from nnkit.cli.output import print_json, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.architecture import Architecture
-from nnkit.errors import UsageProblem, did_you_mean
+from nnkit.errors import PluginProblem, UsageProblem, did_you_mean
+from nnkit.host.plugin_manager import PluginManager
+from nnkit.host.zoos import Zoo, has_wildcard, matches, split_prefix, zoos
 
 
-@click.command("list", cls=Command)
+@click.command("list", cls=Command, sections=CATALOG_SECTIONS)
 @click.argument("pattern", required=False, default="", shell_complete=complete_architecture)
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@report_format("text", "json", "csv")
+@click.option("--no-cache", is_flag=True, help="Read the names of zoos anew.")
+@catalog_options
 @settings_options
 @click.pass_context
-def command(ctx: click.Context, pattern: str, as_json: bool) -> None:
-    """List the installed architectures by family.
+def command(
+    ctx: click.Context,
+    pattern: str,
+    format: str,
+    no_cache: bool,
+    chosen: CatalogOptions,
+    refreshing: RefreshOptions,
+) -> None:
+    """List the installed architectures by family, and the zoos; or those that fit, with their figures.
 
     \b
     nnkit list
     nnkit list resnet
+    nnkit list timm/
+    nnkit list "timm/convnext*_tiny"
     nnkit list --json
+    nnkit list --max-params 10M --max-macs 1G --input 224 --sort macs timm/
 
-    PATTERN keeps the architectures whose name or family contains it.
+    PATTERN keeps the architectures whose name or family contains it. With * or ?, it must match the whole
+    name.
     """
-    manager = installed_plugins(ctx.ensure_object(Settings))
+    settings = ctx.ensure_object(Settings)
+    manager = installed_plugins(settings)
+    if no_cache:
+        manager.configuration = manager.configuration.with_flag("cache", "off", "--no-cache")
+    if refreshing.refresh:
+        found = refresh_figures(settings, manager, pattern, refreshing)
+        if found and not chosen.typed:
+            return
+    else:
+        refreshing.refuse()
+    if (chosen.typed or format == "csv") and show_figures(settings, manager, pattern, chosen, format):
+        return
+    prefix, rest = split_prefix(pattern, manager.namespaces())
+    if prefix:
+        _list_zoo(manager, prefix, rest, format == "json")
+    else:
+        _list_declared(manager, pattern, format == "json")
+
+
+# The architectures that plugins declare
+
+
+def _list_declared(manager: PluginManager, pattern: str, as_json: bool) -> None:
     architectures = manager.architectures()
     matching = {
         full_name: architecture
         for full_name, architecture in architectures.items()
-        if pattern.lower() in full_name or pattern.lower() in architecture.family.lower()
+        if _matches(pattern, full_name, architecture.family)
     }
-    if pattern and not matching:
-        raise UsageProblem(f"no architecture matches {pattern!r}", _suggestion(pattern, architectures))
+    counts = {zoo: _count_matches(manager, zoo, pattern) for zoo in zoos(manager)}
+    if pattern and not matching and not any(counts.values()):
+        raise UsageProblem(f"no architecture matches {pattern!r}", _suggestion(manager, pattern))
+    shown = {zoo: count for zoo, count in counts.items() if count or not pattern}
     if as_json:
         rows = [_row(full_name, architecture) for full_name, architecture in matching.items()]
-        print_json({"schema": "nnkit.list/1", "nnkit": __version__, "architectures": rows})
+        _print_data(rows, [{**zoo.to_dict(), "matching": count} for zoo, count in shown.items()])
     else:
-        print_text(_text(matching))
+        parts = [_text(matching), _zoo_text(shown, pattern)]
+        print_text("\n".join(part for part in parts if part))
 
 
-def _suggestion(pattern: str, architectures: Mapping[str, Architecture]) -> str:
+def _matches(pattern: str, full_name: str, family: str) -> bool:
+    short = full_name.rpartition("/")[2]
+    name = short if has_wildcard(pattern) and "/" not in pattern else full_name
+    return matches(pattern, name, family)
+
+
+def _count_matches(manager: PluginManager, zoo: Zoo, pattern: str) -> int:
+    members = manager.members(zoo.prefix)
+    if pattern.lower() in zoo.prefix:
+        return len(members)
+    return sum(matches(pattern, name, family) for name, family in members.items())
+
+
+def _suggestion(manager: PluginManager, pattern: str) -> str:
+    architectures = manager.architectures()
     names = {full_name.rpartition("/")[2] for full_name in architectures}
     families = {architecture.family.lower() for architecture in architectures.values()}
-    return did_you_mean(pattern.lower(), names | families) or "list all architectures: nnkit list"
+    prefixes = {f"{prefix}/" for prefix in manager.namespaces()}
+    return did_you_mean(pattern.lower(), names | families | prefixes) or "list all architectures: nnkit list"
 
 
-def _row(full_name: str, architecture: Architecture) -> dict[str, str]:
+def _row(full_name: str, architecture: Architecture) -> dict[str, object]:
     return {
         "name": architecture.name,
         "plugin": full_name.rpartition("/")[0],
@@ -72,4 +135,80 @@ def _text(architectures: Mapping[str, Architecture]) -> str:
     lines = iter(table.splitlines()[1:])  # without the heading
     return "\n".join(
         f"{family}\n" + "\n".join(next(lines) for _ in rows) for family, rows in families.items()
+    )
+
+
+def _zoo_text(counts: Mapping[Zoo, int], pattern: str) -> str:
+    """Return a line for each zoo: what is in it, or how many of its architectures match."""
+    from nnkit.render.table import Table, to_plain
+
+    if not counts:
+        return ""
+    rows = [
+        (f"  {zoo.prefix}/", f"{count:,}" if count else "-", _remark(zoo, pattern))
+        for zoo, count in counts.items()
+    ]
+    table = to_plain(Table(("", "count", ""), rows, frozenset(["count"])))
+    return "\n".join(["zoos", *table.splitlines()[1:]])
+
+
+def _remark(zoo: Zoo, pattern: str) -> str:
+    """Return what the zoo is, why it can't be used, or how to list what matches."""
+    if not pattern:
+        return zoo.summary if zoo.architectures else zoo.state
+    rest = "" if pattern.lower() in zoo.prefix else pattern
+    name = f"{zoo.prefix}/{rest}"
+    return f"nnkit list {repr(name) if has_wildcard(name) else name}"
+
+
+# The architectures of a zoo
+
+
+def _list_zoo(manager: PluginManager, prefix: str, pattern: str, as_json: bool) -> None:
+    zoo = next(zoo for zoo in zoos(manager) if zoo.prefix == prefix)
+    members = manager.members(prefix)
+    if not members:
+        raise _nothing_in(zoo)
+    matching = {name: family for name, family in members.items() if matches(pattern, name, family)}
+    if not matching:
+        near = did_you_mean(
+            f"{prefix}/{pattern}", {f"{prefix}/{each}" for each in {*members, *members.values()}}
+        )
+        raise UsageProblem(
+            f"no architecture of {prefix}/ matches {pattern!r}",
+            near or f"list all of them: nnkit list {prefix}/",
+        )
+    if as_json:
+        _print_data(
+            [_member_row(zoo, name, family) for name, family in matching.items()],
+            [{**zoo.to_dict(), "matching": len(matching)}],
+        )
+    else:
+        print_text(_members_text(prefix, matching))
+
+
+def _member_row(zoo: Zoo, name: str, family: str) -> dict[str, object]:
+    return {"name": f"{zoo.prefix}/{name}", "plugin": zoo.plugin, "family": family, "summary": ""}
+
+
+def _nothing_in(zoo: Zoo) -> PluginProblem:
+    """Return the error for a zoo without names."""
+    if not zoo.installed:
+        return PluginProblem(
+            f"{zoo.prefix}/ needs the package of {zoo.distribution}", f"install it: {zoo.install}"
+        )
+    return PluginProblem(f"the names of {zoo.prefix}/ can't be read", "see why: nnkit plugins -v")
+
+
+def _members_text(prefix: str, members: Mapping[str, str]) -> str:
+    """Return the names with a line for each family above its members."""
+    families: dict[str, list[str]] = {}
+    for name, family in members.items():
+        families.setdefault(family or "other", []).append(f"  {prefix}/{name}")
+    return "\n".join(line for family, lines in families.items() for line in (family, *lines))
+
+
+def _print_data(architectures: list[dict[str, object]], listed: list[dict[str, object]]) -> None:
+    print_json(
+        {"schema": "nnkit.list/1", "nnkit": __version__, "architectures": architectures, "zoos": listed}
     )

@@ -35,7 +35,8 @@ from nnkit.verbs.core_handlers import plugin_manager
 EXISTING_DEVICE = "Device: cpu, cuda, cuda:1, mps, xpu, or auto (the best available)."
 MODEL_SECTION: Sections = {
     "Model options": (
-        "preset", "seed", "dtype", "weights", "strict", "with_", "without", "inputs", "declarations",
+        "preset", "seed", "dtype", "weights", "key", "strip_prefix", "strict", "with_", "without", "inputs",
+        "declarations",
     )
 }  # fmt: skip
 MAY_BE_A_PLUGINS = {
@@ -197,6 +198,16 @@ MODEL_OPTIONS: Sequence[Decorator] = (
         "on this machine: `cached`. [default: random]",
     ),
     click.option(
+        "--key",
+        metavar="KEY",
+        help="With --weights, the key of the state dict in a checkpoint. [default: found]",
+    ),
+    click.option(
+        "--strip-prefix",
+        metavar="PREFIX",
+        help="With --weights, load the tensors whose names begin with PREFIX, without it. [default: found]",
+    ),
+    click.option(
         "--strict/--no-strict",
         default=None,
         help="With --weights, require exactly the model's tensors. [default: strict]",
@@ -254,6 +265,8 @@ def architecture_options(
         seed: int | None,
         dtype: str | None,
         weights: str | None,
+        key: str | None,
+        strip_prefix: str | None,
         strict: bool | None,
         with_: tuple[str, ...],
         without: tuple[str, ...],
@@ -264,7 +277,10 @@ def architecture_options(
         ctx = click.get_current_context()
         if not state_of(ctx).has_spec:
             return function(spec=None, **own)
-        choices = {"seed": seed, "dtype": dtype, "weights": weights, "strict": strict}
+        choices = {
+            "seed": seed, "dtype": dtype, "weights": weights, "key": key,
+            "strip_prefix": strip_prefix, "strict": strict,
+        }  # fmt: skip
         typed: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         typed |= {name: names for name, names in (("with_", with_), ("without", without)) if names}
         return function(spec=_resolve(ctx, preset, typed, find_largest), **own)

@@ -53,12 +53,17 @@ class Settings:
             click.echo(visible_lines(trace.rstrip()), err=True)
 
     def show_log(self) -> None:
-        """Print what the rooms below log, such as downloads, on stderr, unless quiet."""
+        """Print what the rooms below log, such as downloads, on stderr, each line once, unless quiet."""
         import logging
+
+        shown = set[str]()
 
         class Notes(logging.Handler):
             def emit(this, record: logging.LogRecord) -> None:  # noqa: N805
-                self.note(record.getMessage())
+                line = record.getMessage()
+                if line not in shown:  # a command may build its model several times
+                    shown.add(line)
+                    self.note(line)
 
         logger = logging.getLogger("nnkit")
         logger.handlers, logger.propagate = [Notes()], False

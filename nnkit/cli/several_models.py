@@ -29,7 +29,9 @@ from nnkit.host.plugin_manager import PluginManager
 from nnkit.models.references import Reference, look_up, names_code
 
 SIDES = ("left", "right")
-MODEL_OPTIONS = frozenset({"seed", "dtype", "weights", "preset"})  # that every architecture has
+MODEL_OPTIONS = frozenset(
+    {"seed", "dtype", "weights", "key", "strip_prefix", "preset"}
+)  # that every architecture has
 INPUT_OPTIONS = ("with", "without")  # each takes the name of an optional input, and may be repeated
 
 
@@ -109,6 +111,7 @@ def specs_of(
             f"--declare is for modules of your own, and {first} is none",
             f"see what it declares: nnkit info {first}",
         )
+    settings.show_log()
     own_code = [text for text in models.references if names_code(text)] or models.references
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
         references = [

@@ -13,13 +13,14 @@ class CatalogRow:
         task: What it is for: `image classification`, `masked language model`.
         parameters: Elements of parameters; each tensor counts once.
         macs: Multiply-adds of one forward on the default input, by nnkit's own count. None: not known.
-        activations: Elements that forward makes on the default input. None: not known.
-        training: Bytes that a training step with Adam needs on the default input. None: not known.
+        activations: Elements of the results of these products. None: not known.
+        training: Bytes that a training step with Adam needs on the default input. None: not known; 0: they
+            can't be estimated.
         input: The default input, as shown: `3×224×224`.
         sizes: What sizes it may take, in the words of its adapter: `fixed`, `32`, `32 from 64`.
         detail: What its adapter found at release and needs again, in words of its own.
         method: How the figures were made: `meta` or `run`; else why there are none.
-        pretrained: Whether its zoo publishes weights for it.
+        pretrained: Whether its zoo publishes weights for it. None: not known.
         version: The version of the zoo that the figures are of.
 
     Example:
@@ -39,5 +40,5 @@ class CatalogRow:
     sizes: str = ""
     detail: str = ""
     method: str = ""
-    pretrained: bool = False
+    pretrained: bool | None = None
     version: str = ""

@@ -15,10 +15,16 @@ from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 
 FORMAT = 1
-KEYS = ("nnkit", "architecture", "config", "sizes", "without", "seed", "dtype", "weights", "strict")
+KEYS = (
+    "nnkit", "architecture", "config", "sizes", "without", "seed", "dtype", "weights", "key", "strip_prefix",
+    "strict",
+)  # fmt: skip
+PART = ("key", "strip_prefix")
+"""What of the file of weights is the model's; see ModelSpec."""
 KINDS: Mapping[str, tuple[type, ...]] = {
     "architecture": (str,), "config": (dict,), "sizes": (dict,), "without": (list,), "seed": (int,),
-    "dtype": (str,), "weights": (str, type(None)), "strict": (bool,),
+    "dtype": (str,), "weights": (str, type(None)), "key": (str, type(None)),
+    "strip_prefix": (str, type(None)), "strict": (bool,),
 }  # fmt: skip
 """The exact types of each key's value: a bool is not a seed."""
 
@@ -41,6 +47,8 @@ class ModelSpec:
         strict: Whether that file must have exactly the model's tensors. If not, only those in both are
             loaded.
         without: The optional inputs that are left out.
+        key: Where in the file of weights the state dict is: `model_ema`. None: it is found.
+        strip_prefix: What is taken off the names in that file: `module.`. None: it is found.
 
     Example:
 
@@ -57,6 +65,8 @@ class ModelSpec:
     weights: str | None = None
     strict: bool = True
     without: tuple[str, ...] = ()
+    key: str | None = None
+    strip_prefix: str | None = None
 
     @property
     def name(self) -> str:
@@ -125,7 +135,15 @@ class ModelSpec:
             words += ["--dtype", self.dtype]
         if self.weights is not None:
             words += ["--weights", self.weights]
+        for name, value in self._part.items():
+            words += [f"--{name.replace('_', '-')}", value]
         return (*words, *(() if self.strict else ("--no-strict",)))
+
+    @property
+    def _part(self) -> dict[str, str]:
+        """What was chosen of the file of weights."""
+        chosen = {name: getattr(self, name) for name in PART} if self.weights is not None else {}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     @property
     def reference(self) -> str:
@@ -199,6 +217,7 @@ class ModelSpec:
             "seed": self.seed,
             "dtype": self.dtype,
             "weights": self.weights,
+            **self._part,
             "strict": self.strict,
         }
 
@@ -220,13 +239,14 @@ def make_spec(
     """Make every choice: the architecture's defaults, then `base`, then the preset, then the options.
 
     base: a spec as plain data, as read from a file. options: config fields, dims, `seed`, `dtype`,
-    `weights`, `strict`, and `with_` and `without` (names of optional inputs), by name; see `core_option` for
-    names that a plugin has too. Raises UsageProblem for an invalid choice.
+    `weights`, `key`, `strip_prefix`, `strict`, and `with_` and `without` (names of optional inputs), by name;
+    see `core_option` for names that a plugin has too. Raises UsageProblem for an invalid choice.
     """
     base, options = base or {}, dict(options or {})
     keys = [core_option(architecture, key) for key in ("with_", "without")]
     with_, leave_out = (_names(options.pop(key, ())) for key in keys)
     named = _find_preset(architecture, preset)
+    part = _choose_part(architecture, base, options)
     settings = {key: options.pop(key, base.get(key)) for key in ("seed", "dtype", "weights", "strict")}
     config_options, size_options = _split(architecture, options)
     config = make_config(architecture.config, {**base.get("config", {}), **named.config, **config_options})
@@ -241,7 +261,26 @@ def make_spec(
     seed = settings["seed"] or 0
     if abs(seed) > LARGEST:
         raise UsageProblem(f"--seed can't be {brief(seed)}", f"give one up to {LARGEST:,}")
-    return ModelSpec(architecture, plugin, config, sizes, seed, dtype, settings["weights"], strict, without)
+    weights = settings["weights"]
+    if chosen := [name for name in part if weights is None]:
+        flag = f"--{chosen[0].replace('_', '-')}"
+        raise UsageProblem(f"{flag} is about a file of weights", "name the file: --weights FILE")
+    return ModelSpec(architecture, plugin, config, sizes, seed, dtype, weights, strict, without, **part)
+
+
+def _choose_part(
+    architecture: Architecture, base: Mapping[str, Any], options: dict[str, Any]
+) -> dict[str, str]:
+    """Take what was chosen of the file of weights out of `options`.
+
+    What `base` says is of the file that it names, wherever that is now.
+    """
+    weights = options.get("weights")
+    same = weights is None or Path(weights).name == Path(base.get("weights") or "").name
+    chosen = {
+        name: options.pop(core_option(architecture, name), base.get(name) if same else None) for name in PART
+    }
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def core_option(architecture: Architecture, name: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from nnkit.contract.architecture import Architecture
+from nnkit.contract.catalog import CatalogRow
 from nnkit.contract.declarations import declaration_problem
 from nnkit.contract.loading import load
 from nnkit.contract.namespace import DeclareRequest, Namespace
@@ -15,8 +16,12 @@ from nnkit.host.zoo_index import package_folder
 REPORT = "report it to the author of the plugin"
 
 
-def declare(namespace: Namespace, name: str, families: Mapping[str, str]) -> Architecture:
-    """Return the architecture of a zoo; `families` are those of all its names.
+def declare(
+    namespace: Namespace, name: str, families: Mapping[str, str], row: CatalogRow | None = None
+) -> Architecture:
+    """Return the architecture of a zoo.
+
+    families: those of all its names. row: what the catalog knows of this one.
 
     Raises UsageProblem for a name that the zoo doesn't have, PluginProblem where its package is missing or
     can't be imported, or its adapter is at fault.
@@ -34,7 +39,7 @@ def declare(namespace: Namespace, name: str, families: Mapping[str, str]) -> Arc
             f"unknown architecture {full_name!r}", near or f"see them all: nnkit list {namespace.prefix}/"
         )
     try:
-        architecture = load(namespace.declare)(DeclareRequest(name=name))
+        architecture = load(namespace.declare)(DeclareRequest(name=name, row=row))
     except NnkitError:
         raise
     except (Exception, SystemExit) as error:

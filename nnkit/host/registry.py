@@ -3,21 +3,24 @@
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TextIO
 
 import pluggy
 
 from nnkit.contract import hooks
 from nnkit.contract.architecture import VERBS, Architecture, QualifiedName
+from nnkit.contract.catalog import CatalogRow
 from nnkit.contract.namespace import Namespace
 from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, nearest
 from nnkit.host.cache import cache_folder
+from nnkit.host.catalog import choose_rows, measured_file, read_catalog, shipped_file
 from nnkit.host.configuration import Configuration
 from nnkit.host.members import declare
 from nnkit.host.plugins import Deprecation, Failure, FailureLog, Plugin
-from nnkit.host.zoo_index import package_folder, read_names
+from nnkit.host.zoo_index import installed_version, package_folder, read_names
 
 
 class PluginRegistry:
@@ -39,6 +42,7 @@ class PluginRegistry:
         self.hook_manager = pluggy.PluginManager("nnkit")
         self.hook_manager.add_hookspecs(hooks)
         self._diverted = False
+        self._catalogs: dict[str, Mapping[str, CatalogRow]] = {}
         self._families: dict[str, Mapping[str, str]] = {}
         self._members: dict[str, Architecture] = {}
 
@@ -140,7 +144,7 @@ class PluginRegistry:
         if folder is None:
             return {}
         try:
-            names = read_names(namespace, folder, cache_folder(self.configuration.cache))
+            names = read_names(namespace, folder, self.cache)
         except (Exception, SystemExit) as error:
             self.log.record(Failure.from_error(plugin, _reading(prefix), error))
             return {}
@@ -151,6 +155,40 @@ class PluginRegistry:
 
     def _plugin_with(self, prefix: str) -> Plugin:
         return next(plugin for plugin in self.plugins.values() if prefix in plugin.namespaces)
+
+    # Catalogs
+
+    def catalog(self, prefix: str) -> Mapping[str, CatalogRow]:
+        """Return what is known of the architectures of a zoo, or of a plugin, by name without the prefix.
+
+        A row may be of another version than `version_of(prefix)`. Lines that can't be read are recorded.
+        """
+        if prefix not in self._catalogs:
+            plugin = self.plugins.get(prefix) or self._plugin_with(prefix)
+            shipped, measured = (
+                self._read_catalog(plugin, prefix, path)
+                for path in (shipped_file(plugin), measured_file(self.cache, prefix))
+            )
+            self._catalogs[prefix] = choose_rows(shipped, measured, self.version_of(prefix))
+        return self._catalogs[prefix]
+
+    def _read_catalog(self, plugin: Plugin, prefix: str, path: Path | None) -> Mapping[str, CatalogRow]:
+        catalog = read_catalog(path)
+        if path and (problem := catalog.problem(path)):
+            hint = f"measure what is missing: nnkit list --refresh {prefix}/"
+            stage = f"catalog of {prefix}/"
+            self.log.record(Failure(plugin.name, plugin.distribution, stage, problem, hint, harmless=True))
+        return catalog.rows
+
+    def version_of(self, prefix: str) -> str:
+        """Return the installed version of a zoo, or of a plugin; empty if it isn't known."""
+        namespace = self.namespaces().get(prefix)
+        return installed_version(namespace) if namespace else self.plugins[prefix].version
+
+    @property
+    def cache(self) -> Path | None:
+        """The user's cache folder, if there is to be one."""
+        return cache_folder(self.configuration.cache)
 
     # Names
 
@@ -197,7 +235,9 @@ class PluginRegistry:
             for failure in self.failures:
                 if (failure.plugin, failure.stage) == (plugin.name, _reading(prefix)) and not families:
                     raise PluginProblem(str(failure), f"{failure.hint}; its traceback: nnkit plugins -v")
-            self._members[name] = declare(plugin.namespaces[prefix], member, families)
+            row = self.catalog(prefix).get(member)
+            current = row if row and row.version == self.version_of(prefix) else None
+            self._members[name] = declare(plugin.namespaces[prefix], member, families, current)
         return plugin.name, self._members[name]
 
     def _declared(self) -> dict[QualifiedName, Architecture]:

@@ -14,6 +14,7 @@ from nnkit.contract.loading import load, missing
 from nnkit.contract.requests import BuildRequest, Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, PluginProblem, first_line
+from nnkit.models.checkpoints import Part
 from nnkit.models.members import move, named_buffers, named_parameters, set_mode
 from nnkit.models.precision import convert, count_dtypes
 from nnkit.models.running import binding_problem, check_names
@@ -37,7 +38,7 @@ def build_module(spec: ModelSpec, host: Host, device: str | torch.device = "cpu"
         from nnkit.models.weights import load_weights
 
         module = build_to_load(spec, host)
-        load_weights(module, Path(spec.weights), spec.strict)
+        load_weights(module, Path(spec.weights), spec.strict, _part_of(spec))
     module = move(module, device)
     set_mode(module, training=False)
     return module
@@ -53,7 +54,11 @@ def check_weights_fit(spec: ModelSpec, host: Host) -> None:
         module = build_without_weights(spec, host, limit=0)
     except NnkitError:  # the constructor reads its weights
         module = move(build_to_load(spec, host), "meta")
-    check_weights(module, Path(spec.weights), spec.strict)
+    check_weights(module, Path(spec.weights), spec.strict, _part_of(spec))
+
+
+def _part_of(spec: ModelSpec) -> Part:
+    return Part(spec.key, spec.strip_prefix)
 
 
 def build_to_load(spec: ModelSpec, host: Host) -> nn.Module:
@@ -195,10 +200,10 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
             hint = f"see the full error with -v; {_ways_out(host.owner(spec.plugin))}"
             raise PluginProblem(message, hint) from error
     if not isinstance(module, nn.Module):
-        raise PluginProblem(
-            f"building {spec.reference} returned {type(module).__name__}, not a torch.nn.Module",
-            _ways_out(host.owner(spec.plugin)) if spec.plugin else "return a module",
-        )
+        message = f"building {spec.reference} returned {type(module).__name__}, not a torch.nn.Module"
+        if not spec.plugin:
+            raise NnkitError(message, "return a module")
+        raise PluginProblem(message, _ways_out(host.owner(spec.plugin)))
     if spec.architecture.typed:
         check_names(module, spec.signature, spec.architecture.typed[0])
     elif spec.plugin and not spec.architecture.handlers:

@@ -18,6 +18,7 @@ from nnkit.models.hub_names import HubName
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+CONFIG = "config.json"
 TIMEOUT = 10.0  # seconds
 LOG = logging.getLogger("nnkit")
 
@@ -51,15 +52,29 @@ def list_files(name: HubName) -> Listing:
         except Exception as error:
             if was_answered(error) or not (listing := _list_cached(name)):
                 raise
-            LOG.info("%s; %s is read from this machine's cache", reason(error), listing.name.text)
+            LOG.info("%s; %s is read from this machine's cache", reason(error), listing.name.shown)
             return listing
     sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
     return Listing(HubName(info.id or name.repository, revision=info.sha or name.revision), sizes)
 
 
+def fetch_config(listing: Listing, revision: str) -> Path:
+    """Return the path of a model's config.json on this machine.
+
+    revision: as typed. The cache then knows which commit that is, and finds the model without a network.
+    """
+    config = listing.file(CONFIG)
+    if not listing.on_this_machine:
+        with explained(config):
+            from huggingface_hub import hf_hub_download
+
+            hf_hub_download(config.repository, CONFIG, revision=revision or None)
+    return fetch(config)
+
+
 def _list_cached(name: HubName) -> Listing | None:
     """Return what the cache of this machine has of a model, if it has its config."""
-    config = find_cached(replace(name, file="config.json"))
+    config = find_cached(replace(name, file=CONFIG))
     if config is None:
         return None
     folder = config.parent
@@ -69,7 +84,7 @@ def _list_cached(name: HubName) -> Listing | None:
 
 
 def find_cached(name: HubName) -> Path | None:
-    """Return a file in the cache of this machine, without asking the hub; None if it isn't there."""
+    """Return a file in the cache of this machine, without asking the hub; None if it has none."""
     with explained(name):
         from huggingface_hub import try_to_load_from_cache
 
@@ -132,7 +147,8 @@ def _announce(files: Iterable[HubName]) -> None:
             from huggingface_hub import get_hf_file_metadata
 
             total += get_hf_file_metadata(url_of(each), timeout=TIMEOUT).size or 0
-    what = absent[0].text if len(absent) == 1 else f"{len(absent)} files of {absent[0].model}"
+    first = absent[0]
+    what = first.shown if len(absent) == 1 else f"{len(absent)} files of {replace(first, file='').shown}"
     LOG.info("downloading %s (%s)", what, format_bytes(total))
 
 

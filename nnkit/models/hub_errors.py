@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from nnkit.contract.loading import missing
 from nnkit.contract.visible import brief
@@ -14,7 +15,7 @@ def explained(name: HubName) -> Iterator[None]:
     """Raise what huggingface_hub raises as an NnkitError."""
     if missing(["huggingface_hub"]):
         raise PluginProblem(
-            f"{name.text} needs the package huggingface_hub", "install it: pip install 'nnkit[hub]'"
+            f"{name.shown} needs the package huggingface_hub", "install it: pip install 'nnkit[hub]'"
         )
     try:
         yield
@@ -52,7 +53,9 @@ def _problem(name: HubName, error: Exception) -> NnkitError:
     match error:
         case errors.GatedRepoError():
             page = f"{constants.ENDPOINT}/{name.repository}"
-            return NnkitError(f"{name.model} is gated", f"ask for access at {page}, then: {access}")
+            return NnkitError(
+                f"{PREFIX}{name.repository} is gated", f"ask for access at {page}, then: {access}"
+            )
         case errors.RepositoryNotFoundError():
             return UsageProblem(
                 f"{PREFIX}{name.repository} does not exist, or is private",
@@ -64,11 +67,13 @@ def _problem(name: HubName, error: Exception) -> NnkitError:
                 "name a branch, a tag or a commit, or leave it out",
             )
         case errors.RemoteEntryNotFoundError():
-            return UsageProblem(f"{name.model} has no file {name.file!r}", "check the name of the file")
+            return UsageProblem(
+                f"{replace(name, file='').shown} has no file {name.file!r}", "check the name of the file"
+            )
         case errors.HfHubHTTPError() if was_answered(error) and error.response is not None:
             status = error.response.status_code
             return NnkitError(
-                f"{constants.ENDPOINT} answers {status} for {name.text}", f"if it wants a token: {access}"
+                f"{constants.ENDPOINT} answers {status} for {name.shown}", f"if it wants a token: {access}"
             )
         case errors.HFValidationError():
             return UsageProblem(
@@ -76,6 +81,6 @@ def _problem(name: HubName, error: Exception) -> NnkitError:
                 "write it as hub:org/name, hub:org/name@revision",
             )
     return NnkitError(
-        f"{name.text} can't be read: {reason(error)}",
+        f"{name.shown} can't be read: {reason(error)}",
         "what is in the cache of this machine, or in a folder, needs no network",
     )

@@ -24,6 +24,12 @@ class HubName:
         return f"{PREFIX}{path}@{self.revision}" if self.revision else f"{PREFIX}{path}"
 
     @property
+    def shown(self) -> str:
+        """The reference as messages show it, with a commit cut short."""
+        revision = self.revision
+        return replace(self, revision=revision[:8] if _is_commit(revision) else revision).text
+
+    @property
     def model(self) -> str:
         """The reference of the model, whichever file of it this is."""
         return replace(self, file="").text
@@ -31,7 +37,11 @@ class HubName:
     @property
     def is_fixed(self) -> bool:
         """Whether it will always be the same file: its commit is known."""
-        return bool(self.file) and len(self.revision) == 40 and set(self.revision) <= {*"0123456789abcdef"}
+        return bool(self.file) and _is_commit(self.revision)
+
+
+def _is_commit(revision: str) -> bool:
+    return len(revision) == 40 and set(revision) <= {*"0123456789abcdef"}
 
 
 def names_hub(text: str) -> bool:

@@ -42,7 +42,7 @@ def weights_of(listing: hub.Listing) -> HubName | None:
 
     Where only the cache of this machine could be asked and has none, it is the model: there may be some.
     """
-    file = choose_weights(listing.sizes, listing.name.text)
+    file = choose_weights(listing.sizes, listing.name.shown)
     if file is None:
         return listing.name if listing.on_this_machine else None
     return listing.file(file)
@@ -52,17 +52,19 @@ def _settle_hub(name: HubName) -> HubName:
     if name.is_fixed:
         return name
     listing = hub.list_files(name)
+    if hub.CONFIG in listing.sizes:
+        hub.fetch_config(listing, name.revision)
     if not name.file:
         weights = weights_of(listing)
         if weights is None:
             raise UsageProblem(
-                f"{listing.name.text} has no weights that nnkit reads",
+                f"{listing.name.shown} has no weights that nnkit reads",
                 "it reads safetensors, and pytorch_model.bin; name another model, or leave --weights out",
             )
         return weights
     if name.file not in listing.sizes and not listing.on_this_machine:
         raise UsageProblem(
-            f"{listing.name.text} has no file {name.file!r}",
+            f"{listing.name.shown} has no file {name.file!r}",
             f"see its files, or leave the file out: {name.model}",
         )
     return listing.file(name.file)
@@ -75,7 +77,7 @@ def _find_cached(spec: ModelSpec, zoos: Mapping[str, Namespace], own: str | None
         if hub.find_cached_weights(name):
             return own
         raise NnkitError(
-            f"no cache of this machine has {own}",
+            f"no cache of this machine has {name.shown}",
             f"download it: --weights {name.model}; or leave the weights random: --weights {RANDOM}",
         )
     namespace = zoos.get(spec.architecture.namespace)

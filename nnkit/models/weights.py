@@ -1,5 +1,6 @@
 """Read weights: safetensors, whole or in shards, and `.pt` with `weights_only`; no code in files runs."""
 
+import argparse
 import hashlib
 import logging
 import pickle
@@ -17,29 +18,28 @@ from torch.nn.parameter import is_lazy
 from nnkit.contract.text import format_shape, shorten
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models import hub, metadata
+from nnkit.models.checkpoints import FOUND, Part, StateDict, choose, rename, report
 from nnkit.models.hub_headers import read_headers
 from nnkit.models.hub_names import names_hub, parse
 from nnkit.models.safetensors_header import Entry, read_header
-from nnkit.models.weight_files import PICKLED, PICKLED_INDEX
+from nnkit.models.weight_files import PICKLED, PICKLED_INDEX, SUFFIXES
 
-# Keys under which a checkpoint may hold its state dict.
-NESTED = ("state_dict", "model_state_dict", "model", "module")
 LISTED = 8
 LOG = logging.getLogger("nnkit")
 # As torch reports it, by the names of the model, which may rename those in the file before it loads them.
 SIZE_MISMATCH = re.compile(r"size mismatch for (\S+): .*?Size\(\[(.*?)\]\).*?Size\(\[(.*?)\]\)")
 
 
-def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
+def load_weights(module: nn.Module, path: Path, strict: bool = True, part: Part = FOUND) -> None:
     """Load a file of weights into `module`.
 
     strict: the file must have exactly the tensors of the module; otherwise the tensors in both are loaded.
-    Shapes must always match.
+    Shapes must always match. part: what of the file; see checkpoints.py.
 
     Raises UsageProblem with the names that are missing, left over or of a different shape; NnkitError when
     the file is damaged.
     """
-    state = read_weights(path)
+    state = _read_for(module, path, part, "cpu")
     if untied := _find_untied(module, state):
         first, second = untied
         raise UsageProblem(
@@ -49,12 +49,22 @@ def load_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
     _load(module, state, path, strict)
 
 
-def check_weights(module: nn.Module, path: Path, strict: bool = True) -> None:
+def check_weights(module: nn.Module, path: Path, strict: bool = True, part: Part = FOUND) -> None:
     """Check names and shapes as `load_weights` does, for a module on the meta device; no value is read."""
     if _is_unread(path):
         LOG.info("%s is not safetensors, so its names and shapes are not compared", path)
         return
-    _load(module, read_weights(path, device="meta"), path, strict)
+    _load(module, _read_for(module, path, part, "meta"), path, strict)
+
+
+def _read_for(
+    module: nn.Module, path: Path, part: Part, device: Literal["cpu", "meta"]
+) -> Mapping[str, Tensor]:
+    """Return the tensors of a file by the names of the module, and log what was found in the file."""
+    state = read_state_dict(path, device, part.key)
+    renamed = rename(state.tensors, module.state_dict().keys(), path, part.prefix)
+    report(path, part, state, renamed)
+    return renamed.tensors
 
 
 def _is_unread(path: Path) -> bool:
@@ -84,10 +94,15 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], path: Path, strict: bo
 
 
 def read_weights(path: Path, device: Literal["cpu", "meta"] = "cpu") -> dict[str, Tensor]:
-    """Return the tensors in a file by name; if nnkit wrote it, they are checked against their digest.
+    """Return the tensors in a file by name; see read_state_dict."""
+    return dict(read_state_dict(path, device).tensors)
+
+
+def read_state_dict(path: Path, device: Literal["cpu", "meta"] = "cpu", key: str | None = None) -> StateDict:
+    """Return the state dict in a file; if nnkit wrote it, it is checked against its digest.
 
     path: of a file, or its name on the hub, from where it is downloaded. device: `meta` reads only names,
-    dtypes and shapes, and downloads no values.
+    dtypes and shapes, and downloads no values. key: where in the file it is.
 
     Raises UsageProblem for a file that can't hold weights, NnkitError for a damaged one.
     """
@@ -95,24 +110,34 @@ def read_weights(path: Path, device: Literal["cpu", "meta"] = "cpu") -> dict[str
         name = parse(str(path))
         if not name.file:
             raise NnkitError(
-                f"no cache of this machine has the weights of {path}, and the hub can't be asked",
+                f"no cache of this machine has the weights of {name.shown}, and the hub can't be asked",
                 "connect to it, or leave the weights random: --weights random",
             )
         if device == "meta" and not name.file.endswith((*PICKLED, PICKLED_INDEX)):
-            return {entry.name: _on_meta(entry) for header in read_headers(name) for entry in header.entries}
+            _refuse_key(path, key)
+            entries = (entry for header in read_headers(name) for entry in header.entries)
+            return StateDict("", {entry.name: _on_meta(entry) for entry in entries})
         path = hub.fetch_weights(name)
     if not path.is_file():
         raise UsageProblem(f"weights file {path} does not exist", "check the path: --weights FILE")
-    if path.name.endswith(metadata.INDEX):
-        return _read_shards(path, device)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path, device)
     if path.suffix in PICKLED:
-        return _read_state_dict(path, device)
-    suffixes = ", ".join((".safetensors", metadata.INDEX, *PICKLED))
+        return choose(read_pickled(path, device), path, key)
+    if path.suffix == ".safetensors" or path.name.endswith((metadata.INDEX, PICKLED_INDEX)):
+        _refuse_key(path, key)
+        read = _read_safetensors if path.suffix == ".safetensors" else _read_shards
+        return StateDict("", read(path, device))
+    suffixes = ", ".join(SUFFIXES)
     raise UsageProblem(
         f"the name of {path} doesn't end like that of a weights file", f"known endings: {suffixes}"
     )
+
+
+def _refuse_key(path: Path, key: str | None) -> None:
+    if key is not None:
+        raise UsageProblem(
+            f"{path} has no keys: safetensors holds only tensors",
+            "leave out --key; --strip-prefix takes those whose names begin alike",
+        )
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
@@ -151,9 +176,13 @@ def _read_shards(path: Path, device: str) -> dict[str, Tensor]:
     shard_of, _ = metadata.read_index(path)
     tensors: dict[str, Tensor] = {}
     shards = dict.fromkeys(shard_of.values())
-    metadata.check_shards(path, shards)
-    for shard in shards:
-        tensors |= _read_safetensors(path.parent / shard, device)
+    if path.name.endswith(PICKLED_INDEX):
+        for file in (path.parent / shard for shard in shards):
+            tensors |= choose(read_pickled(file, device), file, key=None).tensors
+    else:
+        metadata.check_shards(path, shards)
+        for shard in shards:
+            tensors |= _read_safetensors(path.parent / shard, device)
     metadata.check_found(path, shard_of, tensors)
     return tensors
 
@@ -165,7 +194,8 @@ def read_pickled(path: Path, device: str = "cpu") -> object:
     """
     _check_unpacked(path)
     try:
-        with warnings.catch_warnings():
+        # Many scripts save their options beside the weights, as argparse returns them: attributes, no code.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # torch's, about TorchScript archives
             return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -195,17 +225,6 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reasons = [line for line in lines if "GLOBAL" in line or "Unsupported" in line or "TorchScript" in line]
     return next(iter(reasons or lines), type(error).__name__)
-
-
-def _read_state_dict(path: Path, device: str) -> dict[str, Tensor]:
-    content = read_pickled(path, device)
-    for key in NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    tensors = content if isinstance(content, Mapping) else {}
-    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise UsageProblem(f"{path} has no state dict", "write one with torch.save(model.state_dict(), file)")
-    return dict(tensors)
 
 
 def _find_untied_missing(module: nn.Module, missing: set[str]) -> set[str]:
@@ -252,5 +271,6 @@ def _misfit(path: Path, faults: Mapping[str, list[str]]) -> UsageProblem:
     problems = "; ".join(f"{problem}: {shorten(names, LISTED)}" for problem, names in faults.items() if names)
     return UsageProblem(
         f"the weights in {path} don't fit: {problems}",
-        "give the options that they were made with; --no-strict loads the tensors that are in both",
+        "give the options that they were made with; --no-strict loads the tensors that are in both, and "
+        "--weights random none",
     )

@@ -17,6 +17,7 @@ def as_text(diagnosis: Diagnosis) -> str:
         **{name: _package(diagnosis, name) for name in diagnosis.packages},
         **{device.device: _device(device) for device in diagnosis.devices},
         "plugins": ", ".join(diagnosis.plugins) or "none",
+        "zoos": ", ".join(diagnosis.zoos) or "none",
         "failures": ", ".join(diagnosis.failures) or "none",
     }
     width = max(map(len, facts))

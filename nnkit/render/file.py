@@ -9,7 +9,7 @@ from nnkit.models import metadata
 from nnkit.render import stamp
 from nnkit.render.document import Document
 from nnkit.render.table import Table, to_csv
-from nnkit.verbs.summary.file_report import Block, FileReport, FileTensor, Graph, Port
+from nnkit.verbs.summary.file_report import Block, FilePart, FileReport, FileTensor, Graph, Port
 
 STATS = ("min", "max", "mean", "std", "NaN", "infinite")
 
@@ -83,6 +83,8 @@ def _about(report: FileReport) -> Iterator[tuple[str, str]]:
     by_dtype = ", ".join(f"{number:,} {dtype}" for dtype, number in elements.items())
     yield "tensors", f"{len(report.tensors):,}"
     yield "elements", f"{report.elements:,} ({format_bytes(report.tensor_bytes)}): {by_dtype}"
+    for part in report.parts:
+        yield from _about_part(part)
     yield from _about_blocks(report)
     if report.graph:
         yield from _about_graph(report.graph)
@@ -93,6 +95,18 @@ def _about(report: FileReport) -> Iterator[tuple[str, str]]:
             yield from stamp.lines(json.loads(text))
         else:
             yield "metadata", f"{name}: {text}"
+
+
+def _about_part(part: FilePart) -> Iterator[tuple[str, str]]:
+    """Yield what a checkpoint holds under a key, and how to load it."""
+    loads = " ".join(
+        f"{flag} {value}"
+        for flag, value in (("--key", part.key), ("--strip-prefix", part.prefix))
+        if value and part.state_dict
+    )
+    if part.key or loads:
+        size = f"{part.tensors:,} tensors, {part.elements:,} elements"
+        yield "part", f"{part.key or 'all'}: {size}{loads and f' ({loads})'}"
 
 
 def _about_blocks(report: FileReport) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from nnkit import __version__
+from nnkit.host.zoos import zoos
 from nnkit.verbs.core_handlers import plugin_manager
 
 NEEDED = (
@@ -56,6 +57,7 @@ class Diagnosis:
         broken: why an installed package can't be imported, by name.
         devices: what torch can use, with memory in bytes.
         plugins: the plugins that are loaded, each with its distribution.
+        zoos: the zoos that plugins add, each with its version and what is in it.
         failures: those of plugins and configuration files.
 
     Example:
@@ -76,6 +78,7 @@ class Diagnosis:
     broken: dict[str, str]
     devices: tuple[Device, ...]
     plugins: tuple[str, ...]
+    zoos: tuple[str, ...]
     failures: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Return the facts. This takes some seconds, because it tries to import the optional packages."""
     manager = plugin_manager(checked=False)
+    listed = tuple(f"{zoo.prefix}/ ({zoo.state})" for zoo in zoos(manager))
     packages = {name: _version(name) for name in (*NEEDED, *OPTIONAL)}
     to_import = {"torch": "torch", **OPTIONAL}
     broken = _broken({name: module for name, module in to_import.items() if packages[name]})
@@ -102,6 +106,7 @@ def diagnose() -> Diagnosis:
         plugins=tuple(
             f"{name} ({plugin.distribution} {plugin.version})" for name, plugin in manager.plugins.items()
         ),
+        zoos=listed,
         failures=(
             *(problem.message for problem in manager.configuration.problems),
             *map(str, manager.failures),

@@ -86,9 +86,12 @@ def arguments_of(config: Any) -> dict[str, Any]:
         if len(sides) not in (1, 2):
             raise UsageProblem("--img-size takes a size, or height,width", "for example: --img-size 224")
         arguments["img_size"] = sides[0] if len(sides) == 1 else sides
+    typed = {field.name for field in fields(config)}
     for key, value in settings_of(config).items():
-        if key in arguments:
-            raise UsageProblem(f"{key} is given twice: as an option and by --set", "leave one out")
+        if key in typed:
+            raise UsageProblem(
+                f"{key} is an option of its own, not one of --set", f"write --{key.replace('_', '-')} {value}"
+            )
         if key in REFUSED:
             raise UsageProblem(f"--set can't choose {key}", REFUSED[key])
         arguments[key] = value

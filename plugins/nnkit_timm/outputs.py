@@ -94,7 +94,7 @@ def of_network(
     network: torch.nn.Module, channels: int, size: tuple[int, int], sizes: Sizes, classes: int
 ) -> tuple[TensorSpec, ...]:
     """Return the outputs of a network on the meta device, with the shapes that two runs agree on."""
-    steps = (0, 0) if sizes.fixed else (sizes.step, sizes.step * (1 if sizes.square else 2))
+    steps = (0, 0) if sizes.fixed else (sizes.step, sizes.step * (1 if sizes.square else 3))
     runs = [
         {"batch": 2, "height": size[0], "width": size[1]},
         {"batch": 3, "height": size[0] + steps[0], "width": size[1] + steps[1]},

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ FIXED_SIDE = re.compile(r"(300|320)")
 
 PAPER = re.compile(r"`\W*([^`<]+?)\W*<(https?://arxiv[^>]+)>`", re.DOTALL)
 
-FLOW = Sizes(default=384, step=8, least=128)
+FLOW = Sizes(default=512, step=8, least=128)
 """RAFT looks for each pixel of an eighth of the size at four scales, so 16 of them are the fewest."""
 
 
@@ -31,7 +30,7 @@ def declare(request: DeclareRequest) -> Architecture:
     builder = builder_of(request.name)
     weights = weights_of(builder)
     options = options_of(request.name)
-    task = _task(request.name, builder, weights[0], options, request.row)
+    task = task_of(request.name, request.row)
     if task.name == "optical flow":
         options["num_flow_updates"] = OpenField(int, 12, DESCRIPTIONS["num_flow_updates"])
     names = ("none", *(each.name for each in weights))
@@ -47,23 +46,23 @@ def declare(request: DeclareRequest) -> Architecture:
         constants=task.constants,
         presets={each.name: preset(each, options, task.dims) for each in weights},
         paper=_paper(builder),
-        stochastic="training",
+        stochastic="training" if task.always_drops or any(map(_drops, options.items())) else "",
         notes=task.notes,
         unsupported=task.unsupported,
     )
 
 
-def _task(
-    name: str, builder: Builder, weights: Any, options: dict[str, OpenField], row: CatalogRow | None
-) -> Task:
+def task_of(name: str, row: CatalogRow | None = None) -> Task:
     """Return what an architecture takes and returns."""
-    sizes = _sizes(name, weights, options, row)
+    builder = builder_of(name)
+    options = options_of(name)
+    sizes = _sizes(name, weights_of(builder)[0], row)
     is_fixed = "image_size" in options
     kind = builder.__module__.split(".")[2]
     if kind == "detection":
         return tasks.detection(sizes)
     if kind == "segmentation":
-        return tasks.segmentation(sizes)
+        return tasks.segmentation(sizes, always_drops="aux_loss" in options)
     if kind == "optical_flow":
         return tasks.optical_flow(FLOW)
     if kind == "video":
@@ -71,7 +70,7 @@ def _task(
     return tasks.classification(sizes, is_fixed)
 
 
-def _sizes(name: str, weights: Any, options: Mapping[str, OpenField], row: CatalogRow | None) -> Sizes:
+def _sizes(name: str, weights: Any, row: CatalogRow | None) -> Sizes:
     """Return the sizes that images may have: as the catalog knows them, or else as the weights tell them."""
     least, step = weights.meta["min_size"][0], 1
     if known := SIZES.fullmatch(row.sizes if row else ""):
@@ -79,7 +78,14 @@ def _sizes(name: str, weights: Any, options: Mapping[str, OpenField], row: Catal
     fixed = FIXED_SIDE.search(name)
     resized = getattr(weights.transforms, "keywords", {}).get("resize_size")
     default = side_of(weights) or resized or (int(fixed[1]) if fixed else 800)
-    return Sizes(default, step, least, weights.meta.get("min_temporal_size", 1))
+    fewest = weights.meta.get("min_temporal_size", 1)
+    return Sizes(default, step, least, fewest=fewest)
+
+
+def _drops(option: tuple[str, OpenField]) -> bool:
+    """Whether an option is the rate of something that is dropped in training, and isn't 0."""
+    name, field = option
+    return name.startswith(("drop", "stochastic_depth")) and bool(field.default)
 
 
 def _paper(builder: Builder) -> str:

@@ -1,23 +1,24 @@
 """The options of an architecture: what its builder lets a user choose, with what the builder chooses itself.
 
-Most builders are `resnet50(*, weights, progress, **kwargs)` and give `kwargs`, with choices of their own, to a
-class. So the options are the parameters of that class, their defaults are what the builder gives it, and those
-that the builder doesn't let a user choose are left out. All three are asked of the builder itself.
+Most builders are `resnet50(*, weights, progress, **kwargs)` and give `kwargs`, with choices of their own, to
+a class. So the options are the parameters of that class, their defaults are what the builder gives it, and
+those that the builder doesn't let a user choose are left out. All three are asked of the builder itself.
 """
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any, TypeAlias
-from unittest import mock
 
 import torch
 from torch import nn
 
 from nnkit import OpenField
 from nnkit_torchvision.descriptions import DESCRIPTIONS
+from nnkit_torchvision.replacing import replaced
 
 Builder: TypeAlias = Callable[..., nn.Module]
 
@@ -25,13 +26,13 @@ WEIGHTS = ("weights", "weights_backbone", "weights_encoder")
 """They name weights to download. nnkit loads weights from a file: `--weights`."""
 
 NOT_OFFERED = (*WEIGHTS, "progress", "trainable_backbone_layers", "quantize")
-"""Without weights for the backbone, all of its layers are trained. Of int8 modules nnkit can count nothing."""
+"""Without weights for the backbone, all of its layers are trained. Int8 weights can't be counted."""
 
 SIDES = {"image_size": 1, "input_size": 2, "spatial_size": 2}
 """Parameters that fix the height and width of the images, and how many numbers each takes."""
 
 SHAPING = ("num_classes", "aux_loss", "image_size", "temporal_size", "num_keypoints")
-"""Options that inputs and outputs depend on. They are always given to a builder that has choices of its own."""
+"""Options that inputs and outputs depend on. A builder that has choices of its own is always given them."""
 
 OWN_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": False},
@@ -39,8 +40,8 @@ OWN_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "inception_v3": {"init_weights": False},
     "quantized_inception_v3": {"init_weights": False},
 }
-"""The network that torchvision returns with its weights, where the builder makes another without them, and the
-initialization that torchvision announces as its next default."""
+"""The network that torchvision returns with its weights, where the builder makes another without them, and
+the initialization that torchvision announces as its next default."""
 
 
 def builder_of(name: str) -> Builder:
@@ -64,8 +65,9 @@ def options_of(name: str) -> dict[str, OpenField]:
     for parameter, (annotation, value) in _choices(name).items():
         option = "image_size" if parameter in SIDES else parameter
         default = own.get(option, value[0] if SIDES.get(parameter) == 2 else value)
-        kind = type(default) if parameter in (*SIDES, *own) or _is_unknown(annotation) else annotation
-        options[option] = OpenField(kind, default, DESCRIPTIONS.get(option, ""))
+        kind = annotation if default is None else _kind(annotation, default)
+        if not (default is None and _is_unknown(kind)):
+            options[option] = OpenField(kind, default, DESCRIPTIONS.get(option, ""))
     return options
 
 
@@ -127,14 +129,14 @@ def _choices(name: str) -> dict[str, tuple[Any, Any]]:
 
 
 def _number_of_categories(builder: Builder) -> int:
-    """Return how many classes the published weights tell apart: as many as a builder chooses that says none."""
+    """Return how many classes the published weights tell apart: the builder's own choice."""
     from torchvision.models import get_model_weights
 
     return len(next(iter(get_model_weights(builder))).meta["categories"])
 
 
 def _signature_of(built: type[nn.Module]) -> inspect.Signature:
-    """Return how a class is called; one that passes all on to its base, as the quantizable ones, as its base."""
+    """Return how a class is called, or its base, if it passes all on to that, as the quantizable ones do."""
     for each in built.__mro__:
         signature = inspect.signature(each.__init__)
         kinds = {parameter.kind for parameter in signature.parameters.values()}
@@ -165,10 +167,12 @@ def _given_to_class(builder: Builder, choices: Mapping[str, Any]) -> Mapping[str
 
     fixed = without_weights(builder)
     with (
-        mock.patch.object(class_of(builder), "__init__", take),
+        warnings.catch_warnings(),
+        replaced(class_of(builder), "__init__", take),
         torch.random.fork_rng(devices=[]),
         torch.device("meta") if "weights_backbone" in fixed else nullcontext(),
     ):
+        warnings.simplefilter("ignore")
         try:
             builder(**fixed, **choices)
         except _Given as given:
@@ -203,6 +207,11 @@ def _another(value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     return value + 1 if isinstance(value, (int, float)) else value
+
+
+def _kind(annotation: Any, default: Any) -> Any:
+    """Return the type of an option: `drop_rate: float = 0` is a number that needn't be whole."""
+    return float if annotation is float else type(default)
 
 
 def _is_unknown(annotation: Any) -> bool:

@@ -1,18 +1,18 @@
-"""The weights that torchvision publishes for an architecture: what network they are of, and where a cache has them."""
+"""The weights that torchvision publishes: what network they are of, and where a cache has them."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
-from unittest import mock
 from urllib.parse import urlparse
 
 from nnkit import ModelSpec, Preset
 from nnkit_torchvision.options import Builder, builder_of
+from nnkit_torchvision.replacing import replaced
 
 
 def weights_of(builder: Builder) -> list[Any]:
-    """Return the published weights of a builder that it loads as floats, the default ones first."""
+    """Return the published weights of a builder that are of a whole float network, the default ones first."""
     from torchvision.models import get_model_weights
 
     enum = get_model_weights(builder)
@@ -20,7 +20,7 @@ def weights_of(builder: Builder) -> list[Any]:
     weights = sorted(enum, key=lambda each: each is not default)
     # The builders of quantizable networks load int8 weights only into int8 networks.
     floating = [each.meta.get("unquantized", each) for each in weights]
-    return list(dict.fromkeys(floating))
+    return list(dict.fromkeys(each for each in floating if each.meta.get("categories", ()) is not None))
 
 
 def weights_named(builder: Builder, name: str) -> Any:
@@ -29,7 +29,7 @@ def weights_named(builder: Builder, name: str) -> Any:
 
 
 def side_of(weights: Any) -> int | None:
-    """Return the height and width of the images that weights are evaluated on, where they are cut to a square."""
+    """Return the side of the square that images are cut to for published weights, if they are."""
     size = getattr(weights.transforms, "keywords", {}).get("crop_size")
     return size[0] if isinstance(size, (tuple, list)) else size
 
@@ -58,14 +58,14 @@ def not_downloaded() -> Iterator[None]:
     from torchvision.models import WeightsEnum
 
     with (
-        mock.patch.object(WeightsEnum, "get_state_dict", lambda *args, **kwargs: {}),
-        mock.patch.object(nn.Module, "load_state_dict", lambda *args, **kwargs: None),
+        replaced(WeightsEnum, "get_state_dict", lambda *args, **kwargs: {}),
+        replaced(nn.Module, "load_state_dict", lambda *args, **kwargs: None),
     ):
         yield
 
 
 def cached(spec: ModelSpec) -> Path | None:
-    """Return the file of published weights in torch's cache: those of the config, or else the default ones."""
+    """Return the file of published weights in torch's cache: those of the config, or the default ones."""
     import torch
 
     folder = Path(torch.hub.get_dir()) / "checkpoints"

@@ -7,6 +7,7 @@ from typing import Any
 from nnkit import Dim, TensorSpec
 
 BATCH = Dim(default=1, description="samples in a batch")
+LOGITS = TensorSpec("logits", ("batch", "num_classes"), description="class scores before the softmax")
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,8 @@ class Sizes:
     def side(self, name: str) -> Dim:
         """Return the dim of one side."""
         least = -(-self.least // self.step) * self.step
-        return Dim(
-            default=self.default,
-            min=least,
-            multiple_of=self.step,
-            description=f"{name} of the image in pixels",
-        )
+        description = f"{name} of the image in pixels"
+        return Dim(default=self.default, min=least, multiple_of=self.step, description=description)
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,7 @@ class Task:
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec] | Callable[[Any], Sequence[TensorSpec]]
     dims: Mapping[str, Dim]
+    always_drops: bool = False
     constants: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     unsupported: Mapping[str, str] = field(default_factory=dict)
@@ -62,9 +60,7 @@ def classification(sizes: Sizes, is_fixed: bool) -> Task:
     return Task(
         name="image classification",
         inputs=[TensorSpec("image", ("batch", 3, *axes), description="RGB, channels first, normalized")],
-        outputs=[
-            TensorSpec("logits", ("batch", "num_classes"), description="class scores before the softmax")
-        ],
+        outputs=[LOGITS],
         dims={"batch": BATCH, **dims},
     )
 
@@ -76,19 +72,13 @@ def video_classification(sizes: Sizes, is_fixed: bool) -> Task:
     time = "temporal_size" if is_fixed else "frames"
     return Task(
         name="video classification",
-        inputs=[
-            TensorSpec(
-                "video", ("batch", 3, time, *axes), description="RGB, channels before frames, normalized"
-            )
-        ],
-        outputs=[
-            TensorSpec("logits", ("batch", "num_classes"), description="class scores before the softmax")
-        ],
+        inputs=[TensorSpec("video", ("batch", 3, time, *axes), description="RGB, channels before frames")],
+        outputs=[LOGITS],
         dims={"batch": BATCH, **({} if is_fixed else {"frames": frames}), **dims},
     )
 
 
-def segmentation(sizes: Sizes) -> Task:
+def segmentation(sizes: Sizes, always_drops: bool) -> Task:
     """Return the task of naming what each pixel shows."""
     axes, dims = _sides(sizes, is_fixed=False)
     out = TensorSpec("out", ("batch", "num_classes", *axes), description="class scores of each pixel")
@@ -104,6 +94,7 @@ def segmentation(sizes: Sizes) -> Task:
         inputs=[TensorSpec("image", ("batch", 3, *axes), description="RGB, channels first, normalized")],
         outputs=outputs,
         dims={"batch": BATCH, **dims},
+        always_drops=always_drops,
     )
 
 
@@ -113,9 +104,7 @@ def optical_flow(sizes: Sizes) -> Task:
 
     def outputs(config: Any) -> list[TensorSpec]:
         return [
-            TensorSpec(
-                f"flow_{update}", ("batch", 2, *axes), description=f"pixels moved, after update {update}"
-            )
+            TensorSpec(f"flow_{update}", ("batch", 2, *axes), description=f"in pixels, after update {update}")
             for update in range(1, config.num_flow_updates + 1)
         ]
 
@@ -131,8 +120,19 @@ def optical_flow(sizes: Sizes) -> Task:
     )
 
 
+TRAINED_WITH_OBJECTS = "training needs the objects of each image, which nnkit doesn't draw"
+TRAINING_CHECKS = (
+    "finite gradients updates batch-sizes inputs-unchanged stochastic placement overfit train-determinism "
+    "gradient-checkpointing"
+).split()
+CHOSEN_BY_SCORE = (
+    "how many boxes are left follows from their scores, and torch.export can't follow that "
+    "(batched_nms in torchvision/ops/boxes.py)"
+)
+
+
 def detection(sizes: Sizes) -> Task:
-    """Return the task of finding objects. How many it finds, and so the size of its outputs, follows the image."""
+    """Return the task of finding objects. It finds more or less, so its outputs have no declared sizes."""
     axes, dims = _sides(sizes, is_fixed=False)
     return Task(
         name="object detection",
@@ -141,9 +141,22 @@ def detection(sizes: Sizes) -> Task:
                 "images",
                 ("batch", 3, *axes),
                 sample="uniform",
-                description="RGB from 0 to 1; it normalizes them",
+                description="RGB from 0 to 1; it resizes and normalizes them",
             )
         ],
         outputs=[],
         dims={"batch": BATCH, **dims},
+        notes=[
+            "torchvision takes a list of images, here they are one batch. It returns a dict for each image.",
+            "The multiply-adds behind the first boxes follow from how many there are. Random weights find "
+            "others than trained ones.",
+            "Without weights, torchvision trains the whole backbone. --published builds the network that its "
+            "weights are of, whose backbone has frozen normalization.",
+        ],
+        unsupported={
+            **dict.fromkeys(TRAINING_CHECKS, TRAINED_WITH_OBJECTS),
+            **dict.fromkeys(("onnx", "pt2"), CHOSEN_BY_SCORE),
+            "batch-independence": "each image has a number of objects of its own",
+            "derivative": "which boxes are returned jumps with their scores",
+        },
     )

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from nnkit_transformers.settings import configuration, parts_of
 from nnkit_transformers.tasks import model_class_of
+from nnkit_transformers.weightless import without_values
 
 CACHES = ("past", "cache", "memory")
 """Parts of the names of outputs that are there for a next call."""
@@ -40,8 +41,6 @@ def build(model_type: str, options: Any) -> PreTrainedModel:
         if getattr(part, "use_cache", False):
             part.use_cache = False
     model: PreTrainedModel = model_class_of(model_type, options.task)(config)
-    if any(parameter.is_meta for parameter in model.parameters()):
-        model.set_experts_implementation("batched_mm")  # the others look at which expert each token takes
     return model.eval()
 
 
@@ -65,13 +64,16 @@ def _named(base: Any, inputs: tuple[tuple[str, bool], ...]) -> type:
     ]
     signature = inspect.Signature([inspect.Parameter("self", kind), *names])
     taken = inspect.signature(base.forward).parameters
-    constants = {name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken}
+    constants = {
+        name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken
+    }
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind(self, *args, **kwargs).arguments
         del given["self"]
         named = {name: value for name, value in given.items() if value is not None}
-        return tensors_of(base.forward(self, **named, **constants))
+        with without_values(self, named):
+            return tensors_of(base.forward(self, **named, **constants))
 
     forward.__signature__ = signature  # type: ignore[attr-defined]
     attributes = {

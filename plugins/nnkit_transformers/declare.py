@@ -6,7 +6,8 @@ from typing import Any
 
 from nnkit import Architecture, DeclareRequest, NnkitError, TensorSpec
 from nnkit_transformers.building import Builder
-from nnkit_transformers.inputs import DIMS, KNOWN, Sizes, optional_inputs
+from nnkit_transformers.dims import dims_of
+from nnkit_transformers.inputs import KNOWN, Sizes, optional_inputs
 from nnkit_transformers.options import options_of
 from nnkit_transformers.probe import Input, find_inputs, read_inputs
 from nnkit_transformers.settings import configuration
@@ -27,7 +28,7 @@ def declare(request: DeclareRequest) -> Architecture:
         config=options_of(model_type),
         inputs=inputs,
         outputs=(),
-        dims=DIMS,
+        dims=dims_of(model_type),
     )
 
 

@@ -5,11 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnkit import Dim, TensorSpec
+from nnkit import TensorSpec
 
 Variant = Callable[["Sizes"], TensorSpec | None]
-
-TIME, SECOND = 32, 16
 
 
 @dataclass(frozen=True)
@@ -94,18 +92,6 @@ class Sizes:
         return self.number(self.audio, *names) or 80
 
 
-DIMS: Mapping[str, Dim] = {
-    "batch": Dim(default=1, description="samples at once"),
-    "time": Dim(default=TIME, description="tokens of a text"),
-    "decoder_time": Dim(default=SECOND, description="tokens that the decoder is given"),
-    "choices": Dim(default=2, min=1, description="texts to choose from"),
-    "image_height": Dim(default=224, min=32, multiple_of=32, description="rows of a picture"),
-    "image_width": Dim(default=224, min=32, multiple_of=32, description="columns of a picture"),
-    "samples": Dim(default=16000, min=1600, description="samples of a waveform"),
-    "frames": Dim(default=256, min=16, description="frames of a spectrogram"),
-}
-
-
 def tokens(name: str, axis: str = "time", description: str = "tokens of a text") -> Variant:
     """Return how integers below the size of the vocabulary are declared."""
 
@@ -171,15 +157,27 @@ def optional_inputs(tensors: tuple[TensorSpec, ...], model_class: Any) -> tuple[
         limit = given["input_ids"].index_of
         more.append(
             TensorSpec(
-                "decoder_input_ids", ("batch", "decoder_time"), "int64", sample="index", index_of=limit,
-                description="tokens that the decoder is given", optional=True, given=False,
+                "decoder_input_ids",
+                ("batch", "decoder_time"),
+                "int64",
+                sample="index",
+                index_of=limit,
+                description="tokens that the decoder is given",
+                optional=True,
+                given=False,
             )  # fmt: skip
         )
     if "attention_mask" in parameters and given.get("input_ids", NONE).shape == ("batch", "time"):
         more.append(
             TensorSpec(
-                "attention_mask", ("batch", "time"), "int64", sample="prefix", index_of="time",
-                description="1 at tokens, 0 at padding", optional=True, given=False,
+                "attention_mask",
+                ("batch", "time"),
+                "int64",
+                sample="prefix",
+                index_of="time",
+                description="1 at tokens, 0 at padding",
+                optional=True,
+                given=False,
             )  # fmt: skip
         )
     return tuple(more)

@@ -1,24 +1,42 @@
-"""`--layers 2`: the settings that make every stack of layers of a model that deep."""
+"""`--layers 2`: the settings that make no stack of layers of a model deeper than that."""
 
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from transformers import PreTrainedConfig
 
 COMMON = ("num_hidden_layers", "encoder_layers", "decoder_layers", "n_layer", "n_layers")
-OTHERS = ("num_layers", "num_encoder_layers", "num_decoder_layers", "depth", "decoder_num_hidden_layers")
-"""Names for a number of layers; the second ones where a configuration has none of the first."""
+OTHERS = ("num_layers", "num_encoder_layers", "num_decoder_layers", "decoder_num_hidden_layers", "depth")
+"""Names for a number of layers; the second ones for a model that has none of the first."""
+
+
+def has_layers(config_class: Any) -> bool:
+    """Whether a configuration, or one within it, has a number of layers."""
+    return shrink(config_class, {}, 0) != {}
 
 
 def shrink(config_class: Any, values: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """Return the settings with `layers` for each stack, in nested configurations too.
+    """Return the settings with at most `layers` for each stack, in nested configurations too.
 
     What was set explicitly stays.
     """
+    shrunk = _shrink(config_class, values, layers, COMMON)
+    return shrunk if shrunk != values else _shrink(config_class, values, layers, OTHERS)
+
+
+def _shrink(
+    config_class: Any, values: Mapping[str, Any], layers: int, names: Sequence[str]
+) -> dict[str, Any]:
     shrunk = dict(values)
-    for name in _names(config_class):
-        shrunk.setdefault(name, layers)
+    defaults = {field.name: field.default for field in fields(config_class)}
+    for name in names:
+        mapped = config_class.attribute_map.get(name, name)
+        own = mapped if mapped in defaults else name
+        if own in OTHERS and names is COMMON:
+            continue
+        if type(defaults.get(own)) is int and defaults[own] > layers:
+            shrunk.setdefault(own, layers)
     for key, spec in config_class.sub_configs_defaults.items():
         given = shrunk.get(key)
         if given is not None and not isinstance(given, dict):
@@ -27,28 +45,7 @@ def shrink(config_class: Any, values: Mapping[str, Any], layers: int) -> dict[st
         nested = spec.config_class
         if not issubclass(nested, PreTrainedConfig):
             nested = spec.get_config_class(merged.get("model_type", spec.model_type))
-        within = shrink(nested, given or {}, layers)
+        within = _shrink(nested, given or {}, layers, names)
         if within != (given or {}):
             shrunk[key] = within
     return shrunk
-
-
-def has_layers(config_class: Any) -> bool:
-    """Whether a configuration, or one within it, has a number of layers."""
-    return bool(shrink(config_class, {}, 1))
-
-
-def _names(config_class: Any) -> list[str]:
-    for group in (COMMON, OTHERS):
-        found = {_own_name(config_class, name) for name in group} - {""}
-        if found:
-            return sorted(found)
-    return []
-
-
-def _own_name(config_class: Any, name: str) -> str:
-    """Return the field that a name means, if it is a number of layers; else an empty string."""
-    name = config_class.attribute_map.get(name, name)
-    defaults = {field.name: field.default for field in fields(config_class)}
-    default = defaults.get(name, MISSING)
-    return name if type(default) is int else ""

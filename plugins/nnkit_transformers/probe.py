@@ -7,17 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
-from unittest import mock
 
 import torch
-from transformers import PreTrainedModel, masking_utils, modeling_utils
+from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from nnkit import NnkitError
 from nnkit_transformers.building import build, tensors_of
-from nnkit_transformers.inputs import DIMS, KNOWN, Sizes
+from nnkit_transformers.dims import DIMS
+from nnkit_transformers.inputs import KNOWN, Sizes
 from nnkit_transformers.options import options_of
 from nnkit_transformers.tasks import BASE, model_class_of, tasks_of
+from nnkit_transformers.weightless import masks_unseen, without_values
 
 MORE = (
     "input_ids", "decoder_input_ids", "pixel_values", "pixel_values_videos", "input_features", "input_values",
@@ -25,7 +26,7 @@ MORE = (
 )  # fmt: skip
 """What is added to the inputs that a model needs by its signature, until it runs."""
 
-NO_VALUES = ("meta tensor", "on meta", "meta device", "no data")
+NO_VALUES = ("meta tensor", "on meta", "meta device", "no data", "expected device")
 
 
 class Input(NamedTuple):
@@ -99,7 +100,7 @@ def _build(model_type: str, task: str) -> PreTrainedModel:
     model_class_of(model_type, task)
     for values in (*shallow, {}):
         try:
-            with without_values():
+            with _on_meta():
                 return build(model_type, options(task=task, **values))
         except Exception:
             if not values:
@@ -108,13 +109,10 @@ def _build(model_type: str, task: str) -> PreTrainedModel:
 
 
 @contextmanager
-def without_values() -> Iterator[None]:
-    """Build and run on tensors without values; masks are made without looking at them."""
-    quiet = mock.patch.object(PreTrainedModel, "warn_if_padding_and_no_attention_mask", lambda *_: None)
-    with torch.device("meta"), no_init_weights(), torch.no_grad(), quiet:
-        with mock.patch.object(masking_utils, "is_tracing", lambda *_: True):
-            with mock.patch.object(modeling_utils, "is_tracing", lambda *_: True):
-                yield
+def _on_meta() -> Iterator[None]:
+    """Build and run on tensors without values."""
+    with torch.device("meta"), no_init_weights(), torch.no_grad(), masks_unseen():
+        yield
 
 
 def _lacks_values(error: Exception) -> bool:
@@ -133,8 +131,10 @@ def _runs(model: PreTrainedModel, inputs: tuple[Input, ...]) -> bool:
         dtype = torch.float32 if spec.dtype == "float" else getattr(torch, spec.dtype)
         tensors[name] = torch.zeros(shape, dtype=dtype, device="meta")
     taken = inspect.signature(model.forward).parameters
-    constants = {name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken}
-    with without_values():
+    constants = {
+        name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken
+    }
+    with _on_meta(), without_values(model, tensors):
         return bool(len(tensors_of(model(**tensors, **constants))))
 
 
@@ -166,9 +166,7 @@ def _candidates(model: PreTrainedModel, task: str) -> Iterator[tuple[Input, ...]
 
 
 def _variants(names: tuple[str, ...], task: str) -> Iterator[tuple[Input, ...]]:
-    choices = [
-        [Input(name, variant) for variant in range(len(KNOWN[name]))] for name in names
-    ]
+    choices = [[Input(name, variant) for variant in range(len(KNOWN[name]))] for name in names]
     yield from itertools.product(*choices)
 
 

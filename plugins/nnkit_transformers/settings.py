@@ -37,7 +37,7 @@ def configuration(model_type: str, options: Any) -> PreTrainedConfig:
 def _configuration(model_type: str, options: Any) -> PreTrainedConfig:
     config_class = config_class_of(model_type)
     values = nested(_given(options), config_class, f"transformers/{model_type}")
-    if options.layers is not None:
+    if getattr(options, "layers", None) is not None:
         values = shrink(config_class, values, options.layers)
     try:
         return construct(config_class, values)
@@ -95,7 +95,9 @@ def _check(name: str, config_class: type | None, what: str, key: str) -> None:
         near = " or ".join(get_close_matches(name, sorted(known)))
         raise UsageProblem(
             f"{what} has no setting {key!r}" + ("" if name == key else f": there is no {name!r}"),
-            f"did you mean {near}?" if near else f"the fields of {config_class.__name__} are in the documentation of transformers",
+            f"did you mean {near}?"
+            if near
+            else f"the fields of {config_class.__name__} are in the documentation of transformers",
         )
 
 

@@ -13,6 +13,7 @@ from nnkit.host.configuration import configuration
 from nnkit.host.plugin_manager import PluginManager, plugin_commands
 from nnkit.host.plugins import Failure, Plugin
 from nnkit.host.startup import SLOW, Start, measure
+from nnkit.host.zoos import Zoo, zoos
 from nnkit.verbs.core_handlers import make_manager, plugin_manager
 
 COMMANDS = {
@@ -97,6 +98,7 @@ def _remarks(start: Start) -> str:
 
 
 def _as_data(manager: PluginManager) -> dict[str, object]:
+    namespaces = _zoos_by_plugin(manager)
     return {
         "schema": "nnkit.plugins/1",
         "nnkit": __version__,
@@ -110,6 +112,7 @@ def _as_data(manager: PluginManager) -> dict[str, object]:
                 "architectures": list(plugin.architectures),
                 "formats": [exporter.name for exporter in plugin.exporters],
                 "executors": [executor.name for executor in plugin.executors],
+                "zoos": [zoo.to_dict() for zoo in namespaces[plugin.name]],
                 "heavy": list(plugin.heavy),
                 "failures": [
                     {
@@ -135,12 +138,13 @@ def _as_data(manager: PluginManager) -> dict[str, object]:
 def _as_text(manager: PluginManager, verbose: bool) -> str:
     from nnkit.render.table import Table, to_plain
 
+    namespaces = _zoos_by_plugin(manager)
     rows = [
         (
             plugin.name,
             f"{plugin.distribution} {plugin.version}",
             plugin.module,
-            _state(plugin, _failures(manager, plugin)),
+            _state(plugin, namespaces[plugin.name], _failures(manager, plugin)),
         )
         for plugin in manager.plugins.values()
     ]
@@ -164,20 +168,29 @@ def _failures(manager: PluginManager, plugin: Plugin) -> list[Failure]:
     return [failure for failure in manager.failures if failure.plugin == plugin.name]
 
 
-def _state(plugin: Plugin, failures: list[Failure]) -> str:
+def _zoos_by_plugin(manager: PluginManager) -> dict[str, list[Zoo]]:
+    """Return the zoos of each plugin; they are asked first, because what fails then is shown too."""
+    found: dict[str, list[Zoo]] = {name: [] for name in manager.plugins}
+    for zoo in zoos(manager):
+        found[zoo.plugin].append(zoo)
+    return found
+
+
+def _state(plugin: Plugin, own_zoos: list[Zoo], failures: list[Failure]) -> str:
     if not plugin.enabled:
         return "switched off"
-    remarks = _contributions(plugin)
+    remarks = _contributions(plugin, own_zoos)
     remarks += [f"imports {name}" for name in plugin.heavy[:1]]
     remarks += ["slow to import"] if plugin.seconds >= SLOW else []
     remarks += [f"{failure.verb}: {failure.stage}" for failure in failures[:1]]
     return ", ".join(remarks)
 
 
-def _contributions(plugin: Plugin) -> list[str]:
+def _contributions(plugin: Plugin, own_zoos: list[Zoo]) -> list[str]:
     """Return what a plugin adds: `2 architectures`, `format openvino`; the count also if it adds nothing."""
     count = len(plugin.architectures)
-    others = [f"format {exporter.name}" for exporter in plugin.exporters]
+    others = [f"zoo {zoo.prefix}/ ({zoo.state})" for zoo in own_zoos]
+    others += [f"format {exporter.name}" for exporter in plugin.exporters]
     others += [f"executor {executor.name}" for executor in plugin.executors]
     if others and not count:
         return others

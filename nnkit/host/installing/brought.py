@@ -75,6 +75,7 @@ def _contents_of(plugin: Mapping[str, Any]) -> str:
         return "switched off, see NNKIT_PLUGINS and NNKIT_DISABLE_PLUGINS"
     count = len(plugin["architectures"])
     parts = [plural(count, "architecture")] if count else []
+    parts += [f"zoo {zoo['prefix']}/" for zoo in plugin["zoos"]]
     for kind in ("format", "executor"):
         parts += [f"{kind} {name}" for name in plugin[f"{kind}s"]]
     return ", ".join(parts)

@@ -87,10 +87,10 @@ def count_activations(operator: Any, args: tuple[Any, ...], result: Any) -> int:
     results = sum(elements_of(tensor) for tensor in list(tensors_in(result))[:1])
     if "scaled_dot_product" in name:
         query, key = args[:2]
-        return results + query.numel() // query.shape[-1] * key.shape[-2]
+        return int(results + query.numel() // query.shape[-1] * key.shape[-2])
     if name == "mkldnn_rnn_layer":  # the gates from the input, and those from the state before
         x, weight_ih = args[:2]
-        return 2 * (x.numel() // x.shape[-1]) * int(weight_ih.shape[0])
+        return int(2 * (x.numel() // x.shape[-1]) * weight_ih.shape[0])
     return results
 
 
@@ -131,7 +131,16 @@ def product_shape(operator: Any, args: tuple[Any, ...]) -> tuple[int, ...] | Non
     if packet in (aten.addmm, aten.baddbmm):
         bias, a, b = args[:3]
         return _matmul_shape(a, b, bias)
+    if packet == aten._grouped_mm:
+        return _grouped_shape(*args[:2])
     return None
+
+
+def _grouped_shape(a: Tensor, b: Tensor) -> tuple[int, ...] | None:
+    """Return the shape (M, N) of rows (M, K), in groups, each times its own matrix of (G, K, N)."""
+    if a.ndim != 2 or b.ndim != 3 or a.dtype != b.dtype or a.shape[1] != b.shape[1]:
+        return None
+    return (a.shape[0], b.shape[2])
 
 
 def _matmul_shape(a: Tensor, b: Tensor, bias: Tensor | None = None) -> tuple[int, ...] | None:

@@ -43,6 +43,25 @@ class FileTensor:
     stats: TensorStats | None = None
 
 
+@dataclass(frozen=True)
+class FilePart:
+    """What a checkpoint holds under a key.
+
+    Attributes:
+        key: the key; dotted where mappings are nested, empty for the whole file.
+        tensors: the number of tensors.
+        elements: the number of their elements.
+        state_dict: whether `--weights FILE --key KEY` can load it.
+        prefix: what the names of all its tensors begin with: `module.`.
+    """
+
+    key: str
+    tensors: int
+    elements: int
+    state_dict: bool
+    prefix: str = ""
+
+
 Axis: TypeAlias = int | str
 
 
@@ -90,6 +109,7 @@ class FileReport:
         tensor_bytes: the memory of all tensors, in which tied ones count once.
         files: the other files that belong to it, with their bytes.
         metadata: entries of the file, as text.
+        parts: of a file of torch, what its keys hold.
         graph: what an ONNX file computes; None for other formats.
         blocks: the parts of a model in a GGUF file; empty for other formats.
 
@@ -109,6 +129,7 @@ class FileReport:
     tensor_bytes: int
     files: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    parts: tuple[FilePart, ...] = ()
     graph: Graph | None = None
     blocks: tuple[Block, ...] = ()
 

@@ -15,7 +15,7 @@ from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.models import metadata
 from nnkit.models.metadata import INDEX
 from nnkit.models.safetensors_header import read_header
-from nnkit.verbs.summary.file_report import SUFFIXES, FileReport, FileTensor, TensorStats
+from nnkit.verbs.summary.file_report import SUFFIXES, FilePart, FileReport, FileTensor, TensorStats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,7 +144,22 @@ def _pickled(path: Path, stats: bool) -> FileReport:
         else:
             texts[name] = truncate(str(value), LONGEST_TEXT)
     report = _report(path, "torch", tensors, texts)
-    return replace(report, tensor_bytes=sum(storages.values()))
+    return replace(report, tensor_bytes=sum(storages.values()), parts=tuple(_parts(content, tensors)))
+
+
+def _parts(content: object, tensors: list[FileTensor]) -> Iterator[FilePart]:
+    """Yield what the keys of a checkpoint hold: state dicts, and other entries that have tensors."""
+    from nnkit.models.checkpoints import state_dicts
+
+    found = list(state_dicts(content))
+    for each in found:
+        yield FilePart(each.key, len(each.tensors), each.elements, True, each.prefix)
+    others: dict[str, list[int]] = {}
+    for tensor in tensors:
+        if not any(tensor.name.startswith(f"{each.key}." if each.key else "") for each in found):
+            others.setdefault(tensor.name.partition(".")[0], []).append(tensor.elements)
+    for key, sizes in others.items():
+        yield FilePart(key, len(sizes), sum(sizes), False)
 
 
 def _flat(path: Path, content: Any) -> Iterator[tuple[str, Any]]:

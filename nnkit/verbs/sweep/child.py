@@ -1,5 +1,5 @@
 """The process that runs one task. It reads the task from stdin, and writes events to stdout as lines of JSON:
-what it is doing, and what came of it.
+what it is doing, and what came of it. The processes that measure a catalog begin the same way.
 
 Nothing else is written there: what the model prints goes to stderr. Stdin stays open as long as the parent
 lives; when it closes, this process ends, with every process that it has started.
@@ -26,16 +26,7 @@ Send = Callable[[dict[str, Any]], None]
 
 def main() -> None:
     """Run the task on stdin."""
-    lifeline, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
-    task = json.loads(sys.stdin.readline())
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)
-    Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
-
-    def send(event: dict[str, Any]) -> None:
-        out.write(json.dumps(event) + "\n")
-        out.flush()
-
+    task, send = take_task()
     send({"at": "starting"})
     try:
         report = _smoke_run(task, send)
@@ -46,6 +37,21 @@ def main() -> None:
     except Exception as error:
         send({"error": f"{type(error).__name__}: {first_line(error)}"})
     send({"at": "ending", "peak_memory": peak_memory(os.getpid())})
+
+
+def take_task() -> tuple[dict[str, Any], Send]:
+    """Return the task on stdin, and what sends an event to the parent."""
+    lifeline, out = os.dup(0), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    task = json.loads(sys.stdin.readline())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+
+    def send(event: dict[str, Any]) -> None:
+        out.write(json.dumps(event) + "\n")
+        out.flush()
+
+    return task, send
 
 
 def _end_with_parent(lifeline: int) -> None:

@@ -1,0 +1,1 @@
+"""Architectures measured for a catalog, many in a process. Torch-free: only those processes import torch."""
