@@ -97,7 +97,7 @@ def with_slow_ones():
         yield pytest.param(name, marks=[pytest.mark.slow] if name.startswith("DimeNet") else [])
 
 
-@pytest.mark.parametrize("name", with_slow_ones())
+@pytest.mark.parametrize("name", list(with_slow_ones()))
 def test_parameters_are_those_of_pygs_own_build(pyg, name):
     options = {"num_spherical": 2} if name.startswith("DimeNet") else {}
     ours, theirs = nnkit.build(f"pyg/{name}", **options), directly(pyg)[name]()
