@@ -45,7 +45,7 @@ class Inputs:
     def __call__(self, options: Any) -> tuple[TensorSpec, ...]:
         """Return the tensors that forward takes."""
         sizes = Sizes(configuration(self.model_type, options))
-        chosen = self._chosen(options.task)
+        chosen = self._chosen(options)
         tensors = tuple(KNOWN[name][variant](sizes) for name, variant in chosen)
         more = optional_inputs(tensors, model_class_of(self.model_type, options.task))
         return (*tensors, *more)
@@ -54,14 +54,15 @@ class Inputs:
         """Return the parameters of forward, and whether each may be left out."""
         return {tensor.name: tensor.optional for tensor in self(options)}
 
-    def _chosen(self, task: str) -> tuple[Input, ...]:
-        chosen = dict(self.known).get(task)
-        if chosen:
+    def _chosen(self, options: Any) -> tuple[Input, ...]:
+        if chosen := dict(self.known).get(options.task):
             return chosen
-        found = find_inputs(self.model_type, task)
+        found = find_inputs(self.model_type, type(options)(task=options.task))
+        if not found.inputs:  # the default options may not give a model at all
+            found = find_inputs(self.model_type, options)
         if not found.inputs:
             raise NnkitError(
-                f"the inputs of transformers/{self.model_type} for {task} are not known: {found.problem}",
-                f"choose another task: nnkit info transformers/{self.model_type}",
+                f"the inputs of transformers/{self.model_type} for {options.task} are not known: {found.problem}",
+                f"choose another task or other options: nnkit info transformers/{self.model_type}",
             )
         return found.inputs

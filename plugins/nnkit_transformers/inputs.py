@@ -2,8 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from nnkit import TensorSpec
 
@@ -138,13 +140,211 @@ def _whisper(sizes: Sizes) -> TensorSpec:
     return TensorSpec("input_features", ("batch", sizes.mels, frames), description="log-mel spectrograms")
 
 
+def _of_qformer(sizes: Sizes) -> TensorSpec:
+    parts = [part for part in (getattr(sizes.config, "qformer_config", None),) if part is not None]
+    limit = sizes.number(parts, "vocab_size") or sizes.vocabulary
+    return _index("qformer_input_ids", ("batch", "time"), limit, "tokens of the question")
+
+
+def _renamed(tensor: TensorSpec, name: str) -> TensorSpec:
+    return replace(tensor, name=name)
+
+
+GRID = 16
+"""Patches along a side of the picture, where its patches come one after the other."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same integers in each draw: a size that other inputs have to agree with."""
+
+    row: tuple[int, ...]
+
+    def __call__(
+        self, shape: tuple[int, ...], sizes: Mapping[str, int], dtype: torch.dtype, generator: Any
+    ) -> torch.Tensor:
+        return torch.tensor(self.row, dtype=dtype).expand(shape).clone()
+
+
+def fixed(name: str, shape: tuple[int | str, ...], *row: int, description: str) -> Variant:
+    """Return how integers that are always the same are declared."""
+    return lambda sizes: TensorSpec(name, shape, "int64", sample=Fixed(row), description=description)
+
+
+def _patches(name: str) -> Variant:
+    """Return how the patches of one picture are declared, one after the other."""
+
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        side = sizes.number(sizes.vision, "patch_size", "spatial_patch_size")
+        if side is None:
+            return None
+        depth = sizes.number(sizes.vision, "temporal_patch_size") or 1
+        numbers = sizes.channels * depth * side * side
+        return TensorSpec(name, (GRID * GRID, numbers), description="patches of a picture, in a row")
+
+    return declare
+
+
+def _patches_as_pictures(name: str) -> Variant:
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        side = sizes.number(sizes.vision, "patch_size", "spatial_patch_size")
+        if side is None:
+            return None
+        return TensorSpec(
+            name, (GRID * GRID, sizes.channels, side, side), description="patches of a picture, in a row"
+        )
+
+    return declare
+
+
+def _patches_of_batch(name: str) -> Variant:
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        side = sizes.number(sizes.vision, "patch_size", "spatial_patch_size")
+        if side is None:
+            return None
+        numbers = sizes.channels * side * side
+        return TensorSpec(name, ("batch", GRID * GRID, numbers), description="patches of pictures")
+
+    return declare
+
+
+def _pairs(name: str) -> Variant:
+    return lambda sizes: TensorSpec(
+        name, ("batch", 2, sizes.channels, *sizes.picture), description="pairs of pictures"
+    )
+
+
+def _hidden(name: str, *names: str, axis: int | str = "time", description: str = "features") -> Variant:
+    """Return how features of the width of a layer are declared."""
+
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        width = sizes.number([*sizes.text, *sizes.audio], *(names or ("hidden_size", "d_model")))
+        return TensorSpec(name, ("batch", axis, width), description=description) if width else None
+
+    return declare
+
+
+def _series(name: str, *, of_lags: bool = True, values: str = "num_input_channels") -> Variant:
+    """Return how a time series is declared: as long as the context and, for some, what is looked back at."""
+
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        length = sizes.number([sizes.config], "context_length", "seq_length")
+        if length is None:
+            return None
+        lags = sizes.first([sizes.config], "lags_sequence") if of_lags else None
+        length += max(lags) if lags else 0
+        width = sizes.number([sizes.config], values)
+        shape: tuple[int | str, ...] = ("batch", length)
+        if values and width is not None and (width > 1 or values != "input_size"):
+            shape = (*shape, width)
+        return TensorSpec(name, shape, description="a time series")
+
+    return declare
+
+
+def _series_time(sizes: Sizes) -> TensorSpec | None:
+    length = sizes.number([sizes.config], "context_length")
+    lags = sizes.first([sizes.config], "lags_sequence")
+    count = sizes.number([sizes.config], "num_time_features") or 0
+    if length is None or not lags:
+        return None
+    return TensorSpec("past_time_features", ("batch", length + max(lags), count), description="times")
+
+
+def ones(name: str, shape_of: Variant, dtype: str = "int64", axes: int = 2) -> Variant:
+    """Return how a mask that keeps everything is declared, with the first axes of another input."""
+
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        other = shape_of(sizes)
+        if other is None:
+            return None
+        return TensorSpec(name, other.shape[:axes], dtype, sample=Fixed((1,)), description="1 everywhere")
+
+    return declare
+
+
+def _boxes(sizes: Sizes) -> TensorSpec:
+    return TensorSpec(
+        "bbox", ("batch", "time", 4), "int64", sample="zeros", description="the box of each token on the page"
+    )
+
+
+def _latents(sizes: Sizes) -> TensorSpec | None:
+    width = sizes.number([sizes.config], "hidden_size", "latent_dim", "vq_hidden_dimension")
+    return TensorSpec("latents", ("batch", "frames", width), description="latent frames") if width else None
+
+
+def _latent_channels(sizes: Sizes) -> TensorSpec | None:
+    width = sizes.number([sizes.config], "hidden_size", "latent_dim", "vq_hidden_dimension")
+    return TensorSpec("latents", ("batch", width, "frames"), description="latent frames") if width else None
+
+
+def _waves(name: str) -> Variant:
+    def declare(sizes: Sizes) -> TensorSpec:
+        channels = sizes.number(sizes.audio, "channels", "audio_channels") or 1
+        return TensorSpec(name, ("batch", channels, "samples"), description="waveforms")
+
+    return declare
+
+
+def _latent_waves(name: str) -> Variant:
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        width = sizes.number([sizes.config], "hidden_size")
+        return TensorSpec(name, ("batch", width, "frames"), description="latent frames") if width else None
+
+    return declare
+
+
+def _points(name: str) -> Variant:
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        width = sizes.number([sizes.config], "d_model")
+        return TensorSpec(name, ("batch", 64, width), description="an array of inputs") if width else None
+
+    return declare
+
+
 KNOWN: Mapping[str, tuple[Variant, ...]] = {
     "input_ids": (tokens("input_ids"),),
     "decoder_input_ids": (tokens("decoder_input_ids", "decoder_time", "tokens that the decoder is given"),),
-    "pixel_values": (_pixels("pixel_values", False), _pixels("pixel_values", True)),
+    "pixel_values": (
+        _pixels("pixel_values", False),
+        _pixels("pixel_values", True),
+        _patches("pixel_values"),
+        _patches_as_pictures("pixel_values"),
+        _patches_of_batch("pixel_values"),
+        _pairs("pixel_values"),
+    ),
     "pixel_values_videos": (_pixels("pixel_values_videos", True),),
     "input_values": (_waveform, _channels_of_waveform),
     "input_features": (_spectrogram, _whisper),
+    "audio_mel": (lambda sizes: _renamed(_spectrogram(sizes), "audio_mel"),),
+    "bbox": (_boxes,),
+    "hidden_states": (_patches("hidden_states"), _waves("hidden_states"), _latent_waves("hidden_states")),
+    "grid_thw": (
+        fixed("grid_thw", (1, 3), 1, GRID, GRID, description="frames, rows and columns of patches"),
+    ),
+    "image_grid_thw": (
+        fixed("image_grid_thw", (1, 3), 1, GRID, GRID, description="frames, rows and columns of patches"),
+    ),
+    "merge_sizes": (fixed("merge_sizes", (1,), 2, description="patches along a side that are merged"),),
+    "spatial_shapes": (
+        fixed("spatial_shapes", ("batch", 2), GRID, GRID, description="rows and columns of patches"),
+    ),
+    "pixel_attention_mask": (ones("pixel_attention_mask", _patches_of_batch("")),),
+    "input_features_mask": (ones("input_features_mask", _spectrogram),),
+    "audio_mel_mask": (ones("audio_mel_mask", _spectrogram, "bool"),),
+    "qformer_input_ids": (_of_qformer,),
+    "query_embeds": (_hidden("query_embeds", axis=32, description="queries"),),
+    "inputs_embeds": (_hidden("inputs_embeds", description="embedded tokens"),),
+    "past_values": (
+        _series("past_values", values="input_size"),
+        _series("past_values", of_lags=False),
+        _series("past_values", of_lags=False, values=""),
+    ),
+    "past_time_features": (_series_time,),
+    "past_observed_mask": (ones("past_observed_mask", _series("", values="input_size"), "float", 3),),
+    "latents": (_latents, _latent_channels),
+    "inputs": (_points("inputs"),),
 }
 
 
