@@ -5,10 +5,18 @@ from collections.abc import Mapping
 import click
 
 from nnkit import __version__
+from nnkit.cli.catalog import (
+    CATALOG_SECTIONS,
+    CatalogOptions,
+    RefreshOptions,
+    catalog_options,
+    refresh_figures,
+    show_figures,
+)
 from nnkit.cli.command import Command
 from nnkit.cli.completers import complete_architecture
 from nnkit.cli.installed import installed_plugins
-from nnkit.cli.output import print_json, print_text
+from nnkit.cli.output import print_json, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.architecture import Architecture
 from nnkit.errors import PluginProblem, UsageProblem, did_you_mean
@@ -16,14 +24,22 @@ from nnkit.host.plugin_manager import PluginManager
 from nnkit.host.zoos import Zoo, has_wildcard, matches, split_prefix, zoos
 
 
-@click.command("list", cls=Command)
+@click.command("list", cls=Command, sections=CATALOG_SECTIONS)
 @click.argument("pattern", required=False, default="", shell_complete=complete_architecture)
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@report_format("text", "json", "csv")
 @click.option("--no-cache", is_flag=True, help="Read the names of zoos anew.")
+@catalog_options
 @settings_options
 @click.pass_context
-def command(ctx: click.Context, pattern: str, as_json: bool, no_cache: bool) -> None:
-    """List the installed architectures by family, and the zoos.
+def command(
+    ctx: click.Context,
+    pattern: str,
+    format: str,
+    no_cache: bool,
+    chosen: CatalogOptions,
+    refreshing: RefreshOptions,
+) -> None:
+    """List the installed architectures by family, and the zoos; or those that fit, with their figures.
 
     \b
     nnkit list
@@ -31,18 +47,28 @@ def command(ctx: click.Context, pattern: str, as_json: bool, no_cache: bool) -> 
     nnkit list timm/
     nnkit list "timm/convnext*_tiny"
     nnkit list --json
+    nnkit list --max-params 10M --max-macs 1G --input 224 --sort macs timm/
 
     PATTERN keeps the architectures whose name or family contains it. With * or ?, it must match the whole
     name.
     """
-    manager = installed_plugins(ctx.ensure_object(Settings))
+    settings = ctx.ensure_object(Settings)
+    manager = installed_plugins(settings)
     if no_cache:
         manager.configuration = manager.configuration.with_flag("cache", "off", "--no-cache")
+    if refreshing.refresh:
+        found = refresh_figures(settings, manager, pattern, refreshing)
+        if found and not chosen.typed:
+            return
+    else:
+        refreshing.refuse()
+    if (chosen.typed or format == "csv") and show_figures(settings, manager, pattern, chosen, format):
+        return
     prefix, rest = split_prefix(pattern, manager.namespaces())
     if prefix:
-        _list_zoo(manager, prefix, rest, as_json)
+        _list_zoo(manager, prefix, rest, format == "json")
     else:
-        _list_declared(manager, pattern, as_json)
+        _list_declared(manager, pattern, format == "json")
 
 
 # The architectures that plugins declare
@@ -153,7 +179,10 @@ def _list_zoo(manager: PluginManager, prefix: str, pattern: str, as_json: bool) 
             near or f"list all of them: nnkit list {prefix}/",
         )
     if as_json:
-        _print_data([_member_row(zoo, name, family) for name, family in matching.items()], [{**zoo.to_dict(), "matching": len(matching)}])
+        _print_data(
+            [_member_row(zoo, name, family) for name, family in matching.items()],
+            [{**zoo.to_dict(), "matching": len(matching)}],
+        )
     else:
         print_text(_members_text(prefix, matching))
 

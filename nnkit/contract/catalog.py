@@ -20,7 +20,7 @@ class CatalogRow:
         sizes: What sizes it may take, in the words of its adapter: `fixed`, `32`, `32 from 64`.
         detail: What its adapter found at release and needs again, in words of its own.
         method: How the figures were made: `meta` or `run`; else why there are none.
-        pretrained: Whether its zoo publishes weights for it.
+        pretrained: Whether its zoo publishes weights for it. None: not known.
         version: The version of the zoo that the figures are of.
 
     Example:
@@ -40,5 +40,5 @@ class CatalogRow:
     sizes: str = ""
     detail: str = ""
     method: str = ""
-    pretrained: bool = False
+    pretrained: bool | None = None
     version: str = ""

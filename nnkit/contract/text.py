@@ -7,6 +7,8 @@ from typing import TypeVar
 
 LISTED = 3  # names of a long list that are shown
 INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")  # in a dotted name
+COUNT_UNITS = ("K", "M", "G", "T", "P")
+DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")  # of Windows
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 T = TypeVar("T", bound=Hashable)
@@ -30,6 +32,14 @@ def split_equations(equations: str) -> list[str]:
 def format_count(number: int) -> str:
     """Return `11,689,512`."""
     return f"{number:,}"
+
+
+def format_amount(number: int) -> str:
+    """Return a count in three digits: `11.7M`, `4.09G`, `850`."""
+    amount, unit = float(number), 0
+    while unit < len(COUNT_UNITS) and float(f"{amount:.3g}") >= 1000:
+        amount, unit = amount / 1000, unit + 1
+    return str(number) if unit == 0 else f"{amount:#.3g}".rstrip(".") + COUNT_UNITS[unit - 1]
 
 
 def format_bytes(number: int) -> str:
@@ -66,6 +76,11 @@ def shorten(names: Sequence[str], most: int = LISTED) -> str:
     if others <= 0:
         return ", ".join(names)
     return f"{', '.join(names[:most])} and {others} {'other' if others == 1 else 'others'}"
+
+
+def without_drive(reference: str) -> str:
+    """Return a path without the drive of Windows, whose colon names nothing in a file: `C:\\net.py`."""
+    return DRIVE.sub("", reference)
 
 
 def truncate(text: str, longest: int) -> str:

@@ -28,7 +28,7 @@ from nnkit.host.plugins import Plugin
 TITLE = "# nnkit catalog 1"
 FILE = "catalog.tsv"
 COLUMNS = tuple(each.name for each in fields(CatalogRow))
-PRETRAINED = ("", "yes")
+PRETRAINED = {"": None, "yes": True, "no": False}
 ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 UNESCAPED = {escape: letter for letter, escape in ESCAPES.items()}
 
@@ -146,7 +146,7 @@ def _parse_row(cells: list[str], order: list[int]) -> CatalogRow | None:
         sizes=sizes,
         detail=_unescape(detail),
         method=_unescape(method),
-        pretrained=pretrained == "yes",
+        pretrained=PRETRAINED[pretrained],
         version=version,
     )
 
@@ -173,6 +173,8 @@ def as_line(row: CatalogRow) -> str:
 
 
 def _as_cell(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return "yes" if value else ""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return re.sub(r"[\\\t\n\r]", lambda match: ESCAPES[match[0]], str(value))

@@ -20,7 +20,7 @@ def main() -> None:
     for name in task["names"]:
         send({"at": name})
         try:
-            for row in measure(name, manager, task["training"]):
+            for row in measure(name, manager, task["quick"]):
                 send({"row": asdict(row)})
             measured += 1
         except PluginProblem as problem:

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Queue
 from tempfile import TemporaryFile
@@ -30,8 +31,8 @@ LOG_SIZE = 2**13  # bytes of stderr that are looked at
 
 
 def measure_all(
-    names: Sequence[str], training: bool, time_limit: float, jobs: int = 1
-) -> Iterator[tuple[str, CatalogRow]]:
+    names: Sequence[str], quick: bool, time_limit: float, jobs: int = 1
+) -> Generator[tuple[str, CatalogRow], None, None]:
     """Yield each name with its row, in the order in which they are finished.
 
     A name that takes longer than `time_limit` seconds, or that its process dies of, has the reason as its
@@ -44,7 +45,7 @@ def measure_all(
         while waiting or workers:
             while waiting and len(workers) < jobs:
                 share = [waiting.popleft() for _ in range(min(AT_ONCE, len(waiting)))]
-                workers.append(_Worker(share, training, time_limit, events))
+                workers.append(_Worker(share, quick, time_limit, events))
             try:
                 worker, event = events.get(timeout=TICK)
             except Empty:
@@ -66,7 +67,7 @@ def measure_all(
 class _Worker:
     """A process, the names that it still has to measure, and the row that it is at."""
 
-    def __init__(self, names: list[str], training: bool, time_limit: float, events: Queue[Any]) -> None:
+    def __init__(self, names: list[str], quick: bool, time_limit: float, events: Queue[Any]) -> None:
         self.names = deque(names)
         self._limit = time_limit
         self._row: CatalogRow | None = None
@@ -84,7 +85,7 @@ class _Worker:
         )
         assert self._process.stdin
         with suppress(BrokenPipeError):
-            task = {"names": names, "training": training}
+            task = {"names": names, "quick": quick}
             self._process.stdin.write(json.dumps(task).encode() + b"\n")
             self._process.stdin.flush()
         with suppress(OSError):  # where the machine runs out of memory, Linux ends this process first
@@ -142,7 +143,7 @@ class _Worker:
         """Finish the name that the process was at; with the figures that it had, if it had any."""
         row = self._row or CatalogRow(name=self._at.partition("/")[2], method=reason)
         if row.macs is not None:
-            row = CatalogRow(**{**vars(row), "training": 0})
+            row = replace(row, training=0)
         self._finish(row)
 
     def _finish(self, row: CatalogRow) -> None:

@@ -27,7 +27,8 @@ class RefreshRequest:
         manager: The plugins.
         names: The architectures, by qualified name.
         output: A catalog to complete or make. None: the user's own, in the cache folder.
-        training: Whether to estimate what a training step needs; that takes most of the time.
+        quick: Whether parameters, multiply-adds and activations are enough. The rest takes most of the time:
+            what a training step needs, and what an adapter can only find by trying.
         time_limit: Seconds for each name.
         jobs: How many processes measure at once.
         finished: Called with each name, its row, its number, and how many are planned.
@@ -36,7 +37,7 @@ class RefreshRequest:
     manager: PluginManager
     names: Sequence[str]
     output: Path | None = None
-    training: bool = True
+    quick: bool = False
     time_limit: float = TIME_LIMIT
     jobs: int = 1
     finished: Finished | None = None
@@ -73,7 +74,7 @@ def refresh(request: RefreshRequest) -> RefreshReport:
     failed: dict[str, str] = {}
     number = 0
     try:
-        measuring = measure_all(waiting, request.training, request.time_limit, request.jobs)
+        measuring = measure_all(waiting, request.quick, request.time_limit, request.jobs)
         with closing(measuring):
             for name, row in measuring:
                 number += 1
@@ -99,10 +100,10 @@ class _CatalogFile:
         path = request.output or measured_file(manager.cache, prefix)
         if path is None:
             raise UsageProblem("there is no cache folder to keep rows in", "name a file: --output FILE")
-        self._path, self._prefix, self._training = path, prefix, request.training
-        self._names = [
-            name.partition("/")[2] for name in request.names if name.partition("/")[0] == prefix
-        ]
+        self._path, self._prefix, self._quick = path, prefix, request.quick
+        namespace = manager.namespaces().get(prefix)
+        self._is_probed = namespace is not None and bool(namespace.probe)
+        self._names = [name.partition("/")[2] for name in request.names if name.partition("/")[0] == prefix]
         self._version = manager.version_of(prefix)
         self._known = manager.catalog(prefix)
         self._versions = versions_for(manager, prefix)
@@ -127,8 +128,10 @@ class _CatalogFile:
         return (row.parameters or 0 if row else float("inf")), name
 
     def _is_complete(self, row: CatalogRow) -> bool:
-        is_estimated = row.training is not None or not self._training
-        return row.version == self._version and row.macs is not None and is_estimated
+        if row.version != self._version or row.macs is None:
+            return False
+        is_probed = not self._is_probed or bool(row.sizes or row.detail)
+        return self._quick or (row.training is not None and is_probed)
 
     def add(self, row: CatalogRow) -> CatalogRow:
         """Keep a row, and return it with its version."""

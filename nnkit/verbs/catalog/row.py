@@ -23,8 +23,8 @@ LONGEST_REASON = 200  # characters
 
 
 @one_at_a_time
-def measure(name: str, manager: PluginManager, training: bool) -> Iterator[CatalogRow]:
-    """Yield the row of `timm/convnext_tiny`, then the same row with the bytes of a training step.
+def measure(name: str, manager: PluginManager, quick: bool) -> Iterator[CatalogRow]:
+    """Yield the row of `timm/convnext_tiny`, then, unless quick, with the bytes of a training step too.
 
     What can't be measured has its reason as the method. Raises PluginProblem where a package is missing or
     can't be imported.
@@ -33,7 +33,7 @@ def measure(name: str, manager: PluginManager, training: bool) -> Iterator[Catal
     namespace = manager.namespaces().get(prefix)
     row = CatalogRow(name=member, version=manager.version_of(prefix))
     try:
-        if namespace and namespace.probe:
+        if namespace and namespace.probe and not quick:
             row = _probe(namespace, row)
         plugin, architecture = _find(manager, name, namespace, row)
         row = replace(row, family=architecture.family)
@@ -46,7 +46,7 @@ def measure(name: str, manager: PluginManager, training: bool) -> Iterator[Catal
         row = replace(row, method=describe_reason(error))
     else:
         row = replace(row, input=describe_inputs(report), **_figures(report))
-        if training and row.macs is not None:
+        if not quick and row.macs is not None:
             yield row
             row = replace(row, training=_training(spec, manager))
     yield row

@@ -87,10 +87,10 @@ def count_activations(operator: Any, args: tuple[Any, ...], result: Any) -> int:
     results = sum(elements_of(tensor) for tensor in list(tensors_in(result))[:1])
     if "scaled_dot_product" in name:
         query, key = args[:2]
-        return results + query.numel() // query.shape[-1] * key.shape[-2]
+        return int(results + query.numel() // query.shape[-1] * key.shape[-2])
     if name == "mkldnn_rnn_layer":  # the gates from the input, and those from the state before
         x, weight_ih = args[:2]
-        return 2 * (x.numel() // x.shape[-1]) * int(weight_ih.shape[0])
+        return int(2 * (x.numel() // x.shape[-1]) * weight_ih.shape[0])
     return results
 
 
