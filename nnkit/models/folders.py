@@ -46,7 +46,7 @@ def read_folder(folder: Path, origin: str, manager: PluginManager) -> dict[str, 
 def ask_zoos(config: Mapping[str, Any], path: Path, origin: str, manager: PluginManager) -> dict[str, Any]:
     """Return the spec of what a folder or file describes, from the first zoo that knows it."""
     absent: list[Namespace] = []
-    broken: list[NnkitError] = []
+    problems: list[NnkitError] = []
     for namespace in manager.namespaces().values():
         if not namespace.read:
             continue
@@ -55,13 +55,13 @@ def ask_zoos(config: Mapping[str, Any], path: Path, origin: str, manager: Plugin
             continue
         try:
             data = _ask(namespace, ReadRequest(config=config, path=path), origin)
-        except PluginProblem as problem:  # the model may be of a zoo that works
-            broken.append(problem)
+        except NnkitError as problem:  # the model may be of another zoo
+            problems.append(problem)
             continue
         if data is not None:
             return data
-    if broken:
-        raise broken[0]
+    if problems:
+        raise problems[0]
     raise _unknown(config, origin, absent)
 
 
