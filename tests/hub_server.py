@@ -17,14 +17,14 @@ class Hub:
 
     models: by name, the content of each file. sizes: for a file too large to be kept, the bytes that it has;
     its content is then its beginning. gated: models that want a token. ignores_range: whether it sends whole
-    files whatever was asked. requests: (method, path, status, bytes sent).
+    files whatever was asked. requests: [method, path, status, bytes sent].
     """
 
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     ignores_range: bool = False
-    requests: list[tuple[str, str, int, int]] = field(default_factory=list)
+    requests: list[list] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     url: str = ""
 
@@ -107,21 +107,21 @@ def serve(hub: Hub):
                 first, _, last = asked.removeprefix("bytes=").partition("-")
                 begin, end = int(first), min(int(last or size - 1) + 1, size)
                 status, headers = 206, {**dict(headers), "Content-Range": f"bytes {begin}-{end - 1}/{size}"}
+            request = [self.command, urlsplit(self.path).path, status, 0]
+            hub.requests.append(request)  # before the client can know that it has the whole answer
             self.send_response(status)
             for key, value in {**dict(headers), "Content-Length": str(end - begin)}.items():
                 self.send_header(key, value)
             self.end_headers()
-            sent = 0
             if self.command == "GET":
                 try:
                     for at in range(begin, end, 2**16):
                         part = content[at : min(end, at + 2**16)]
                         part += bytes(min(end, at + 2**16) - at - len(part))
                         self.wfile.write(part)
-                        sent += len(part)
+                        request[3] += len(part)
                 except OSError:  # the client has enough
                     self.close_connection = True
-            hub.requests.append((self.command, urlsplit(self.path).path, status, sent))
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -8,6 +8,7 @@ from typing import TypeVar
 LISTED = 3  # names of a long list that are shown
 INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")  # in a dotted name
 COUNT_UNITS = ("K", "M", "G", "T", "P")
+DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")  # of Windows
 BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 T = TypeVar("T", bound=Hashable)
@@ -75,6 +76,11 @@ def shorten(names: Sequence[str], most: int = LISTED) -> str:
     if others <= 0:
         return ", ".join(names)
     return f"{', '.join(names[:most])} and {others} {'other' if others == 1 else 'others'}"
+
+
+def without_drive(reference: str) -> str:
+    """Return a path without the drive of Windows, whose colon names nothing in a file: `C:\\net.py`."""
+    return DRIVE.sub("", reference)
 
 
 def truncate(text: str, longest: int) -> str:

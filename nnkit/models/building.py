@@ -200,10 +200,10 @@ def _construct(spec: ModelSpec, host: Host) -> nn.Module:
             hint = f"see the full error with -v; {_ways_out(host.owner(spec.plugin))}"
             raise PluginProblem(message, hint) from error
     if not isinstance(module, nn.Module):
-        raise PluginProblem(
-            f"building {spec.reference} returned {type(module).__name__}, not a torch.nn.Module",
-            _ways_out(host.owner(spec.plugin)) if spec.plugin else "return a module",
-        )
+        message = f"building {spec.reference} returned {type(module).__name__}, not a torch.nn.Module"
+        if not spec.plugin:
+            raise NnkitError(message, "return a module")
+        raise PluginProblem(message, _ways_out(host.owner(spec.plugin)))
     if spec.architecture.typed:
         check_names(module, spec.signature, spec.architecture.typed[0])
     elif spec.plugin and not spec.architecture.handlers:

@@ -139,5 +139,5 @@ def _unknown(config: Mapping[str, Any], origin: str, absent: list[Namespace]) ->
         )
     return UsageProblem(
         f"no installed zoo knows the model of {origin} ({what})",
-        "upgrade the zoo that it is of, or see what there is: nnkit list",
+        "upgrade the zoo that it is of, or choose another model: nnkit list",
     )

@@ -84,7 +84,7 @@ def _list_cached(name: HubName) -> Listing | None:
 
 
 def find_cached(name: HubName) -> Path | None:
-    """Return a file in the cache of this machine, without asking the hub; None if it isn't there."""
+    """Return a file in the cache of this machine, without asking the hub; None if it has none."""
     with explained(name):
         from huggingface_hub import try_to_load_from_cache
 

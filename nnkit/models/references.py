@@ -3,7 +3,7 @@
 A reference is the name of an architecture (`resnet18`, `vision/resnet18`), a ModelSpec file
 (`net.yaml`), a file that nnkit exported (`gcn.onnx`, `gcn.safetensors`, `gcn.pt2`), a folder with a
 config.json (`./bert`), a model on the hub (`hub:org/name`), or the user's own code (`file.py:Class`,
-`package.module:Class`, or `file.py` if it has only one module).
+`package.module:Class`, `file.py` if it has only one module, or `folder:entrypoint` of a hubconf.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +15,7 @@ from nnkit.contract.architecture import Architecture
 from nnkit.contract.namespace import Namespace
 from nnkit.contract.own_declarations import check_own, declare
 from nnkit.contract.spec import PART, ModelSpec, check_spec_data, make_spec, read_spec_file
+from nnkit.contract.text import without_drive
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models import metadata
@@ -102,12 +103,12 @@ def names_a_file(text: str) -> bool:
 
 def names_code(text: str) -> bool:
     """Whether a reference names code of the user's own."""
-    return (":" in text or text.endswith(".py")) and not names_hub(text)
+    return (":" in without_drive(text) or text.endswith(".py")) and not names_hub(text)
 
 
 def is_path_of_folder(text: str) -> bool:
     """Whether a reference can only be the path of a folder: `./bert`, `bert/`, `..`, `/models/bert`."""
-    return text.startswith((".", "/", "~")) or text.endswith("/")
+    return without_drive(text).startswith((".", "/", "~", "\\")) or text.endswith(("/", "\\"))
 
 
 def names_a_folder(text: str) -> bool:
@@ -157,9 +158,17 @@ def _read_file(path: Path, manager: PluginManager) -> Reference:
 def _read_folder(path: Path, text: str, manager: PluginManager) -> Reference:
     if not path.is_dir():
         raise UsageProblem(f"folder {text} does not exist", "check the path, or list the names: nnkit list")
-    from nnkit.models import folders
+    from nnkit.models import folders, hubconf
 
-    data = folders.read_folder(path, text, manager)
+    if hubconf.is_hub_folder(text) and not (path / CONFIG).is_file():
+        raise hubconf.choose_entrypoint(text.rstrip("/\\"))
+    try:
+        data = folders.read_folder(path, text, manager)
+    except UsageProblem as problem:
+        if not hubconf.is_hub_folder(text):
+            raise
+        hint = f"it has a {hubconf.FILE}, too; name an entrypoint of that: {text}:NAME"
+        raise UsageProblem(problem.message, hint) from problem
     file = choose_weights([each.name for each in path.iterdir() if each.is_file()], text)
     if file is None:
         folders.LOG.info("%s has no file of weights; they are random", text)

@@ -26,7 +26,7 @@ def load_code(reference: str) -> Callable[..., Any]:
     Raises UsageProblem where there is none, NnkitError where its file fails when imported.
     """
     location, _, name = reference.rpartition(":")
-    namespace = _load(location)
+    namespace = import_location(location)
     factory = getattr(namespace, name, None)
     if callable(factory):
         return factory  # type: ignore[no-any-return]
@@ -39,7 +39,7 @@ def load_code(reference: str) -> Callable[..., Any]:
 
 def modules_of_file(location: str) -> dict[str, Callable[..., Any]]:
     """Return what a file has that is a module, or returns one; see modules_in."""
-    return modules_in(_load(location))
+    return modules_in(import_location(location))
 
 
 def modules_in(namespace: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -74,7 +74,7 @@ def own_summary(factory: Callable[..., Any]) -> str:
     return first_line(inspect.cleandoc(text)) if isinstance(text, str) and text.strip() else ""
 
 
-def _load(location: str) -> ModuleType:
+def import_location(location: str) -> ModuleType:
     """Import a file or a module; its errors name the line."""
     try:
         return _import_file(Path(location)) if location.endswith(".py") else import_module(location)
@@ -124,7 +124,7 @@ def _execute(path: Path, name: str, root: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    with _importing_from(str(root)):
+    with importing_from(str(root)):
         if root != path.parent:
             import_module(name.rpartition(".")[0])
         sys.modules[name] = module  # dataclasses and pickles look their module up
@@ -141,7 +141,7 @@ _imported_from: dict[str, set[str]] = {}
 
 
 @contextmanager
-def _importing_from(folder: str) -> Iterator[None]:
+def importing_from(folder: str) -> Iterator[None]:
     """Put a folder first on the import path, and forget modules imported from the folders of other files.
 
     A file in it may have the name of a module that nnkit uses (`click.py`): then that module is out of the

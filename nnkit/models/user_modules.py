@@ -19,8 +19,10 @@ from nnkit.contract.declarations import inputs_problem
 from nnkit.contract.input_declarations import parse_inputs
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec, make_spec
+from nnkit.contract.text import without_drive
 from nnkit.errors import UsageProblem
 from nnkit.models.forward_source import needed_inputs, required_parameters
+from nnkit.models.hubconf import is_hub_folder, load_entrypoint
 from nnkit.models.user_files import load_code, modules_of_file, own_summary
 
 CONFIGS = frozenset({"args", "cfg", "config", "configuration", "hparams", "opt", "opts"})
@@ -48,10 +50,11 @@ class UserCode:
 
     @classmethod
     def load(cls, reference: str, inputs: Sequence[str] = ()) -> "UserCode":
-        """Import what a reference names; of a file, the only module in it."""
-        if ":" not in reference:
+        """Import what a reference names: of a file, the only module in it; of a folder, an entrypoint."""
+        if ":" not in without_drive(reference):
             reference = name_only_module(reference)
-        return cls(reference, load_code(reference), tuple(inputs))
+        load = load_entrypoint if is_hub_folder(reference.rpartition(":")[0]) else load_code
+        return cls(reference, load(reference), tuple(inputs))
 
     @property
     def may_lack_inputs(self) -> bool:

@@ -22,7 +22,7 @@ from nnkit.models.checkpoints import FOUND, Part, StateDict, choose, rename, rep
 from nnkit.models.hub_headers import read_headers
 from nnkit.models.hub_names import names_hub, parse
 from nnkit.models.safetensors_header import Entry, read_header
-from nnkit.models.weight_files import PICKLED, PICKLED_INDEX
+from nnkit.models.weight_files import PICKLED, PICKLED_INDEX, SUFFIXES
 
 LISTED = 8
 LOG = logging.getLogger("nnkit")
@@ -122,11 +122,11 @@ def read_state_dict(path: Path, device: Literal["cpu", "meta"] = "cpu", key: str
         raise UsageProblem(f"weights file {path} does not exist", "check the path: --weights FILE")
     if path.suffix in PICKLED:
         return choose(read_pickled(path, device), path, key)
-    if path.suffix == ".safetensors" or path.name.endswith(metadata.INDEX):
+    if path.suffix == ".safetensors" or path.name.endswith((metadata.INDEX, PICKLED_INDEX)):
         _refuse_key(path, key)
-        read = _read_shards if path.name.endswith(metadata.INDEX) else _read_safetensors
+        read = _read_safetensors if path.suffix == ".safetensors" else _read_shards
         return StateDict("", read(path, device))
-    suffixes = ", ".join((".safetensors", metadata.INDEX, *PICKLED))
+    suffixes = ", ".join(SUFFIXES)
     raise UsageProblem(
         f"the name of {path} doesn't end like that of a weights file", f"known endings: {suffixes}"
     )
@@ -176,9 +176,13 @@ def _read_shards(path: Path, device: str) -> dict[str, Tensor]:
     shard_of, _ = metadata.read_index(path)
     tensors: dict[str, Tensor] = {}
     shards = dict.fromkeys(shard_of.values())
-    metadata.check_shards(path, shards)
-    for shard in shards:
-        tensors |= _read_safetensors(path.parent / shard, device)
+    if path.name.endswith(PICKLED_INDEX):
+        for file in (path.parent / shard for shard in shards):
+            tensors |= choose(read_pickled(file, device), file, key=None).tensors
+    else:
+        metadata.check_shards(path, shards)
+        for shard in shards:
+            tensors |= _read_safetensors(path.parent / shard, device)
     metadata.check_found(path, shard_of, tensors)
     return tensors
 

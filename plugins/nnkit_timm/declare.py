@@ -7,13 +7,12 @@ from typing import Any
 
 import timm
 from timm.models import model_entrypoint
-from timm.models._registry import get_arch_pretrained_cfgs
 
 from nnkit import Architecture, DeclareRequest, Dim, TensorSpec
 from nnkit_timm import construction
 from nnkit_timm.options import arguments_of, check_names, config_type, refusal
 from nnkit_timm.outputs import Outputs
-from nnkit_timm.published import configuration
+from nnkit_timm.published import configuration, tags_of
 from nnkit_timm.sizes import Sizes, is_fixed
 
 
@@ -103,5 +102,6 @@ def _paper(weights: Any) -> str:
 
 
 def _notes(name: str) -> list[str]:
-    tags = [tag for tag in get_arch_pretrained_cfgs(name.partition(".")[0]) if "." in tag]
-    return [f"Published weights: {', '.join(tags)}."] if tags else []
+    model = name.partition(".")[0]
+    tags = ", ".join(f"{model}.{tag}" for tag in tags_of(model))
+    return [f"Published weights: {tags}."] if tags else []

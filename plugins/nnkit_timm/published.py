@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from timm.models import get_pretrained_cfg
-from timm.models._pretrained import PretrainedCfg
+from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_pretrained_cfg
 
 from nnkit import ModelSpec, UsageProblem, did_you_mean
 
@@ -30,10 +29,8 @@ def configuration(name: str) -> PretrainedCfg:
 
 
 def tags_of(model: str) -> list[str]:
-    """Return the names of the weights that timm publishes for a model; the first are its default ones."""
-    from timm.models._registry import _model_with_tags
-
-    return [name.partition(".")[2] for name in _model_with_tags.get(model, ()) if "." in name]
+    """Return the names of the weights that timm knows for a model; the first are its default ones."""
+    return [name.partition(".")[2] for name in get_arch_pretrained_cfgs(model) if "." in name]
 
 
 def cached(spec: ModelSpec) -> str | None:

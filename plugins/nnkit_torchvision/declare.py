@@ -21,7 +21,7 @@ FIXED_SIDE = re.compile(r"(300|320)")
 
 PAPER = re.compile(r"`\W*([^`<]+?)\W*<(https?://arxiv[^>]+)>`", re.DOTALL)
 
-FLOW = Sizes(default=368, width=496, step=8, least=128)
+FLOW = Sizes(default=512, step=8, least=128)
 """RAFT looks for each pixel of an eighth of the size at four scales, so 16 of them are the fewest."""
 
 
@@ -30,7 +30,7 @@ def declare(request: DeclareRequest) -> Architecture:
     builder = builder_of(request.name)
     weights = weights_of(builder)
     options = options_of(request.name)
-    task = _task(request.name, builder, weights[0], options, request.row)
+    task = task_of(request.name, request.row)
     if task.name == "optical flow":
         options["num_flow_updates"] = OpenField(int, 12, DESCRIPTIONS["num_flow_updates"])
     names = ("none", *(each.name for each in weights))
@@ -52,11 +52,11 @@ def declare(request: DeclareRequest) -> Architecture:
     )
 
 
-def _task(
-    name: str, builder: Builder, weights: Any, options: dict[str, OpenField], row: CatalogRow | None
-) -> Task:
+def task_of(name: str, row: CatalogRow | None = None) -> Task:
     """Return what an architecture takes and returns."""
-    sizes = _sizes(name, weights, row)
+    builder = builder_of(name)
+    options = options_of(name)
+    sizes = _sizes(name, weights_of(builder)[0], row)
     is_fixed = "image_size" in options
     kind = builder.__module__.split(".")[2]
     if kind == "detection":

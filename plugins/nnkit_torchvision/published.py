@@ -12,7 +12,7 @@ from nnkit_torchvision.replacing import replaced
 
 
 def weights_of(builder: Builder) -> list[Any]:
-    """Return the published weights of a builder that it loads as floats, the default ones first."""
+    """Return the published weights of a builder that are of a whole float network, the default ones first."""
     from torchvision.models import get_model_weights
 
     enum = get_model_weights(builder)
@@ -20,7 +20,7 @@ def weights_of(builder: Builder) -> list[Any]:
     weights = sorted(enum, key=lambda each: each is not default)
     # The builders of quantizable networks load int8 weights only into int8 networks.
     floating = [each.meta.get("unquantized", each) for each in weights]
-    return list(dict.fromkeys(floating))
+    return list(dict.fromkeys(each for each in floating if each.meta.get("categories", ()) is not None))
 
 
 def weights_named(builder: Builder, name: str) -> Any:

@@ -18,22 +18,19 @@ class Sizes:
         default: Height and width, if the user gives none.
         step: Height and width are multiples of this.
         least: The smallest height and width.
-        width: The width by default, where it is another than the height.
         fewest: The fewest frames of a video.
     """
 
     default: int
     step: int = 1
     least: int = 1
-    width: int | None = None
     fewest: int = 1
 
     def side(self, name: str) -> Dim:
         """Return the dim of one side."""
         least = -(-self.least // self.step) * self.step
-        default = (name == "width" and self.width) or self.default
         description = f"{name} of the image in pixels"
-        return Dim(default=default, min=least, multiple_of=self.step, description=description)
+        return Dim(default=self.default, min=least, multiple_of=self.step, description=description)
 
 
 @dataclass(frozen=True)

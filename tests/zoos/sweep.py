@@ -35,7 +35,6 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-from nnkit.host.zoo_index import package_folder, read_names
 from nnkit.verbs.core_handlers import plugin_manager
 
 HERE = Path(__file__).parent
@@ -67,10 +66,10 @@ class Exceptions:
 
 def main() -> None:
     options = read_options()
-    namespace = plugin_manager().namespaces()[options.zoo]
-    installed = version(namespace.distribution)
+    manager = plugin_manager()
+    installed = version(manager.namespaces()[options.zoo].distribution)
     results = options.results or Path("build/zoos") / f"{options.zoo}.jsonl"
-    every = names_of(namespace)
+    every = sorted(manager.members(options.zoo))
     chosen = [name for name in every if any(fnmatchcase(name, pattern) for pattern in options.names or ["*"])]
     if options.sample:
         chosen = random.Random(options.seed).sample(chosen, min(options.sample, len(chosen)))
@@ -103,13 +102,6 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--table", action="store_true")
     return parser.parse_args()
-
-
-def names_of(namespace: Any) -> list[str]:
-    """Return the names of a zoo, sorted."""
-    folder = package_folder(namespace)
-    assert folder is not None, f"install it: {namespace.install}"
-    return sorted(read_names(namespace, folder))
 
 
 def rows_in(results: Path, installed: str) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,273 @@
+"""Export and smoke-run a random sample of the zoos, and print what became of each: nothing is chosen.
+
+    python tests/zoos/sample.py                     the sample of the documentation, resumable: run it again to go on
+    python tests/zoos/sample.py --seed 7 --limit 900
+    python tests/zoos/sample.py --table             only the table, from the results so far
+
+Names are drawn by the seed from all that the installed zoos have, until each size of each zoo has its share: SHARES.
+The size is that of the summary: small below 10 million parameters, medium below 50 million, large above. A name that
+can't be summarized has no size; the sweeps explain it, and the table counts it. Types of transformers have two layers.
+
+For each name `nnkit export --onnx`, with its proof, and `nnkit smoke-run` run as commands in processes of their own,
+with a limit of time and of resident memory. Results are one JSON line each in `build/zoos/sample-SEED.jsonl`. Whose fault
+a failure is, and why, is in `sample_reasons.tsv`: name, command, whose (`nnkit`, `zoo`, `exporter`, `limits`), reason. A
+failure without a reason there makes the exit code 1, and so does a reason that a whole sample doesn't need.
+
+Where the zoos can't be imported because torchvision's compiled operators don't fit torch: PYTHONPATH=tests/operators.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sweep import names_of
+
+from nnkit.contract.text import format_count
+from nnkit.verbs.core_handlers import plugin_manager
+
+HERE = Path(__file__).parent
+SIZES = {"small": 10_000_000, "medium": 50_000_000, "large": 10**15}  # below so many parameters
+SHARES = {
+    "timm": {"small": 8, "medium": 8, "large": 8},
+    "torchvision": {"small": 4, "medium": 4, "large": 4},
+    "transformers": {"small": 4, "medium": 6, "large": 8},
+    "pyg": {"small": 6},
+}
+OPTIONS = {"transformers": ["--layers", "2"]}
+COMMANDS = {"export": ["--onnx", "--json"], "smoke-run": ["--json"]}
+MOST = 8  # times its share are drawn of a zoo before a size stays short of it
+
+
+def main() -> None:
+    options = read_options()
+    folder = Path("build/zoos")
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn, results = folder / f"sample-{options.seed}.json", folder / f"sample-{options.seed}.jsonl"
+    if not drawn.exists():
+        drawn.write_text(json.dumps(draw(options.seed)))
+    sample = json.loads(drawn.read_text())
+    if not options.table:
+        run(sample, results, options)
+    sys.exit(print_table(sample, rows_in(results), results))
+
+
+def read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, default=20261127)
+    parser.add_argument("--limit", type=float, default=600, help="seconds for a command")
+    parser.add_argument("--memory", type=float, default=10, help="resident GB for a command")
+    parser.add_argument("--again", action="store_true", help="repeat what failed")
+    parser.add_argument("--table", action="store_true")
+    return parser.parse_args()
+
+
+# The sample
+
+
+def draw(seed: int) -> dict[str, Any]:
+    """Return the sample: its names with their parameters, and those that have no size."""
+    sample: dict[str, Any] = {"names": {}, "without_size": {}}
+    for zoo, shares in SHARES.items():
+        names = names_of(plugin_manager().namespaces()[zoo])
+        random.Random(f"{seed} {zoo}").shuffle(names)
+        taken: Counter[str] = Counter()
+        known = sizes_of_sweep(zoo)
+        for name in names[: MOST * sum(shares.values())]:
+            if all(taken[size] >= share for size, share in shares.items()):
+                break
+            parameters, problem = known.get(name) or count_parameters(f"{zoo}/{name}", OPTIONS.get(zoo, []))
+            print(f"{zoo}/{name}: {problem or parameters}", file=sys.stderr, flush=True)
+            if problem:
+                sample["without_size"][f"{zoo}/{name}"] = problem
+                continue
+            size = next(size for size, below in SIZES.items() if parameters < below)
+            if taken[size] < shares.get(size, 0):
+                taken[size] += 1
+                sample["names"][f"{zoo}/{name}"] = parameters
+    order = [*sample["names"]]
+    random.Random(seed).shuffle(order)  # so that the first results are a sample, too
+    sample["names"] = {name: sample["names"][name] for name in order}
+    return sample
+
+
+def sizes_of_sweep(zoo: str) -> dict[str, tuple[int, str]]:
+    """Return what `sweep.py` has found already: the parameters, and what is wrong. It gives no options."""
+    if zoo in OPTIONS:
+        return {}
+    rows = rows_of(Path("build/zoos") / f"{zoo}.jsonl")
+    return {row["name"]: (row.get("parameters", 0), row["error"]) for row in rows}
+
+
+def count_parameters(reference: str, words: list[str]) -> tuple[int, str]:
+    """Return the parameters, and what is wrong."""
+    import nnkit
+
+    options = {words[at].removeprefix("--"): words[at + 1] for at in range(0, len(words), 2)}
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(300)
+    try:
+        return nnkit.summarize(reference, **options).totals.parameters, ""
+    except Exception as error:
+        return 0, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    finally:
+        signal.alarm(0)
+
+
+def _too_long(signal: int, frame: Any) -> None:
+    raise TimeoutError("took more than 300 s")
+
+
+# The commands
+
+
+def run(sample: dict[str, Any], results: Path, options: argparse.Namespace) -> None:
+    """Run each command of each name that has no result yet, and append its result."""
+    known = rows_in(results)
+    for number, (name, verb) in enumerate(pairs(sample), 1):
+        row = known.get((name, verb))
+        if row and not (options.again and row["code"]):
+            continue
+        row = {"name": name, "verb": verb, **run_command(name, verb, options.limit, options.memory)}
+        with results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        verdict = row["error"] or "good"
+        print(f"{number} {verb} {name}: {verdict} ({row['seconds']:.0f} s)", file=sys.stderr, flush=True)
+
+
+def pairs(sample: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    return ((name, verb) for name in sample["names"] for verb in COMMANDS)
+
+
+def run_command(name: str, verb: str, limit: float, memory: float) -> dict[str, Any]:
+    """Return what a command did; it is ended when it takes too long or too much memory."""
+    words = [name, *OPTIONS.get(name.partition("/")[0], []), *COMMANDS[verb]]
+    started, peak, ended = time.monotonic(), 0.0, ""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(folder, "out").open("wb") as out_file,
+        Path(folder, "err").open("wb") as err_file,
+    ):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nnkit", verb, *words],
+            cwd=folder,
+            stdout=out_file,
+            stderr=err_file,
+            env={**os.environ, "PYTHONPATH": absolute(os.environ.get("PYTHONPATH", ""))},
+            start_new_session=True,
+        )
+        while process.poll() is None:
+            time.sleep(0.2)
+            peak = max(peak, resident(process.pid))
+            if time.monotonic() - started > limit:
+                ended = f"took more than {limit:g} s"
+            elif peak > memory:
+                ended = f"took more than {memory:g} GB"
+            if ended:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        out = Path(folder, "out").read_text(errors="replace")
+        err = Path(folder, "err").read_text(errors="replace")
+    seconds = round(time.monotonic() - started, 1)
+    error = ended or (failure(out, err) if process.returncode else "")
+    return {"code": process.returncode, "error": error, "seconds": seconds, "gigabytes": round(peak, 2)}
+
+
+def failure(out: str, err: str) -> str:
+    """Return the error of a command, or the checks that failed."""
+    errors = [line.removeprefix("Error: ") for line in err.splitlines() if line.startswith("Error: ")]
+    try:
+        checks = json.loads(out).get("checks", [])
+        errors += [f"{each['name']}: {each['message']}" for each in checks if each.get("status") == "failed"]
+    except (ValueError, AttributeError, TypeError):
+        pass
+    return "; ".join(errors) or err[-300:] or "ended without a word"
+
+
+def absolute(paths: str) -> str:
+    return os.pathsep.join(str(Path(path).resolve()) for path in paths.split(os.pathsep) if path)
+
+
+def resident(process: int) -> float:
+    """Return the resident memory of a process, in GB; 0 where that can't be read."""
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e9
+
+
+def rows_in(results: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the last result of each command of each name."""
+    return {(row["name"], row["verb"]): row for row in rows_of(results)}
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+# The table
+
+
+def print_table(sample: dict[str, Any], rows: dict[tuple[str, str], dict[str, Any]], results: Path) -> int:
+    """Print a line for each name, and totals; return 1 for a failure without a reason."""
+    reasons = {
+        (name, verb): (whose, reason)
+        for name, verb, whose, reason in (
+            line.split("\t") for line in (HERE / "sample_reasons.tsv").read_text().splitlines()[1:]
+        )
+    }
+    print("| model | parameters | export | smoke-run | why |\n|---|---:|---|---|---|")
+    good: Counter[str] = Counter()
+    blamed: Counter[str] = Counter()
+    used, unexplained = set(), []
+    for name, parameters in sorted(sample["names"].items()):
+        cells, why = [], []
+        for verb in COMMANDS:
+            row = rows.get((name, verb))
+            if row is None:
+                cells.append("not run")
+            elif not row["code"]:
+                good[verb] += 1
+                cells.append("proven" if verb == "export" else "passed")
+            elif (name, verb) in reasons:
+                whose, reason = reasons[name, verb]
+                used.add((name, verb))
+                blamed[whose] += 1
+                cells.append(whose)
+                why.append(reason)
+            else:
+                unexplained.append(f"{verb} {name}: {row['error']}")
+                cells.append("unexplained")
+        print(
+            f"| {name} | {format_count(parameters)} | {' | '.join(cells)} | {'; '.join(dict.fromkeys(why))} |"
+        )
+    done = {verb: sum((name, verb) in rows for name in sample["names"]) for verb in COMMANDS}
+    print(
+        f"\nof {len(sample['names'])} names:",
+        ", ".join(f"{verb} {good[verb]} of {done[verb]}" for verb in COMMANDS),
+    )
+    print("failures:", ", ".join(f"{whose} {count}" for whose, count in sorted(blamed.items())) or "none")
+    print(f"drawn without a size: {len(sample['without_size'])}")
+    whole = len(rows) == len(sample["names"]) * len(COMMANDS)
+    unneeded = [key for key in reasons if whole and key not in used]
+    for line in unexplained:
+        print(f"unexplained: {line}")
+    for name, verb in unneeded:
+        print(f"not needed: {verb} {name}")
+    return int(bool(unexplained or unneeded))
+
+
+if __name__ == "__main__":
+    main()
