@@ -9,7 +9,7 @@ KEPT = []
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name != "torchvision" or "torchvision" in sys.modules:
-            return
+            return None
         import torch
 
         if not KEPT and not hasattr(torch.ops.torchvision, "nms"):
@@ -17,7 +17,7 @@ class Finder(importlib.abc.MetaPathFinder):
             KEPT.append(library)
             for operator in ("nms", "qnms"):
                 library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return
+        return None
 
 
 sys.meta_path.insert(0, Finder())
