@@ -51,7 +51,7 @@ def ask_zoos(
     what: what errors say of it, where that isn't in `config`.
     """
     absent: list[Namespace] = []
-    broken: list[NnkitError] = []
+    problems: list[NnkitError] = []
     for namespace in manager.namespaces().values():
         if not namespace.read:
             continue
@@ -60,13 +60,13 @@ def ask_zoos(
             continue
         try:
             data = _ask(namespace, ReadRequest(config=config, path=path), origin)
-        except PluginProblem as problem:  # the model may be of a zoo that works
-            broken.append(problem)
+        except NnkitError as problem:  # the model may be of another zoo
+            problems.append(problem)
             continue
         if data is not None:
             return data
-    if broken:
-        raise broken[0]
+    if problems:
+        raise problems[0]
     raise _unknown(what or _describe(config), origin, absent)
 
 

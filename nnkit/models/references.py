@@ -16,6 +16,7 @@ from nnkit.contract.namespace import Namespace
 from nnkit.contract.own_declarations import check_own, declare
 from nnkit.contract.spec import PART, ModelSpec, check_spec_data, make_spec, read_spec_file
 from nnkit.contract.text import without_drive
+from nnkit.contract.visible import brief
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models import metadata
@@ -137,10 +138,12 @@ def _read_code(
 
 
 def _read_file(path: Path, manager: PluginManager) -> Reference:
+    versions: Mapping[str, str] = {}
     if path.suffix in SPEC_SUFFIXES:
         data = read_spec_file(path)
     else:
-        data = check_spec_data(metadata.read(path)["spec"], str(path))
+        stamp = metadata.read(path)
+        data, versions = check_spec_data(stamp["spec"], str(path)), stamp.get("versions", {})
     try:
         plugin, architecture = manager.find(data["architecture"])
     except UsageProblem as error:
@@ -150,6 +153,14 @@ def _read_file(path: Path, manager: PluginManager) -> Reference:
             f"{path} is a {data['architecture']}, which no installed plugin declares",
             "install its plugin; for a module of your own: nnkit verify FILE --against file.py:Class",
         ) from error
+    for distribution, installed in architecture.versions.items():
+        if versions.get(distribution, installed) != installed:
+            import logging
+
+            logging.getLogger("nnkit").warning(
+                f"warning: {path} was made with {distribution} {versions[distribution]}; {installed} is "
+                f"installed, whose {data['architecture']} may be another network (nnkit verify {path})"
+            )
     if path.name.endswith((".safetensors", metadata.INDEX)):
         chosen = {key: value for key, value in data.items() if key not in PART}  # of what it was made from
         data = {**chosen, "weights": str(path)}
