@@ -1,6 +1,12 @@
 """A zoo that a test installs in a folder: its names, its versions and its faults are the test's own."""
 
+import sys
 from pathlib import Path
+
+import pytest
+
+from nnkit.host import distributions
+from nnkit.verbs.core_handlers import plugin_manager
 
 PLUGIN = """
 from nnkit import Namespace, hookimpl
@@ -77,3 +83,21 @@ def install(folder: Path, names: str, version: str = "1.0", catalog: str = "") -
         (metadata / "RECORD").write_text(f"{version} {names}")
     points = folder / "nnkit_tiny-0.5.dist-info" / "entry_points.txt"
     points.write_text("[nnkit]\ntiny = nnkit_tiny.plugin\n")
+
+
+@pytest.fixture
+def zoo(tmp_path, monkeypatch):
+    """Return what installs the tiny zoo, in a process that knows no other plugin and has a cache of its own."""
+    monkeypatch.setenv("NNKIT_PLUGINS", "tiny")
+    monkeypatch.setenv("NNKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("tiny_zoo", "nnkit_tiny", "nnkit_tiny.plugin", "nnkit_tiny.zoo"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    def install_and_load(names, **options):
+        install(tmp_path, names, **options)
+        plugin_manager.cache_clear()
+        distributions._find.cache_clear()  # another version, as after an upgrade, in the same process
+        return plugin_manager()
+
+    return install_and_load

@@ -10,31 +10,12 @@ import pytest
 import tiny_zoo
 
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
-from nnkit.host import distributions
 from nnkit.host.catalog import as_line, read_catalog
 from nnkit.verbs.catalog.refreshing import RefreshRequest, refresh
 from nnkit.verbs.catalog.row import measure
-from nnkit.verbs.core_handlers import plugin_manager
 
 pytestmark = pytest.mark.usefixtures("fresh_plugins")
-
-
-@pytest.fixture
-def zoo(tmp_path, monkeypatch):
-    """Return what installs the tiny zoo, in a process that knows no other plugin and has a cache of its own."""
-    monkeypatch.setenv("NNKIT_PLUGINS", "tiny")
-    monkeypatch.setenv("NNKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("tiny_zoo", "nnkit_tiny", "nnkit_tiny.plugin", "nnkit_tiny.zoo"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-
-    def install(names, **options):
-        tiny_zoo.install(tmp_path, names, **options)
-        plugin_manager.cache_clear()
-        distributions._find.cache_clear()  # another version, as after an upgrade, in the same process
-        return plugin_manager()
-
-    return install
+zoo = tiny_zoo.zoo
 
 
 def figures(width):
