@@ -43,8 +43,13 @@ def read_folder(folder: Path, origin: str, manager: PluginManager) -> dict[str, 
     return ask_zoos(config, folder, origin, manager)
 
 
-def ask_zoos(config: Mapping[str, Any], path: Path, origin: str, manager: PluginManager) -> dict[str, Any]:
-    """Return the spec of what a folder or file describes, from the first zoo that knows it."""
+def ask_zoos(
+    config: Mapping[str, Any], path: Path, origin: str, manager: PluginManager, what: str = ""
+) -> dict[str, Any]:
+    """Return the spec of what a folder or file describes, from the first zoo that knows it.
+
+    what: what errors say of it, where that isn't in `config`.
+    """
     absent: list[Namespace] = []
     problems: list[NnkitError] = []
     for namespace in manager.namespaces().values():
@@ -62,7 +67,7 @@ def ask_zoos(config: Mapping[str, Any], path: Path, origin: str, manager: Plugin
             return data
     if problems:
         raise problems[0]
-    raise _unknown(config, origin, absent)
+    raise _unknown(what or _describe(config), origin, absent)
 
 
 def read_config(folder: Path, origin: str) -> dict[str, Any]:
@@ -127,10 +132,13 @@ def _ask(namespace: Namespace, request: ReadRequest, origin: str) -> dict[str, A
     return None if data is None else check_spec_data(data, f"what {namespace.prefix} reads from {origin}")
 
 
-def _unknown(config: Mapping[str, Any], origin: str, absent: list[Namespace]) -> NnkitError:
-    """Return the error for a model that no installed zoo knows. absent: the zoos that are not installed."""
+def _describe(config: Mapping[str, Any]) -> str:
     described = [f"{key} {brief(config[key])}" for key in DESCRIBING if config.get(key)]
-    what = ", ".join(described) or f"neither model_type nor architecture in its {CONFIG}"
+    return ", ".join(described) or f"neither model_type nor architecture in its {CONFIG}"
+
+
+def _unknown(what: str, origin: str, absent: list[Namespace]) -> NnkitError:
+    """Return the error for a model that no installed zoo knows. absent: the zoos that are not installed."""
     if absent:
         commands = " or ".join(dict.fromkeys(namespace.install for namespace in absent))
         zoos = shorten([namespace.prefix for namespace in absent], LISTED)

@@ -30,7 +30,7 @@ def read(request: ReadRequest) -> dict[str, Any] | None:
         return None
     if config.get("auto_map"):
         raise NnkitError(
-            f"{request.path} is built by code of its own (auto_map in its config.json), which nnkit doesn't run",
+            f"{request.path} needs code of its own (auto_map in its config.json), which nnkit doesn't run",
             "read that code; then name its class: nnkit summary FILE.py:CLASS",
         )
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING

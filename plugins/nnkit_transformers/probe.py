@@ -15,15 +15,16 @@ from transformers.initialization import no_init_weights
 from nnkit import Architecture, ModelSpec, NnkitError, summarize
 from nnkit_transformers.building import Builder, build, tensors_of
 from nnkit_transformers.dims import DIMS
-from nnkit_transformers.inputs import KNOWN, Sizes
+from nnkit_transformers.inputs import KNOWN
 from nnkit_transformers.options import options_of
 from nnkit_transformers.settings import configuration
+from nnkit_transformers.sizes import Sizes
 from nnkit_transformers.tasks import model_class_of, tasks_of
 from nnkit_transformers.weightless import masks_unseen, without_values
 
 MORE = (
     "input_ids", "decoder_input_ids", "pixel_values", "pixel_values_videos", "input_features", "input_values",
-    "bbox",
+    "bbox", "attention_mask", "encoder_hidden_states", "is_longer",
 )  # fmt: skip
 """What is added to the inputs that a model needs by its signature, until it runs."""
 
@@ -31,6 +32,9 @@ NO_VALUES = ("meta tensor", "on meta", "meta device", "no data", "expected devic
 
 MOST = 4
 """How many inputs are counted where meta can't tell."""
+
+LARGE = 2**29
+"""Parameters of a model that is too large for that: the first inputs are taken."""
 
 
 class Input(NamedTuple):
@@ -95,6 +99,8 @@ def find_inputs(model_type: str, options: Any) -> Found:
             if _lacks_values(error):
                 likely.append(inputs)
             problem = problem or _reason(error)
+    if likely and model.num_parameters() > LARGE:
+        return Found(likely[0])
     for inputs in likely[:MOST]:
         try:
             summarize(_spec(model_type, options, inputs))
@@ -199,16 +205,21 @@ def _candidates(model: PreTrainedModel) -> Iterator[tuple[Input, ...]]:
                 names = tuple(name for name in parameters if name in (*start, *extra))
                 if names and names not in seen:
                     seen.add(names)
-                    yield from _variants(names)
+                    yield from _variants(names, several="MultipleChoice" in type(model).__name__)
 
 
-def _variants(names: tuple[str, ...]) -> Iterator[tuple[Input, ...]]:
-    choices = [[Input(name, variant) for variant in _variants_of(name, names)] for name in names]
+def _variants(names: tuple[str, ...], several: bool) -> Iterator[tuple[Input, ...]]:
+    choices = [[Input(name, variant) for variant in _variants_of(name, names, several)] for name in names]
     yield from itertools.product(*choices)
 
 
-def _variants_of(name: str, names: tuple[str, ...]) -> Sequence[int]:
-    """Return which shapes of an input to try; patches in a row come with the sizes of their pictures."""
+def _variants_of(name: str, names: tuple[str, ...], several: bool) -> Sequence[int]:
+    """Return which shapes of an input to try; patches in a row come with the sizes of their pictures.
+
+    several: whether the model chooses one of several texts.
+    """
+    if name == "input_ids":
+        return (1,) if several else (0, 2, 3)
     if name == "pixel_values":
         if "spatial_shapes" in names:
             return (4,)
