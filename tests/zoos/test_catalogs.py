@@ -91,7 +91,9 @@ def drawn(prefix: str, count: int) -> list[CatalogRow]:
     return random.Random(SEED).sample(rows, min(count, len(rows)))
 
 
-def measure_anew(prefix: str, row: CatalogRow, manager: PluginManager, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def measure_anew(
+    prefix: str, row: CatalogRow, manager: PluginManager, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
     # The adapter gets the row without the figures that are to be found.
     blank = replace(row, **dict.fromkeys(FIGURES))
     monkeypatch.setitem(manager._catalogs, prefix, {row.name: blank})
@@ -107,7 +109,9 @@ def test_a_wrong_digit_is_found(manager: PluginManager, monkeypatch: pytest.Monk
         assert measure_anew("vision", wrong, manager, monkeypatch) == [figure]
 
 
-def test_some_rows_measured_anew(prefix: str, manager: PluginManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_some_rows_measured_anew(
+    prefix: str, manager: PluginManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for row in drawn(prefix, 1):
         assert measure_anew(prefix, row, manager, monkeypatch) == [], (row.name, SEED)
 
