@@ -4,6 +4,7 @@ import click
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.config import Option, as_text, options_of
+from nnkit.contract.settings import SETTINGS
 from nnkit.contract.spec import is_given, optional_inputs
 
 
@@ -27,6 +28,8 @@ def option_lines(architecture: Architecture) -> list[tuple[str, str]]:
 
 
 def _option_line(option: Option) -> tuple[str, str]:
+    if option.name == SETTINGS:
+        return f"{option.flag} KEY=VALUE", option.description
     if option.is_flag:
         typed = f"{option.flag} / --no-{option.flag[2:]}"
         default = "yes" if option.default else "no"

@@ -43,7 +43,7 @@ def _in_zoos(manager: "PluginManager", incomplete: str) -> list[str]:
     meant = [prefix for prefix in prefixes if prefix.startswith(incomplete) or incomplete.startswith(prefix)]
     if len(meant) != 1:
         return meant
-    return [f"{meant[0]}{name}" for name in manager.members(meant[0].removesuffix("/"))]
+    return [f"{meant[0]}{name}" for name in manager.known_members(meant[0].removesuffix("/"))]
 
 
 def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

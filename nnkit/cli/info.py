@@ -22,6 +22,8 @@ from nnkit.contract.architecture import VERBS, Dim, TensorSpec
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import split_equations
 
+WIDEST = 72  # characters of a left column
+
 
 @click.command("info", cls=ArchitectureCommand)
 @architecture_options
@@ -115,5 +117,12 @@ def _section(title: str, lines: list[str]) -> str:
 
 
 def _align(pairs: list[tuple[str, str]]) -> list[str]:
-    width = max((len(left) for left, _ in pairs), default=0)
-    return [f"{left:{width}}  {right}".rstrip() for left, right in pairs]
+    """Return lines in two columns; what is on the right of a long text begins on a line of its own."""
+    width = max((len(left) for left, _ in pairs if len(left) <= WIDEST), default=0)
+    lines = []
+    for left, right in pairs:
+        if len(left) > width:
+            lines += [left, f"{'':{width}}  {right}".rstrip()] if right else [left]
+        else:
+            lines.append(f"{left:{width}}  {right}".rstrip())
+    return lines

@@ -1,6 +1,6 @@
 """`nnkit list`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import click
 
@@ -19,7 +19,7 @@ from nnkit.cli.installed import installed_plugins
 from nnkit.cli.output import print_json, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.architecture import Architecture
-from nnkit.errors import PluginProblem, UsageProblem, did_you_mean
+from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.host.zoos import Zoo, has_wildcard, matches, split_prefix, zoos
 
@@ -100,7 +100,7 @@ def _matches(pattern: str, full_name: str, family: str) -> bool:
 
 
 def _count_matches(manager: PluginManager, zoo: Zoo, pattern: str) -> int:
-    members = manager.members(zoo.prefix)
+    members = manager.known_members(zoo.prefix)
     if pattern.lower() in zoo.prefix:
         return len(members)
     return sum(matches(pattern, name, family) for name, family in members.items())
@@ -155,7 +155,7 @@ def _zoo_text(counts: Mapping[Zoo, int], pattern: str) -> str:
 def _remark(zoo: Zoo, pattern: str) -> str:
     """Return what the zoo is, why it can't be used, or how to list what matches."""
     if not pattern:
-        return zoo.summary if zoo.architectures else zoo.state
+        return zoo.summary if zoo.installed and zoo.architectures else zoo.state
     rest = "" if pattern.lower() in zoo.prefix else pattern
     name = f"{zoo.prefix}/{rest}"
     return f"nnkit list {repr(name) if has_wildcard(name) else name}"
@@ -166,9 +166,7 @@ def _remark(zoo: Zoo, pattern: str) -> str:
 
 def _list_zoo(manager: PluginManager, prefix: str, pattern: str, as_json: bool) -> None:
     zoo = next(zoo for zoo in zoos(manager) if zoo.prefix == prefix)
-    members = manager.members(prefix)
-    if not members:
-        raise _nothing_in(zoo)
+    members = manager.known_members(prefix) or manager.require_members(prefix, f"{prefix}/")
     matching = {name: family for name, family in members.items() if matches(pattern, name, family)}
     if not matching:
         near = did_you_mean(
@@ -184,28 +182,29 @@ def _list_zoo(manager: PluginManager, prefix: str, pattern: str, as_json: bool) 
             [{**zoo.to_dict(), "matching": len(matching)}],
         )
     else:
-        print_text(_members_text(prefix, matching))
+        print_text("\n".join(_members_lines(zoo, matching)))
 
 
 def _member_row(zoo: Zoo, name: str, family: str) -> dict[str, object]:
-    return {"name": f"{zoo.prefix}/{name}", "plugin": zoo.plugin, "family": family, "summary": ""}
+    return {
+        "name": f"{zoo.prefix}/{name}",
+        "plugin": zoo.plugin,
+        "family": family,
+        "summary": "",
+        "installed": zoo.installed,
+    }
 
 
-def _nothing_in(zoo: Zoo) -> PluginProblem:
-    """Return the error for a zoo without names."""
-    if not zoo.installed:
-        return PluginProblem(
-            f"{zoo.prefix}/ needs the package of {zoo.distribution}", f"install it: {zoo.install}"
-        )
-    return PluginProblem(f"the names of {zoo.prefix}/ can't be read", "see why: nnkit plugins -v")
-
-
-def _members_text(prefix: str, members: Mapping[str, str]) -> str:
-    """Return the names with a line for each family above its members."""
+def _members_lines(zoo: Zoo, members: Mapping[str, str]) -> Iterator[str]:
+    """Yield the names with a line for each family above its members, and why they can't be used."""
     families: dict[str, list[str]] = {}
     for name, family in members.items():
-        families.setdefault(family or "other", []).append(f"  {prefix}/{name}")
-    return "\n".join(line for family, lines in families.items() for line in (family, *lines))
+        families.setdefault(family or "other", []).append(f"  {zoo.prefix}/{name}")
+    for family, lines in families.items():
+        yield family
+        yield from lines
+    if not zoo.installed:
+        yield f"{zoo.prefix}/ is {zoo.state}"
 
 
 def _print_data(architectures: list[dict[str, object]], listed: list[dict[str, object]]) -> None:

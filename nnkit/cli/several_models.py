@@ -2,29 +2,32 @@
 
 Click can't parse this line. Which options exist depends on every model that is named, and one option may be a
 flag of the first model and take a value for the second. So click passes on the words it doesn't know, which
-are sorted by a grammar that needs no look-up of a model:
+are sorted by a grammar that needs no look-up of a model, but of those in a zoo:
 
 - A word that doesn't begin with `-` is a reference.
 - `--NAME=VALUE` is an option with its value.
-- `--NAME` and `--no-NAME` mean yes and no if NAME is a yes-or-no option of any installed architecture.
+- `--NAME` and `--no-NAME` mean yes and no if NAME is a yes-or-no option of any installed architecture, or of
+  an architecture of a zoo that is named here.
 - Any other `--NAME` takes the next word as its value.
 - `--left.NAME` and `--right.NAME` are options of one of two models, in each of these forms.
-- `--with INPUT` and `--without INPUT` (repeatable) name optional inputs.
+- `--with INPUT` and `--without INPUT` (repeatable) name optional inputs, and `--set KEY=VALUE` (repeatable)
+  is an option that a zoo knows.
 
 The references are then looked up, and each gets the options that it has.
 """
 
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from nnkit.cli.settings import Settings
 from nnkit.cli.user_code import write_assumed
 from nnkit.contract.config import options_of
+from nnkit.contract.settings import SETTINGS
 from nnkit.contract.spec import ModelSpec, optional_inputs
-from nnkit.errors import UsageProblem
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models.references import Reference, look_up, names_code
 
@@ -32,7 +35,8 @@ SIDES = ("left", "right")
 MODEL_OPTIONS = frozenset(
     {"seed", "dtype", "weights", "key", "strip_prefix", "preset"}
 )  # that every architecture has
-INPUT_OPTIONS = ("with", "without")  # each takes the name of an optional input, and may be repeated
+INPUT_OPTIONS = ("with", "without")  # each takes the name of an optional input
+REPEATABLE = (*INPUT_OPTIONS, SETTINGS)
 
 
 @dataclass
@@ -57,7 +61,7 @@ class SeveralModels:
 
 def sort_words(words: Sequence[str], manager: PluginManager) -> SeveralModels:
     """Sort what was typed into references and options, by the grammar of this module."""
-    models, flags = SeveralModels(), _flags(manager)
+    models, flags = SeveralModels(), _flags(manager, words)
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -66,7 +70,7 @@ def sort_words(words: Sequence[str], manager: PluginManager) -> SeveralModels:
             continue
         name, equals, value = word.lstrip("-").partition("=")
         options, name = models.options_for(word, name)
-        if name in INPUT_OPTIONS and (equals or rest):
+        if name in REPEATABLE and (equals or rest):
             options.setdefault(name, []).append(value if equals else rest.pop(0))
         elif equals:
             options[_field(name)] = value
@@ -83,11 +87,15 @@ def _field(name: str) -> str:
     return name.replace("-", "_")
 
 
-def _flags(manager: PluginManager) -> frozenset[str]:
-    """Return the yes-or-no options of all architectures, as they are typed."""
+def _flags(manager: PluginManager, words: Sequence[str]) -> frozenset[str]:
+    """Return the yes-or-no options of all architectures, and of those of zoos in `words`, as typed."""
+    architectures = list(manager.architectures().values())
+    for word in filter(manager.is_member, words):
+        with suppress(NnkitError), redirect_stdout(sys.stderr):  # it is reported when it is looked up
+            architectures.append(manager.find(word)[1])
     names = {
         option.flag.removeprefix("--")
-        for architecture in manager.architectures().values()
+        for architecture in architectures
         for option in options_of(architecture.config)
         if option.is_flag
     }

@@ -21,6 +21,7 @@ class CommandState:
         largest: the dim that was typed as `--DIM max`.
         model_file: the file to show in place of a model (`nnkit summary weights.safetensors`).
         many_models: several models are named, so there is no single spec.
+        sizes: of several models in a zoo: what may be sizes of theirs, by name.
     """
 
     reference: Reference | None = None
@@ -28,6 +29,7 @@ class CommandState:
     largest: str | None = None
     model_file: Path | None = None
     many_models: bool = False
+    sizes: frozenset[str] = frozenset()
 
     @property
     def has_spec(self) -> bool:

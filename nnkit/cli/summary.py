@@ -18,6 +18,7 @@ from nnkit.contract.requests import OPTIMIZERS
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem
 from nnkit.models import metadata
+from nnkit.models.references import GGUF
 
 if TYPE_CHECKING:
     from nnkit.verbs.summary.file_report import FileReport
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class SummaryCommand(ArchitectureCommand):
-    """Also takes a model file: one that nnkit wrote is a reference; of any other the contents are shown."""
+    """Also takes a model file: one that nnkit wrote is a reference; of any other the contents are shown.
+
+    `--contents` and `--model` choose.
+    """
 
     def take_reference(self, ctx: click.Context, text: str, args: Sequence[str]) -> None:
         """Look up a reference, or keep the path of a file whose contents are shown."""
@@ -34,6 +38,12 @@ class SummaryCommand(ArchitectureCommand):
             super().take_reference(ctx, text, args)
             return
         if not {"--contents", "--stats"}.isdisjoint(args):
+            state_of(ctx).model_file = path
+            return
+        if "--model" in args:
+            super().take_reference(ctx, text, args)
+            return
+        if path.suffix == GGUF:  # whose header says all but the shapes of layers, and needs no other package
             state_of(ctx).model_file = path
             return
         try:
@@ -102,7 +112,11 @@ SECTIONS: Sections = {
     metavar="N",
     help="Estimate memory per rank when the model is sharded over N ranks.",
 )
-@click.option("--contents", is_flag=True, help="Show the file itself, not its model.")
+@click.option(
+    "--contents/--model",
+    default=None,
+    help="Show the file itself, or the model in it. [default: the model if nnkit wrote the file]",
+)
 @click.option(
     "--stats", is_flag=True, help="Also read tensor values: min, max, mean, standard deviation, NaNs."
 )
@@ -121,7 +135,7 @@ def command(
     device: str,
     memory: str | None,
     fsdp: int | None,
-    contents: bool,
+    contents: bool | None,
     stats: bool,
 ) -> None:
     """Show the layers, shapes, parameters, multiply-adds and memory of a model.

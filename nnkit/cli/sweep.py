@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from nnkit.cli.architecture_help import flag_of
 from nnkit.cli.command import Decorator, Sections, add_options
 from nnkit.cli.completers import complete_executor
 from nnkit.cli.installed import installed_plugins
@@ -43,7 +44,11 @@ class SweepCommand(ArchitectureCommand):
         positional, doubtful = self.split_words(args)
         has_pattern = any(map(is_pattern, (*positional, *doubtful)))
         if "--all" in args or len(positional) > 1 or has_pattern:
-            state_of(ctx).many_models = True
+            state = state_of(ctx)
+            state.many_models = True
+            if any(map(plugin_manager().is_member, (*positional, *doubtful))):
+                # Which sizes there are is known when the zoo has been asked for each model, not yet.
+                state.sizes = _typed_names(args)
             return None
         return super().find_reference(ctx, args)
 
@@ -57,7 +62,15 @@ class SweepCommand(ArchitectureCommand):
         ]
         architectures = plugin_manager().architectures().values()
         dims = {dim for architecture in architectures for dim in architecture.dims}
+        known = {flag for parameter in parameters for flag in (*parameter.opts, *parameter.secondary_opts)}
+        dims |= {name for name in state_of(ctx).sizes if flag_of(name) not in known}
         return [*parameters, *size_options(sorted(dims), kind=int)]
+
+
+def _typed_names(args: Sequence[str]) -> frozenset[str]:
+    """Return the names of the options that are typed: `--height 64` -> height."""
+    typed = (re.fullmatch(r"--([a-z][\w-]*)(=.*)?", word) for word in args)
+    return frozenset(match[1].replace("-", "_") for match in typed if match)
 
 
 @dataclass(frozen=True)

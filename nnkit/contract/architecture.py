@@ -303,6 +303,7 @@ class Architecture:
         typed: The words for it on a command line, if no plugin declares it.
         assumed: For a module of the user's own, what nnkit found out about it by running it.
         namespace: The prefix of the zoo that it comes from, which nnkit fills in.
+        versions: The version of the zoo, by distribution, which nnkit fills in.
 
     Example:
 
@@ -352,6 +353,7 @@ class Architecture:
     steps: Mapping[str, TrainingStep] = field(default_factory=dict)
     assumed: Sequence[str] = ()
     namespace: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:
         """Return the inputs under `config`, optional ones included."""

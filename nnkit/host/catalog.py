@@ -130,7 +130,7 @@ def _parse_row(cells: list[str], order: list[int]) -> CatalogRow | None:
     name, family, task, *figures, shown, sizes, detail, method, pretrained, version = [
         cells[index] for index in order
     ]
-    numbers = [int(cell) if cell.isdecimal() else None for cell in figures]
+    numbers = [int(cell) if cell.isascii() and cell.isdecimal() else None for cell in figures]
     if not name or pretrained not in PRETRAINED or [*map(bool, figures)] != [n is not None for n in numbers]:
         return None
     parameters, macs, activations, training = numbers

@@ -11,7 +11,7 @@ from nnkit.contract.loading import load
 from nnkit.contract.namespace import DeclareRequest, Namespace
 from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
-from nnkit.host.zoo_index import package_folder
+from nnkit.host.zoo_index import installed_version
 
 REPORT = "report it to the author of the plugin"
 
@@ -23,14 +23,10 @@ def declare(
 
     families: those of all its names. row: what the catalog knows of this one.
 
-    Raises UsageProblem for a name that the zoo doesn't have, PluginProblem where its package is missing or
-    can't be imported, or its adapter is at fault.
+    Raises UsageProblem for a name that the zoo doesn't have, PluginProblem where its package can't be
+    imported, or its adapter is at fault.
     """
     full_name = f"{namespace.prefix}/{name}"
-    if package_folder(namespace) is None:
-        raise PluginProblem(
-            f"{full_name} needs the package {namespace.package}", f"install it: {namespace.install}"
-        )
     # A variant follows a dot, as in timm's `resnet50.a1_in1k`; its zoo knows which there are.
     base = name if name in families else name.partition(".")[0]
     if base not in families:
@@ -39,7 +35,11 @@ def declare(
             f"unknown architecture {full_name!r}", near or f"see them all: nnkit list {namespace.prefix}/"
         )
     try:
-        architecture = load(namespace.declare)(DeclareRequest(name=name, row=row))
+        function = load(namespace.declare)
+    except PluginProblem as unloadable:
+        raise _unusable(namespace, full_name, unloadable.__cause__ or unloadable) from unloadable
+    try:
+        architecture = function(DeclareRequest(name=name, row=row))
     except NnkitError:
         raise
     except (Exception, SystemExit) as error:
@@ -50,7 +50,13 @@ def declare(
             REPORT,
         )
     family = architecture.family if architecture.family != "other" else families[base] or "other"
-    architecture = replace(architecture, name=name, namespace=namespace.prefix, family=family)
+    architecture = replace(
+        architecture,
+        name=name,
+        namespace=namespace.prefix,
+        family=family,
+        versions={namespace.distribution: installed_version(namespace)},
+    )
     if problem := declaration_problem(architecture):
         raise PluginProblem(
             f"{full_name} is declared wrongly: {problem}", "report it to the author of the plugin"
@@ -60,13 +66,39 @@ def declare(
 
 def _unusable(namespace: Namespace, full_name: str, error: BaseException) -> NnkitError:
     """Return the error for a zoo that can't be imported; it names the package that is to blame."""
-    root = error
-    while root.__cause__ or root.__context__:
-        root = root.__cause__ or root.__context__ or root
-    frames = traceback.extract_tb(root.__traceback__)
-    message = f"{type(root).__name__}: {first_line(root)}"
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return PluginProblem(
-        f"{full_name} can't be declared: {message}{where}",
-        f"see the full error with -v; upgrade or repair it: {namespace.install}",
-    )
+    root = _root(error)
+    what = f"{type(root).__name__}: {first_line(root)}"
+    importing = _importing(root)
+    if isinstance(root, ModuleNotFoundError) and root.name:
+        package = root.name.partition(".")[0]
+        message, hint = f"{full_name} needs the package {package}: {what}", f"install {package}"
+    elif importing and importing != namespace.declare.partition(".")[0]:
+        message = f"{full_name} can't be declared, because {importing} can't be imported: {what}"
+        others = "torch" if importing == namespace.package else f"{namespace.package} and torch"
+        hint = f"install a version of {importing} that fits {others}"
+    else:
+        frame = traceback.extract_tb(root.__traceback__)[-1]
+        message = f"{full_name} can't be declared: {what} ({frame.filename}:{frame.lineno})"
+        hint = REPORT
+    return PluginProblem(message, f"{hint}; see the full error with -v")
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the error that this one is about: a package may catch it and raise one of its own."""
+    while True:
+        origin = error.__cause__
+        if origin is None and isinstance(error, ImportError) and not error.__suppress_context__:
+            origin = error.__context__
+        if origin is None:
+            return error
+        error = origin
+
+
+def _importing(error: BaseException) -> str:
+    """Return the package whose import an error ended, or an empty string."""
+    modules = [
+        str(frame.f_globals.get("__name__", ""))
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name == "<module>"
+    ]
+    return modules[-1].partition(".")[0] if modules else ""

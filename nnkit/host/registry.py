@@ -153,6 +153,27 @@ class PluginRegistry:
             self.log.record(Failure(*where, fault, plugin.way_out(), harmless=True))
         return names.families
 
+    def known_members(self, prefix: str) -> Mapping[str, str]:
+        """Return the same; for a zoo that isn't installed, what the catalog knows of it."""
+        if package_folder(self.namespaces()[prefix]) is not None:
+            return self.members(prefix)
+        return {name: row.family for name, row in self.catalog(prefix).items()}
+
+    def require_members(self, prefix: str, wanted: str) -> Mapping[str, str]:
+        """Return the same, for `wanted`; raises PluginProblem where there are none."""
+        families = self.members(prefix)
+        if families:
+            return families
+        plugin = self._plugin_with(prefix)
+        namespace = plugin.namespaces[prefix]
+        if package_folder(namespace) is None:
+            hint = f"install it: {namespace.install}"
+            raise PluginProblem(f"{wanted} needs the package {namespace.package}", hint)
+        for failure in self.failures:
+            if (failure.plugin, failure.stage) == (plugin.name, _reading(prefix)):
+                raise PluginProblem(str(failure), f"{failure.hint}; its traceback: nnkit plugins -v")
+        raise PluginProblem(f"{prefix}/ has no architectures", plugin.way_out())
+
     def _plugin_with(self, prefix: str) -> Plugin:
         return next(plugin for plugin in self.plugins.values() if prefix in plugin.namespaces)
 
@@ -203,6 +224,11 @@ class PluginRegistry:
         prefix, slash, _ = name.partition("/")
         return bool(slash) and prefix in self.namespaces()
 
+    def has_imported(self, name: str) -> bool:
+        """Whether the zoo of a member is imported: if so, what fails is this member, and others may not."""
+        prefix, _, _ = name.partition("/")
+        return self.is_member(name) and self.namespaces()[prefix].package in sys.modules
+
     def find(self, name: str) -> tuple[str, Architecture]:
         """Return (plugin name, architecture) for `resnet18` or `vision/resnet18`.
 
@@ -231,10 +257,7 @@ class PluginRegistry:
         prefix, _, member = name.partition("/")
         plugin = self._plugin_with(prefix)
         if name not in self._members:
-            families = self.members(prefix)
-            for failure in self.failures:
-                if (failure.plugin, failure.stage) == (plugin.name, _reading(prefix)) and not families:
-                    raise PluginProblem(str(failure), f"{failure.hint}; its traceback: nnkit plugins -v")
+            families = self.require_members(prefix, name)
             row = self.catalog(prefix).get(member)
             current = row if row and row.version == self.version_of(prefix) else None
             self._members[name] = declare(plugin.namespaces[prefix], member, families, current)
@@ -269,13 +292,16 @@ class PluginRegistry:
         return UsageProblem(f"unknown architecture {name!r}", hint)
 
     def _suggestion(self, name: str, possibilities: set[str]) -> str:
-        """Return `did you mean …?` with the nearest names; those of zoos have their prefix."""
+        """Return `did you mean …?`: that name in a zoo, or else one like it, if none is declared."""
         in_zoos: dict[str, list[str]] = {}
         for prefix in self.namespaces():
             for member in self.members(prefix):
                 in_zoos.setdefault(member, []).append(f"{prefix}/{member}")
-        near = [name] if name in in_zoos else nearest(name, {*possibilities, *in_zoos})
-        return ask_for(full_name for each in near for full_name in in_zoos.get(each, [each]))
+        if name in in_zoos:
+            return ask_for(in_zoos[name])
+        if near := nearest(name, possibilities):
+            return ask_for(near)
+        return ask_for(full_name for each in nearest(name, in_zoos) for full_name in in_zoos[each])
 
     def _why_off(self) -> str:
         places = [self.configuration.source(setting).place for setting in ("plugins", "disable_plugins")]

@@ -20,7 +20,7 @@ class Zoo:
         version: The installed version of that; empty if it isn't known.
         installed: Whether its package is installed.
         install: The command that installs it.
-        architectures: How many it has; 0 if its names aren't known.
+        architectures: How many it has, or had when the catalog was made; 0 if its names aren't known.
     """
 
     prefix: str
@@ -56,7 +56,7 @@ def zoos(registry: PluginRegistry) -> Iterator[Zoo]:
                 version=installed_version(namespace),
                 installed=package_folder(namespace) is not None,
                 install=namespace.install,
-                architectures=len(registry.members(prefix)),
+                architectures=len(registry.known_members(prefix)),
             )
 
 

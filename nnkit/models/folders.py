@@ -43,10 +43,15 @@ def read_folder(folder: Path, origin: str, manager: PluginManager) -> dict[str, 
     return ask_zoos(config, folder, origin, manager)
 
 
-def ask_zoos(config: Mapping[str, Any], path: Path, origin: str, manager: PluginManager) -> dict[str, Any]:
-    """Return the spec of what a folder or file describes, from the first zoo that knows it."""
+def ask_zoos(
+    config: Mapping[str, Any], path: Path, origin: str, manager: PluginManager, what: str = ""
+) -> dict[str, Any]:
+    """Return the spec of what a folder or file describes, from the first zoo that knows it.
+
+    what: what errors say of it, where that isn't in `config`.
+    """
     absent: list[Namespace] = []
-    broken: list[NnkitError] = []
+    problems: list[NnkitError] = []
     for namespace in manager.namespaces().values():
         if not namespace.read:
             continue
@@ -55,14 +60,14 @@ def ask_zoos(config: Mapping[str, Any], path: Path, origin: str, manager: Plugin
             continue
         try:
             data = _ask(namespace, ReadRequest(config=config, path=path), origin)
-        except PluginProblem as problem:  # the model may be of a zoo that works
-            broken.append(problem)
+        except NnkitError as problem:  # the model may be of another zoo
+            problems.append(problem)
             continue
         if data is not None:
             return data
-    if broken:
-        raise broken[0]
-    raise _unknown(config, origin, absent)
+    if problems:
+        raise problems[0]
+    raise _unknown(what or _describe(config), origin, absent)
 
 
 def read_config(folder: Path, origin: str) -> dict[str, Any]:
@@ -127,10 +132,13 @@ def _ask(namespace: Namespace, request: ReadRequest, origin: str) -> dict[str, A
     return None if data is None else check_spec_data(data, f"what {namespace.prefix} reads from {origin}")
 
 
-def _unknown(config: Mapping[str, Any], origin: str, absent: list[Namespace]) -> NnkitError:
-    """Return the error for a model that no installed zoo knows. absent: the zoos that are not installed."""
+def _describe(config: Mapping[str, Any]) -> str:
     described = [f"{key} {brief(config[key])}" for key in DESCRIBING if config.get(key)]
-    what = ", ".join(described) or f"neither model_type nor architecture in its {CONFIG}"
+    return ", ".join(described) or f"neither model_type nor architecture in its {CONFIG}"
+
+
+def _unknown(what: str, origin: str, absent: list[Namespace]) -> NnkitError:
+    """Return the error for a model that no installed zoo knows. absent: the zoos that are not installed."""
     if absent:
         commands = " or ".join(dict.fromkeys(namespace.install for namespace in absent))
         zoos = shorten([namespace.prefix for namespace in absent], LISTED)

@@ -24,6 +24,7 @@ from nnkit.models.weight_files import choose_weights
 
 CONFIG = "config.json"
 SPEC_SUFFIXES = (".yaml", ".yml")
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def look_up(
     if names_a_file(text):
         if not path.is_file():
             raise UsageProblem(f"file {text} does not exist", "check the path, or list the names: nnkit list")
-        return _read_file(path, manager)
+        return _read_gguf(path, text, manager) if path.suffix == GGUF else _read_file(path, manager)
     if names_code(text):
         return _read_code(text, inputs, declarations, manager)
     if is_path_of_folder(text):
@@ -98,7 +99,7 @@ def look_up(
 
 def names_a_file(text: str) -> bool:
     """Whether a reference is the path of a ModelSpec or of an exported file."""
-    return text.endswith(SPEC_SUFFIXES) or metadata.is_model_file(text)
+    return text.endswith((*SPEC_SUFFIXES, GGUF)) or metadata.is_model_file(text)
 
 
 def names_code(text: str) -> bool:
@@ -136,10 +137,12 @@ def _read_code(
 
 
 def _read_file(path: Path, manager: PluginManager) -> Reference:
+    versions: Mapping[str, str] = {}
     if path.suffix in SPEC_SUFFIXES:
         data = read_spec_file(path)
     else:
-        data = check_spec_data(metadata.read(path)["spec"], str(path))
+        stamp = metadata.read(path)
+        data, versions = check_spec_data(stamp["spec"], str(path)), stamp.get("versions", {})
     try:
         plugin, architecture = manager.find(data["architecture"])
     except UsageProblem as error:
@@ -149,10 +152,29 @@ def _read_file(path: Path, manager: PluginManager) -> Reference:
             f"{path} is a {data['architecture']}, which no installed plugin declares",
             "install its plugin; for a module of your own: nnkit verify FILE --against file.py:Class",
         ) from error
+    for distribution, installed in architecture.versions.items():
+        if versions.get(distribution, installed) != installed:
+            import logging
+
+            logging.getLogger("nnkit").warning(
+                f"warning: {path} was made with {distribution} {versions[distribution]}; {installed} is "
+                f"installed, whose {data['architecture']} may be another network (nnkit verify {path})"
+            )
     if path.name.endswith((".safetensors", metadata.INDEX)):
         chosen = {key: value for key, value in data.items() if key not in PART}  # of what it was made from
         data = {**chosen, "weights": str(path)}
     return Reference(architecture, plugin, data, zoos=manager.namespaces())
+
+
+def _read_gguf(path: Path, text: str, manager: PluginManager) -> Reference:
+    """Return the model that the metadata of a file describes, with random weights."""
+    from nnkit.models import folders
+    from nnkit.models.gguf_header import read_header
+
+    described = read_header(path).metadata.get("general.architecture", "unknown")
+    data = folders.ask_zoos({}, path, text, manager, f"architecture {brief(described)}")
+    folders.LOG.warning("nnkit doesn't load the quantized weights of %s; those of the model are random", text)
+    return _resolved({**data, "weights": None}, manager)
 
 
 def _read_folder(path: Path, text: str, manager: PluginManager) -> Reference:

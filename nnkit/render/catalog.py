@@ -78,10 +78,8 @@ def _cell(entry: Entry, field: str) -> str:
 def as_csv(report: CatalogReport, columns: Sequence[str]) -> str:
     """Return CSV with exact figures; what isn't known is empty."""
     fields = [COLUMNS[name].field for name in columns]
-    headings = (*(name for name in columns), "state")
-    rows = [
-        tuple([*(_plain_cell(entry, field) for field in fields), entry.state]) for entry in report.entries
-    ]
+    headings = (*columns, "state")
+    rows = [(*(_plain_cell(entry, field) for field in fields), entry.state) for entry in report.entries]
     return to_csv(Table(headings, rows))
 
 
@@ -100,7 +98,8 @@ def notes_on(report: CatalogReport) -> Iterator[str]:
     if hidden:
         yield f"{plural(hidden, 'other')} match; show more: --limit {report.found}"
     if report.unknown:
-        yield f"left out because it isn't known: {_list_unknown(report.unknown)}; without that option they are listed"
+        unknown = _list_unknown(report.unknown)
+        yield f"left out for not being known: {unknown}; without that option they are listed"
     for prefix, (measured, installed) in report.outdated.items():
         known = f"{OUTDATED} is for {prefix} {measured}, but {installed} is installed"
         yield f"{known}; measure it: nnkit list --refresh {prefix}/"

@@ -16,9 +16,16 @@ NONE = "none"
 
 
 def build(name: str, config: Any) -> nn.Module:
-    """Return the model of this name. Raises UsageProblem for a setting that it doesn't take."""
+    """Return the model of this name. Raises UsageProblem for options that it doesn't take."""
+    arguments = _arguments(name, config)
     make = MAKERS.get(name, partial(_construct, getattr(models, name)))
-    return make(_arguments(name, config))
+    try:
+        return make(arguments)
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise UsageProblem(
+            f"pyg/{name} can't be built with these options: {error}",
+            f"see what each may be: nnkit info pyg/{name}",
+        ) from error
 
 
 def _arguments(name: str, config: Any) -> dict[str, Any]:
@@ -114,11 +121,10 @@ class GPSE(models.GPSE):
     """GPSE on tensors, where PyTorch Geometric's takes them in a Data object."""
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
-        graphs = int(batch[-1]) + 1
-        targets = x.new_zeros(len(x), self.post_mp.node_target_dim)
-        of_graph = x.new_zeros(graphs, self.post_mp.graph_target_dim)
-        data = Data(x=x, edge_index=edge_index, batch=batch, y=targets, y_graph=of_graph)
-        predicted: Tensor = super().forward(data)[0]
+        of_node = x.new_zeros(len(x), self.post_mp.node_target_dim)
+        of_graph = x.new_zeros(0, self.post_mp.graph_target_dim)
+        targets = {"y": of_node, "y_graph": of_graph}  # which it only passes on
+        predicted: Tensor = super().forward(Data(x=x, edge_index=edge_index, batch=batch, **targets))[0]
         return predicted
 
 

@@ -52,6 +52,11 @@ def _build(name: str, config: Any) -> Any:
     return build(name, config)
 
 
+def not_captured(reason: str) -> dict[str, str]:
+    """Return why torch can't export a model whose sizes or steps depend on the values."""
+    return {"onnx": reason, "pt2": reason}
+
+
 def idle(reason: str) -> dict[str, str]:
     """Return what a model doesn't support that has parameters which its forward doesn't use."""
     return {"gradients": reason, "updates": reason}

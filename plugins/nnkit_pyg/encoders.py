@@ -12,6 +12,7 @@ from nnkit_pyg.declaring import (
     builder,
     edge_features,
     idle,
+    not_captured,
 )
 
 OF_GRAPH = TensorSpec("output", ("graphs", "out_channels"), description="features of each graph")
@@ -34,6 +35,9 @@ MODELS = (
         dims=DIMS_OF_BATCH,
         constraints=A_NODE_EACH,
         permutation=("edges",),
+        unsupported=not_captured(
+            "it takes a step for each graph, and how many there are depends on the values"
+        ),
         stochastic="training",
         paper="Cantürk, Liu, Lapointe-Gagné, Létourneau, Wolf, Beaini, Rampášek: Graph Positional and "
         "Structural Encoder, ICML 2024, https://arxiv.org/abs/2307.07107",

@@ -39,7 +39,7 @@ MODELS = (
             EDGE_WEIGHT,
         ],
         outputs=[TensorSpec("rank", ("links",), description="how likely each link is")],
-        dims={"edges": EDGES, "links": Dim(default=32, description="links to rank")},
+        dims={"edges": replace(EDGES, default=1000), "links": Dim(default=32, description="links to rank")},
         permutation=("edges", "links"),
         paper="He, Deng, Wang, Li, Zhang, Wang: LightGCN: Simplifying and Powering Graph Convolution Network "
         "for Recommendation, SIGIR 2020, https://arxiv.org/abs/2002.02126",

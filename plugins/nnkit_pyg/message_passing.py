@@ -19,6 +19,7 @@ from nnkit_pyg.declaring import (
     builder,
     edge_features,
     idle,
+    not_captured,
 )
 
 
@@ -28,6 +29,8 @@ def _outputs(config: options.GNN) -> list[TensorSpec]:
 
 OUTPUT = TensorSpec("output", ("nodes", "out_channels"), description="features of each node")
 LOG_SCORES = TensorSpec("scores", ("nodes", "out_channels"), description="log-probability of each class")
+
+OF_LARGEST = "it pads all graphs to the size of the largest, which depends on the values"
 
 
 def _basic(name: str, config: type, summary: str, paper: str, equation: str, **more: Any) -> Architecture:
@@ -89,6 +92,9 @@ MODELS = (
         "https://arxiv.org/abs/1710.10903",
         "α_ts = softmax_s(leaky_relu(a_dst·W h_t + a_src·W h_s)),  h'_t = σ(Σ_s α_ts W h_s)",
         inputs=_attention_inputs,
+        notes=(
+            "torch can't export it with the self-loops that it adds; it can with --set add_self_loops=false.",
+        ),
     ),
     _basic(
         "PNA",
@@ -134,10 +140,9 @@ MODELS = (
         dims=DIMS,
         paper="Gao, Ji: Graph U-Nets, ICML 2019, https://arxiv.org/abs/1905.05178",
         permutation=("edges",),
-        unsupported={
-            "onnx": "which nodes a pooling keeps, and so the sizes behind it, depend on the values",
-            "pt2": "which nodes a pooling keeps, and so the sizes behind it, depend on the values",
-        },
+        unsupported=not_captured(
+            "which nodes a pooling keeps, and so the sizes behind it, depend on the values"
+        ),
     ),
     Architecture(
         name="RECT_L",
@@ -186,7 +191,11 @@ MODELS = (
         stochastic="training",
         paper="Wu, Zhao, Yang, Zhang, Nie, Jiang, Bian, Yan: SGFormer: Simplifying and Empowering "
         "Transformers for Large-Graph Representations, NeurIPS 2023, https://arxiv.org/abs/2306.10759",
-        unsupported=dict.fromkeys(("cast", "derivative"), "its attention makes tensors of float32"),
+        unsupported={
+            "cast": "its attention makes tensors of float32",
+            "derivative": "its attention makes tensors of float32",
+            **not_captured(OF_LARGEST),
+        },
     ),
     Architecture(
         name="Polynormer",
@@ -201,6 +210,6 @@ MODELS = (
         stochastic="training",
         paper="Deng, Yue, Zhang: Polynormer: Polynomial-Expressive Graph Transformer in Linear Time, "
         "ICLR 2024, https://arxiv.org/abs/2403.01232",
-        unsupported=idle("each stage of its training has layers of its own"),
+        unsupported={**idle("each stage of its training has layers of its own"), **not_captured(OF_LARGEST)},
     ),
 )

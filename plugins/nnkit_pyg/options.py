@@ -116,12 +116,14 @@ class GAT(GNN):
 class PNA(GNN):
     """Options of PNA."""
 
-    aggregators: Annotated[tuple[str, ...], Meta(description="how neighbors are aggregated, all at once")] = (
-        "mean", "min", "max", "std",
-    )  # fmt: skip
-    scalers: Annotated[tuple[str, ...], Meta(description="how the degree scales an aggregate")] = (
-        "identity", "amplification", "attenuation",
-    )  # fmt: skip
+    aggregators: Annotated[
+        tuple[Literal["mean", "min", "max", "sum", "std", "var"], ...],
+        Meta(description="how neighbors are aggregated, all at once"),
+    ] = ("mean", "min", "max", "std")
+    scalers: Annotated[
+        tuple[Literal["identity", "amplification", "attenuation", "linear", "inverse_linear"], ...],
+        Meta(description="how the degree scales an aggregate"),
+    ] = ("identity", "amplification", "attenuation")
     deg: Annotated[
         tuple[Annotated[int, Meta(ge=0)], ...],
         Meta(description="nodes of degree 0, 1, 2, … in the training data"),

@@ -39,7 +39,7 @@ MODELS = (
         config=options.PMLP,
         inputs=[X, EDGE_INDEX],
         outputs=[OUTPUT],
-        dims=DIMS,
+        dims={**DIMS, "nodes": replace(NODES, min=2)},  # whose mean and deviation it takes
         permutation=ANY_ORDER,
         paper="Yang, Wu, Wang, Yan: Graph Neural Networks are Inherently Good Generalizers: Insights by "
         "Bridging GNNs and MLPs, ICLR 2023, https://arxiv.org/abs/2212.09034",

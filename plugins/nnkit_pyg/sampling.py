@@ -22,7 +22,7 @@ def edges(
     elif possible < 4 * number:
         codes = torch.randperm(possible, generator=generator)[:number]
     else:  # of twice as many as needed, enough are distinct
-        codes = torch.unique(torch.randint(possible, (2 * number + 64,), generator=generator))
+        codes = torch.unique(torch.randint(max(possible, 1), (2 * number + 64,), generator=generator))
         codes = codes[torch.randperm(len(codes), generator=generator)[:number]]
     source, target = codes % max(nodes - 1, 1), codes // max(nodes - 1, 1)
     shift = (source >= target) & (nodes > 1)

@@ -12,7 +12,7 @@ from nnkit_torchvision.detection import is_detector, with_batches
 from nnkit_torchvision.options import WEIGHTS, Builder, arguments_of, builder_of, known_to, without_weights
 from nnkit_torchvision.published import not_downloaded, weights_named
 
-REFUSED = (TypeError, ValueError, AttributeError, NotImplementedError)
+REFUSED = (TypeError, ValueError, AttributeError, AssertionError, RuntimeError)
 """What torchvision raises for options that it can't have."""
 
 

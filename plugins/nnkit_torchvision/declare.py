@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from nnkit import Architecture, CatalogRow, DeclareRequest, OpenField, open_conf
 from nnkit_torchvision import tasks
 from nnkit_torchvision.building import build
 from nnkit_torchvision.descriptions import DESCRIPTIONS
-from nnkit_torchvision.options import Builder, builder_of, class_of, options_of
+from nnkit_torchvision.options import Builder, builder_of, class_of, fixed_sizes_of, options_of
 from nnkit_torchvision.published import preset, side_of, weights_of
 from nnkit_torchvision.tasks import Sizes, Task
 
@@ -47,7 +48,7 @@ def declare(request: DeclareRequest) -> Architecture:
         presets={each.name: preset(each, options, task.dims) for each in weights},
         paper=_paper(builder),
         stochastic="training" if task.always_drops or any(map(_drops, options.items())) else "",
-        notes=task.notes,
+        notes=[*task.notes, *_notes(request.name, options)],
         unsupported=task.unsupported,
     )
 
@@ -57,7 +58,9 @@ def task_of(name: str, row: CatalogRow | None = None) -> Task:
     builder = builder_of(name)
     options = options_of(name)
     sizes = _sizes(name, weights_of(builder)[0], row)
-    is_fixed = "image_size" in options
+    side, frames = fixed_sizes_of(name)
+    if side is None and "image_size" in options:
+        side = "image_size"
     kind = builder.__module__.split(".")[2]
     if kind == "detection":
         return tasks.detection(sizes)
@@ -66,8 +69,8 @@ def task_of(name: str, row: CatalogRow | None = None) -> Task:
     if kind == "optical_flow":
         return tasks.optical_flow(FLOW)
     if kind == "video":
-        return tasks.video_classification(sizes, is_fixed)
-    return tasks.classification(sizes, is_fixed)
+        return tasks.video_classification(sizes, side, frames)
+    return tasks.classification(sizes, side)
 
 
 def _sizes(name: str, weights: Any, row: CatalogRow | None) -> Sizes:
@@ -80,6 +83,23 @@ def _sizes(name: str, weights: Any, row: CatalogRow | None) -> Sizes:
     default = side_of(weights) or resized or (int(fixed[1]) if fixed else 800)
     fewest = weights.meta.get("min_temporal_size", 1)
     return Sizes(default, step, least, fewest=fewest)
+
+
+def _notes(name: str, options: Mapping[str, OpenField]) -> Iterator[str]:
+    """Yield where an architecture departs from what a reader of torchvision's pages may expect."""
+    if name.startswith("quantized_"):
+        yield (
+            "It is the float network that is made to be quantized. In the int8 one, the weights are packed: "
+            "nnkit can't count, export or train them, so quantize is no option."
+        )
+    if "aux_logits" in options:
+        heads = (
+            "with its auxiliary classifier"
+            if options["aux_logits"].default
+            else "without auxiliary classifiers"
+        )
+        yield f"By default it is built {heads}, as the published figures count it."
+        yield "By default its weights are initialized as torch does it, which torchvision announces."
 
 
 def _drops(option: tuple[str, OpenField]) -> bool:

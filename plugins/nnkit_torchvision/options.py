@@ -89,6 +89,14 @@ def arguments_of(name: str, config: Any) -> dict[str, Any]:
     return arguments
 
 
+def fixed_sizes_of(name: str) -> tuple[int | None, int | None]:
+    """Return the side of images and the frames of videos that a builder fixes and no option changes."""
+    given, choices = _given_to_class(builder_of(name), {}), _choices(name)
+    sides = [given[key] for key in SIDES if key in given and key not in choices]
+    side = sides[0][0] if sides else None
+    return side, None if "temporal_size" in choices else given.get("temporal_size")
+
+
 def known_to(builder: Builder) -> set[str]:
     """Return the names of all parameters that a builder passes to something."""
     module = inspect.getmodule(builder)

@@ -47,16 +47,19 @@ class Task:
     unsupported: Mapping[str, str] = field(default_factory=dict)
 
 
-def _sides(sizes: Sizes, is_fixed: bool) -> tuple[tuple[str, str], dict[str, Dim]]:
-    """Return the last two axes of the images, and their dims, if the config doesn't fix them."""
-    if is_fixed:
-        return ("image_size", "image_size"), {}
+def _sides(sizes: Sizes, fixed: int | str | None = None) -> tuple[tuple[int | str, ...], dict[str, Dim]]:
+    """Return the last two axes of the images, and their dims.
+
+    fixed: the size of both, or the config field that fixes it; None where images may have many sizes.
+    """
+    if fixed is not None:
+        return (fixed, fixed), {}
     return ("height", "width"), {"height": sizes.side("height"), "width": sizes.side("width")}
 
 
-def classification(sizes: Sizes, is_fixed: bool) -> Task:
+def classification(sizes: Sizes, side: int | str | None) -> Task:
     """Return the task of naming what an image shows."""
-    axes, dims = _sides(sizes, is_fixed)
+    axes, dims = _sides(sizes, side)
     return Task(
         name="image classification",
         inputs=[TensorSpec("image", ("batch", 3, *axes), description="RGB, channels first, normalized")],
@@ -65,22 +68,23 @@ def classification(sizes: Sizes, is_fixed: bool) -> Task:
     )
 
 
-def video_classification(sizes: Sizes, is_fixed: bool) -> Task:
+def video_classification(sizes: Sizes, side: int | str | None, frames: int | None) -> Task:
     """Return the task of naming what a video shows."""
-    axes, dims = _sides(sizes, is_fixed)
-    frames = Dim(default=16, min=sizes.fewest, description="frames of the video")
-    time = "temporal_size" if is_fixed else "frames"
+    axes, dims = _sides(sizes, side)
+    if frames is None:
+        dims |= {"frames": Dim(default=16, min=sizes.fewest, description="frames of the video")}
+    shape = ("batch", 3, frames or "frames", *axes)
     return Task(
         name="video classification",
-        inputs=[TensorSpec("video", ("batch", 3, time, *axes), description="RGB, channels before frames")],
+        inputs=[TensorSpec("video", shape, description="RGB, channels before frames, normalized")],
         outputs=[LOGITS],
-        dims={"batch": BATCH, **({} if is_fixed else {"frames": frames}), **dims},
+        dims={"batch": BATCH, **dims},
     )
 
 
 def segmentation(sizes: Sizes, always_drops: bool) -> Task:
     """Return the task of naming what each pixel shows."""
-    axes, dims = _sides(sizes, is_fixed=False)
+    axes, dims = _sides(sizes)
     out = TensorSpec("out", ("batch", "num_classes", *axes), description="class scores of each pixel")
     auxiliary = TensorSpec(
         "aux", out.shape, description="class scores by the auxiliary head, from earlier features"
@@ -100,7 +104,7 @@ def segmentation(sizes: Sizes, always_drops: bool) -> Task:
 
 def optical_flow(sizes: Sizes) -> Task:
     """Return the task of saying how each pixel moved from one image to the next."""
-    axes, dims = _sides(sizes, is_fixed=False)
+    axes, dims = _sides(sizes)
 
     def outputs(config: Any) -> list[TensorSpec]:
         return [
@@ -133,7 +137,7 @@ CHOSEN_BY_SCORE = (
 
 def detection(sizes: Sizes) -> Task:
     """Return the task of finding objects. It finds more or less, so its outputs have no declared sizes."""
-    axes, dims = _sides(sizes, is_fixed=False)
+    axes, dims = _sides(sizes)
     return Task(
         name="object detection",
         inputs=[

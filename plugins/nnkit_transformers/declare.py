@@ -7,10 +7,11 @@ from typing import Any
 from nnkit import Architecture, DeclareRequest, NnkitError, TensorSpec
 from nnkit_transformers.building import Builder
 from nnkit_transformers.dims import dims_of
-from nnkit_transformers.inputs import KNOWN, Sizes, optional_inputs
+from nnkit_transformers.inputs import KNOWN, optional_inputs
 from nnkit_transformers.options import options_of
 from nnkit_transformers.probe import Input, find_inputs, read_inputs
 from nnkit_transformers.settings import configuration
+from nnkit_transformers.sizes import Sizes
 from nnkit_transformers.tasks import BASE, model_class_of, tasks_of
 
 
@@ -45,23 +46,25 @@ class Inputs:
     def __call__(self, options: Any) -> tuple[TensorSpec, ...]:
         """Return the tensors that forward takes."""
         sizes = Sizes(configuration(self.model_type, options))
-        chosen = self._chosen(options.task)
+        chosen = self._chosen(options)
         tensors = tuple(KNOWN[name][variant](sizes) for name, variant in chosen)
-        more = optional_inputs(tensors, model_class_of(self.model_type, options.task))
+        more = optional_inputs(tensors, model_class_of(self.model_type, options.task), sizes)
         return (*tensors, *more)
 
     def taken(self, options: Any) -> Mapping[str, bool]:
         """Return the parameters of forward, and whether each may be left out."""
         return {tensor.name: tensor.optional for tensor in self(options)}
 
-    def _chosen(self, task: str) -> tuple[Input, ...]:
-        chosen = dict(self.known).get(task)
-        if chosen:
+    def _chosen(self, options: Any) -> tuple[Input, ...]:
+        if chosen := dict(self.known).get(options.task):
             return chosen
-        found = find_inputs(self.model_type, task)
+        found = find_inputs(self.model_type, type(options)(task=options.task))
+        if not found.inputs:  # the default options may not give a model at all
+            found = find_inputs(self.model_type, options)
         if not found.inputs:
+            model = f"transformers/{self.model_type}"
             raise NnkitError(
-                f"the inputs of transformers/{self.model_type} for {task} are not known: {found.problem}",
-                f"choose another task: nnkit info transformers/{self.model_type}",
+                f"the inputs of {model} for {options.task} are not known: {found.problem}",
+                f"choose another task or other options: nnkit info {model}",
             )
         return found.inputs

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from nnkit import Dim
-from nnkit_transformers.inputs import KNOWN, Sizes
+from nnkit_transformers.inputs import KNOWN
 from nnkit_transformers.options import options_of
 from nnkit_transformers.settings import configuration
+from nnkit_transformers.sizes import TEXT, Sizes
 from nnkit_transformers.tasks import model_class_of, tasks_of
 
 DIMS: Mapping[str, Dim] = {
@@ -40,20 +41,21 @@ def dims_of(model_type: str) -> dict[str, Dim]:
     for name in ("time", "decoder_time"):
         limit = _limit(config, options, model_classes[0])
         if name in dims and limit is not None:
-            dims[name] = replace(dims[name], max=limit)
+            default = dims[name].default
+            default = min(default, limit) if isinstance(limit, int) else default
+            dims[name] = replace(dims[name], max=limit, default=default)
     return dims
 
 
 def _limit(config: Any, options: type, model_class: type) -> int | str | None:
     """Return the most positions of a text: arithmetic of options where these have it, else a number."""
     typed = {each.name for each in options.__dataclass_fields__.values() if type(each.default) is int}
-    for name in POSITIONS:
-        name = config.attribute_map.get(name, name)
+    for name in (config.attribute_map.get(name, name) for name in POSITIONS):
         if name in typed and getattr(config, name) > 1:
             if _counts_after_padding(model_class) and "pad_token_id" in typed:
                 return f"{name} - pad_token_id - 1"
             return name
-    limit = Sizes(config).number(Sizes(config).text, *POSITIONS)
+    limit = Sizes(config).number(*POSITIONS, within=TEXT)
     return limit if limit and limit > 1 else None
 
 

@@ -1,186 +1,256 @@
-"""What forward of a model takes: a tensor for each name of a parameter, by the configuration."""
+"""What forward of a model takes: for each name of a parameter, the tensors that it may be."""
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
 
 from nnkit import TensorSpec
+from nnkit_transformers.sizes import AUDIO, Axis, Sizes
 
-Variant = Callable[["Sizes"], TensorSpec | None]
+Variant: TypeAlias = Callable[[Sizes], TensorSpec | None]
+"""Returns how an input is declared, or None where the configuration lacks one of its sizes."""
+
+GRID = 16
+"""Patches along a side of a picture, where its patches come one after the other."""
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Looks up sizes in a configuration and in those within it."""
+class Fixed:
+    """The same values in each draw: sizes that other inputs agree with, or a mask that keeps everything."""
 
-    config: Any
+    row: tuple[int, ...]
 
-    def parts(self, *names: str) -> list[Any]:
-        """Return the nested configurations with one of these names, then the configuration itself."""
-        own = [getattr(self.config, name, None) for name in names]
-        return [part for part in (*own, self.config) if part is not None]
-
-    def first(self, parts: list[Any], *names: str) -> Any:
-        """Return the first of these settings that a part has, or None."""
-        for part in parts:
-            for name in names:
-                value = part.get(name) if isinstance(part, Mapping) else getattr(part, name, None)
-                if value is not None:
-                    return value
-        return None
-
-    def number(self, parts: list[Any], *names: str) -> int | None:
-        """Return the first of these settings that is a number, of a list its first entry."""
-        value = self.first(parts, *names)
-        value = value[0] if isinstance(value, (list, tuple)) and value else value
-        return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-    @property
-    def text(self) -> list[Any]:
-        return self.parts("text_config", "text_encoder_config", "language_config", "encoder", "text_encoder")
-
-    @property
-    def decoder(self) -> list[Any]:
-        return self.parts("decoder", "decoder_config", "text_config")
-
-    @property
-    def vision(self) -> list[Any]:
-        return self.parts(
-            "vision_config", "image_config", "vision_tower_config", "backbone_config", "image_encoder",
-            "detector_config", "vlm_config", "video_config",
-        )  # fmt: skip
-
-    @property
-    def audio(self) -> list[Any]:
-        return self.parts(
-            "audio_config", "encoder_config", "speech_config", "audio_encoder", "audio_encoder_config",
-            "semantic_model_config", "asr_config",
-        )  # fmt: skip
-
-    @property
-    def vocabulary(self) -> int:
-        return self.number(self.text, "vocab_size", "text_vocab_size", "num_embeddings") or 100
-
-    @property
-    def channels(self) -> int:
-        return self.number(self.vision, "num_channels", "in_channels", "in_chans", "input_channels") or 3
-
-    @property
-    def picture(self) -> tuple[int | str, int | str]:
-        """Height and width: fixed where the configuration has a size, dims where it has none."""
-        size = self.first(self.vision, "image_size")
-        if isinstance(size, Mapping):
-            size = (size.get("height"), size.get("width"))
-        if isinstance(size, (list, tuple)) and len(size) >= 2:
-            return int(size[-2]), int(size[-1])
-        if isinstance(size, (list, tuple)) and size:
-            size = size[0]
-        return (int(size), int(size)) if size else ("image_height", "image_width")
-
-    @property
-    def frames(self) -> int:
-        return self.number(self.vision, "num_frames", "frames_per_clip", "num_image_with_embedding") or 16
-
-    @property
-    def mels(self) -> int:
-        names = (
-            "num_mel_bins", "feature_size", "input_feat_per_channel", "input_dim", "feat_size", "n_mels",
-            "mel_bins", "input_channels", "feature_projection_input_dim", "num_mel_channels", "model_in_dim",
-            "input_features_size", "audio_num_mel_bins", "input_size",
-        )  # fmt: skip
-        return self.number(self.audio, *names) or 80
+    def __call__(
+        self, shape: tuple[int, ...], sizes: Mapping[str, int], dtype: torch.dtype, generator: Any
+    ) -> torch.Tensor:
+        """Return the values, repeated along the first axes."""
+        return torch.tensor(self.row, dtype=dtype).expand(shape).clone()
 
 
-def tokens(name: str, axis: str = "time", description: str = "tokens of a text") -> Variant:
-    """Return how integers below the size of the vocabulary are declared."""
+def tensor(
+    name: str,
+    shape: Callable[[Sizes], tuple[Axis | None, ...]],
+    description: str,
+    dtype: str = "float",
+    **drawn: Any,
+) -> Variant:
+    """Return how a tensor of a shape by the configuration is declared."""
 
-    def declare(sizes: Sizes) -> TensorSpec:
-        return _index(name, ("batch", axis), sizes.vocabulary, description)
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        axes = shape(sizes)
+        if any(axis is None for axis in axes):
+            return None
+        known = tuple(axis for axis in axes if axis is not None)
+        return TensorSpec(name, known, dtype, description=description, **drawn)
 
     return declare
 
 
-def _index(name: str, shape: tuple[int | str, ...], limit: int, description: str) -> TensorSpec:
-    return TensorSpec(name, shape, "int64", sample="index", index_of=limit, description=description)
+def tokens(
+    name: str,
+    shape: Callable[[Sizes], tuple[Axis | None, ...]] = lambda sizes: ("batch", "time"),
+    description: str = "tokens of a text",
+    limit: Callable[[Sizes], int | None] = lambda sizes: None,
+) -> Variant:
+    """Return how integers below a limit are declared, which is the size of the vocabulary by default."""
 
-
-def numbers(name: str, *shape: int | str, description: str = "") -> Variant:
-    """Return how floats of a fixed shape are declared."""
-    return lambda sizes: TensorSpec(name, shape, description=description)
-
-
-def _pixels(name: str, video: bool) -> Variant:
-    def declare(sizes: Sizes) -> TensorSpec:
-        frames = (sizes.frames,) if video else ()
-        what = "the frames of a video" if video else "pictures"
-        return TensorSpec(name, ("batch", *frames, sizes.channels, *sizes.picture), description=what)
+    def declare(sizes: Sizes) -> TensorSpec | None:
+        spec = tensor(name, shape, description, "int64", sample="index")(sizes)
+        return spec and replace(spec, index_of=limit(sizes) or sizes.vocabulary)
 
     return declare
 
 
-def _waveform(sizes: Sizes) -> TensorSpec:
-    return TensorSpec("input_values", ("batch", "samples"), description="waveforms")
+def fixed(
+    name: str, shape: tuple[Axis, ...], row: tuple[int, ...], description: str, dtype: str = "int64"
+) -> Variant:
+    """Return how values that are always the same are declared."""
+    return tensor(name, lambda sizes: shape, description, dtype, sample=Fixed(row))
 
 
-def _channels_of_waveform(sizes: Sizes) -> TensorSpec:
-    channels = sizes.number(sizes.audio, "audio_channels") or 1
-    return TensorSpec("input_values", ("batch", channels, "samples"), description="waveforms")
+def _codebooks(sizes: Sizes) -> int | None:
+    return sizes.number("num_codebooks", "num_quantizers", "n_codebooks")
 
 
-def _spectrogram(sizes: Sizes) -> TensorSpec:
-    return TensorSpec("input_features", ("batch", "frames", sizes.mels), description="log-mel spectrograms")
+def _codebooks_and_text(sizes: Sizes) -> int | None:
+    count = _codebooks(sizes)
+    return count and count + 1
 
 
-def _whisper(sizes: Sizes) -> TensorSpec:
-    positions = sizes.number(sizes.audio, "max_source_positions")
-    frames = 2 * positions if positions else 3000
-    return TensorSpec("input_features", ("batch", sizes.mels, frames), description="log-mel spectrograms")
+def _entries(sizes: Sizes) -> int | None:
+    return sizes.number("codebook_vocab_size", "audio_vocab_size", "codebook_size", "vocab_size")
 
+
+def _vocabulary_of_qformer(sizes: Sizes) -> int | None:
+    return sizes.number("vocab_size", within=("qformer_config",))
+
+
+def _channels_of_waveform(sizes: Sizes) -> int:
+    return sizes.number("audio_channels", "channels", within=AUDIO) or 1
+
+
+def _frames_of_30_seconds(sizes: Sizes) -> int:
+    positions = sizes.number("max_source_positions", within=AUDIO)
+    return 2 * positions if positions else 3000
+
+
+def _latent_width(sizes: Sizes) -> int | None:
+    return sizes.number("hidden_size", "latent_dim", "vq_hidden_dimension")
+
+
+def _series(sizes: Sizes) -> tuple[Axis | None, ...]:
+    width = sizes.number("input_size") or 1
+    return ("batch", sizes.past, *((width,) if width > 1 else ()))
+
+
+_SPECTROGRAM, _PICTURE = "log-mel spectrograms", "pictures"
+_PATCHES = "patches of a picture, in a row"
+_SIZES_OF_PICTURE = "frames, rows and columns of patches"
+
+MASK: Variant = tensor(
+    "attention_mask",
+    lambda sizes: ("batch", "time"),
+    "1 at tokens, 0 at padding",
+    "int64",
+    sample="prefix",
+    index_of="time",
+)
+DECODER: Variant = tokens(
+    "decoder_input_ids", lambda sizes: ("batch", "decoder_time"), "tokens that the decoder is given"
+)
 
 KNOWN: Mapping[str, tuple[Variant, ...]] = {
-    "input_ids": (tokens("input_ids"),),
-    "decoder_input_ids": (tokens("decoder_input_ids", "decoder_time", "tokens that the decoder is given"),),
-    "pixel_values": (_pixels("pixel_values", False), _pixels("pixel_values", True)),
-    "pixel_values_videos": (_pixels("pixel_values_videos", True),),
-    "input_values": (_waveform, _channels_of_waveform),
-    "input_features": (_spectrogram, _whisper),
+    "input_ids": (
+        tokens("input_ids"),
+        tokens("input_ids", lambda sizes: ("batch", "choices", "time"), "tokens of each choice"),
+        tokens(
+            "input_ids",
+            lambda sizes: ("batch", "time", _codebooks_and_text(sizes)),
+            "tokens of each codebook",
+            _entries,
+        ),
+        tokens(
+            "input_ids",
+            lambda sizes: ("batch", _codebooks(sizes), "time"),
+            "tokens of each codebook",
+            _entries,
+        ),
+    ),
+    "decoder_input_ids": (DECODER,),
+    "attention_mask": (MASK,),
+    "pixel_values": (
+        tensor("pixel_values", lambda sizes: ("batch", sizes.channels, *sizes.picture), _PICTURE),
+        tensor(
+            "pixel_values",
+            lambda sizes: ("batch", sizes.frames, sizes.channels, *sizes.picture),
+            "the frames of a video",
+        ),
+        tensor("pixel_values", lambda sizes: (GRID**2, sizes.numbers_of_patch), _PATCHES),
+        tensor("pixel_values", lambda sizes: (GRID**2, sizes.channels, sizes.patch, sizes.patch), _PATCHES),
+        tensor(
+            "pixel_values",
+            lambda sizes: ("batch", GRID**2, sizes.patch and sizes.channels * sizes.patch**2),
+            "patches of pictures",
+        ),
+        tensor(
+            "pixel_values", lambda sizes: ("batch", 2, sizes.channels, *sizes.picture), "pairs of pictures"
+        ),
+    ),
+    "pixel_values_videos": (
+        tensor(
+            "pixel_values_videos",
+            lambda sizes: ("batch", sizes.frames, sizes.channels, *sizes.picture),
+            "the frames of a video",
+        ),
+    ),
+    "input_values": (
+        tensor("input_values", lambda sizes: ("batch", "samples"), "waveforms"),
+        tensor("input_values", lambda sizes: ("batch", _channels_of_waveform(sizes), "samples"), "waveforms"),
+    ),
+    "input_features": (
+        tensor("input_features", lambda sizes: ("batch", "frames", sizes.mels), _SPECTROGRAM),
+        tensor(
+            "input_features", lambda sizes: ("batch", sizes.mels, _frames_of_30_seconds(sizes)), _SPECTROGRAM
+        ),
+    ),
+    "audio_mel": (tensor("audio_mel", lambda sizes: ("batch", "frames", sizes.mels), _SPECTROGRAM),),
+    "bbox": (
+        tensor(
+            "bbox",
+            lambda sizes: ("batch", "time", 4),
+            "the box of each token on the page",
+            "int64",
+            sample="zeros",
+        ),
+    ),
+    "hidden_states": (
+        tensor("hidden_states", lambda sizes: (GRID**2, sizes.numbers_of_patch), _PATCHES),
+        tensor(
+            "hidden_states", lambda sizes: ("batch", _channels_of_waveform(sizes), "samples"), "waveforms"
+        ),
+        tensor("hidden_states", lambda sizes: ("batch", _latent_width(sizes), "frames"), "latent frames"),
+    ),
+    "grid_thw": (fixed("grid_thw", (1, 3), (1, GRID, GRID), _SIZES_OF_PICTURE),),
+    "image_grid_thw": (fixed("image_grid_thw", (1, 3), (1, GRID, GRID), _SIZES_OF_PICTURE),),
+    "spatial_shapes": (fixed("spatial_shapes", ("batch", 2), (GRID, GRID), "rows and columns of patches"),),
+    "merge_sizes": (fixed("merge_sizes", (1,), (2,), "patches along a side that are merged"),),
+    "is_longer": (fixed("is_longer", ("batch", 1), (0,), "1 for a long recording"),),
+    "pixel_attention_mask": (fixed("pixel_attention_mask", ("batch", GRID**2), (1,), "1 at patches"),),
+    "input_features_mask": (fixed("input_features_mask", ("batch", "frames"), (1,), "1 at frames"),),
+    "audio_mel_mask": (fixed("audio_mel_mask", ("batch", "frames"), (1,), "true at frames", "bool"),),
+    "qformer_input_ids": (
+        tokens("qformer_input_ids", description="tokens of the question", limit=_vocabulary_of_qformer),
+    ),
+    "query_embeds": (tensor("query_embeds", lambda sizes: ("batch", 32, sizes.width), "queries"),),
+    "inputs_embeds": (
+        tensor("inputs_embeds", lambda sizes: ("batch", "time", sizes.width), "embedded tokens"),
+    ),
+    "encoder_hidden_states": (
+        tensor(
+            "encoder_hidden_states",
+            lambda sizes: ("batch", 257, sizes.number("encoder_hidden_size")),
+            "what is attended to",
+        ),
+    ),
+    "past_values": (
+        tensor("past_values", _series, "a time series"),
+        tensor(
+            "past_values",
+            lambda sizes: ("batch", sizes.number("context_length"), sizes.number("num_input_channels")),
+            "time series",
+        ),
+        tensor("past_values", lambda sizes: ("batch", sizes.number("context_length")), "a time series"),
+    ),
+    "past_time_features": (
+        tensor(
+            "past_time_features",
+            lambda sizes: ("batch", sizes.past, sizes.number("num_time_features") or 0),
+            "features of each time",
+        ),
+    ),
+    "past_observed_mask": (
+        tensor("past_observed_mask", _series, "1 where a value was observed", sample=Fixed((1,))),
+    ),
+    "latents": (
+        tensor("latents", lambda sizes: ("batch", "frames", _latent_width(sizes)), "latent frames"),
+        tensor("latents", lambda sizes: ("batch", _latent_width(sizes), "frames"), "latent frames"),
+    ),
+    "inputs": (tensor("inputs", lambda sizes: ("batch", 64, sizes.number("d_model")), "an array of inputs"),),
 }
 
 
-def optional_inputs(tensors: tuple[TensorSpec, ...], model_class: Any) -> tuple[TensorSpec, ...]:
-    """Return what forward takes as well, and nobody has to give: masks, and the tokens of a decoder."""
-    parameters = inspect.signature(model_class.forward).parameters
-    given = {tensor.name: tensor for tensor in tensors}
-    more = []
-    if "decoder_input_ids" in parameters and "decoder_input_ids" not in given and "input_ids" in given:
-        limit = given["input_ids"].index_of
-        more.append(
-            TensorSpec(
-                "decoder_input_ids",
-                ("batch", "decoder_time"),
-                "int64",
-                sample="index",
-                index_of=limit,
-                description="tokens that the decoder is given",
-                optional=True,
-                given=False,
-            )  # fmt: skip
-        )
-    if "attention_mask" in parameters and given.get("input_ids", NONE).shape == ("batch", "time"):
-        more.append(
-            TensorSpec(
-                "attention_mask",
-                ("batch", "time"),
-                "int64",
-                sample="prefix",
-                index_of="time",
-                description="1 at tokens, 0 at padding",
-                optional=True,
-                given=False,
-            )  # fmt: skip
-        )
-    return tuple(more)
-
-
-NONE = TensorSpec("", ())
+def optional_inputs(chosen: tuple[TensorSpec, ...], model_class: Any, sizes: Sizes) -> tuple[TensorSpec, ...]:
+    """Return what forward takes as well, and nobody has to give: a mask, and the tokens of a decoder."""
+    taken = inspect.signature(model_class.forward).parameters
+    shapes = {spec.name: spec.shape for spec in chosen}
+    if shapes.get("input_ids") != ("batch", "time"):
+        return ()
+    more = [
+        variant(sizes)
+        for name, variant in (("decoder_input_ids", DECODER), ("attention_mask", MASK))
+        if name in taken and name not in shapes
+    ]
+    return tuple(replace(spec, optional=True, given=False) for spec in more if spec)

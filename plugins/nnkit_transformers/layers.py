@@ -33,7 +33,7 @@ def _shrink(
     for name in names:
         mapped = config_class.attribute_map.get(name, name)
         own = mapped if mapped in defaults else name
-        if own in OTHERS and names is COMMON:
+        if own not in names:  # stages of a convolutional network, or what the other names are for
             continue
         if type(defaults.get(own)) is int and defaults[own] > layers:
             shrunk.setdefault(own, layers)

@@ -2,9 +2,9 @@
 
 import inspect
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,21 +12,29 @@ import torch
 from transformers import PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from nnkit import NnkitError
-from nnkit_transformers.building import build, tensors_of
+from nnkit import Architecture, ModelSpec, NnkitError, summarize
+from nnkit_transformers.building import Builder, build, tensors_of
 from nnkit_transformers.dims import DIMS
-from nnkit_transformers.inputs import KNOWN, Sizes
+from nnkit_transformers.inputs import KNOWN
 from nnkit_transformers.options import options_of
-from nnkit_transformers.tasks import BASE, model_class_of, tasks_of
+from nnkit_transformers.settings import configuration
+from nnkit_transformers.sizes import Sizes
+from nnkit_transformers.tasks import model_class_of, tasks_of
 from nnkit_transformers.weightless import masks_unseen, without_values
 
 MORE = (
     "input_ids", "decoder_input_ids", "pixel_values", "pixel_values_videos", "input_features", "input_values",
-    "bbox",
+    "bbox", "attention_mask", "encoder_hidden_states", "is_longer",
 )  # fmt: skip
 """What is added to the inputs that a model needs by its signature, until it runs."""
 
-NO_VALUES = ("meta tensor", "on meta", "meta device", "no data", "expected device")
+NO_VALUES = ("meta tensor", "on meta", "meta device", "no data", "expected device", "torch.nonzero")
+
+MOST = 4
+"""How many inputs are counted where meta can't tell."""
+
+LARGE = 2**29
+"""Parameters of a model that is too large for that: the first inputs are taken."""
 
 
 class Input(NamedTuple):
@@ -49,7 +57,8 @@ class Found:
 
 def probe(name: str) -> dict[str, str]:
     """Return what the catalog keeps: the inputs of the model of a type for each of its tasks."""
-    found = {task: find_inputs(name, task) for task in tasks_of(name)}
+    options = options_of(name)
+    found = {task: find_inputs(name, options(task=task)) for task in tasks_of(name)}
     return {"detail": write_inputs({task: each.inputs for task, each in found.items() if each.inputs})}
 
 
@@ -69,43 +78,68 @@ def read_inputs(text: str) -> dict[str, tuple[Input, ...]]:
 
 
 @cache
-def find_inputs(model_type: str, task: str = BASE) -> Found:
-    """Return the first inputs on which the model runs, of those that its forward takes."""
+def find_inputs(model_type: str, options: Any) -> Found:
+    """Return the first inputs on which the model runs, of those that its forward takes.
+
+    They are tried on meta first. Where the model looks at values there, nnkit's own count decides, which runs
+    it on memory without weights.
+    """
     try:
-        model = _build(model_type, task)
+        model, options = _build(model_type, options)
     except NnkitError as error:
         return Found(problem=error.message)
     except Exception as error:
         return Found(problem=_reason(error))
-    problem, likely = "", None
-    for inputs in _candidates(model, task):
+    problem, likely = "", []
+    for inputs in _candidates(model):
         try:
             if _runs(model, inputs):
                 return Found(inputs)
         except Exception as error:
-            if likely is None and _lacks_values(error):
-                likely = inputs
+            if _lacks_values(error):
+                likely.append(inputs)
             problem = problem or _reason(error)
-    return Found(likely or (), problem or "it takes no input that is known here")
+    if likely and model.num_parameters() > LARGE:
+        return Found(likely[0])
+    for inputs in likely[:MOST]:
+        try:
+            summarize(_spec(model_type, options, inputs))
+            return Found(inputs)
+        except Exception as error:
+            problem = _reason(error)
+    return Found((), problem or f"it needs {', '.join(_needed(model)) or 'inputs'}")
+
+
+def _spec(model_type: str, options: Any, inputs: tuple[Input, ...]) -> ModelSpec:
+    sizes = Sizes(configuration(model_type, options))
+    tensors = tuple(KNOWN[name][variant](sizes) for name, variant in inputs)
+    architecture = Architecture(
+        name=model_type,
+        summary="a candidate",
+        build=Builder(model_type, lambda _: {tensor.name: False for tensor in tensors}),
+        config=type(options),
+        inputs=tensors,
+        outputs=(),
+        dims=DIMS,
+        namespace="transformers",
+    )
+    dims = architecture.dims_for(options)
+    return ModelSpec(architecture, "transformers", options, {name: dim.default for name, dim in dims.items()})
 
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def _build(model_type: str, task: str) -> PreTrainedModel:
-    """Return the model, shallow where it can be, on meta."""
-    options = options_of(model_type)
-    shallow = [{"layers": 2}] if "layers" in options.__dataclass_fields__ else []
-    model_class_of(model_type, task)
-    for values in (*shallow, {}):
-        try:
-            with _on_meta():
-                return build(model_type, options(task=task, **values))
-        except Exception:
-            if not values:
-                raise
-    raise AssertionError
+def _build(model_type: str, options: Any) -> tuple[PreTrainedModel, Any]:
+    """Return the model on meta, shallow where it can be, and the options that it was built with."""
+    model_class_of(model_type, options.task)
+    if getattr(options, "layers", 0) is None:
+        shallow = replace(options, layers=2)
+        with suppress(Exception), _on_meta():
+            return build(model_type, shallow), shallow
+    with _on_meta():
+        return build(model_type, options), options
 
 
 @contextmanager
@@ -129,7 +163,10 @@ def _runs(model: PreTrainedModel, inputs: tuple[Input, ...]) -> bool:
             return False
         shape = [DIMS[axis].default if isinstance(axis, str) else axis for axis in spec.shape]
         dtype = torch.float32 if spec.dtype == "float" else getattr(torch, spec.dtype)
-        tensors[name] = torch.zeros(shape, dtype=dtype, device="meta")
+        if callable(spec.sample):  # a size, which decides how the model runs
+            tensors[name] = spec.sample(tuple(shape), {}, dtype, None)
+        else:
+            tensors[name] = torch.zeros(shape, dtype=dtype, device="meta")
     taken = inspect.signature(model.forward).parameters
     constants = {
         name: value for name, value in {"use_cache": False, "return_dict": True}.items() if name in taken
@@ -138,14 +175,20 @@ def _runs(model: PreTrainedModel, inputs: tuple[Input, ...]) -> bool:
         return bool(len(tensors_of(model(**tensors, **constants))))
 
 
-def _candidates(model: PreTrainedModel, task: str) -> Iterator[tuple[Input, ...]]:
+def _parameters(model: PreTrainedModel) -> dict[str, inspect.Parameter]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(model.forward).parameters
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind in kinds}
+
+
+def _needed(model: PreTrainedModel) -> list[str]:
+    parameters = _parameters(model)
+    return [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+
+
+def _candidates(model: PreTrainedModel) -> Iterator[tuple[Input, ...]]:
     """Yield inputs to try: those without a default and the main one, then with one more, then two."""
-    parameters = {
-        name: parameter
-        for name, parameter in inspect.signature(model.forward).parameters.items()
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD or parameter.kind is parameter.KEYWORD_ONLY
-    }
-    needed = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
+    parameters, needed = _parameters(model), _needed(model)
     if any(name not in KNOWN for name in needed):
         return
     main = model.main_input_name
@@ -162,14 +205,25 @@ def _candidates(model: PreTrainedModel, task: str) -> Iterator[tuple[Input, ...]
                 names = tuple(name for name in parameters if name in (*start, *extra))
                 if names and names not in seen:
                     seen.add(names)
-                    yield from _variants(names, task)
+                    yield from _variants(names, several="MultipleChoice" in type(model).__name__)
 
 
-def _variants(names: tuple[str, ...], task: str) -> Iterator[tuple[Input, ...]]:
-    choices = [[Input(name, variant) for variant in range(len(KNOWN[name]))] for name in names]
+def _variants(names: tuple[str, ...], several: bool) -> Iterator[tuple[Input, ...]]:
+    choices = [[Input(name, variant) for variant in _variants_of(name, names, several)] for name in names]
     yield from itertools.product(*choices)
 
 
-def describe(error: Any) -> str:
-    """Return an error in one line."""
-    return _reason(error)
+def _variants_of(name: str, names: tuple[str, ...], several: bool) -> Sequence[int]:
+    """Return which shapes of an input to try; patches in a row come with the sizes of their pictures.
+
+    several: whether the model chooses one of several texts.
+    """
+    if name == "input_ids":
+        return (1,) if several else (0, 2, 3)
+    if name == "pixel_values":
+        if "spatial_shapes" in names:
+            return (4,)
+        return (2, 3) if any("grid_thw" in other for other in names) else (0, 1, 4, 5)
+    if name == "hidden_states" and "grid_thw" not in names:
+        return (1, 2)
+    return range(len(KNOWN[name]))

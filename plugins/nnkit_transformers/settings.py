@@ -1,9 +1,9 @@
 """The options that a user gives -> a configuration of transformers, checked by transformers."""
 
 import copy
-from difflib import get_close_matches
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from nnkit import UsageProblem, settings_of
+from nnkit_transformers.gaps import GAPS
 from nnkit_transformers.layers import shrink
 from nnkit_transformers.tasks import config_class_of
 
@@ -36,7 +37,8 @@ def configuration(model_type: str, options: Any) -> PreTrainedConfig:
 @lru_cache(maxsize=64)
 def _configuration(model_type: str, options: Any) -> PreTrainedConfig:
     config_class = config_class_of(model_type)
-    values = nested(_given(options), config_class, f"transformers/{model_type}")
+    given = nested(_given(options), config_class, f"transformers/{model_type}")
+    values = {**GAPS.get(model_type, {}), **given}
     if getattr(options, "layers", None) is not None:
         values = shrink(config_class, values, options.layers)
     try:
@@ -62,7 +64,7 @@ def _given(options: Any) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     """Return the message of an error in one line; a strict dataclass gives its reason in a second one."""
-    return " ".join(" ".join(str(error).split()).split(" ")[:60]) or type(error).__name__
+    return " ".join(str(error).split()[:60]) or type(error).__name__
 
 
 def nested(settings: Mapping[str, Any], config_class: type, what: str) -> dict[str, Any]:
@@ -81,9 +83,8 @@ def nested(settings: Mapping[str, Any], config_class: type, what: str) -> dict[s
                 raise UsageProblem(f"{what}: --set {key} is within {part}, which is set too", "leave one out")
             place = _class_within(place, part)
         _check(last, place, what, key)
-        if isinstance(value, dict) and isinstance(branch.get(last), dict):
-            value = {**value, **branch[last]}
-        branch[last] = value
+        before = branch.get(last)
+        branch[last] = {**value, **before} if isinstance(value, dict) and isinstance(before, dict) else value
     return tree
 
 
@@ -120,7 +121,7 @@ def class_of(spec: SubConfigSpec, values: Mapping[str, Any]) -> type[Any]:
 
 
 def construct(config_class: Any, values: Mapping[str, Any]) -> PreTrainedConfig:
-    """Return a configuration with these values; nested ones keep the defaults that their parent gives them."""
+    """Return a configuration with these values; a nested one keeps the defaults that its parent gives it."""
     specs = config_class.sub_configs_defaults
     return config_class(
         **{

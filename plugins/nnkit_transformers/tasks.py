@@ -32,7 +32,9 @@ def tasks_of(model_type: str) -> dict[str, str]:
 
 def task_of_class(model_type: str, name: str) -> str | None:
     """Return the task that a class serves, as `config.json` names it; None if it serves none."""
-    return next((task for task, other in tasks_of(model_type).items() if other == name), None)
+    serving = [task for task, other in tasks_of(model_type).items() if other == name]
+    # Pretraining is listed before what the model is used for.
+    return next((task for task in serving if task != "pretraining"), next(iter(serving), None))
 
 
 def config_class_of(model_type: str) -> type[Any]:

@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, masking_utils, modeling_utils
 
 EXPERTS = "batched_mm"
-"""The way through a mixture of experts that works on any tensor. The default one sorts tokens by their expert,
-for a kernel that wants memory of a certain kind; both give the same sums."""
+"""The way through a mixture of experts that works on any tensor. The default one sorts tokens by their
+expert, for a kernel that wants memory of a certain kind; both give the same sums."""
 
 
 @contextmanager

@@ -1,19 +1,19 @@
 """Builds by the zoos themselves, without nnkit: what its figures are compared with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def parameters_of_own_build(zoo: str, name: str) -> int:
+def parameters_of_own_build(zoo: str, name: str, options: Mapping[str, Any]) -> int:
     """Return the elements of the parameters of a model as its zoo builds it, each tensor once."""
     import torch
 
     build = BUILDS[zoo]
     try:
         with torch.device("meta"):
-            module = build(name)
+            module = build(name, **options)
     except (RuntimeError, NotImplementedError):  # its constructor computes with values
-        module = build(name)
+        module = build(name, **options)
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -41,4 +41,36 @@ def build_timm(name: str) -> Any:
     return timm.create_model(name, pretrained=False)
 
 
-BUILDS: dict[str, Callable[[str], Any]] = {"torchvision": build_torchvision, "timm": build_timm}
+def build_transformers(name: str, layers: int | None = None) -> Any:
+    """Return the model of a type as transformers' own factories make it from the settings that nnkit chose."""
+    from transformers import CONFIG_MAPPING, AutoModel
+    from transformers.initialization import no_init_weights
+
+    from nnkit_transformers.gaps import GAPS
+    from nnkit_transformers.layers import shrink
+
+    config_class = CONFIG_MAPPING[name]
+    settings = dict(GAPS.get(name, {}))
+    if layers is not None:
+        settings = shrink(config_class, settings, layers)
+    with no_init_weights():
+        return AutoModel.from_config(configure(config_class, settings))
+
+
+def configure(config_class: Any, settings: Mapping[str, Any]) -> Any:
+    """Return a configuration; a part of it is of the class that it has by default."""
+    parts = {}
+    for key, value in settings.items():
+        if isinstance(value, dict) and key in config_class.sub_configs_defaults:
+            of_part = type(getattr(config_class(), key))
+            parts[key] = configure(of_part, {**config_class.sub_configs_defaults[key].init_kwargs, **value})
+        else:
+            parts[key] = value
+    return config_class(**parts)
+
+
+BUILDS: dict[str, Callable[..., Any]] = {
+    "torchvision": build_torchvision,
+    "timm": build_timm,
+    "transformers": build_transformers,
+}

@@ -7,20 +7,27 @@ import sys
 import time
 import warnings
 from contextlib import suppress
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from independent import parameters_of_own_build
 
 import nnkit
-from nnkit.errors import first_line
+from nnkit.errors import UsageProblem, first_line
 from nnkit.models.building import build_module
 from nnkit.models.running import call
 from nnkit.models.sampling import sample_inputs
 from nnkit.verbs.core_handlers import plugin_manager
 
+LARGE = 10**9  # parameters of a model that is not given values here
+MOST_MEMORY = 8 * 10**9  # bytes: a model that takes more ends the process
+
 
 def main() -> None:
     import torch
+
+    Thread(target=end_beyond, args=(MOST_MEMORY,), daemon=True).start()
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -32,12 +39,23 @@ def main() -> None:
         report.flush()
 
 
+def end_beyond(most: int) -> None:
+    """End the process when it takes more memory than that."""
+    while True:
+        time.sleep(0.3)
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        if resident > most:
+            os._exit(99)
+
+
 def measure(zoo: str, name: str, check: bool) -> dict[str, Any]:
     """Return the figures of a name; an error is the text of one."""
     row: dict[str, Any] = {"name": name, "error": ""}
     started = time.perf_counter()
+    options: dict[str, Any] = {}
     try:
-        summary = nnkit.summarize(f"{zoo}/{name}")
+        options = small(zoo, name)
+        summary = nnkit.summarize(f"{zoo}/{name}", **options)
     except Exception as error:
         return {**row, "error": f"{type(error).__name__}: {first_line(error)}"}
     row |= {
@@ -47,11 +65,22 @@ def measure(zoo: str, name: str, check: bool) -> dict[str, Any]:
         "method": summary.method,
         "missed": list(summary.totals.missed),
     }
-    row["built"] = of_or_error(lambda: parameters_of_own_build(zoo, name))
+    row["built"] = of_or_error(lambda: parameters_of_own_build(zoo, name, options))
     if check:
         row["flop_counter"] = of_or_error(lambda: count_by_torch(summary.spec))
     row["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return row
+
+
+def small(zoo: str, name: str) -> dict[str, Any]:
+    """Return the options that a model is measured with: models of language are made two layers deep."""
+    if zoo != "transformers":
+        return {}
+    try:
+        nnkit.resolve(f"{zoo}/{name}", layers=2)
+    except UsageProblem:  # it has no layers, or other settings say how many it has
+        return {}
+    return {"layers": 2}
 
 
 def of_or_error(get: Any) -> int | str:
@@ -65,6 +94,11 @@ def count_by_torch(spec: Any) -> int:
     """Return the multiply-adds of forward by torch's own counter: without values, else with them."""
     with suppress(Exception):
         return count_on(spec, "meta")
+    if (
+        sum(parameter.numel() for parameter in build_module(spec, plugin_manager(), "meta").parameters())
+        > LARGE
+    ):
+        raise ValueError("too large for a run, which it needs")
     return count_on(spec, "cpu")
 
 

@@ -35,6 +35,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
+from nnkit import Namespace
 from nnkit.verbs.core_handlers import plugin_manager
 
 HERE = Path(__file__).parent
@@ -69,7 +70,7 @@ def main() -> None:
     manager = plugin_manager()
     installed = version(manager.namespaces()[options.zoo].distribution)
     results = options.results or Path("build/zoos") / f"{options.zoo}.jsonl"
-    every = sorted(manager.members(options.zoo))
+    every = names_of(manager.namespaces()[options.zoo])
     chosen = [name for name in every if any(fnmatchcase(name, pattern) for pattern in options.names or ["*"])]
     if options.sample:
         chosen = random.Random(options.seed).sample(chosen, min(options.sample, len(chosen)))
@@ -102,6 +103,11 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--table", action="store_true")
     return parser.parse_args()
+
+
+def names_of(namespace: Namespace) -> list[str]:
+    """Return the names of a zoo, sorted."""
+    return sorted(plugin_manager().members(namespace.prefix))
 
 
 def rows_in(results: Path, installed: str) -> dict[str, dict[str, Any]]:

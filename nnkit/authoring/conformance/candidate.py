@@ -54,7 +54,7 @@ class ArchitectureCandidate(Candidate):
 
     @property
     def name(self) -> str:
-        return f"{self.plugin.name}/{self.architecture.name}"
+        return f"{self.architecture.namespace or self.plugin.name}/{self.architecture.name}"
 
     @property
     def unsupported(self) -> Mapping[str, str]:

@@ -36,9 +36,13 @@ def candidates(
 
     help_of: returns the help text of `nnkit summary` for an architecture.
     name: a plugin, a distribution, or an architecture; None for all plugins that don't come with nnkit.
-    architectures: those to keep, by short name; all where it is empty.
+    architectures: those to keep, by short name; all where it is empty. Those of a zoo are only those that are
+    named, as `timm/resnet18`.
     Raises UsageProblem for an unknown name, PluginProblem for a plugin that is switched off.
     """
+    members = [each for each in dict.fromkeys((name or "", *architectures)) if host.is_member(each)]
+    if members:
+        return _member_candidates(host, help_of, members)
     plugins, named_architecture = _find_plugins(host, name)
     wanted = set(architectures) | named_architecture
     declared = {architecture for plugin in plugins for architecture in plugin.architectures}
@@ -57,6 +61,18 @@ def candidates(
             if not wanted or short in wanted
         ]
     return selected
+
+
+def _member_candidates(host: PluginManager, help_of: HelpOf, names: Sequence[str]) -> list[Candidate]:
+    """Return a candidate for each architecture of a zoo, the first of a plugin behind that plugin."""
+    found: dict[str, list[Candidate]] = {}
+    for name in names:
+        plugin, architecture = host.find(name)
+        owner = host.plugins[plugin]
+        found.setdefault(plugin, [Candidate(host, owner)]).append(
+            ArchitectureCandidate(host, owner, architecture, help_of)
+        )
+    return [candidate for candidates in found.values() for candidate in candidates]
 
 
 def _find_plugins(host: PluginManager, name: str | None) -> tuple[list[Plugin], set[str]]:

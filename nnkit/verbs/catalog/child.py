@@ -15,6 +15,7 @@ def main() -> None:
     task, send = take_task()
     from nnkit.verbs.catalog.row import describe_reason, measure
     from nnkit.verbs.core_handlers import plugin_manager
+    from nnkit.verbs.summary import handler  # noqa: F401 - torch, which no name is to wait for
 
     manager, broken, measured = plugin_manager(), 0, 0
     for name in task["names"]:

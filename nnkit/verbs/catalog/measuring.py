@@ -56,7 +56,7 @@ def measure_all(
                 worker.take(event)
             else:
                 workers.remove(worker)
-                worker.end()
+                worker.conclude()
                 waiting.extendleft(reversed(worker.names))
             yield from worker.finished()
     finally:
@@ -122,14 +122,22 @@ class _Worker:
             self._overdue = True
             self._kill()
 
-    def end(self) -> None:
-        """End the process, and give the name that it was at a row."""
+    def end(self) -> int:
+        """End the process and return its exit code."""
         self._kill()
         code = self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 if pipe:
                     pipe.close()
+        return code
+
+    def conclude(self) -> None:
+        """Give the name that the process was at when it ended a row, if it was at one.
+
+        Raises NnkitError for a process that couldn't start.
+        """
+        code = self.end()
         if self.names and self._overdue and self._at:
             self._fail(f"it takes more than {self._limit:g} s")
         elif self.names and code and self._at:
@@ -137,7 +145,6 @@ class _Worker:
             self._fail(f"its process died: {reason}")
         elif self.names and code:
             raise NnkitError("the process that measures architectures can't start", self._last_line())
-        self._log.close()
 
     def _fail(self, reason: str) -> None:
         """Finish the name that the process was at; with the figures that it had, if it had any."""

@@ -76,9 +76,9 @@ def refresh(request: RefreshRequest) -> RefreshReport:
     try:
         measuring = measure_all(waiting, request.quick, request.time_limit, request.jobs)
         with closing(measuring):
-            for name, row in measuring:
+            for name, measured in measuring:
                 number += 1
-                row = files[name.partition("/")[0]].add(row)
+                row = files[name.partition("/")[0]].add(measured)
                 if row.macs is None:
                     failed[name] = row.method
                 if request.finished:
@@ -93,7 +93,7 @@ def refresh(request: RefreshRequest) -> RefreshReport:
 
 
 class _CatalogFile:
-    """The file that the rows of a zoo go to. Rows are added at its end, and it is sorted when it is closed."""
+    """The file that the rows of a zoo go to: they are added at its end, and sorted when it is closed."""
 
     def __init__(self, request: RefreshRequest, prefix: str) -> None:
         manager = request.manager

@@ -191,7 +191,8 @@ def _entries(manager: PluginManager, names: Mapping[str, str], absent: Collectio
             continue
         # The figures of a zoo that isn't installed are as current as any.
         is_current = prefix in absent or row.version == manager.version_of(prefix)
-        row = replace(row, family=family or row.family)
+        if family not in ("", row.family):
+            row = replace(row, family=family)
         yield Entry(full_name, row, "current" if is_current else "outdated")
 
 

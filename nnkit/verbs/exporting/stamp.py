@@ -22,7 +22,7 @@ def stamp(spec: ModelSpec) -> dict[str, Any]:
     return {
         "nnkit": __version__,
         "spec": without_folder.to_dict(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package: version(package) for package in PACKAGES} | dict(spec.architecture.versions),
     }
 
 

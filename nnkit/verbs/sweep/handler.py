@@ -1,7 +1,8 @@
 """SweepRequest -> SweepReport."""
 
+import shlex
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,7 +97,12 @@ def _execute(execute: Callable[[ExecuteRequest], Executed], progress: "_Progress
 
 def _check_sizes(request: SweepRequest, names: list[str]) -> None:
     """Raise UsageProblem for a size that none of the models has."""
-    dims = {dim for name in names for dim in request.manager.find(name)[1].dims}
+    if not request.sizes:
+        return
+    dims: set[str] = set()
+    for name in names:
+        with suppress(PluginProblem):  # it will be the result of this model
+            dims.update(request.manager.find(name)[1].dims)
     for size in request.sizes:
         if size not in dims:
             raise UsageProblem(
@@ -107,7 +113,13 @@ def _check_sizes(request: SweepRequest, names: list[str]) -> None:
 
 def _plan_task(request: SweepRequest, name: str) -> Task | ModelResult:
     """Return the task that runs a model, or the result of a model that can't be run."""
-    plugin, architecture = request.manager.find(name)
+    try:
+        plugin, architecture = request.manager.find(name)
+    except PluginProblem as problem:
+        if not request.manager.has_imported(name):
+            raise
+        command = shlex.join(["nnkit", "smoke-run", name])
+        return ModelResult(name=name, status="error", message=problem.message, command=command)
     reference = Reference(architecture, plugin)
     options = {"seed": request.seed, "dtype": request.dtype}
     dims = reference.resolve(None, options).sizes

@@ -21,7 +21,7 @@ class Task:
     Attributes:
         spec: the model.
         device, checks, full, compiled: as for a single smoke-run.
-        versions: of nnkit, torch and the plugin, by distribution.
+        versions: of nnkit, torch, the plugin and its zoo, by distribution.
         time_limit: in seconds.
         memory_limit: in bytes; None for no limit.
     """
@@ -75,16 +75,41 @@ def is_pattern(word: str) -> bool:
 
 
 def select(patterns: Sequence[str], manager: PluginManager) -> list[str]:
-    """Return the qualified names of the architectures that match; all of them where there are no patterns.
+    """Return the qualified names of the architectures that match; all but those of zoos for no patterns.
 
     A pattern with a slash is matched against `plugin/name`, any other against the name without the plugin.
+    One that begins with the prefix of a zoo is matched against the names of that.
     Raises UsageProblem for a pattern that matches nothing.
     """
     every_name = list(manager.architectures())
     selected: set[str] = set()
+    in_zoos: dict[str, None] = {}
     for pattern in patterns or ("*",):
-        selected.update(_match(pattern, every_name, manager))
-    return [name for name in every_name if name in selected]
+        if manager.is_member(pattern):
+            in_zoos |= dict.fromkeys(_match_members(pattern, manager))
+        else:
+            selected.update(_match(pattern, every_name, manager))
+    return [*(name for name in every_name if name in selected), *in_zoos]
+
+
+def _match_members(pattern: str, manager: PluginManager) -> list[str]:
+    """Return the names of a zoo that match a pattern, or the one that is named."""
+    if not is_pattern(pattern):
+        manager.find(pattern)
+        return [pattern]
+    prefix, _, _ = pattern.partition("/")
+    names = [f"{prefix}/{member}" for member in manager.require_members(prefix, pattern)]
+    matches = [name for name in names if fnmatchcase(name, pattern)]
+    if not matches:
+        near = did_you_mean(_literal(pattern), names)
+        raise UsageProblem(
+            f"no architecture matches {pattern!r}", near or f"list the architectures: nnkit list {prefix}/"
+        )
+    return matches
+
+
+def _literal(pattern: str) -> str:
+    return "".join(character for character in pattern if character not in "*?[]")
 
 
 def _match(pattern: str, names: Sequence[str], manager: PluginManager) -> list[str]:
@@ -100,8 +125,7 @@ def _match(pattern: str, names: Sequence[str], manager: PluginManager) -> list[s
         name for name in names if fnmatchcase(name if "/" in pattern else _without_plugin(name), pattern)
     ]
     if not matches:
-        literal = "".join(character for character in pattern if character not in "*?[]")
-        suggestion = did_you_mean(literal, {*names, *map(_without_plugin, names)})
+        suggestion = did_you_mean(_literal(pattern), {*names, *map(_without_plugin, names)})
         raise UsageProblem(
             f"no architecture matches {pattern!r}", suggestion or "list the architectures: nnkit list"
         )
@@ -132,4 +156,5 @@ def reason_to_skip(spec: ModelSpec) -> str:
 def versions_for(spec: ModelSpec, manager: PluginManager) -> dict[str, str]:
     """Return the versions that a result depends on."""
     plugin = manager.plugins[spec.plugin]
-    return {"nnkit": __version__, "torch": version("torch"), plugin.distribution: plugin.version}
+    own = {"nnkit": __version__, "torch": version("torch"), plugin.distribution: plugin.version}
+    return {**own, **spec.architecture.versions}
