@@ -16,6 +16,7 @@ from nnkit.contract.namespace import Namespace
 from nnkit.contract.own_declarations import check_own, declare
 from nnkit.contract.spec import PART, ModelSpec, check_spec_data, make_spec, read_spec_file
 from nnkit.contract.text import without_drive
+from nnkit.contract.visible import brief
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models import metadata

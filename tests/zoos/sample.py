@@ -95,9 +95,6 @@ def draw(seed: int) -> dict[str, Any]:
             if taken[size] < shares.get(size, 0):
                 taken[size] += 1
                 sample["names"][f"{zoo}/{name}"] = found
-    order = [*sample["names"]]
-    random.Random(seed).shuffle(order)  # so that the first results are a sample, too
-    sample["names"] = {name: sample["names"][name] for name in order}
     return sample
 
 
@@ -159,7 +156,9 @@ def run(sample: dict[str, Any], results: Path, options: argparse.Namespace) -> N
 
 
 def pairs(sample: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    return ((name, verb) for name in sample["names"] for verb in COMMANDS)
+    """Return what is to be run, small models first: what hangs or fails for lack of time comes last."""
+    names = sorted(sample["names"], key=lambda name: sample["names"][name]["parameters"])
+    return ((name, verb) for name in names for verb in COMMANDS)
 
 
 def run_command(name: str, own: list[str], verb: str, options: argparse.Namespace) -> dict[str, Any]:
