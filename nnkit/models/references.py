@@ -16,6 +16,7 @@ from nnkit.contract.namespace import Namespace
 from nnkit.contract.own_declarations import check_own, declare
 from nnkit.contract.spec import PART, ModelSpec, check_spec_data, make_spec, read_spec_file
 from nnkit.contract.text import without_drive
+from nnkit.contract.visible import brief
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models import metadata
@@ -173,7 +174,7 @@ def _read_gguf(path: Path, text: str, manager: PluginManager) -> Reference:
 
     described = read_header(path).metadata.get("general.architecture", "unknown")
     data = folders.ask_zoos({}, path, text, manager, f"architecture {brief(described)}")
-    folders.LOG.warning("nnkit doesn't load the quantized weights of %s; those of the model are random", text)
+    folders.LOG.warning("the weights of %s stay in it: nnkit loads none of GGUF, and the model has random ones", text)
     return _resolved({**data, "weights": None}, manager)
 
 

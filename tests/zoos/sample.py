@@ -45,6 +45,7 @@ SHARES = {
 }
 OPTIONS = {"transformers": ["--layers", "2"]}
 COMMANDS = {"export": ["--onnx", "--json"], "smoke-run": ["--json"]}
+MEASURED = Path("build/zoos/sample-sizes.jsonl")
 MOST = 8  # times its share are drawn of a zoo before a size stays short of it
 
 
@@ -77,37 +78,41 @@ def read_options() -> argparse.Namespace:
 
 
 def draw(seed: int) -> dict[str, Any]:
-    """Return the sample: its names with their parameters, and those that have no size."""
+    """Return the sample: its names with their parameters and options, and those that have no size."""
     sample: dict[str, Any] = {"names": {}, "without_size": {}}
     for zoo, shares in SHARES.items():
         names = names_of(plugin_manager().namespaces()[zoo])
         random.Random(f"{seed} {zoo}").shuffle(names)
         taken: Counter[str] = Counter()
-        known = sizes_of_sweep(zoo)
         for name in names[: MOST * sum(shares.values())]:
             if all(taken[size] >= share for size, share in shares.items()):
                 break
-            parameters, problem = known.get(name) or count_parameters(f"{zoo}/{name}", OPTIONS.get(zoo, []))
-            print(f"{zoo}/{name}: {problem or parameters}", file=sys.stderr, flush=True)
-            if problem:
-                sample["without_size"][f"{zoo}/{name}"] = problem
+            found = measure(f"{zoo}/{name}")
+            if found["problem"]:
+                sample["without_size"][f"{zoo}/{name}"] = found["problem"]
                 continue
-            size = next(size for size, below in SIZES.items() if parameters < below)
+            size = next(size for size, below in SIZES.items() if found["parameters"] < below)
             if taken[size] < shares.get(size, 0):
                 taken[size] += 1
-                sample["names"][f"{zoo}/{name}"] = parameters
-    order = [*sample["names"]]
-    random.Random(seed).shuffle(order)  # so that the first results are a sample, too
-    sample["names"] = {name: sample["names"][name] for name in order}
+                sample["names"][f"{zoo}/{name}"] = found
     return sample
 
 
-def sizes_of_sweep(zoo: str) -> dict[str, tuple[int, str]]:
-    """Return what `sweep.py` has found already: the parameters, and what is wrong. It gives no options."""
-    if zoo in OPTIONS:
-        return {}
-    rows = rows_of(Path("build/zoos") / f"{zoo}.jsonl")
-    return {row["name"]: (row.get("parameters", 0), row["error"]) for row in rows}
+def measure(name: str) -> dict[str, Any]:
+    """Return the parameters of a name, the options that it was built with, and what is wrong; kept in MEASURED."""
+    known = {row["name"]: row for row in rows_of(MEASURED)}
+    if name not in known:
+        zoo = name.partition("/")[0]
+        options = OPTIONS.get(zoo, [])
+        parameters, problem = count_parameters(name, options)
+        if options and "has no option" in problem:
+            options = []
+            parameters, problem = count_parameters(name, options)
+        known[name] = {"name": name, "parameters": parameters, "options": options, "problem": problem}
+        with MEASURED.open("a") as file:
+            file.write(json.dumps(known[name]) + "\n")
+        print(f"{name}: {problem or parameters}", file=sys.stderr, flush=True)
+    return known[name]
 
 
 def count_parameters(reference: str, words: list[str]) -> tuple[int, str]:
@@ -139,7 +144,11 @@ def run(sample: dict[str, Any], results: Path, options: argparse.Namespace) -> N
         row = known.get((name, verb))
         if row and not (options.again and row["code"]):
             continue
-        row = {"name": name, "verb": verb, **run_command(name, verb, options.limit, options.memory)}
+        row = {
+            "name": name,
+            "verb": verb,
+            **run_command(name, sample["names"][name]["options"], verb, options),
+        }
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
         verdict = row["error"] or "good"
@@ -147,12 +156,14 @@ def run(sample: dict[str, Any], results: Path, options: argparse.Namespace) -> N
 
 
 def pairs(sample: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    return ((name, verb) for name in sample["names"] for verb in COMMANDS)
+    """Return what is to be run, small models first: what hangs or fails for lack of time comes last."""
+    names = sorted(sample["names"], key=lambda name: sample["names"][name]["parameters"])
+    return ((name, verb) for name in names for verb in COMMANDS)
 
 
-def run_command(name: str, verb: str, limit: float, memory: float) -> dict[str, Any]:
+def run_command(name: str, own: list[str], verb: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what a command did; it is ended when it takes too long or too much memory."""
-    words = [name, *OPTIONS.get(name.partition("/")[0], []), *COMMANDS[verb]]
+    words = [name, *own, *COMMANDS[verb]]
     started, peak, ended = time.monotonic(), 0.0, ""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -170,10 +181,10 @@ def run_command(name: str, verb: str, limit: float, memory: float) -> dict[str, 
         while process.poll() is None:
             time.sleep(0.2)
             peak = max(peak, resident(process.pid))
-            if time.monotonic() - started > limit:
-                ended = f"took more than {limit:g} s"
-            elif peak > memory:
-                ended = f"took more than {memory:g} GB"
+            if time.monotonic() - started > options.limit:
+                ended = f"took more than {options.limit:g} s"
+            elif peak > options.memory:
+                ended = f"took more than {options.memory:g} GB"
             if ended:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
@@ -232,7 +243,7 @@ def print_table(sample: dict[str, Any], rows: dict[tuple[str, str], dict[str, An
     good: Counter[str] = Counter()
     blamed: Counter[str] = Counter()
     used, unexplained = set(), []
-    for name, parameters in sorted(sample["names"].items()):
+    for name, found in sorted(sample["names"].items()):
         cells, why = [], []
         for verb in COMMANDS:
             row = rows.get((name, verb))
@@ -251,7 +262,7 @@ def print_table(sample: dict[str, Any], rows: dict[tuple[str, str], dict[str, An
                 unexplained.append(f"{verb} {name}: {row['error']}")
                 cells.append("unexplained")
         print(
-            f"| {name} | {format_count(parameters)} | {' | '.join(cells)} | {'; '.join(dict.fromkeys(why))} |"
+            f"| {name} | {format_count(found['parameters'])} | {' | '.join(cells)} | {'; '.join(dict.fromkeys(why))} |"
         )
     done = {verb: sum((name, verb) in rows for name in sample["names"]) for verb in COMMANDS}
     print(
