@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from nnkit.contract.settings import settings_text as settings_text
     from nnkit.contract.spec import ModelSpec as ModelSpec
     from nnkit.errors import NnkitError as NnkitError
+    from nnkit.errors import PluginProblem as PluginProblem
     from nnkit.errors import UsageProblem as UsageProblem
     from nnkit.errors import did_you_mean as did_you_mean
     from nnkit.verbs.exporting.report import ExportReport as ExportReport
@@ -96,6 +97,7 @@ _HOMES = {
     "SummaryRequest": "nnkit.contract.requests",
     "TensorSpec": "nnkit.contract.architecture",
     "TrainingStep": "nnkit.contract.architecture",
+    "PluginProblem": "nnkit.errors",
     "UsageProblem": "nnkit.errors",
     "Warned": "nnkit.verbs.smoke.subject",
     "WriteRequest": "nnkit.contract.requests",

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from nnkit_transformers.loading import translate
 from nnkit_transformers.settings import configuration, parts_of
 from nnkit_transformers.tasks import model_class_of
 from nnkit_transformers.weightless import without_values
@@ -75,9 +76,13 @@ def _named(base: Any, inputs: tuple[tuple[str, bool], ...]) -> type:
         with without_values(self, named):
             return tensors_of(base.forward(self, **named, **constants))
 
+    def load_state_dict(self: Any, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        return base.load_state_dict(self, translate(self, state_dict), strict, assign)
+
     forward.__signature__ = signature  # type: ignore[attr-defined]
     attributes = {
         "forward": forward,
+        "load_state_dict": load_state_dict,
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,

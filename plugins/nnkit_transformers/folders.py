@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from nnkit import NnkitError, ReadRequest, settings_text
+from nnkit_transformers import gguf
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -25,6 +26,8 @@ def read(request: ReadRequest) -> dict[str, Any] | None:
     model type or class.
     """
     config = request.config
+    if request.path.suffix == gguf.SUFFIX:
+        config = gguf.configuration_of(request.path)
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         return None
