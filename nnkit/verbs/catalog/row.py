@@ -103,9 +103,9 @@ def _figures(report: SummaryReport) -> dict[str, Any]:
 def _training(spec: ModelSpec, manager: PluginManager) -> int:
     """Return the bytes of a training step with Adam, 0 if they can't be estimated.
 
-    A step of Adam on tensors without values takes longer than all else together. So the step is one of SGD, and
-    what Adam adds is added. The peak is in the backward pass, or where the largest parameter moves. The result
-    is within 0.5 % of `summary --training`.
+    A step of Adam on tensors without values takes longer than all else together. So the step is one of SGD,
+    and what Adam adds is added. The peak is in the backward pass, or where the largest parameter moves. The
+    result is within 0.5 % of `summary --training`.
     """
     try:
         memory = _summarize(spec, manager, "sgd").memory
