@@ -58,9 +58,8 @@ def task_of(name: str, row: CatalogRow | None = None) -> Task:
     builder = builder_of(name)
     options = options_of(name)
     sizes = _sizes(name, weights_of(builder)[0], row)
-    side, frames = fixed_sizes_of(name)
-    if side is None and "image_size" in options:
-        side = "image_size"
+    fixed, frames = fixed_sizes_of(name)
+    side: int | str | None = "image_size" if "image_size" in options else fixed
     kind = builder.__module__.split(".")[2]
     if kind == "detection":
         return tasks.detection(sizes)
