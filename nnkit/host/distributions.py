@@ -57,7 +57,7 @@ def _described(folder: str) -> Iterator[str]:
 
 @functools.cache
 def _find(name: str, path: tuple[str, ...]) -> Distribution | None:
-    """Return the distribution under this search path, which is a parameter because the answer is kept for it."""
+    """Return the distribution; the answer is kept for this search path."""
     plain = find_plain(name)
     if plain is not None:
         folder, owner = plain
