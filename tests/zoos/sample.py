@@ -8,7 +8,7 @@ Names are drawn by the seed from all that the installed zoos have, until each si
 The size is that of the summary: small below 10 million parameters, medium below 50 million, large above. A name that
 can't be summarized has no size; the sweeps explain it, and the table counts it. Types of transformers have two layers.
 
-For each name `nnkit export --onnx`, with its proof, and `nnkit smoke-run` run as commands in processes of their own,
+For each name `nnkit export --onnx`, with its proof, and `nnkit smoke-run` are commands, each in a process of its own
 with a limit of time and of resident memory. Results are one JSON line each in `build/zoos/sample-SEED.jsonl`. Whose fault
 a failure is, and why, is in `sample_reasons.tsv`: name, command, whose (`nnkit`, `zoo`, `exporter`, `limits`), reason. A
 failure without a reason there makes the exit code 1, and so does a reason that a whole sample doesn't need.
@@ -17,21 +17,23 @@ Where the zoos can't be imported because torchvision's compiled operators don't 
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sweep import names_of
 
+from nnkit.cli.main import main as cli
 from nnkit.contract.text import format_count
 from nnkit.verbs.core_handlers import plugin_manager
 
@@ -140,6 +142,7 @@ def _too_long(signal: int, frame: Any) -> None:
 def run(sample: dict[str, Any], results: Path, options: argparse.Namespace) -> None:
     """Run each command of each name that has no result yet, and append its result."""
     known = rows_in(results)
+    import_what_all_need()
     for number, (name, verb) in enumerate(pairs(sample), 1):
         row = known.get((name, verb))
         if row and not (options.again and row["code"]):
@@ -163,36 +166,59 @@ def pairs(sample: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def run_command(name: str, own: list[str], verb: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what a command did; it is ended when it takes too long or too much memory."""
-    words = [name, *own, *COMMANDS[verb]]
-    started, peak, ended = time.monotonic(), 0.0, ""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Path(folder, "out").open("wb") as out_file,
-        Path(folder, "err").open("wb") as err_file,
-    ):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nnkit", verb, *words],
-            cwd=folder,
-            stdout=out_file,
-            stderr=err_file,
-            env={**os.environ, "PYTHONPATH": absolute(os.environ.get("PYTHONPATH", ""))},
-            start_new_session=True,
-        )
-        while process.poll() is None:
+    words = [verb, name, *own, *COMMANDS[verb]]
+    started, peak, ended, code = time.monotonic(), 0.0, "", None
+    with tempfile.TemporaryDirectory() as folder:
+        process = start(words, Path(folder))
+        while code is None:
             time.sleep(0.2)
-            peak = max(peak, resident(process.pid))
+            done, status = os.waitpid(process, os.WNOHANG)
+            code = os.waitstatus_to_exitcode(status) if done else None
+            peak = max(peak, resident(process))
             if time.monotonic() - started > options.limit:
                 ended = f"took more than {options.limit:g} s"
             elif peak > options.memory:
                 ended = f"took more than {options.memory:g} GB"
-            if ended:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            if ended and code is None:
+                os.killpg(process, signal.SIGKILL)
+                code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         out = Path(folder, "out").read_text(errors="replace")
         err = Path(folder, "err").read_text(errors="replace")
     seconds = round(time.monotonic() - started, 1)
-    error = ended or (failure(out, err) if process.returncode else "")
-    return {"code": process.returncode, "error": error, "seconds": seconds, "gigabytes": round(peak, 2)}
+    error = ended or (failure(out, err) if code else "")
+    return {"code": code, "error": error, "seconds": seconds, "gigabytes": round(peak, 2)}
+
+
+def start(words: list[str], folder: Path) -> int:
+    """Start a command in a folder, with its output in two files; return its process, which leads a group.
+
+    It is a fork of this one, which has imported what all commands do: that takes longer than many of them.
+    """
+    process = os.fork()
+    if process:
+        with suppress(OSError):  # it may have done so itself already
+            os.setpgid(process, process)
+        return process
+    code = 70
+    try:
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), descriptor)
+        cli(words)
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def import_what_all_need() -> None:
+    """Import zoos and exporters, before any command is forked."""
+    for package in ("onnxscript", "onnxruntime", "timm", "torchvision", "transformers", "torch_geometric"):
+        with suppress(Exception):  # which the commands report
+            importlib.import_module(package)
 
 
 def failure(out: str, err: str) -> str:
@@ -204,10 +230,6 @@ def failure(out: str, err: str) -> str:
     except (ValueError, AttributeError, TypeError):
         pass
     return "; ".join(errors) or err[-300:] or "ended without a word"
-
-
-def absolute(paths: str) -> str:
-    return os.pathsep.join(str(Path(path).resolve()) for path in paths.split(os.pathsep) if path)
 
 
 def resident(process: int) -> float:
