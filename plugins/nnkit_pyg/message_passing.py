@@ -100,8 +100,7 @@ MODELS = (
         "PNA",
         options.PNA,
         "Principal neighborhood aggregation: several aggregates, scaled by degree, side by side",
-        "Corso, Cavalleri, Beaini, Liò, Veličković: Principal Neighbourhood Aggregation for Graph Nets, "
-        "NeurIPS 2020, https://arxiv.org/abs/2004.05718",
+        "Corso, Cavalleri, Beaini, Liò, Veličković, NeurIPS 2020, https://arxiv.org/abs/2004.05718",
         "h'_t = U(h_t ; scalers ⊗ aggregators of M(h_t, h_s) over s -> t)",
         inputs=_attention_inputs,
     ),

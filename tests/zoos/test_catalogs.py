@@ -7,6 +7,7 @@ import os
 import random
 import re
 from dataclasses import replace
+
 import pytest
 from conftest import ROOT
 
