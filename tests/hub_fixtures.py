@@ -15,8 +15,9 @@ from nnkit.verbs.core_handlers import plugin_manager
 
 @pytest.fixture
 def tiny_zoo(monkeypatch):
-    """Install the zoo of `tests/tiny_zoo`."""
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "tiny_zoo"))
+    """Install the zoo of `tests/mlp_zoo`."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "mlp_zoo"))
+    monkeypatch.setenv("NNKIT_PLUGINS", "tiny, recurrent, vision")  # the large zoos take seconds to import
     plugin_manager.cache_clear()
     yield
     plugin_manager.cache_clear()

@@ -38,5 +38,7 @@ def test_the_wheel_holds_the_plugins_and_runs(environment, tmp_path):
     summary = env.run("-m", "nnkit", "summary", "resnet18", "--json", cwd=tmp_path)
     assert json.loads(summary.stdout)["totals"]["parameters"] == 11_181_642
     assert summary.stderr == ""
+    listed = env.run("-m", "nnkit", "list", "mlp/", "--max-params", "1M", "--json", cwd=tmp_path).stdout
+    assert [each["parameters"] for each in json.loads(listed)["architectures"]] == [669_706]
     schemas = env.run("-c", "import nnkit.schemas; print(nnkit.schemas.names())", cwd=tmp_path).stdout
     assert {"summary", "export", "smoke-run", "plugins-check"} <= set(ast.literal_eval(schemas))

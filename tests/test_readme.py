@@ -1,9 +1,11 @@
 """README and guides: their commands print what is shown, their Python runs, and README's set-up lines are CI's."""
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,14 @@ from conftest import ROOT
 FENCE = r"^```{language}\n(.*?)^```$"
 CONSOLE = re.compile(FENCE.format(language="console"), re.MULTILINE | re.DOTALL)
 PYTHON = re.compile(FENCE.format(language="python"), re.MULTILINE | re.DOTALL)
+ZOOS = {
+    "torchvision": "torchvision",
+    "timm": "timm",
+    "transformers": "transformers",
+    "pyg": "torch_geometric",
+}
+OF_A_ZOO = re.compile(rf"^\$ nnkit (?:(list).*?|.*? )\"?({'|'.join(ZOOS)})/", re.MULTILINE)
+OPERATORS = ROOT / "tests" / "operators"  # zoos import torchvision, whose own may not fit this torch
 SLOW = ("nnkit bench", "--nproc", "--results", "--fsdp", "plugins check")  # commands that take long
 
 GUIDES = {file.stem: file.read_text(encoding="utf-8") for file in sorted(ROOT.glob("docs/guides/*.md"))}
@@ -37,6 +47,7 @@ def type_out(block: str, folder: Path) -> None:
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],
             capture_output=True, text=True, cwd=folder, check=False,
+            env={**os.environ, "PYTHONPATH": str(OPERATORS)},
         )  # fmt: skip
         assert matches(shown, done.stdout), f"{command}\n{done.stdout}{done.stderr}"
         assert done.stderr == ""
@@ -50,7 +61,10 @@ def console_blocks() -> Iterator[object]:
             if block in seen:
                 continue
             seen.add(block)
-            marks = [pytest.mark.slow] if any(word in block for word in SLOW) else []
+            zoos = OF_A_ZOO.findall(block)
+            marks = [pytest.mark.skipif(find_spec(ZOOS[zoo]) is None, reason=zoo) for _, zoo in zoos]
+            builds = any(not lists for lists, _ in zoos)
+            marks += [pytest.mark.slow] if builds or any(word in block for word in SLOW) else []
             yield pytest.param(block, id=f"{page}: {block.splitlines()[0][2:40]}", marks=marks)
 
 

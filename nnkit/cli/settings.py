@@ -67,7 +67,7 @@ class Settings:
 
         logger = logging.getLogger("nnkit")
         logger.handlers, logger.propagate = [Notes()], False
-        logger.setLevel(logging.INFO)
+        logger.setLevel(logging.ERROR if self.quiet else logging.INFO)
 
     def progress(self, line: str) -> None:
         """Print what is being done on stderr, if that is a terminal."""

@@ -28,6 +28,8 @@ from nnkit.verbs.sweep.tasks import is_pattern
 ONE_MODEL_OPTIONS = {
     "preset": "--preset",
     "weights": "--weights",
+    "key": "--key",
+    "strip_prefix": "--strip-prefix",
     "strict": "--strict",
     "with_": "--with",
     "without": "--without",

@@ -86,6 +86,8 @@ class SummaryRequest:
         device: The device to estimate that memory for.
         fsdp: Also report what each rank needs when the model is sharded over this many. None: don't.
         variants: Also count, for each optional input, the model with or without it.
+        on_meta: Count on meta tensors where that works. Their machinery takes a second to import, which one
+            small model is not worth, but many are.
 
     Example:
 
@@ -106,6 +108,7 @@ class SummaryRequest:
     device: str = "cpu"
     fsdp: int | None = None
     variants: bool = True
+    on_meta: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

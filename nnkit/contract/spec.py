@@ -136,7 +136,7 @@ class ModelSpec:
         if self.weights is not None:
             words += ["--weights", self.weights]
         for name, value in self._part.items():
-            words += [f"--{name.replace('_', '-')}", value]
+            words += [f"--{core_option(self.architecture, name).replace('_', '-')}", value]
         return (*words, *(() if self.strict else ("--no-strict",)))
 
     @property

@@ -66,9 +66,7 @@ def fetch_config(listing: Listing, revision: str) -> Path:
     config = listing.file(CONFIG)
     if not listing.on_this_machine:
         with explained(config):
-            from huggingface_hub import hf_hub_download
-
-            hf_hub_download(config.repository, CONFIG, revision=revision or None)
+            _download(replace(config, revision=revision), shows_progress=False)
     return fetch(config)
 
 
@@ -92,14 +90,34 @@ def find_cached(name: HubName) -> Path | None:
     return Path(path) if isinstance(path, str) else None
 
 
-def fetch(name: HubName) -> Path:
-    """Return the path of a file on this machine; it is downloaded unless it is in the cache."""
+def fetch(name: HubName, shows_progress: bool = False) -> Path:
+    """Return the path of a file on this machine; it is downloaded unless it is in the cache.
+
+    shows_progress: on a terminal, unless the user wants it quiet.
+    """
     if path := find_cached(name):
         return path
     with explained(name):
-        from huggingface_hub import hf_hub_download
+        return _download(name, shows_progress)
 
+
+def _download(name: HubName, shows_progress: bool) -> Path:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    is_loud = shows_progress and LOG.isEnabledFor(logging.WARNING)
+    is_open = constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not are_progress_bars_disabled()
+    if hides := is_open and not is_loud:
+        disable_progress_bars()
+    try:
         return Path(hf_hub_download(name.repository, name.file, revision=name.revision or None))
+    finally:
+        if hides:
+            enable_progress_bars()
 
 
 def fetch_weights(name: HubName) -> Path:
@@ -109,12 +127,12 @@ def fetch_weights(name: HubName) -> Path:
     """
     if not name.file.endswith(".index.json"):
         _announce([name])
-        return fetch(name)
+        return fetch(name, shows_progress=True)
     index = fetch(name)
     shards = shards_of(name, index)
     _announce(shards)
     for shard in shards:
-        fetch(shard)
+        fetch(shard, shows_progress=True)
     return index
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nnkit.contract.text import format_amount, format_bytes, plural
+from nnkit.contract.text import format_amount, format_bytes
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.render.table import Table, terminal_width, to_csv, to_plain, to_terminal
 from nnkit.verbs.catalog.selection import FIGURES, CatalogReport, Entry
@@ -70,6 +70,8 @@ def _cell(entry: Entry, field: str) -> str:
             return UNKNOWN
         return mark + (format_bytes if field == "training" else format_amount)(figure)
     value = getattr(entry.row, field)
+    if value is None:
+        return UNKNOWN
     if isinstance(value, bool):
         return "yes" if value else "no"
     return mark + value if field == "version" else str(value)
@@ -96,10 +98,10 @@ def notes_on(report: CatalogReport) -> Iterator[str]:
     """Yield what a reader of the table has to know."""
     hidden = report.found - len(report.entries)
     if hidden:
-        yield f"{plural(hidden, 'other')} match; show more: --limit {report.found}"
+        yield f"{hidden:,} more fit; show them: --limit {report.found}"
     if report.unknown:
         unknown = _list_unknown(report.unknown)
-        yield f"left out for not being known: {unknown}; without that option they are listed"
+        yield f"not known, so left out: {unknown}; without these options they are listed"
     for prefix, (measured, installed) in report.outdated.items():
         known = f"{OUTDATED} is for {prefix} {measured}, but {installed} is installed"
         yield f"{known}; measure it: nnkit list --refresh {prefix}/"
@@ -109,4 +111,4 @@ def notes_on(report: CatalogReport) -> Iterator[str]:
 
 def _list_unknown(unknown: Mapping[str, int]) -> str:
     headings = {column.field: column.heading for column in COLUMNS.values()}
-    return ", ".join(f"{headings.get(name, name)} of {count}" for name, count in unknown.items())
+    return ", ".join(f"{headings.get(name, name)} ({count:,})" for name, count in unknown.items())

@@ -13,7 +13,8 @@ from nnkit import TensorSpec, UsageProblem
 from nnkit_timm.options import arguments_of, check_names, default_of
 from nnkit_timm.sizes import Sizes
 
-Shape = tuple[int | str, ...]
+LARGEST_STRIDE = 128
+"""How many pixels one of a feature map stands for at most."""
 
 LOGITS = TensorSpec("logits", ("batch", "num_classes"), description="a score for each class")
 
@@ -94,10 +95,12 @@ def of_network(
     network: torch.nn.Module, channels: int, size: tuple[int, int], sizes: Sizes, classes: int
 ) -> tuple[TensorSpec, ...]:
     """Return the outputs of a network on the meta device, with the shapes that two runs agree on."""
-    steps = (0, 0) if sizes.fixed else (sizes.step, sizes.step * (1 if sizes.square else 3))
+    # So much larger that an axis that shrinks by LARGEST_STRIDE changes, and by no multiple of most strides.
+    steps = 0 if sizes.fixed else LARGEST_STRIDE // sizes.step + 1
+    wider = steps if sizes.square else 3 * steps + 2
     runs = [
         {"batch": 2, "height": size[0], "width": size[1]},
-        {"batch": 3, "height": size[0] + steps[0], "width": size[1] + steps[1]},
+        {"batch": 3, "height": size[0] + steps * sizes.step, "width": size[1] + wider * sizes.step},
     ]
     results = [_named(network(_image(channels, run))) for run in runs]
     if [name for name, _ in results[0]] != [name for name, _ in results[1]]:
@@ -146,7 +149,7 @@ def _axes(runs: Sequence[Mapping[str, int]], shapes: Sequence[Sequence[int]], fi
 def _fitting(runs: Sequence[Mapping[str, int]], sizes: tuple[int, ...]) -> Iterator[str]:
     """Yield the arithmetic of height and width that gives these sizes in these runs."""
     heights, widths = ([run[name] for run in runs] for name in ("height", "width"))
-    for divisor in range(1, 129):
+    for divisor in range(1, LARGEST_STRIDE + 1):
         for name, lengths in (("height", heights), ("width", widths)):
             if tuple(length // divisor for length in lengths) == sizes:
                 yield name if divisor == 1 else f"{name} // {divisor}"

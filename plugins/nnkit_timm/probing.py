@@ -72,12 +72,8 @@ def find_sizes(accepts: Accepts, height: int, width: int) -> Sizes:
 
 def _takes_step(accepts: Accepts, height: int, width: int, step: int, square: bool) -> bool:
     """Whether a model takes a few sizes that are larger than the default by multiples of a step."""
-    if square:
-        return all(accepts(height + more * step, width + more * step) for more in (1, 2, 3, 5))
-    return all(
-        accepts(height + more * step, width + wider * step)
-        for more, wider in ((1, 0), (0, 1), (1, 2), (3, 1), (5, 7))
-    )
+    more = ((1, 1), (3, 3), (5, 5)) if square else ((1, 2), (3, 1), (5, 7))
+    return all(accepts(height + rows * step, width + columns * step) for rows, columns in more)
 
 
 def _least(accepts: Accepts, largest: int, step: int, square: bool) -> int:

@@ -9,7 +9,7 @@ from nnkit import Dim
 from nnkit_timm.construction import Construction
 
 GUESSED_STEP = 32
-"""The step where no catalog knows it: what most networks shrink an image by."""
+"""The step, and the smallest size, where no catalog knows them: what most networks shrink an image by."""
 
 WRITTEN = re.compile(r"(?P<step>\d+)(?: from (?P<least>\d+))?(?P<square>, square)?")
 
@@ -56,9 +56,10 @@ class Sizes:
         if fixed:
             return cls(step=0)
         patch = _argument(found, "patch_size")
-        step = patch if isinstance(patch, int) and patch > 1 else GUESSED_STEP
-        step = math.gcd(step, *image)
-        return cls(step=step, least=step)
+        # Patches of 14 pixels; those of 16 fit into the usual step, and those of 4 are often merged later.
+        uncommon = isinstance(patch, int) and patch > 1 and GUESSED_STEP % patch != 0
+        step = math.gcd(patch if uncommon else GUESSED_STEP, *image)
+        return cls(step=step, least=-(-GUESSED_STEP // step) * step)
 
     def dims(self, image: tuple[int, int]) -> dict[str, Dim]:
         """Return the dims of an image whose default size is given."""

@@ -34,7 +34,7 @@ def build(name: str, config: Any) -> nn.Module:
             raise
         raise UsageProblem(
             f"torchvision/{name} can't be built with these options: {error}",
-            f"see what there is: nnkit info torchvision/{name}",
+            f"see its options: nnkit info torchvision/{name}",
         ) from error
     return with_batches(module) if is_detector(module) else module
 
@@ -57,5 +57,5 @@ def _check_known(name: str, builder: Builder, settings: dict[str, Any]) -> None:
             near = " or ".join(get_close_matches(key, sorted(known)))
             raise UsageProblem(
                 f"torchvision/{name} has no option {key!r}",
-                f"did you mean {near}?" if near else f"see what there is: nnkit info torchvision/{name}",
+                f"did you mean {near}?" if near else f"see its options: nnkit info torchvision/{name}",
             )

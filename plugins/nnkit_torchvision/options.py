@@ -10,7 +10,6 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import fields
 from typing import Any, TypeAlias
 
 import torch
@@ -76,17 +75,26 @@ def arguments_of(name: str, config: Any) -> dict[str, Any]:
 
     To build the network of published weights, a builder makes choices of its own, and refuses others.
     """
-    choices, arguments = _choices(name), {}
-    chosen = {field.name: getattr(config, field.name) for field in fields(config)}
-    is_published = chosen["published"] != "none"
-    left_to_builder = OWN_DEFAULTS.get(name, {}) if is_published else {}
-    for parameter, (_, value) in choices.items():
+    own = OWN_DEFAULTS.get(name, {})
+    is_published = config.published != "none"
+    arguments = {}
+    for parameter, (_, value) in _choices(name).items():
         option = "image_size" if parameter in SIDES else parameter
-        given = (chosen[option],) * 2 if SIDES.get(parameter) == 2 else chosen.get(option, value)
-        is_needed = given != value or (is_published and option in SHAPING)
-        if is_needed and not (option in left_to_builder and given == left_to_builder[option]):
+        chosen = getattr(config, option, value)
+        given = (chosen, chosen) if SIDES.get(parameter) == 2 else chosen
+        if is_published and option in own:
+            is_needed = chosen != own[option]
+        else:
+            is_needed = given != value or (is_published and option in SHAPING)
+        if is_needed:
             arguments[parameter] = given
     return arguments
+
+
+def drops_in_training(name: str) -> bool:
+    """Whether a builder gives its class the rate of something to drop in training, and it isn't 0."""
+    given = _given_to_class(builder_of(name), {})
+    return any(bool(rate) for key, rate in given.items() if key.startswith(("drop", "stochastic_depth")))
 
 
 def fixed_sizes_of(name: str) -> tuple[int | None, int | None]:

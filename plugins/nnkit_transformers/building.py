@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from nnkit_transformers.loading import translate
 from nnkit_transformers.settings import configuration, parts_of
 from nnkit_transformers.tasks import model_class_of
 from nnkit_transformers.weightless import without_values
 
 CACHES = ("past", "cache", "memory")
-"""Parts of the names of outputs that are there for a next call."""
+"""Parts of the names of outputs that only a next call needs."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,13 @@ def _named(base: Any, inputs: tuple[tuple[str, bool], ...]) -> type:
         with without_values(self, named):
             return tensors_of(base.forward(self, **named, **constants))
 
+    def load_state_dict(self: Any, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        return base.load_state_dict(self, translate(self, state_dict), strict, assign)
+
     forward.__signature__ = signature  # type: ignore[attr-defined]
     attributes = {
         "forward": forward,
+        "load_state_dict": load_state_dict,
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
@@ -86,7 +91,7 @@ def _named(base: Any, inputs: tuple[tuple[str, bool], ...]) -> type:
 
 
 def tensors_of(output: Any) -> Any:
-    """Return what forward returned without what is no tensor and what is there for a next call."""
+    """Return what forward returned without what is no tensor and what only a next call needs."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):

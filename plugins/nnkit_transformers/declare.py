@@ -9,6 +9,7 @@ from nnkit_transformers.building import Builder
 from nnkit_transformers.dims import dims_of
 from nnkit_transformers.inputs import KNOWN, optional_inputs
 from nnkit_transformers.options import options_of
+from nnkit_transformers.outputs import unsupported
 from nnkit_transformers.probe import Input, find_inputs, read_inputs
 from nnkit_transformers.settings import configuration
 from nnkit_transformers.sizes import Sizes
@@ -20,7 +21,7 @@ def declare(request: DeclareRequest) -> Architecture:
     model_type = request.name
     tasks = tasks_of(model_type)
     task = BASE if BASE in tasks else next(iter(tasks))
-    model_class_of(model_type, task)  # a package that it needs and that is missing shows now
+    model_class = model_class_of(model_type, task)  # a package that it needs and that is missing shows now
     inputs = Inputs(model_type, tuple(read_inputs(request.row.detail if request.row else "").items()))
     return Architecture(
         name=model_type,
@@ -30,6 +31,7 @@ def declare(request: DeclareRequest) -> Architecture:
         inputs=inputs,
         outputs=(),
         dims=dims_of(model_type),
+        unsupported=unsupported(model_class),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 from nnkit import TensorSpec
-from nnkit_transformers.sizes import AUDIO, Axis, Sizes
+from nnkit_transformers.sizes import AUDIO, TEXT, Axis, Sizes
 
 Variant: TypeAlias = Callable[[Sizes], TensorSpec | None]
 """Returns how an input is declared, or None where the configuration lacks one of its sizes."""
@@ -28,6 +28,30 @@ class Fixed:
     ) -> torch.Tensor:
         """Return the values, repeated along the first axes."""
         return torch.tensor(self.row, dtype=dtype).expand(shape).clone()
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Tokens below a limit that end in one that is nowhere else, by which some models find the end."""
+
+    limit: int
+    last: int
+
+    def __call__(
+        self, shape: tuple[int, ...], sizes: Mapping[str, int], dtype: torch.dtype, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Return random tokens."""
+        drawn = torch.randint(0, max(self.limit - 1, 1), shape, generator=generator)
+        drawn += drawn >= self.last
+        drawn[..., -1] = self.last
+        return drawn.to(dtype)
+
+
+def _ending(sizes: Sizes) -> TensorSpec | None:
+    spec, last = tokens("input_ids")(sizes), sizes.number("eos_token_id", within=TEXT)
+    if spec is None or last is None or not 0 <= last < sizes.vocabulary:
+        return None
+    return replace(spec, sample=Ending(sizes.vocabulary, last), index_of=None)
 
 
 def tensor(
@@ -169,12 +193,18 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
     "input_values": (
         tensor("input_values", lambda sizes: ("batch", "samples"), "waveforms"),
         tensor("input_values", lambda sizes: ("batch", _channels_of_waveform(sizes), "samples"), "waveforms"),
+        tensor(
+            "input_values",
+            lambda sizes: ("batch", sizes.number("max_length"), sizes.number("num_mel_bins")),
+            _SPECTROGRAM,
+        ),
     ),
     "input_features": (
         tensor("input_features", lambda sizes: ("batch", "frames", sizes.mels), _SPECTROGRAM),
         tensor(
             "input_features", lambda sizes: ("batch", sizes.mels, _frames_of_30_seconds(sizes)), _SPECTROGRAM
         ),
+        tensor("input_features", lambda sizes: ("batch", 1, 1001, sizes.mels), _SPECTROGRAM),
     ),
     "audio_mel": (tensor("audio_mel", lambda sizes: ("batch", "frames", sizes.mels), _SPECTROGRAM),),
     "bbox": (
@@ -199,7 +229,16 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
     "merge_sizes": (fixed("merge_sizes", (1,), (2,), "patches along a side that are merged"),),
     "is_longer": (fixed("is_longer", ("batch", 1), (0,), "1 for a long recording"),),
     "pixel_attention_mask": (fixed("pixel_attention_mask", ("batch", GRID**2), (1,), "1 at patches"),),
-    "input_features_mask": (fixed("input_features_mask", ("batch", "frames"), (1,), "1 at frames"),),
+    "input_features_mask": (
+        fixed("input_features_mask", ("batch", "frames"), (1,), "1 at frames"),
+        tensor(
+            "input_features_mask",
+            lambda sizes: ("batch", _frames_of_30_seconds(sizes)),
+            "1 at frames",
+            "int64",
+            sample=Fixed((1,)),
+        ),
+    ),
     "audio_mel_mask": (fixed("audio_mel_mask", ("batch", "frames"), (1,), "true at frames", "bool"),),
     "qformer_input_ids": (
         tokens("qformer_input_ids", description="tokens of the question", limit=_vocabulary_of_qformer),

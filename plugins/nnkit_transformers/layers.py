@@ -39,8 +39,8 @@ def _shrink(
             shrunk.setdefault(own, layers)
     for key, spec in config_class.sub_configs_defaults.items():
         given = shrunk.get(key)
-        if given is not None and not isinstance(given, dict):
-            continue
+        if spec.optional if given is None else not isinstance(given, dict):
+            continue  # a part that isn't there, or one that was given as a whole
         merged = {**spec.init_kwargs, **(given or {})}
         nested = spec.config_class
         if not issubclass(nested, PreTrainedConfig):

@@ -15,7 +15,7 @@ from transformers.initialization import no_init_weights
 from nnkit import Architecture, ModelSpec, NnkitError, summarize
 from nnkit_transformers.building import Builder, build, tensors_of
 from nnkit_transformers.dims import DIMS
-from nnkit_transformers.inputs import KNOWN
+from nnkit_transformers.inputs import KNOWN, Fixed
 from nnkit_transformers.options import options_of
 from nnkit_transformers.settings import configuration
 from nnkit_transformers.sizes import Sizes
@@ -25,10 +25,19 @@ from nnkit_transformers.weightless import masks_unseen, without_values
 MORE = (
     "input_ids", "decoder_input_ids", "pixel_values", "pixel_values_videos", "input_features", "input_values",
     "bbox", "attention_mask", "encoder_hidden_states", "is_longer",
+    "input_features_mask",
 )  # fmt: skip
 """What is added to the inputs that a model needs by its signature, until it runs."""
 
-NO_VALUES = ("meta tensor", "on meta", "meta device", "no data", "expected device", "torch.nonzero")
+NO_VALUES = (
+    "meta tensor",
+    "on meta",
+    "meta device",
+    "no data",
+    "expected device",
+    "torch.nonzero",
+    "no fake impl",
+)
 
 MOST = 4
 """How many inputs are counted where meta can't tell."""
@@ -96,7 +105,8 @@ def find_inputs(model_type: str, options: Any) -> Found:
             if _runs(model, inputs):
                 return Found(inputs)
         except Exception as error:
-            if _lacks_values(error):
+            names = [each.name for each in inputs]
+            if _lacks_values(error) or any(names == [each.name for each in other] for other in likely):
                 likely.append(inputs)
             problem = problem or _reason(error)
     if likely and model.num_parameters() > LARGE:
@@ -163,7 +173,7 @@ def _runs(model: PreTrainedModel, inputs: tuple[Input, ...]) -> bool:
             return False
         shape = [DIMS[axis].default if isinstance(axis, str) else axis for axis in spec.shape]
         dtype = torch.float32 if spec.dtype == "float" else getattr(torch, spec.dtype)
-        if callable(spec.sample):  # a size, which decides how the model runs
+        if isinstance(spec.sample, Fixed):  # sizes, which decide how the model runs
             tensors[name] = spec.sample(tuple(shape), {}, dtype, None)
         else:
             tensors[name] = torch.zeros(shape, dtype=dtype, device="meta")
@@ -197,29 +207,32 @@ def _candidates(model: PreTrainedModel) -> Iterator[tuple[Input, ...]]:
     if needed and starts[0] != needed:
         starts.append(needed)
     more = [name for name in MORE if name in parameters]
+    of_texts = (1,) if "MultipleChoice" in type(model).__name__ else (0, 2, 3)
+    if "SequenceClassification" in type(model).__name__:
+        of_texts = (0, 4)  # some look for the end of the text
     seen: set[tuple[str, ...]] = set()
-    for count in range(3):
-        for start in starts:
-            rest = [name for name in more if name not in start]
-            for extra in itertools.combinations(rest, count):
-                names = tuple(name for name in parameters if name in (*start, *extra))
-                if names and names not in seen:
-                    seen.add(names)
-                    yield from _variants(names, several="MultipleChoice" in type(model).__name__)
+    tries = [(start, count) for count in range(3) for start in starts]
+    for start, count in (*tries, ([], 1)):  # at last, one that is neither needed nor the main one
+        rest = [name for name in more if name not in start]
+        for extra in itertools.combinations(rest, count):
+            names = tuple(name for name in parameters if name in (*start, *extra))
+            if names and names not in seen:
+                seen.add(names)
+                yield from _variants(names, of_texts)
 
 
-def _variants(names: tuple[str, ...], several: bool) -> Iterator[tuple[Input, ...]]:
-    choices = [[Input(name, variant) for variant in _variants_of(name, names, several)] for name in names]
+def _variants(names: tuple[str, ...], of_texts: Sequence[int]) -> Iterator[tuple[Input, ...]]:
+    choices = [[Input(name, variant) for variant in _variants_of(name, names, of_texts)] for name in names]
     yield from itertools.product(*choices)
 
 
-def _variants_of(name: str, names: tuple[str, ...], several: bool) -> Sequence[int]:
+def _variants_of(name: str, names: tuple[str, ...], of_texts: Sequence[int]) -> Sequence[int]:
     """Return which shapes of an input to try; patches in a row come with the sizes of their pictures.
 
-    several: whether the model chooses one of several texts.
+    of_texts: those of `input_ids`.
     """
     if name == "input_ids":
-        return (1,) if several else (0, 2, 3)
+        return of_texts
     if name == "pixel_values":
         if "spatial_shapes" in names:
             return (4,)

@@ -36,6 +36,9 @@ def configuration(model_type: str, options: Any) -> PreTrainedConfig:
 
 @lru_cache(maxsize=64)
 def _configuration(model_type: str, options: Any) -> PreTrainedConfig:
+    for name in ("layers", "num_labels"):
+        if (number := getattr(options, name, None)) is not None and number < 1:
+            raise UsageProblem(f"--{name.replace('_', '-')} is at least 1, got {number}", "give a larger one")
     config_class = config_class_of(model_type)
     given = nested(_given(options), config_class, f"transformers/{model_type}")
     values = {**GAPS.get(model_type, {}), **given}
@@ -81,7 +84,7 @@ def nested(settings: Mapping[str, Any], config_class: type, what: str) -> dict[s
             branch = branch.setdefault(part, {})
             if not isinstance(branch, dict):
                 raise UsageProblem(f"{what}: --set {key} is within {part}, which is set too", "leave one out")
-            place = _class_within(place, part)
+            place = _class_within(place, part, branch)
         _check(last, place, what, key)
         before = branch.get(last)
         branch[last] = {**value, **before} if isinstance(value, dict) and isinstance(before, dict) else value
@@ -107,10 +110,10 @@ def known_names(config_class: Any) -> set[str]:
     return {*(field.name for field in fields(config_class)), *config_class.attribute_map, *WITHOUT_FIELD}
 
 
-def _class_within(config_class: Any, name: str) -> type | None:
+def _class_within(config_class: Any, name: str, values: Mapping[str, Any]) -> type | None:
     if config_class is None or name not in config_class.sub_configs_defaults:
         return None
-    return class_of(config_class.sub_configs_defaults[name], {})
+    return class_of(config_class.sub_configs_defaults[name], values)
 
 
 def class_of(spec: SubConfigSpec, values: Mapping[str, Any]) -> type[Any]:

@@ -111,7 +111,7 @@ def test_the_table_fits_80_columns_and_marks_other_versions(command):
         "tiny/mid     11.7M   1.81G  2.48M  3×224×224  189.2 MiB",
         "tiny/big     86.6M   16.9G  16.5M  3×224×224    2.8 GiB",
     ]
-    assert "left out for not being known: training of 3" in done.err
+    assert "not known, so left out: training (3)" in done.err
     assert "~ is for tiny 0.9, but 1.0 is installed; measure it: nnkit list --refresh tiny/" in done.err
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from nnkit.contract.catalog import CatalogRow
 from nnkit.contract.namespace import Namespace
 from nnkit.errors import PluginProblem, UsageProblem
 from nnkit.host import zoo_index
 from nnkit.host.cache import cache_folder, keep_newest
 from nnkit.host.distributions import find_distribution, fingerprint
 from nnkit.host.zoo_index import package_folder, read_names
+from nnkit.host.zoos import zoos
 
 PLUGIN = """
 import sys, time
@@ -297,6 +299,98 @@ def test_a_name_without_its_prefix_is_found_in_the_zoo(zoo):
     with pytest.raises(UsageProblem) as caught:
         manager.find("convnext_tiny")
     assert caught.value.hint == "did you mean layers/convnext_tiny?"
+
+
+# What can't be used
+
+UNUSABLE = """
+from nnkit import Namespace, ZooName, hookimpl
+
+NNKIT_PLUGIN_API = "1.1"
+
+@hookimpl
+def nnkit_namespaces():
+    return [Namespace(prefix="layers", summary="layers", package="{package}", distribution="zoo-of-layers",
+                      install="pip install zoo-of-layers", names=__name__ + ":names", declare="{declare}")]
+
+def names(folder):
+    return [ZooName("one", "layers")]
+
+def declare(request):
+    {body}
+"""
+DECLARE = "plugin_under_test_zoo:declare"
+
+
+@pytest.mark.parametrize(
+    ("sources", "declare", "body", "message", "hint"),
+    [
+        (
+            {"zoo_of_layers": "import operators_of_layers", "operators_of_layers": "raise RuntimeError('no such operator')"},
+            DECLARE,
+            "import zoo_of_layers",
+            "layers/one can't be declared, because operators_of_layers can't be imported: RuntimeError: no such operator",
+            "install a version of operators_of_layers that fits zoo_of_layers and torch",
+        ),
+        (
+            {
+                "adapter_of_layers": "from zoo_of_layers import declare",
+                "zoo_of_layers": "try:\n    import operators_of_layers\nexcept RuntimeError as error:\n"
+                "    raise ImportError('could not import Net') from error",
+                "operators_of_layers": "raise RuntimeError('no such operator')",
+            },
+            "adapter_of_layers:declare",
+            "",
+            "because operators_of_layers can't be imported: RuntimeError: no such operator",
+            "operators_of_layers",
+        ),
+        (
+            {"zoo_of_layers": "import no_such_package.inside"},
+            DECLARE,
+            "import zoo_of_layers",
+            "layers/one needs the package no_such_package: ModuleNotFoundError",
+            "install no_such_package",
+        ),
+        (
+            {"zoo_of_layers": ""},
+            DECLARE,
+            "return {}['depth']",
+            "layers/one can't be declared: KeyError: 'depth'",
+            "report it to the author of the plugin",
+        ),
+        ({"zoo_of_layers": ""}, DECLARE, "return 5", "returned 5 for layers/one; expected Architecture", "report it"),
+    ],
+    ids=["a dependency fails", "behind another error", "a dependency is missing", "the adapter fails", "another type"],
+)  # fmt: skip
+def test_the_error_names_what_is_to_blame(
+    tmp_path, monkeypatch, plugins_from, sources, declare, body, message, hint
+):
+    for name, source in sources.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "__init__.py").write_text(source)
+    source = UNUSABLE.format(package="zoo_of_layers", declare=declare, body=body or "pass")
+    manager = plugins_from({"NNKIT_CACHE": "off"}, zoo=source)
+    with pytest.raises(PluginProblem) as caught:
+        manager.find("layers/one")
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    for name in sources:
+        sys.modules.pop(name, None)
+
+
+def test_a_zoo_that_is_not_installed_lists_what_its_catalog_knows(plugins_from, tmp_path, monkeypatch):
+    source = UNUSABLE.format(package="zoo_not_installed", declare=DECLARE, body="pass")
+    manager = plugins_from({"NNKIT_CACHE": "off"}, zoo=source)
+    row = CatalogRow(name="one", family="layers", version="1.0")
+    monkeypatch.setattr(type(manager), "catalog", lambda self, prefix: {"one": row})
+    assert manager.members("layers") == {}
+    assert manager.known_members("layers") == {"one": "layers"}
+    (zoo_of_layers,) = zoos(manager)
+    assert (zoo_of_layers.installed, zoo_of_layers.architectures) == (False, 1)
+    assert zoo_of_layers.state == "not installed: pip install zoo-of-layers"
+    with pytest.raises(PluginProblem, match="layers/one needs the package zoo_not_installed"):
+        manager.find("layers/one")
 
 
 # Versions and folders

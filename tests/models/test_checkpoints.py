@@ -205,3 +205,50 @@ def test_a_summary_of_a_checkpoint_shows_its_parts(files, nnkit_command):
     assert "part         optimizer: 24 tensors" in done.out
     parts = json.loads(nnkit_command("summary", str(files / "plain.pt"), "--json").out)["parts"]
     assert [(part["key"], part["tensors"], part["state_dict"]) for part in parts] == [("", 8, True)]
+
+
+EARLIER = """
+from dataclasses import dataclass
+
+from nnkit import Architecture, Dim, TensorSpec, hookimpl
+
+NNKIT_PLUGIN_API = "1.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    key: int = 4
+
+
+@hookimpl
+def nnkit_architectures():
+    return [
+        Architecture(
+            name="keyed",
+            summary="Has an option of a name that nnkit took later",
+            config=Config,
+            build="plugin_under_test_earlier:build",
+            dims={"batch": Dim(default=1)},
+            inputs=[TensorSpec("x", ("batch", "key"))],
+            outputs=[TensorSpec("y", ("batch", 2))],
+        )
+    ]
+
+
+def build(config):
+    from torch import nn
+
+    return nn.Linear(config.key, 2)
+"""
+
+
+def test_an_earlier_plugin_keeps_an_option_called_key(plugins_from, tmp_path):
+    manager = plugins_from(earlier=EARLIER)
+    state = nn.Linear(3, 2).state_dict()
+    torch.save({"model": state, "model_ema": nn.Linear(3, 2).state_dict()}, tmp_path / "w.pt")
+    options = {"key": 3, "core_key": "model", "weights": str(tmp_path / "w.pt")}
+    spec = nnkit.resolve("keyed", manager=manager, **options)
+    assert (spec.config.key, spec.key) == (3, "model")
+    assert spec.typed[1:3] == ("--key", "3")
+    assert spec.typed[-2:] == ("--core-key", "model")
+    assert is_equal(nnkit.build(spec, manager=manager), state)

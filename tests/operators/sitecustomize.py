@@ -1,15 +1,13 @@
-"""Declare torchvision's compiled operators where its wheel can't load them, once torch is imported."""
-import importlib.abc
-import importlib.util
+"""Declare torchvision's compiled operators where its wheel can't load them, when torchvision is imported."""
+
+import importlib.machinery
 import sys
 
 KEPT = []
 
 
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != "torchvision" or "torchvision" in sys.modules:
-            return None
+class Loader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module):
         import torch
 
         if not KEPT and not hasattr(torch.ops.torchvision, "nms"):
@@ -17,7 +15,20 @@ class Finder(importlib.abc.MetaPathFinder):
             KEPT.append(library)
             for operator in ("nms", "qnms"):
                 library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return None
+        super().exec_module(module)
 
 
-sys.meta_path.insert(0, Finder())
+class Finder:
+    """Finds torchvision as Python does, without importing anything yet: nnkit only looks where it is."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "torchvision":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            spec.loader = Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+sys.meta_path.insert(0, Finder)

@@ -43,8 +43,10 @@ def build_timm(name: str) -> Any:
 
 def build_transformers(name: str, layers: int | None = None) -> Any:
     """Return the model of a type as transformers' own factories make it from the settings that nnkit chose."""
+    import transformers
     from transformers import CONFIG_MAPPING, AutoModel
     from transformers.initialization import no_init_weights
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     from nnkit_transformers.gaps import GAPS
     from nnkit_transformers.layers import shrink
@@ -53,8 +55,18 @@ def build_transformers(name: str, layers: int | None = None) -> Any:
     settings = dict(GAPS.get(name, {}))
     if layers is not None:
         settings = shrink(config_class, settings, layers)
+    config = configure(config_class, settings)
     with no_init_weights():
-        return AutoModel.from_config(configure(config_class, settings))
+        try:
+            model = AutoModel.from_config(config)
+        except (
+            TypeError,
+            ValueError,
+        ):  # there are two classes for it, or none that is found by its configuration
+            classes = MODEL_MAPPING_NAMES[name]
+            model = getattr(transformers, classes if isinstance(classes, str) else classes[0])(config)
+    model.tie_weights()  # initialization would have done so
+    return model
 
 
 def configure(config_class: Any, settings: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ Names are drawn by the seed from all that the installed zoos have, until each si
 The size is that of the summary: small below 10 million parameters, medium below 50 million, large above. A name that
 can't be summarized has no size; the sweeps explain it, and the table counts it. Types of transformers have two layers.
 
-For each name `nnkit export --onnx`, with its proof, and `nnkit smoke-run` run as commands in processes of their own,
+For each name `nnkit export --onnx`, with its proof, and `nnkit smoke-run` are commands, each in a process of its own
 with a limit of time and of resident memory. Results are one JSON line each in `build/zoos/sample-SEED.jsonl`. Whose fault
 a failure is, and why, is in `sample_reasons.tsv`: name, command, whose (`nnkit`, `zoo`, `exporter`, `limits`), reason. A
 failure without a reason there makes the exit code 1, and so does a reason that a whole sample doesn't need.
@@ -17,22 +17,23 @@ Where the zoos can't be imported because torchvision's compiled operators don't 
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sweep import names_of
 
-from nnkit.contract.text import format_count
+from nnkit.cli.main import main as cli
 from nnkit.verbs.core_handlers import plugin_manager
 
 HERE = Path(__file__).parent
@@ -45,6 +46,7 @@ SHARES = {
 }
 OPTIONS = {"transformers": ["--layers", "2"]}
 COMMANDS = {"export": ["--onnx", "--json"], "smoke-run": ["--json"]}
+MEASURED = Path("build/zoos/sample-sizes.jsonl")
 MOST = 8  # times its share are drawn of a zoo before a size stays short of it
 
 
@@ -58,7 +60,7 @@ def main() -> None:
     sample = json.loads(drawn.read_text())
     if not options.table:
         run(sample, results, options)
-    sys.exit(print_table(sample, rows_in(results), results))
+    sys.exit(print_table(sample, rows_in(results)))
 
 
 def read_options() -> argparse.Namespace:
@@ -77,37 +79,41 @@ def read_options() -> argparse.Namespace:
 
 
 def draw(seed: int) -> dict[str, Any]:
-    """Return the sample: its names with their parameters, and those that have no size."""
+    """Return the sample: its names with their parameters and options, and those that have no size."""
     sample: dict[str, Any] = {"names": {}, "without_size": {}}
     for zoo, shares in SHARES.items():
         names = names_of(plugin_manager().namespaces()[zoo])
         random.Random(f"{seed} {zoo}").shuffle(names)
         taken: Counter[str] = Counter()
-        known = sizes_of_sweep(zoo)
         for name in names[: MOST * sum(shares.values())]:
             if all(taken[size] >= share for size, share in shares.items()):
                 break
-            parameters, problem = known.get(name) or count_parameters(f"{zoo}/{name}", OPTIONS.get(zoo, []))
-            print(f"{zoo}/{name}: {problem or parameters}", file=sys.stderr, flush=True)
-            if problem:
-                sample["without_size"][f"{zoo}/{name}"] = problem
+            found = measure(f"{zoo}/{name}")
+            if found["problem"]:
+                sample["without_size"][f"{zoo}/{name}"] = found["problem"]
                 continue
-            size = next(size for size, below in SIZES.items() if parameters < below)
+            size = size_of(found)
             if taken[size] < shares.get(size, 0):
                 taken[size] += 1
-                sample["names"][f"{zoo}/{name}"] = parameters
-    order = [*sample["names"]]
-    random.Random(seed).shuffle(order)  # so that the first results are a sample, too
-    sample["names"] = {name: sample["names"][name] for name in order}
+                sample["names"][f"{zoo}/{name}"] = found
     return sample
 
 
-def sizes_of_sweep(zoo: str) -> dict[str, tuple[int, str]]:
-    """Return what `sweep.py` has found already: the parameters, and what is wrong. It gives no options."""
-    if zoo in OPTIONS:
-        return {}
-    rows = rows_of(Path("build/zoos") / f"{zoo}.jsonl")
-    return {row["name"]: (row.get("parameters", 0), row["error"]) for row in rows}
+def measure(name: str) -> dict[str, Any]:
+    """Return the parameters of a name, the options that it was built with, and what is wrong; kept in MEASURED."""
+    known = {row["name"]: row for row in rows_of(MEASURED)}
+    if name not in known:
+        zoo = name.partition("/")[0]
+        options = OPTIONS.get(zoo, [])
+        parameters, problem = count_parameters(name, options)
+        if options and "has no option" in problem:
+            options = []
+            parameters, problem = count_parameters(name, options)
+        known[name] = {"name": name, "parameters": parameters, "options": options, "problem": problem}
+        with MEASURED.open("a") as file:
+            file.write(json.dumps(known[name]) + "\n")
+        print(f"{name}: {problem or parameters}", file=sys.stderr, flush=True)
+    return known[name]
 
 
 def count_parameters(reference: str, words: list[str]) -> tuple[int, str]:
@@ -135,11 +141,16 @@ def _too_long(signal: int, frame: Any) -> None:
 def run(sample: dict[str, Any], results: Path, options: argparse.Namespace) -> None:
     """Run each command of each name that has no result yet, and append its result."""
     known = rows_in(results)
+    import_what_all_need()
     for number, (name, verb) in enumerate(pairs(sample), 1):
         row = known.get((name, verb))
         if row and not (options.again and row["code"]):
             continue
-        row = {"name": name, "verb": verb, **run_command(name, verb, options.limit, options.memory)}
+        row = {
+            "name": name,
+            "verb": verb,
+            **run_command(name, sample["names"][name]["options"], verb, options),
+        }
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
         verdict = row["error"] or "good"
@@ -147,41 +158,66 @@ def run(sample: dict[str, Any], results: Path, options: argparse.Namespace) -> N
 
 
 def pairs(sample: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    return ((name, verb) for name in sample["names"] for verb in COMMANDS)
+    """Return what is to be run, small models first: what hangs or fails for lack of time comes last."""
+    names = sorted(sample["names"], key=lambda name: sample["names"][name]["parameters"])
+    return ((name, verb) for name in names for verb in COMMANDS)
 
 
-def run_command(name: str, verb: str, limit: float, memory: float) -> dict[str, Any]:
+def run_command(name: str, own: list[str], verb: str, options: argparse.Namespace) -> dict[str, Any]:
     """Return what a command did; it is ended when it takes too long or too much memory."""
-    words = [name, *OPTIONS.get(name.partition("/")[0], []), *COMMANDS[verb]]
-    started, peak, ended = time.monotonic(), 0.0, ""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Path(folder, "out").open("wb") as out_file,
-        Path(folder, "err").open("wb") as err_file,
-    ):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nnkit", verb, *words],
-            cwd=folder,
-            stdout=out_file,
-            stderr=err_file,
-            env={**os.environ, "PYTHONPATH": absolute(os.environ.get("PYTHONPATH", ""))},
-            start_new_session=True,
-        )
-        while process.poll() is None:
+    words = [verb, name, *own, *COMMANDS[verb]]
+    started, peak, ended, code = time.monotonic(), 0.0, "", None
+    with tempfile.TemporaryDirectory() as folder:
+        process = start(words, Path(folder))
+        while code is None:
             time.sleep(0.2)
-            peak = max(peak, resident(process.pid))
-            if time.monotonic() - started > limit:
-                ended = f"took more than {limit:g} s"
-            elif peak > memory:
-                ended = f"took more than {memory:g} GB"
-            if ended:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            done, status = os.waitpid(process, os.WNOHANG)
+            code = os.waitstatus_to_exitcode(status) if done else None
+            peak = max(peak, resident(process))
+            if time.monotonic() - started > options.limit:
+                ended = f"took more than {options.limit:g} s"
+            elif peak > options.memory:
+                ended = f"took more than {options.memory:g} GB"
+            if ended and code is None:
+                os.killpg(process, signal.SIGKILL)
+                code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         out = Path(folder, "out").read_text(errors="replace")
         err = Path(folder, "err").read_text(errors="replace")
     seconds = round(time.monotonic() - started, 1)
-    error = ended or (failure(out, err) if process.returncode else "")
-    return {"code": process.returncode, "error": error, "seconds": seconds, "gigabytes": round(peak, 2)}
+    error = ended or (failure(out, err) if code else "")
+    return {"code": code, "error": error, "seconds": seconds, "gigabytes": round(peak, 2)}
+
+
+def start(words: list[str], folder: Path) -> int:
+    """Start a command in a folder, with its output in two files; return its process, which leads a group.
+
+    It is a fork of this one, which has imported what all commands do: that takes longer than many of them.
+    """
+    process = os.fork()
+    if process:
+        with suppress(OSError):  # it may have done so itself already
+            os.setpgid(process, process)
+        return process
+    code = 70
+    try:
+        os.setpgid(0, 0)
+        os.chdir(folder)
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT), descriptor)
+        cli(words)
+    except SystemExit as ending:
+        code = ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def import_what_all_need() -> None:
+    """Import zoos and exporters, before any command is forked."""
+    for package in ("onnxscript", "onnxruntime", "timm", "torchvision", "transformers", "torch_geometric"):
+        with suppress(Exception):  # which the commands report
+            importlib.import_module(package)
 
 
 def failure(out: str, err: str) -> str:
@@ -193,10 +229,6 @@ def failure(out: str, err: str) -> str:
     except (ValueError, AttributeError, TypeError):
         pass
     return "; ".join(errors) or err[-300:] or "ended without a word"
-
-
-def absolute(paths: str) -> str:
-    return os.pathsep.join(str(Path(path).resolve()) for path in paths.split(os.pathsep) if path)
 
 
 def resident(process: int) -> float:
@@ -220,53 +252,49 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 # The table
 
 
-def print_table(sample: dict[str, Any], rows: dict[tuple[str, str], dict[str, Any]], results: Path) -> int:
-    """Print a line for each name, and totals; return 1 for a failure without a reason."""
-    reasons = {
-        (name, verb): (whose, reason)
-        for name, verb, whose, reason in (
-            line.split("\t") for line in (HERE / "sample_reasons.tsv").read_text().splitlines()[1:]
-        )
-    }
-    print("| model | parameters | export | smoke-run | why |\n|---|---:|---|---|---|")
-    good: Counter[str] = Counter()
-    blamed: Counter[str] = Counter()
-    used, unexplained = set(), []
-    for name, parameters in sorted(sample["names"].items()):
-        cells, why = [], []
-        for verb in COMMANDS:
-            row = rows.get((name, verb))
-            if row is None:
-                cells.append("not run")
-            elif not row["code"]:
-                good[verb] += 1
-                cells.append("proven" if verb == "export" else "passed")
-            elif (name, verb) in reasons:
-                whose, reason = reasons[name, verb]
-                used.add((name, verb))
-                blamed[whose] += 1
-                cells.append(whose)
-                why.append(reason)
-            else:
-                unexplained.append(f"{verb} {name}: {row['error']}")
-                cells.append("unexplained")
-        print(
-            f"| {name} | {format_count(parameters)} | {' | '.join(cells)} | {'; '.join(dict.fromkeys(why))} |"
-        )
-    done = {verb: sum((name, verb) in rows for name in sample["names"]) for verb in COMMANDS}
-    print(
-        f"\nof {len(sample['names'])} names:",
-        ", ".join(f"{verb} {good[verb]} of {done[verb]}" for verb in COMMANDS),
-    )
-    print("failures:", ", ".join(f"{whose} {count}" for whose, count in sorted(blamed.items())) or "none")
-    print(f"drawn without a size: {len(sample['without_size'])}")
-    whole = len(rows) == len(sample["names"]) * len(COMMANDS)
-    unneeded = [key for key in reasons if whole and key not in used]
-    for line in unexplained:
-        print(f"unexplained: {line}")
+def print_table(sample: dict[str, Any], rows: dict[tuple[str, str], dict[str, Any]]) -> int:
+    """Print what was good, by zoo and size, and each failure with its reason; return 1 where one has none."""
+    names = sample["names"]
+    reasons = read_reasons()
+    print("| zoo | size | names | exports proven | smoke-runs passed |\n|---|---|---:|---:|---:|")
+    for zoo in SHARES:
+        for size in SIZES:
+            chosen = [name for name in names if name.startswith(f"{zoo}/") and size_of(names[name]) == size]
+            cells = [
+                share_of([rows[name, verb] for name in chosen if (name, verb) in rows]) for verb in COMMANDS
+            ]
+            if chosen:
+                print(f"| {zoo} | {size} | {len(chosen)} | {' | '.join(cells)} |")
+    totals = [share_of([row for row in rows.values() if row["verb"] == verb]) for verb in COMMANDS]
+    print(f"| all | | {len(names)} | {' | '.join(totals)} |\n")
+    failed = {key: row for key, row in sorted(rows.items()) if row["code"]}
+    print("| model | command | whose | why |\n|---|---|---|---|")
+    for key in failed:
+        if key in reasons:
+            print(f"| `{key[0]}` | {key[1]} | {' | '.join(reasons[key])} |")
+    whole = len(rows) == len(names) * len(COMMANDS)
+    unexplained = [key for key in failed if key not in reasons]
+    unneeded = [key for key in reasons if whole and key not in failed]
+    print(f"\n{len(sample['without_size'])} names were drawn that can't be summarized")
+    for name, verb in unexplained:
+        print(f"unexplained: {verb} {name}: {failed[name, verb]['error']}")
     for name, verb in unneeded:
         print(f"not needed: {verb} {name}")
     return int(bool(unexplained or unneeded))
+
+
+def read_reasons() -> dict[tuple[str, str], tuple[str, str]]:
+    """Return whose fault the failure of a command is, and why."""
+    lines = (HERE / "sample_reasons.tsv").read_text().splitlines()[1:]
+    return {(name, verb): (whose, why) for name, verb, whose, why in (line.split("\t") for line in lines)}
+
+
+def size_of(found: dict[str, Any]) -> str:
+    return next(size for size, below in SIZES.items() if found["parameters"] < below)
+
+
+def share_of(rows: list[dict[str, Any]]) -> str:
+    return f"{sum(not row['code'] for row in rows)} of {len(rows)}" if rows else "not run"
 
 
 if __name__ == "__main__":

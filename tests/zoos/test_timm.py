@@ -57,6 +57,7 @@ def test_a_model_is_timms_own_bit_for_bit(name, options, arguments):
         ("test_vit", {"num_classes": 5, "height": 64}, {"logits": (1, 5)}),
         ("test_vit", {"num_classes": 0, "global_pool": ""}, {"features": (1, 101, 64)}),
         ("test_convnext", {"features_only": True, "out_indices": (0, 2)}, {"features_0": (1, 24, 40, 40), "features_1": (1, 48, 10, 10)}),
+        ("test_convnext", {"features_only": True, "height": 64}, {"features_0": (1, 24, 16, 40), "features_1": (1, 32, 8, 20), "features_2": (1, 48, 4, 10), "features_3": (1, 64, 2, 5)}),
     ],
 )  # fmt: skip
 def test_outputs_are_declared_with_their_names_and_shapes(name, options, shapes):
@@ -162,12 +163,24 @@ def test_shapes_are_arithmetic_of_height_and_width():
                 "wide": x[0, 0, 0],
             }
 
-    outputs = of_network(Net(), 3, (32, 64), Sizes(step=8), 0)
+    outputs = of_network(Net(), 3, (32, 64), Sizes(step=4), 0)
     written = write(outputs)
     assert written == (
         "half[batch, 3, height // 2, width // 2]; tokens[batch, 3, (height // 2) * (width // 2) + 1]; wide[width]"
     )
     assert read_outputs(written) == outputs
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "least"),
+    [("test_convnext", 32, 32), ("resnet18", 32, 32), ("test_vit", 32, 32), ("deepseek_vit_412m", 14, 42)],
+)
+def test_without_a_catalog_the_guess_is_one_that_the_model_takes(name, step, least):
+    dims = declare(DeclareRequest(name=name)).dims
+    assert {(dim.multiple_of, dim.min) for dim in (dims["height"], dims["width"])} == {(step, least)}
+    with torch.device("meta"), torch.no_grad():
+        for height, width in ((least, least), (least, least + step), (least + 3 * step, least)):
+            timm.create_model(name).eval()(torch.empty(1, 3, height, width))
 
 
 def test_a_construction_is_found_without_building_and_timm_is_left_as_it_was():

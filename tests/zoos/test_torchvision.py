@@ -129,6 +129,13 @@ def test_boxes_that_a_better_one_overlaps_are_left_out():
     assert 1 < len(kept) < len(boxes)
 
 
+def test_it_is_declared_what_is_random_in_training():
+    names = ("swin_t", "maxvit_t", "efficientnet_b0", "fcn_resnet50", "resnet18", "raft_small", "densenet121")
+    declared = {name: nnkit.resolve(f"torchvision/{name}").architecture.stochastic for name in names}
+    random_ones = {"swin_t", "maxvit_t", "efficientnet_b0", "fcn_resnet50"}
+    assert {name for name, when in declared.items() if when == "training"} == random_ones
+
+
 def test_options_have_the_builder_s_own_defaults():
     assert options_of("efficientnet_b5")["dropout"].default == 0.4
     assert options_of("convnext_large")["stochastic_depth_prob"].default == 0.5
@@ -153,7 +160,7 @@ def test_every_option_is_a_parameter_that_torchvision_documents_or_nnkit_s_own()
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("resnet50", "droput=1", "no option 'droput'"),
+        ("resnet50", "dropuot=1", "no option 'dropuot'"),
         ("deeplabv3_resnet50", "layers=3", "no option 'layers'"),
         ("fcn_resnet50", "weights_backbone=DEFAULT", "would download weights"),
         ("vit_b_16", "patch_size=8", "multiple values for keyword argument 'patch_size'"),
@@ -171,6 +178,15 @@ def test_what_torchvision_refuses_is_the_user_s_problem(name, settings, message)
 def test_published_weights_of_another_network_are_refused():
     with pytest.raises(UsageProblem, match="expected value 1000 but got 10"):
         nnkit.build("torchvision/resnet18", preset="IMAGENET1K_V1", num_classes=10, device="meta")
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_auxiliary_heads_are_built_when_they_are_asked_for(published):
+    options = {"preset": "IMAGENET1K_V1"} if published else {}
+    without = nnkit.build("torchvision/googlenet", **options, device="meta")
+    having = nnkit.build("torchvision/googlenet", **options, aux_logits=True, device="meta")
+    assert (without.aux1, without.transform_input, having.transform_input) == (None, published, published)
+    assert sum(each.numel() for each in having.parameters()) == 13_004_888
 
 
 def test_nothing_is_downloaded(monkeypatch):

@@ -75,6 +75,7 @@ class _Worker:
         self._since = time.monotonic() + START_UP
         self._overdue = False
         self._rows: list[tuple[str, CatalogRow]] = []
+        self._last_line = ""
         self._log = TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-c", START.format(path=sys.path)],
@@ -126,10 +127,11 @@ class _Worker:
         """End the process and return its exit code."""
         self._kill()
         code = self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        self._last_line = self._read_last_line()
+        for file in (self._process.stdin, self._process.stdout, self._log):
             with suppress(OSError):
-                if pipe:
-                    pipe.close()
+                if file:
+                    file.close()
         return code
 
     def conclude(self) -> None:
@@ -144,7 +146,7 @@ class _Worker:
             reason = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._fail(f"its process died: {reason}")
         elif self.names and code:
-            raise NnkitError("the process that measures architectures can't start", self._last_line())
+            raise NnkitError("the process that measures architectures can't start", self._last_line)
 
     def _fail(self, reason: str) -> None:
         """Finish the name that the process was at; with the figures that it had, if it had any."""
@@ -158,7 +160,7 @@ class _Worker:
         self.names.remove(self._at)
         self._at, self._row = "", None
 
-    def _last_line(self) -> str:
+    def _read_last_line(self) -> str:
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - LOG_SIZE))
         lines = self._log.read().decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")

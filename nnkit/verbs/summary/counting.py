@@ -140,6 +140,9 @@ def _grouped_shape(a: Tensor, b: Tensor) -> tuple[int, ...] | None:
     """Return the shape (M, N) of rows (M, K), in groups, each times its own matrix of (G, K, N)."""
     if a.ndim != 2 or b.ndim != 3 or a.dtype != b.dtype or a.shape[1] != b.shape[1]:
         return None
+    strides = [stride for operand in (a, b) for stride in operand.stride() if stride != 1]
+    if any(stride * a.itemsize % 16 for stride in strides):  # torch's kernels refuse these
+        return None
     return (a.shape[0], b.shape[2])
 
 

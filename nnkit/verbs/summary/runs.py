@@ -44,6 +44,8 @@ def count(request: SummaryRequest) -> SummaryReport:
     """Return the rows and totals, from the cheapest run that works."""
     if request.module is not None:
         return count_given_module(request, request.module)
+    if request.on_meta:
+        return count_on_meta(request)
     try:
         report = count_small_model(request)
     except BudgetExceeded:

@@ -226,3 +226,21 @@ def test_what_is_no_formula_is_a_failure_of_its_plugin_alone(plugins_from):
     manager = plugins_from(bad=bad, good=PLUGIN)
     assert [failure.message for failure in manager.failures] == ["returned 3; expected OperatorFormula"]
     assert len(manager.formulas()) == 1
+
+
+class Experts(nn.Module):
+    """Experts of 8 × 12 weights; the first two groups of tokens go to one each."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3, 8, 12))
+
+    def forward(self, x):
+        return F.grouped_mm(x, self.weight, offs=torch.tensor([4, 8, 8], dtype=torch.int32))
+
+
+def test_a_grouped_product_that_is_not_computed_has_the_shape_and_cost_of_one_that_is():
+    computed = trace(Experts(), (torch.zeros(8, 8),))
+    counted = trace(Experts(), (torch.zeros(8, 8),), values=False)
+    assert computed.root.total("macs") == counted.root.total("macs") == 8 * 8 * 12
+    assert counted.result.shape == computed.result.shape == (8, 12)

@@ -313,6 +313,8 @@ ERRORS = {
     "jobs": (["--all", "--jobs", "0"], 2, "Invalid value for '--jobs'", "see: "),
     "a preset": (["--all", "--preset", "cora"], 2, "--preset is for one model", "name only one model"),
     "weights": (["--all", "--weights", "w.pt"], 2, "--weights is for one model", "name only one model"),
+    "a key": (["--all", "--key", "ema"], 2, "--key is for one model", "name only one model"),
+    "a prefix": (["--all", "--strip-prefix", "a."], 2, "--strip-prefix is for one model", "name only one model"),
     "strictness": (["--all", "--no-strict"], 2, "--strict is for one model", "name only one model"),
     "an input": (["--all", "--input", "x: float32[3]"], 2, "--input is for one model", "name only one model"),
     "an executor": (["--all", "--executor", "instnt"], 2, "unknown executor 'instnt'", "did you mean instant?"),
