@@ -174,7 +174,9 @@ def _read_gguf(path: Path, text: str, manager: PluginManager) -> Reference:
 
     described = read_header(path).metadata.get("general.architecture", "unknown")
     data = folders.ask_zoos({}, path, text, manager, f"architecture {brief(described)}")
-    folders.LOG.warning("the weights of %s stay in it: nnkit loads none of GGUF, and the model has random ones", text)
+    folders.LOG.warning(
+        "the weights of %s stay in it: nnkit loads none of GGUF, and the model has random ones", text
+    )
     return _resolved({**data, "weights": None}, manager)
 
 

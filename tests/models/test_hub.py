@@ -68,7 +68,9 @@ def test_a_summary_asks_for_headers_alone(hub, published):
     assert report.spec.name == "tiny/mlp"
     from huggingface_hub import HfApi
 
-    counted = HfApi(hub.url).get_safetensors_metadata("org/mlp").parameter_count  # the hub's own reading of the headers
+    counted = (
+        HfApi(hub.url).get_safetensors_metadata("org/mlp").parameter_count
+    )  # the hub's own reading of the headers
     assert {report.totals.parameters} == {*counted.values()}
 
 
