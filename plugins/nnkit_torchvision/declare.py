@@ -10,7 +10,14 @@ from nnkit import Architecture, CatalogRow, DeclareRequest, OpenField, open_conf
 from nnkit_torchvision import tasks
 from nnkit_torchvision.building import build
 from nnkit_torchvision.descriptions import DESCRIPTIONS
-from nnkit_torchvision.options import Builder, builder_of, class_of, fixed_sizes_of, options_of
+from nnkit_torchvision.options import (
+    Builder,
+    builder_of,
+    class_of,
+    drops_in_training,
+    fixed_sizes_of,
+    options_of,
+)
 from nnkit_torchvision.published import preset, side_of, weights_of
 from nnkit_torchvision.tasks import Sizes, Task
 
@@ -47,7 +54,7 @@ def declare(request: DeclareRequest) -> Architecture:
         constants=task.constants,
         presets={each.name: preset(each, options, task.dims) for each in weights},
         paper=_paper(builder),
-        stochastic="training" if task.always_drops or any(map(_drops, options.items())) else "",
+        stochastic="training" if task.always_drops or drops_in_training(request.name) else "",
         notes=[*task.notes, *_notes(request.name, options)],
         unsupported=task.unsupported,
     )
@@ -58,9 +65,8 @@ def task_of(name: str, row: CatalogRow | None = None) -> Task:
     builder = builder_of(name)
     options = options_of(name)
     sizes = _sizes(name, weights_of(builder)[0], row)
-    side, frames = fixed_sizes_of(name)
-    if side is None and "image_size" in options:
-        side = "image_size"
+    fixed, frames = fixed_sizes_of(name)
+    side: int | str | None = "image_size" if "image_size" in options else fixed
     kind = builder.__module__.split(".")[2]
     if kind == "detection":
         return tasks.detection(sizes)
@@ -100,12 +106,6 @@ def _notes(name: str, options: Mapping[str, OpenField]) -> Iterator[str]:
         )
         yield f"By default it is built {heads}, as the published figures count it."
         yield "By default its weights are initialized as torch does it, which torchvision announces."
-
-
-def _drops(option: tuple[str, OpenField]) -> bool:
-    """Whether an option is the rate of something that is dropped in training, and isn't 0."""
-    name, field = option
-    return name.startswith(("drop", "stochastic_depth")) and bool(field.default)
 
 
 def _paper(builder: Builder) -> str:

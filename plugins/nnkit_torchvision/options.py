@@ -91,6 +91,12 @@ def arguments_of(name: str, config: Any) -> dict[str, Any]:
     return arguments
 
 
+def drops_in_training(name: str) -> bool:
+    """Whether a builder gives its class the rate of something to drop in training, and it isn't 0."""
+    given = _given_to_class(builder_of(name), {})
+    return any(bool(rate) for key, rate in given.items() if key.startswith(("drop", "stochastic_depth")))
+
+
 def fixed_sizes_of(name: str) -> tuple[int | None, int | None]:
     """Return the side of images and the frames of videos that a builder fixes and no option changes."""
     given, choices = _given_to_class(builder_of(name), {}), _choices(name)

@@ -19,7 +19,7 @@ def probe(name: str) -> dict[str, Any]:
     elif task.name == "object detection":  # it resizes every image
         sizes = "1"
     else:
-        step, least = find_sizes(_forward(name), task.dims["height"].default)
+        step, least = find_sizes(_forward(name), int(task.dims["height"].default))
         sizes = f"{step} from {least}" if least > step else f"{step}"
     return {"task": task.name, "sizes": sizes, "pretrained": True}
 

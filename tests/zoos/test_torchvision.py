@@ -129,6 +129,13 @@ def test_boxes_that_a_better_one_overlaps_are_left_out():
     assert 1 < len(kept) < len(boxes)
 
 
+def test_it_is_declared_what_is_random_in_training():
+    names = ("swin_t", "maxvit_t", "efficientnet_b0", "fcn_resnet50", "resnet18", "raft_small", "densenet121")
+    declared = {name: nnkit.resolve(f"torchvision/{name}").architecture.stochastic for name in names}
+    random_ones = {"swin_t", "maxvit_t", "efficientnet_b0", "fcn_resnet50"}
+    assert {name for name, when in declared.items() if when == "training"} == random_ones
+
+
 def test_options_have_the_builder_s_own_defaults():
     assert options_of("efficientnet_b5")["dropout"].default == 0.4
     assert options_of("convnext_large")["stochastic_depth_prob"].default == 0.5
