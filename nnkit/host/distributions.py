@@ -1,4 +1,4 @@
-"""Which version of a package is installed, and what tells it from another one. Torch-free.
+"""Which version of a distribution is installed, and a fingerprint of its files. Torch-free.
 
 Read from the files of the distribution, as `entry_points.py` does; what isn't usual is left to
 importlib.metadata.
@@ -57,7 +57,7 @@ def _described(folder: str) -> Iterator[str]:
 
 @functools.cache
 def _find(name: str, path: tuple[str, ...]) -> Distribution | None:
-    """Return the distribution under this search path, which is only there to tell one answer from another."""
+    """Return the distribution; the answer is kept for this search path."""
     plain = find_plain(name)
     if plain is not None:
         folder, owner = plain

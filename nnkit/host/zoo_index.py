@@ -109,7 +109,8 @@ def _load(file: Path) -> dict[str, str] | None:
         if title != HEADER or int(checksum) != zlib.crc32(body):
             return None
         families = dict(line.split("\t") for line in body.decode().splitlines())
-        return families if len(families) == int(count) else None
+        is_ours = all(MEMBER.fullmatch(name) and family.isprintable() for name, family in families.items())
+        return families if is_ours and len(families) == int(count) else None
     except (OSError, ValueError):  # a UnicodeDecodeError is a ValueError
         return None
 
@@ -135,7 +136,7 @@ def _sort_out(given: Iterable[object]) -> tuple[dict[str, str], list[object]]:
     for each in given:
         match each:
             case (str(name), str(family)) if MEMBER.fullmatch(name):
-                families[name] = " ".join(family.split())
+                families[name] = "".join(filter(str.isprintable, " ".join(family.split())))
             case _:
                 refused.append(each)
     return families, refused

@@ -17,7 +17,7 @@ from nnkit.contract.own_declarations import check_own, declare
 from nnkit.contract.spec import PART, ModelSpec, check_spec_data, make_spec, read_spec_file
 from nnkit.contract.text import without_drive
 from nnkit.contract.visible import brief
-from nnkit.errors import UsageProblem
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models import metadata
 from nnkit.models.hub_names import names_hub, parse
@@ -174,7 +174,9 @@ def _read_gguf(path: Path, text: str, manager: PluginManager) -> Reference:
 
     described = read_header(path).metadata.get("general.architecture", "unknown")
     data = folders.ask_zoos({}, path, text, manager, f"architecture {brief(described)}")
-    folders.LOG.warning("the weights of %s stay in it: nnkit loads none of GGUF, and the model has random ones", text)
+    folders.LOG.warning(
+        "the weights of %s stay in it: nnkit loads none of GGUF, and the model has random ones", text
+    )
     return _resolved({**data, "weights": None}, manager)
 
 
@@ -187,11 +189,11 @@ def _read_folder(path: Path, text: str, manager: PluginManager) -> Reference:
         raise hubconf.choose_entrypoint(text.rstrip("/\\"))
     try:
         data = folders.read_folder(path, text, manager)
-    except UsageProblem as problem:
+    except NnkitError as problem:
         if not hubconf.is_hub_folder(text):
             raise
-        hint = f"it has a {hubconf.FILE}, too; name an entrypoint of that: {text}:NAME"
-        raise UsageProblem(problem.message, hint) from problem
+        hint = f"{problem.hint}; or name an entrypoint of its {hubconf.FILE}: {text}:NAME"
+        raise type(problem)(problem.message, hint, problem.details) from problem
     file = choose_weights([each.name for each in path.iterdir() if each.is_file()], text)
     if file is None:
         folders.LOG.info("%s has no file of weights; they are random", text)

@@ -15,7 +15,7 @@ from nnkit_transformers.tasks import model_class_of
 from nnkit_transformers.weightless import without_values
 
 CACHES = ("past", "cache", "memory")
-"""Parts of the names of outputs that are there for a next call."""
+"""Parts of the names of outputs that only a next call needs."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _named(base: Any, inputs: tuple[tuple[str, bool], ...]) -> type:
 
 
 def tensors_of(output: Any) -> Any:
-    """Return what forward returned without what is no tensor and what is there for a next call."""
+    """Return what forward returned without what is no tensor and what only a next call needs."""
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping):

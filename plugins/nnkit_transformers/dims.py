@@ -24,6 +24,11 @@ DIMS: Mapping[str, Dim] = {
     "frames": Dim(default=256, min=16, description="frames of a spectrogram"),
 }
 
+FEWEST_ROWS = {
+    "pp_ocrv5_mobile_rec": 64, "pp_ocrv5_server_rec": 64, "pp_ocrv6_small_rec": 64, "pp_ocrv6_tiny_rec": 64,
+}  # fmt: skip
+"""Of a picture, where its features at a sixteenth of its rows are averaged three by three."""
+
 POSITIONS = ("max_position_embeddings", "n_positions", "max_target_positions", "max_source_positions")
 AFTER_PADDING = "create_position_ids_from_input_ids"
 """What counts positions from the one behind the number of padding: RoBERTa's first token is at 2 of 514."""
@@ -38,6 +43,8 @@ def dims_of(model_type: str) -> dict[str, Dim]:
     specs = [variant(Sizes(config)) for name in KNOWN if name in names for variant in KNOWN[name]]
     axes = {axis for spec in specs if spec for axis in spec.shape}
     dims = {name: dim for name, dim in DIMS.items() if name in axes}
+    if model_type in FEWEST_ROWS and "image_height" in dims:
+        dims["image_height"] = replace(dims["image_height"], min=FEWEST_ROWS[model_type])
     for name in ("time", "decoder_time"):
         limit = _limit(config, options, model_classes[0])
         if name in dims and limit is not None:

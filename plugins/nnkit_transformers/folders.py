@@ -16,7 +16,7 @@ SAID_ELSEWHERE = frozenset(
     "architectures auto_map dtype torch_dtype model_type transformers_version id2label label2id use_cache "
     "problem_type return_dict output_hidden_states output_attentions name_or_path _name_or_path".split()
 )
-"""What says nothing about the network itself, or is told in other words."""
+"""What says nothing about the network itself, or is given in other words."""
 
 
 def read(request: ReadRequest) -> dict[str, Any] | None:

@@ -211,14 +211,14 @@ def _candidates(model: PreTrainedModel) -> Iterator[tuple[Input, ...]]:
     if "SequenceClassification" in type(model).__name__:
         of_texts = (0, 4)  # some look for the end of the text
     seen: set[tuple[str, ...]] = set()
-    for count in range(3):
-        for start in starts:
-            rest = [name for name in more if name not in start]
-            for extra in itertools.combinations(rest, count):
-                names = tuple(name for name in parameters if name in (*start, *extra))
-                if names and names not in seen:
-                    seen.add(names)
-                    yield from _variants(names, of_texts)
+    tries = [(start, count) for count in range(3) for start in starts]
+    for start, count in (*tries, ([], 1)):  # at last, one that is neither needed nor the main one
+        rest = [name for name in more if name not in start]
+        for extra in itertools.combinations(rest, count):
+            names = tuple(name for name in parameters if name in (*start, *extra))
+            if names and names not in seen:
+                seen.add(names)
+                yield from _variants(names, of_texts)
 
 
 def _variants(names: tuple[str, ...], of_texts: Sequence[int]) -> Iterator[tuple[Input, ...]]:

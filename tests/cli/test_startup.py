@@ -130,7 +130,7 @@ def complete(line):
         ("nnkit list pointer-", ["pointer-network"]),
         ("nnkit list tim", TIMM),
         ("nnkit list timm/", TIMM),
-        ("nnkit list t", ["tcn", "timm/", "torchvision/", "transformers/"]),
+        ("nnkit list t", ["tcn", "timm/", "torchvision/", "transformer", "transformers/"]),
         ("nnkit summary timm/convnext_sm", ["timm/convnext_small"]),
         ("nnkit summary transformers/distilb", ["transformers/distilbert"]),
         ("nnkit smoke-run timm/resnet18 --che", ["--check"]),  # without what timm would have to be asked for

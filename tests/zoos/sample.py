@@ -34,7 +34,6 @@ from typing import Any
 from sweep import names_of
 
 from nnkit.cli.main import main as cli
-from nnkit.contract.text import format_count
 from nnkit.verbs.core_handlers import plugin_manager
 
 HERE = Path(__file__).parent
@@ -61,7 +60,7 @@ def main() -> None:
     sample = json.loads(drawn.read_text())
     if not options.table:
         run(sample, results, options)
-    sys.exit(print_table(sample, rows_in(results), results))
+    sys.exit(print_table(sample, rows_in(results)))
 
 
 def read_options() -> argparse.Namespace:
@@ -93,7 +92,7 @@ def draw(seed: int) -> dict[str, Any]:
             if found["problem"]:
                 sample["without_size"][f"{zoo}/{name}"] = found["problem"]
                 continue
-            size = next(size for size, below in SIZES.items() if found["parameters"] < below)
+            size = size_of(found)
             if taken[size] < shares.get(size, 0):
                 taken[size] += 1
                 sample["names"][f"{zoo}/{name}"] = found
@@ -253,53 +252,49 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 # The table
 
 
-def print_table(sample: dict[str, Any], rows: dict[tuple[str, str], dict[str, Any]], results: Path) -> int:
-    """Print a line for each name, and totals; return 1 for a failure without a reason."""
-    reasons = {
-        (name, verb): (whose, reason)
-        for name, verb, whose, reason in (
-            line.split("\t") for line in (HERE / "sample_reasons.tsv").read_text().splitlines()[1:]
-        )
-    }
-    print("| model | parameters | export | smoke-run | why |\n|---|---:|---|---|---|")
-    good: Counter[str] = Counter()
-    blamed: Counter[str] = Counter()
-    used, unexplained = set(), []
-    for name, found in sorted(sample["names"].items()):
-        cells, why = [], []
-        for verb in COMMANDS:
-            row = rows.get((name, verb))
-            if row is None:
-                cells.append("not run")
-            elif not row["code"]:
-                good[verb] += 1
-                cells.append("proven" if verb == "export" else "passed")
-            elif (name, verb) in reasons:
-                whose, reason = reasons[name, verb]
-                used.add((name, verb))
-                blamed[whose] += 1
-                cells.append(whose)
-                why.append(reason)
-            else:
-                unexplained.append(f"{verb} {name}: {row['error']}")
-                cells.append("unexplained")
-        print(
-            f"| {name} | {format_count(found['parameters'])} | {' | '.join(cells)} | {'; '.join(dict.fromkeys(why))} |"
-        )
-    done = {verb: sum((name, verb) in rows for name in sample["names"]) for verb in COMMANDS}
-    print(
-        f"\nof {len(sample['names'])} names:",
-        ", ".join(f"{verb} {good[verb]} of {done[verb]}" for verb in COMMANDS),
-    )
-    print("failures:", ", ".join(f"{whose} {count}" for whose, count in sorted(blamed.items())) or "none")
-    print(f"drawn without a size: {len(sample['without_size'])}")
-    whole = len(rows) == len(sample["names"]) * len(COMMANDS)
-    unneeded = [key for key in reasons if whole and key not in used]
-    for line in unexplained:
-        print(f"unexplained: {line}")
+def print_table(sample: dict[str, Any], rows: dict[tuple[str, str], dict[str, Any]]) -> int:
+    """Print what was good, by zoo and size, and each failure with its reason; return 1 where one has none."""
+    names = sample["names"]
+    reasons = read_reasons()
+    print("| zoo | size | names | exports proven | smoke-runs passed |\n|---|---|---:|---:|---:|")
+    for zoo in SHARES:
+        for size in SIZES:
+            chosen = [name for name in names if name.startswith(f"{zoo}/") and size_of(names[name]) == size]
+            cells = [
+                share_of([rows[name, verb] for name in chosen if (name, verb) in rows]) for verb in COMMANDS
+            ]
+            if chosen:
+                print(f"| {zoo} | {size} | {len(chosen)} | {' | '.join(cells)} |")
+    totals = [share_of([row for row in rows.values() if row["verb"] == verb]) for verb in COMMANDS]
+    print(f"| all | | {len(names)} | {' | '.join(totals)} |\n")
+    failed = {key: row for key, row in sorted(rows.items()) if row["code"]}
+    print("| model | command | whose | why |\n|---|---|---|---|")
+    for key in failed:
+        if key in reasons:
+            print(f"| `{key[0]}` | {key[1]} | {' | '.join(reasons[key])} |")
+    whole = len(rows) == len(names) * len(COMMANDS)
+    unexplained = [key for key in failed if key not in reasons]
+    unneeded = [key for key in reasons if whole and key not in failed]
+    print(f"\n{len(sample['without_size'])} names were drawn that can't be summarized")
+    for name, verb in unexplained:
+        print(f"unexplained: {verb} {name}: {failed[name, verb]['error']}")
     for name, verb in unneeded:
         print(f"not needed: {verb} {name}")
     return int(bool(unexplained or unneeded))
+
+
+def read_reasons() -> dict[tuple[str, str], tuple[str, str]]:
+    """Return whose fault the failure of a command is, and why."""
+    lines = (HERE / "sample_reasons.tsv").read_text().splitlines()[1:]
+    return {(name, verb): (whose, why) for name, verb, whose, why in (line.split("\t") for line in lines)}
+
+
+def size_of(found: dict[str, Any]) -> str:
+    return next(size for size, below in SIZES.items() if found["parameters"] < below)
+
+
+def share_of(rows: list[dict[str, Any]]) -> str:
+    return f"{sum(not row['code'] for row in rows)} of {len(rows)}" if rows else "not run"
 
 
 if __name__ == "__main__":

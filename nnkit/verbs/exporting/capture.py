@@ -49,6 +49,9 @@ STATIC_DIM = re.compile(
 )
 KEY = re.compile(r"\w+")
 
+UNSOLVED = re.compile(r"The inequality, .+ cannot\s+be\s+solved", re.DOTALL)
+"""What sympy says of a comparison of symbolic sizes; with numbers, torch makes none."""
+
 
 @contextlib.contextmanager
 def looped_recurrences() -> Iterator[None]:
@@ -125,7 +128,9 @@ def export_failure(error: Exception, name: str, inputs: Mapping[str, TensorSpec]
             f"compute with the shape, not in a Python loop over it; {fix}",
             dim=str(dim),
         )
+    hint = "see the full error with -v; `nnkit export --safetensors` needs no torch.export"
+    if UNSOLVED.search(str(cause)):
+        hint = "torch can't solve a comparison of sizes that it makes itself: fix them with --static or --fix"
     return NotCaptured(
-        f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}{at_line(cause)}",
-        "see the full error with -v; `nnkit export --safetensors` needs no torch.export",
+        f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}{at_line(cause)}", hint
     )

@@ -1,0 +1,16 @@
+"""What torch.export says when it fails is an error with a way out."""
+
+import pytest
+import sympy
+from sympy.solvers.inequalities import solve_univariate_inequality
+
+from nnkit.verbs.exporting.capture import export_failure
+
+
+def test_sizes_that_sympy_cannot_compare_can_be_fixed():
+    size = sympy.Symbol("x", real=True)
+    with pytest.raises(NotImplementedError) as refused:
+        solve_univariate_inequality(sympy.Eq(size / 8 - sympy.floor(sympy.floor(size / 4) / 2), 0), size)
+    problem = export_failure(refused.value, "net", {})
+    assert "NotImplementedError: The inequality" in problem.message
+    assert "--static" in problem.hint
