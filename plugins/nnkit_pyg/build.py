@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -192,6 +193,30 @@ def _corrupt(x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
     return x[torch.randperm(x.size(0), device=x.device)], edge_index
 
 
+class Neighbors(nn.Module):
+    """Finds the nearest atoms within the cutoff, in torch alone: SchNet lets its user choose how."""
+
+    def __init__(self, cutoff: float, max_num_neighbors: int) -> None:
+        super().__init__()
+        self.cutoff = cutoff
+        self.most = max_num_neighbors
+
+    def forward(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        distances = (pos[:, None] - pos[None]).norm(dim=-1)
+        others = ~torch.eye(len(pos), dtype=torch.bool, device=pos.device)
+        near = (distances <= self.cutoff) & (batch[:, None] == batch[None]) & others
+        ranks = distances.masked_fill(~near, torch.inf).argsort(dim=0).argsort(dim=0)  # among each atom's
+        source, target = (near & (ranks < self.most)).nonzero(as_tuple=True)
+        return torch.stack([source, target]), (pos[source] - pos[target]).norm(dim=-1)
+
+
+def _schnet(arguments: dict[str, Any]) -> nn.Module:
+    if find_spec("pyg_lib") is None:
+        neighbors = Neighbors(arguments["cutoff"], arguments["max_num_neighbors"])
+        return models.SchNet(**arguments, interaction_graph=neighbors)
+    return models.SchNet(**arguments)
+
+
 def _node2vec(arguments: dict[str, Any]) -> nn.Module:
     ring = torch.arange(arguments["num_nodes"])
     return models.Node2Vec(torch.stack([ring, ring.roll(-1)]), **arguments)
@@ -207,6 +232,7 @@ MAKERS: dict[str, Callable[[dict[str, Any]], nn.Module]] = {
     "GraphUNet": _graph_unet,
     "Polynormer": _polynormer,
     "GPSE": partial(_construct, GPSE),
+    "SchNet": _schnet,
     "RENet": partial(_construct, RENet),
     "DeepGraphInfomax": _deep_graph_infomax,
     "Node2Vec": _node2vec,

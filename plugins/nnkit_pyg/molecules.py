@@ -12,7 +12,12 @@ DIMS = {
     "graphs": replace(GRAPHS, description="molecules in the batch"),
 }
 Z = TensorSpec(
-    "z", ("atoms",), "int64", sample="index", index_of=95, description="atomic number of each atom"
+    "z",
+    ("atoms",),
+    "int64",
+    sample="nnkit_pyg.sampling:atomic_numbers",
+    index_of=95,
+    description="atomic number of each atom",
 )
 POS = TensorSpec("pos", ("atoms", 3), sample="nnkit_pyg.sampling:positions", description="position in Å")
 MOLECULE = replace(BATCH, shape=("atoms",), description="the molecule that each atom is in, ascending")
@@ -46,7 +51,7 @@ def _on_atoms(
         dims=DIMS,
         constraints=("graphs <= atoms",),
         paper=paper,
-        unsupported=_lacking("pyg_lib", *needs),
+        unsupported=_lacking(*needs),
     )
 
 
@@ -69,6 +74,7 @@ MODELS = (
         "Gasteiger, Groß, Günnemann: Directional Message Passing for Molecular Graphs, ICLR 2020, "
         "https://arxiv.org/abs/2003.03123",
         PER_MOLECULE,
+        "pyg_lib",
         "torch_sparse",
     ),
     _on_atoms(
@@ -78,6 +84,7 @@ MODELS = (
         "Gasteiger, Giri, Margraf, Günnemann: Fast and Uncertainty-Aware Directional Message Passing for "
         "Non-Equilibrium Molecules, 2020, https://arxiv.org/abs/2011.14115",
         PER_MOLECULE,
+        "pyg_lib",
         "torch_sparse",
     ),
     _on_atoms(
@@ -88,6 +95,7 @@ MODELS = (
         "Network Force Field and Molecular Dynamics with Direct Force Architecture, npj Comput. Mater. 2021, "
         "https://arxiv.org/abs/2007.14444",
         [TensorSpec("force", ("atoms", 3), description="force on each atom")],
+        "pyg_lib",
         "torch_sparse",
     ),
     _on_atoms(
@@ -98,5 +106,6 @@ MODELS = (
         "with Equivariant Vector-Scalar Interactive Message Passing, Nat. Commun. 2024, "
         "https://arxiv.org/abs/2210.16518",
         ENERGY,
+        "pyg_lib",
     ),
 )

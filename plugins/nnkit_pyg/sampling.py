@@ -38,6 +38,13 @@ def graph_of_node(
     return torch.cat([torch.arange(graphs), others]).sort().values.to(dtype)
 
 
+def atomic_numbers(
+    shape: tuple[int, ...], sizes: Mapping[str, int], dtype: torch.dtype, generator: torch.Generator
+) -> Tensor:
+    """Draw elements up to plutonium; 0 is none."""
+    return torch.randint(1, 95, shape, generator=generator).to(dtype)
+
+
 def positions(
     shape: tuple[int, ...], sizes: Mapping[str, int], dtype: torch.dtype, generator: torch.Generator
 ) -> Tensor:

@@ -6,6 +6,7 @@ import sys
 from hashlib import sha256
 from importlib.metadata import distribution, version
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -125,6 +126,14 @@ def test_a_damaged_file_is_made_again(zoo, tmp_path, harm):
     assert times_asked(tmp_path) == 2
 
 
+@pytest.mark.parametrize("hostile", ["\x1b[31mred\tlayers\n", "red\t\x1b[31mlayers\n", "--help\tlayers\n"])
+def test_a_whole_file_with_names_that_nnkit_would_not_write_is_made_again(zoo, tmp_path, hostile):
+    zoo().members("layers")
+    (kept,) = files_in(tmp_path)
+    kept.write_text(f"{zoo_index.HEADER}\t1\t{crc32(hostile.encode())}\n{hostile}")
+    assert zoo().members("layers").keys() == {"one", "two"}
+
+
 def test_a_folder_that_cannot_be_written_to_is_left_alone(zoo, tmp_path):
     (tmp_path / "cache").write_text("this is a file")
     assert zoo().members("layers").keys() == {"one", "two"}
@@ -206,7 +215,8 @@ FOREVER = '    number = 0\n    while True:\n        number += 1\n        yield Z
     ],
 )
 def test_names_that_cannot_be_read_are_one_failure(zoo, tmp_path, monkeypatch, names, message):
-    monkeypatch.setattr(zoo_index, "PATIENCE", 0.2)
+    if names == ENDLESS:
+        monkeypatch.setattr(zoo_index, "PATIENCE", 0.2)
     manager = zoo(names=names)
     assert manager.members("layers") == manager.members("layers") == {}
     (failure,) = manager.failures

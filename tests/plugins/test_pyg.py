@@ -16,7 +16,7 @@ from nnkit_pyg.sampling import edges, graph_of_node
 
 NODES, EDGES = 34, 156
 LOOPS = EDGES + NODES  # with a self-loop for each node
-WITH_OPERATORS = {"SchNet", "DimeNet", "DimeNetPlusPlus", "GNNFF", "ViSNet", "Node2Vec"}
+WITH_OPERATORS = {"DimeNet", "DimeNetPlusPlus", "GNNFF", "ViSNet", "Node2Vec"}
 HERE = sorted(MODELS.keys() - WITH_OPERATORS)
 
 
@@ -143,6 +143,25 @@ BY_HAND = {
 @pytest.mark.parametrize("name", sorted(BY_HAND))
 def test_macs_are_those_counted_by_hand(pyg, name):
     assert nnkit.summarize(f"pyg/{name}").totals.macs == BY_HAND[name]
+
+
+def test_macs_of_schnet_follow_its_neighbors(pyg):
+    spec = nnkit.resolve("pyg/SchNet")
+    _, positions, molecule = sample_inputs(spec, seed=0)
+    near = (torch.cdist(positions, positions) <= 10) & (molecule[:, None] == molecule[None])
+    neighbors, atoms = int(near.sum()) - 20, 20
+    block = 3 * linear(atoms, 128, 128) + linear(neighbors, 50, 128, 128) + neighbors * 128
+    assert nnkit.summarize(spec).totals.macs == 6 * block + linear(atoms, 128, 64, 1) + atoms
+
+
+def test_the_nearest_neighbors_are_kept(pyg):
+    from nnkit_pyg.build import Neighbors
+
+    on_a_line = torch.tensor([[0.0], [1.0], [3.0], [6.25], [50.0]]) * torch.tensor([1.0, 0, 0])
+    edges, lengths = Neighbors(cutoff=5.5, max_num_neighbors=2)(on_a_line, torch.tensor([0, 0, 0, 0, 0]))
+    of = {target: set(edges[0][edges[1] == target].tolist()) for target in range(5)}
+    assert of == {0: {1, 2}, 1: {0, 2}, 2: {0, 1}, 3: {1, 2}, 4: set()}
+    assert torch.equal(lengths, (on_a_line[edges[0]] - on_a_line[edges[1]]).norm(dim=-1))
 
 
 @pytest.mark.parametrize("name", ["MLP", "EdgeCNN", "ARLinkPredictor", "GPSENodeEncoder", "MaskLabel"])

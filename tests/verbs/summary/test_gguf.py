@@ -223,7 +223,7 @@ def test_whatever_bytes_change_the_answer_is_a_report_or_one_error(tmp_path):
         fields, [make.tensor("a", (2, 32), kind=8), make.tensor("b", (4,), begin=96)], values=112
     )
     path, random = tmp_path / "m.gguf", Random(16)
-    for _ in range(1000):
+    for _ in range(300):
         content = bytearray(whole)
         for _ in range(random.randint(1, 3)):
             content[random.randrange(len(content))] = random.choice((0, 1, 8, 9, 127, 255))
@@ -246,10 +246,10 @@ def test_what_is_newer_than_nnkit_is_said(tmp_path, content, words):
     assert "update nnkit" in caught.value.hint
 
 
-def test_a_vocabulary_of_a_million_is_passed_over(tmp_path):
+def test_a_large_vocabulary_is_passed_over(tmp_path):
     """In a file of 100 GB, of which only the header is read."""
     make = Gguf()
-    tokens = make.field("tokens", LIST, make.texts(["token"] * 1_000_000))
+    tokens = make.field("tokens", LIST, make.texts(["token"] * 300_000))
     header = make.file([tokens], [make.tensor("w", (50_000, 1_000_000), kind=1)])
     path = tmp_path / "m.gguf"
     with path.open("wb") as file:
