@@ -92,8 +92,8 @@ MODELS = (
         options.GNNFF,
         "GNNFF: forces on atoms from messages along edges",
         "Park, Kornbluth, Vandermause, Wolverton, Kozinsky, Mailoa: Accurate and Scalable Graph Neural "
-        "Network Force Field and Molecular Dynamics with Direct Force Architecture, npj Computational Materials 2021, "
-        "https://arxiv.org/abs/2007.14444",
+        "Network Force Field and Molecular Dynamics with Direct Force Architecture, "
+        "npj Computational Materials 2021, https://arxiv.org/abs/2007.14444",
         [TensorSpec("force", ("atoms", 3), description="force on each atom")],
         "pyg_lib",
         "torch_sparse",
