@@ -14,7 +14,7 @@ from nnkit_timm.options import arguments_of, check_names, default_of
 from nnkit_timm.sizes import Sizes
 
 LARGEST_STRIDE = 128
-"""How many pixels one of a feature map stands for at most."""
+"""The largest stride of a feature map that is looked for, in pixels."""
 
 LOGITS = TensorSpec("logits", ("batch", "num_classes"), description="a score for each class")
 

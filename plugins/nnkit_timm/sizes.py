@@ -16,7 +16,7 @@ WRITTEN = re.compile(r"(?P<step>\d+)(?: from (?P<least>\d+))?(?P<square>, square
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The sizes that an image may have: one alone, or multiples of a step.
+    """The sizes that an image may have: a single one, or multiples of a step.
 
     Attributes:
         step: The step. 0: the size is fixed when the model is built.
@@ -73,7 +73,7 @@ class Sizes:
 
 
 def is_fixed(found: Construction, declared: bool) -> bool:
-    """Whether the model takes images of one size alone. declared: what the configuration of weights says."""
+    """Whether the model takes images of only one size. declared: what the configuration of weights says."""
     return (
         declared
         and not _argument(found, "dynamic_img_size")

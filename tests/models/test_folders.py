@@ -53,6 +53,13 @@ def test_the_name_of_an_architecture_wins_over_a_folder_of_that_name(tmp_path, n
         assert '"architecture": "tiny/mlp"' in nnkit_command("summary", text, "--json").out
 
 
+def test_several_models_are_named_by_architecture(tmp_path, nnkit_command):
+    write_folder(tmp_path / "model")
+    done = nnkit_command("smoke-run", "./model", "lstm")
+    assert done.code == 2
+    assert "run it on its own: nnkit smoke-run ./model" in done.err
+
+
 def test_a_config_without_weights_is_random_and_said(tmp_path, nnkit_command):
     write_folder(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()

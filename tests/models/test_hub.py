@@ -8,6 +8,7 @@ import struct
 
 import pytest
 import torch
+from conftest import ROOT, python
 from hub_fixtures import (
     assert_same_tensors,
     config,
@@ -68,7 +69,9 @@ def test_a_summary_asks_for_headers_alone(hub, published):
     assert report.spec.name == "tiny/mlp"
     from huggingface_hub import HfApi
 
-    counted = HfApi(hub.url).get_safetensors_metadata("org/mlp").parameter_count  # the hub's own reading of the headers
+    counted = (
+        HfApi(hub.url).get_safetensors_metadata("org/mlp").parameter_count
+    )  # the hub's own reading of the headers
     assert {report.totals.parameters} == {*counted.values()}
 
 
@@ -262,6 +265,27 @@ def test_cached_weights_are_found_and_nothing_is_asked(hub, published, tmp_path,
     assert nnkit_command(
         "build", "tiny/mlp", "--width", "8", "--tied", "--weights", "cached", "--spec"
     ).out.endswith("weights: tied-0123abcd.pth\nstrict: true\n")
+
+
+def test_the_settings_of_huggingface_hub_are_those_of_the_environment(hub, published, tmp_path, monkeypatch):
+    for name, value in {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_TOKEN": "hf_secret",
+        "PYTHONPATH": str(ROOT / "tests" / "mlp_zoo"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    done = python("-m", "nnkit", "build", "hub:org/mlp", "--json", cwd=tmp_path)
+    assert done.stderr == "downloading hub:org/mlp/model.safetensors@01234567 (840 B)\n"
+    assert json.loads(done.stdout)["spec"]["weights"] == WEIGHTS
+    assert hub.tokens == {"hf_secret"}
+    assert (tmp_path / "home" / "hub" / "models--org--mlp").is_dir()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    asked = len(hub.requests)
+    again = python("-m", "nnkit", "build", "hub:org/mlp", "--json", cwd=tmp_path)
+    assert again.stdout == done.stdout
+    assert again.stderr.startswith("HF_HUB_OFFLINE is set; hub:org/mlp@01234567 is read")
+    assert len(hub.requests) == asked
 
 
 def test_completion_asks_nobody(hub, published, nnkit_command, monkeypatch):

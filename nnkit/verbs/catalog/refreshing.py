@@ -128,7 +128,7 @@ class _CatalogFile:
         return (row.parameters or 0 if row else float("inf")), name
 
     def _is_complete(self, row: CatalogRow) -> bool:
-        if row.version != self._version or row.macs is None:
+        if row.version != self._version or row.macs is None or row.activations is None:
             return False
         is_probed = not self._is_probed or bool(row.sizes or row.detail)
         return self._quick or (row.training is not None and is_probed)

@@ -11,7 +11,7 @@ from nnkit.contract.loading import missing
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.host.plugin_manager import PluginManager
-from nnkit.models.references import names_a_file
+from nnkit.models.references import is_path_of_folder, names_a_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def _literal(pattern: str) -> str:
 
 
 def _match(pattern: str, names: Sequence[str], manager: PluginManager) -> list[str]:
-    if ":" in pattern or names_a_file(pattern):
+    if ":" in pattern or names_a_file(pattern) or is_path_of_folder(pattern):
         raise UsageProblem(
             f"a run of several models takes architectures and patterns, not {pattern}",
             f"run it on its own: nnkit smoke-run {pattern}",

@@ -24,11 +24,9 @@ SMALL = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "
 FIGURES = {
     "clip": (48_874_753, 1_035_153_920),
     "mbart": (112_366_592, 1_891_631_104),
-    "t5gemma": (1_519_437_312, 8_092_909_568),
     "olmoe": (1_747_470_336, 7_532_969_984),
     "resnet": (23_508_032, 4_087_136_256),
     "wav2vec2": (23_492_992, 3_406_329_856),
-    "mobilevitv2": (4_388_841, 1_811_578_880),
     "qwen2_vl": (3_676_845_056, 56_203_673_600),
     "mamba": (46_159_104, 241_078_272),
 }
@@ -36,7 +34,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_those_of_the_flop_counter(name):
-    layers = {} if name in ("resnet", "mobilevitv2") else {"layers": 2}
+    layers = {} if name == "resnet" else {"layers": 2}
     totals = nnkit.summarize(f"transformers/{name}", **layers).totals
     assert (totals.parameters, totals.macs) == FIGURES[name]
 
