@@ -107,6 +107,7 @@ def count_on(spec: Any, device: str) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     module = build_module(spec, plugin_manager(), device)
+    module.requires_grad_(False)  # torch's tracker of modules fails on views of parameters
     inputs = [tensor.to(device) for tensor in sample_inputs(spec, full=True)]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         call(module, spec.signature, inputs)
