@@ -92,8 +92,8 @@ MODELS = (
         options.GNNFF,
         "GNNFF: forces on atoms from messages along edges",
         "Park, Kornbluth, Vandermause, Wolverton, Kozinsky, Mailoa: Accurate and Scalable Graph Neural "
-        "Network Force Field and Molecular Dynamics with Direct Force Architecture, npj Comput. Mater. 2021, "
-        "https://arxiv.org/abs/2007.14444",
+        "Network Force Field and Molecular Dynamics with Direct Force Architecture, "
+        "npj Computational Materials 2021, https://arxiv.org/abs/2007.14444",
         [TensorSpec("force", ("atoms", 3), description="force on each atom")],
         "pyg_lib",
         "torch_sparse",
@@ -103,7 +103,7 @@ MODELS = (
         options.ViSNet,
         "ViSNet: vectors and scalars of atoms that interact",
         "Wang and others: Enhancing Geometric Representations for Molecules "
-        "with Equivariant Vector-Scalar Interactive Message Passing, Nat. Commun. 2024, "
+        "with Equivariant Vector-Scalar Interactive Message Passing, Nature Communications 2024, "
         "https://arxiv.org/abs/2210.16518",
         ENERGY,
         "pyg_lib",

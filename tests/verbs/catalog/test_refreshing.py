@@ -60,7 +60,7 @@ def test_rows_are_those_that_a_hand_computes(zoo, tmp_path):
         assert {name: getattr(row, name) for name in expected} == expected, row.method
         assert row.training >= 4 * 4 * expected["parameters"]
         assert (row.input, row.sizes, row.detail, row.task) == ("4", "4", "found\tout", "nothing")
-        assert (row.family, row.method, row.pretrained) == ("linear", "run", pretrained)
+        assert (row.family, row.method, row.pretrained) == ("linear", "meta", pretrained)
     reasons = {name: catalog.rows[name].method for name in ("dies", "fails", "undeclared")}
     assert reasons["dies"] == "its process died: exit code 7"
     assert "mat1 and mat2 shapes cannot be multiplied" in reasons["fails"]

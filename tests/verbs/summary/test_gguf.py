@@ -26,7 +26,7 @@ def gguf():
 def write(gguf, path, big_endian=False, layers=3, alignment=None):
     """Write a small llama in six types with ggml's own writer."""
     endian = gguf.GGUFEndian.BIG if big_endian else gguf.GGUFEndian.LITTLE
-    writer, types = gguf.GGUFWriter(path, "llama", endianess=endian), gguf.GGMLQuantizationType
+    writer, types = gguf.GGUFWriter(path, "llama", False, endian), gguf.GGMLQuantizationType
     writer.add_name("tiny")
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_block_count(layers)
