@@ -49,6 +49,7 @@ def read(request: ReadRequest) -> dict[str, Any] | None:
     return {
         "architecture": f"transformers/{model_type}",
         "config": {"task": _task(model_type, config, request.path), **_settings(model_type, config)},
+        "sizes": _sizes(model_type, config),
         "weights": next((str(path) for name in WEIGHTS if (path := request.path / name).is_file()), None),
         **({"dtype": dtype} if dtype in DTYPES else {}),
     }
@@ -68,6 +69,24 @@ def _task(model_type: str, config: Mapping[str, Any], path: Path) -> str:
             f"its tasks: nnkit info transformers/{model_type}",
         )
     return task
+
+
+def _sizes(model_type: str, given: Mapping[str, Any]) -> dict[str, int]:
+    """Return the length of a text where a nested configuration allows less than is usual.
+
+    An option that limits it is followed by the dim itself.
+    """
+    from nnkit_transformers.dims import POSITIONS, dims_of
+    from nnkit_transformers.sizes import TEXT, Sizes
+    from nnkit_transformers.tasks import config_class_of
+
+    limit = Sizes(config_class_of(model_type).from_dict(dict(given))).number(*POSITIONS, within=TEXT)
+    dims = {name: dim for name, dim in dims_of(model_type).items() if name in ("time", "decoder_time")}
+    return {
+        name: limit
+        for name, dim in dims.items()
+        if limit and isinstance(dim.max, int) and isinstance(dim.default, int) and limit < dim.default
+    }
 
 
 def _settings(model_type: str, given: Mapping[str, Any]) -> dict[str, Any]:

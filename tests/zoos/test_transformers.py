@@ -181,3 +181,16 @@ def test_contrastive_logits_are_no_reason_to_fail():
     report = nnkit.smoke_run(spec, checks=["batch-independence", "shapes"])
     status = {check.name: check.status for check in report.checks}
     assert status == {"shapes": "passed", "batch-independence": "skipped"}
+
+
+def test_a_folder_with_short_texts_is_run_on_short_ones(tmp_path):
+    part = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**part, "max_position_embeddings": 16, "vocab_size": 100, "eos_token_id": 99, "bos_token_id": 98}
+    vision = {**part, "image_size": 32, "patch_size": 8}
+    model = transformers.CLIPModel(
+        transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    )
+    model.save_pretrained(tmp_path)
+    spec = nnkit.resolve(str(tmp_path))
+    assert spec.sizes["time"] == 16
+    assert nnkit.summarize(spec).totals.parameters == model.num_parameters()
