@@ -49,7 +49,7 @@ def _compare_slopes(
     except (RuntimeError, TypeError) as error:
         raise_without_kernel(error, subject.device)
         raise Failed(f"fails in float64: {first_line(error)}") from error
-    directions = _draw_directions(parameters)
+    directions = _draw_directions(module, parameters)
     slope = sum(
         float((gradient * direction).sum())
         for gradient, direction in zip(gradients, directions, strict=True)
@@ -93,13 +93,23 @@ def _compute_gradients(
     return _compute_gradients(subject, module, inputs, parameters)
 
 
-def _draw_directions(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Return a random direction for each parameter, scaled to the parameter's own size."""
+def _draw_directions(module: nn.Module, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return a random direction for each parameter, scaled to the parameter's own size.
+
+    The row of padding in an embedding stays where it is: torch gives it no gradient, whatever depends on it.
+    """
     generator = torch.Generator().manual_seed(0)
+    paddings = {
+        id(embedding.weight): embedding.padding_idx
+        for embedding in module.modules()
+        if isinstance(embedding, (nn.Embedding, nn.EmbeddingBag)) and embedding.padding_idx is not None
+    }
     directions = []
     for parameter in parameters:
         scale = parameter.detach().abs().mean() + 1e-3
         direction = torch.randn(parameter.shape, generator=generator).to(parameter)
+        if id(parameter) in paddings:
+            direction[paddings[id(parameter)]] = 0
         directions.append(direction.mul_(scale))
     return directions
 

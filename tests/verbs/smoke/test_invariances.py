@@ -502,3 +502,28 @@ class LastStep(nn.Module):
 
 def test_causality_of_an_output_without_the_dim_is_not_said_to_hold():
     assert check("causality", LastStep, [X], causal="time") == ("skipped", "no output runs along time")
+
+
+class Padded(nn.Module):
+    """Looks tokens up, of which torch gives one no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.last = nn.Embedding(4, 8, padding_idx=1), nn.Linear(8, 8)
+
+    def forward(self, ids):
+        return self.last(self.embedding(ids))
+
+
+class WrongPadded(Padded):
+    """Its gradient is half of what it should be, for all tokens."""
+
+    def forward(self, ids):
+        y = super().forward(ids)
+        return (y + y.detach()) / 2
+
+
+def test_the_row_of_padding_has_no_gradient_and_that_is_no_fault():
+    ids = TensorSpec("ids", ("batch", "time"), "int64", sample="index", index_of=4)
+    assert check("derivative", Padded, [ids], [Y])[0] == "passed"
+    assert check("derivative", WrongPadded, [ids], [Y])[0] == "failed"
