@@ -125,7 +125,7 @@ class _CatalogFile:
 
     def _size(self, name: str) -> tuple[float, str]:
         row = self._known.get(name)
-        return (row.parameters or 0 if row else float("inf")), name
+        return (float("inf") if row is None or row.parameters is None else row.parameters), name
 
     def _is_complete(self, row: CatalogRow) -> bool:
         if row.version != self._version or row.macs is None or row.activations is None:
@@ -134,7 +134,10 @@ class _CatalogFile:
         return self._quick or (row.training is not None and is_probed)
 
     def add(self, row: CatalogRow) -> CatalogRow:
-        """Keep a row, and return it with its version."""
+        """Keep a row, and return it with its version; figures that are known stay where measuring fails."""
+        known = self._rows.get(row.name)
+        if row.macs is None and known and known.macs is not None and known.version == self._version:
+            return replace(row, version=self._version)
         row = self._rows[row.name] = replace(row, version=self._version)
         self._lines.write(f"{as_line(row)}\n")
         self._lines.flush()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_zoo
 
+from nnkit.contract.catalog import CatalogRow
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
 from nnkit.host.catalog import as_line, read_catalog
 from nnkit.verbs.catalog import refreshing
@@ -198,3 +199,28 @@ def test_figures_are_those_of_a_summary(zoo):
     (row, *_) = measure("tiny/net_8", monkey, quick=True)
     totals = nnkit.summarize("tiny/net_8").totals
     assert (row.parameters, row.macs, row.activations) == (totals.parameters, totals.macs, totals.activations)
+
+
+def test_figures_that_are_known_stay_where_measuring_fails(zoo, here, tmp_path):
+    manager, path = zoo("fails"), tmp_path / "catalog.tsv"
+    refresh(RefreshRequest(manager=manager, names=["tiny/fails"], output=path))
+    with path.open("a") as file:
+        file.write(as_line(CatalogRow(name="fails", parameters=7, macs=5, method="run", version="1.0")) + "\n")
+    report = refresh(RefreshRequest(manager=manager, names=["tiny/fails"], output=path))
+    assert (read_catalog(path).rows["fails"].macs, set(report.failed)) == (5, {"tiny/fails"})
+
+
+def test_the_smallest_is_measured_first_and_what_has_no_size_last(zoo, here, tmp_path):
+    manager = zoo("net_3 net_9 undeclared")
+    names = ["tiny/undeclared", "tiny/net_9", "tiny/net_3"]
+    refresh(RefreshRequest(manager=manager, names=names, quick=True))
+    seen = []
+    refresh(
+        RefreshRequest(
+            manager=zoo("net_3 net_9 undeclared"),
+            names=names,
+            output=tmp_path / "catalog.tsv",
+            finished=lambda name, *_: seen.append(name),
+        )
+    )
+    assert seen == ["tiny/net_3", "tiny/net_9", "tiny/undeclared"]
