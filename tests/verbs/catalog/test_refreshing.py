@@ -11,7 +11,7 @@ import tiny_zoo
 
 from nnkit.contract.catalog import CatalogRow
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
-from nnkit.host.catalog import as_line, read_catalog
+from nnkit.host.catalog import as_line, measured_file, read_catalog
 from nnkit.verbs.catalog import refreshing
 from nnkit.verbs.catalog.refreshing import RefreshRequest, refresh
 from nnkit.verbs.catalog.row import measure
@@ -205,22 +205,25 @@ def test_figures_that_are_known_stay_where_measuring_fails(zoo, here, tmp_path):
     manager, path = zoo("fails"), tmp_path / "catalog.tsv"
     refresh(RefreshRequest(manager=manager, names=["tiny/fails"], output=path))
     with path.open("a") as file:
-        file.write(as_line(CatalogRow(name="fails", parameters=7, macs=5, method="run", version="1.0")) + "\n")
+        file.write(
+            as_line(CatalogRow(name="fails", parameters=7, macs=5, method="run", version="1.0")) + "\n"
+        )
     report = refresh(RefreshRequest(manager=manager, names=["tiny/fails"], output=path))
     assert (read_catalog(path).rows["fails"].macs, set(report.failed)) == (5, {"tiny/fails"})
 
 
 def test_the_smallest_is_measured_first_and_what_has_no_size_last(zoo, here, tmp_path):
-    manager = zoo("net_3 net_9 undeclared")
-    names = ["tiny/undeclared", "tiny/net_9", "tiny/net_3"]
-    refresh(RefreshRequest(manager=manager, names=names, quick=True))
+    manager = zoo("net_1 net_3 net_9")
+    refresh(RefreshRequest(manager=manager, names=["tiny/net_9", "tiny/net_3"], quick=True))
+    with measured_file(manager.cache, "tiny").open("a") as file:
+        file.write(as_line(CatalogRow(name="net_1", method="it takes too long", version="1.0")) + "\n")
     seen = []
     refresh(
         RefreshRequest(
-            manager=zoo("net_3 net_9 undeclared"),
-            names=names,
+            manager=zoo("net_1 net_3 net_9"),
+            names=["tiny/net_1", "tiny/net_9", "tiny/net_3"],
             output=tmp_path / "catalog.tsv",
             finished=lambda name, *_: seen.append(name),
         )
     )
-    assert seen == ["tiny/net_3", "tiny/net_9", "tiny/undeclared"]
+    assert seen == ["tiny/net_3", "tiny/net_9", "tiny/net_1"]
