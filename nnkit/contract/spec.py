@@ -261,7 +261,7 @@ def make_spec(
     seed = settings["seed"] or 0
     if abs(seed) > LARGEST:
         raise UsageProblem(f"--seed can't be {brief(seed)}", f"give one up to {LARGEST:,}")
-    weights = settings["weights"]
+    weights = None if settings["weights"] is None else str(settings["weights"])
     if chosen := [name for name in part if weights is None]:
         flag = f"--{chosen[0].replace('_', '-')}"
         raise UsageProblem(f"{flag} is about a file of weights", "name the file: --weights FILE")

@@ -175,6 +175,16 @@ def rename(tensors: Mapping[str, Tensor], own: Collection[str], path: Path, pref
     return stripped
 
 
+def unwrap(tensors: Mapping[str, Tensor], path: Path) -> Renamed:
+    """Return the tensors without what torch's own wrappers put before every name."""
+    names = [name for name in tensors if name not in COUNTERS]
+    wrappers = re.match(r"((module|_orig_mod)\.)*", next(iter(names), ""))
+    prefix = wrappers[0] if wrappers else ""
+    if prefix and all(name.startswith(prefix) for name in names):
+        return _strip(tensors, prefix, path)
+    return Renamed(tensors)
+
+
 def _prefixes(name: str) -> list[str]:
     """Return `a.` and `a.b.` for `a.b.c`."""
     return [name[: dot.end()] for dot in re.finditer(r"\.", name)]

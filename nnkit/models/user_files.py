@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -139,6 +140,9 @@ def _execute(path: Path, name: str, root: Path) -> ModuleType:
 _imported_from: dict[str, set[str]] = {}
 """For each folder of an imported file, the modules that were imported from the same folder."""
 
+_appended: list[str] = []
+"""The folders that were put last on the import path."""
+
 
 @contextmanager
 def importing_from(folder: str) -> Iterator[None]:
@@ -150,6 +154,9 @@ def importing_from(folder: str) -> Iterator[None]:
     for other in _imported_from.keys() - {folder}:
         for name in _imported_from.pop(other):
             sys.modules.pop(name, None)
+    others = [other for other in _appended if other != folder and other in sys.path]
+    for other in others:  # a folder without __init__.py gives way to a module of any folder behind it
+        sys.path.remove(other)
     hidden = _hide_namesakes(folder)
     before = set(sys.modules)
     sys.path.insert(0, folder)
@@ -157,8 +164,10 @@ def importing_from(folder: str) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(folder)
+        sys.path.extend(others)
         if folder not in sys.path:
             sys.path.append(folder)  # last, for imports inside forward
+            _appended.append(folder)
         new = {name for name in sys.modules.keys() - before if _is_in(sys.modules[name], folder)}
         kept = new - _restore(hidden, new)
         if not _is_installed(Path(folder)):
@@ -171,7 +180,7 @@ def _hide_namesakes(folder: str) -> dict[str, ModuleType]:
         return {}
     entries = list(Path(folder).iterdir())
     names = {entry.stem for entry in entries if entry.suffix == ".py"}
-    names |= {entry.name for entry in entries if Path(entry, "__init__.py").is_file()}
+    names |= {entry.name for entry in entries if entry.is_dir() and _is_package(entry)}
     names -= {*sys.builtin_module_names, *NEVER_HIDDEN}
     clashes = {
         name: module
@@ -183,6 +192,16 @@ def _hide_namesakes(folder: str) -> dict[str, ModuleType]:
     for name in clashes:
         sys.modules.pop(name, None)
     return clashes
+
+
+def _is_package(folder: Path) -> bool:
+    """Whether a folder would be imported; one without __init__.py is, if nothing else has its name."""
+    if (folder / "__init__.py").is_file():
+        return True
+    if folder.name not in sys.modules:
+        return False
+    found = PathFinder.find_spec(folder.name, [str(folder.parent), *sys.path])
+    return found is not None and found.origin is None and any(folder.glob("*.py"))
 
 
 def _restore(hidden: Mapping[str, ModuleType], new: set[str]) -> set[str]:

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from nnkit.contract.text import format_shape, shorten
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.models import hub, metadata
-from nnkit.models.checkpoints import FOUND, Part, Renamed, StateDict, choose, rename, report
+from nnkit.models.checkpoints import FOUND, Part, StateDict, choose, rename, report, unwrap
 from nnkit.models.hub_headers import read_headers
 from nnkit.models.hub_names import names_hub, parse
 from nnkit.models.safetensors_header import Entry, read_header
@@ -63,7 +63,7 @@ def _read_for(
     """Return the tensors of a file by the names of the module, and log what was found in the file."""
     state = read_state_dict(path, device, part.key)
     if part.prefix is None and _knows_other_names(module):
-        renamed = Renamed(state.tensors)
+        renamed = unwrap(state.tensors, path)
     else:
         renamed = rename(state.tensors, module.state_dict().keys(), path, part.prefix)
     report(path, part, state, renamed)
@@ -72,7 +72,8 @@ def _read_for(
 
 def _knows_other_names(module: nn.Module) -> bool:
     """Whether a module loads tensors under further names itself, as those of some zoos do."""
-    return type(module).load_state_dict is not nn.Module.load_state_dict
+    overrides = type(module).load_state_dict is not nn.Module.load_state_dict
+    return overrides or bool(module._load_state_dict_pre_hooks)
 
 
 def _is_unread(path: Path) -> bool:

@@ -228,7 +228,7 @@ def test_a_name_in_the_settings_that_nobody_has_is_told(project, nnkit_in):
     done = nnkit_in("plugins", NNKIT_DISABLE_PLUGINS="nobody")
     assert done.stderr.splitlines() == [
         "warning: NNKIT_DISABLE_PLUGINS: no plugin 'nobody' is installed; see the names: nnkit plugins",
-        f"warning: {project / 'nnkit.toml'}: no plugin 'vison' is installed; did you mean vision?",
+        f"warning: {project / 'nnkit.toml'}: no plugin 'vison' is installed; did you mean vision or torchvision?",
     ]
 
 

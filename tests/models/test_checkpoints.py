@@ -252,3 +252,13 @@ def test_an_earlier_plugin_keeps_an_option_called_key(plugins_from, tmp_path):
     assert spec.typed[1:3] == ("--key", "3")
     assert spec.typed[-2:] == ("--core-key", "model")
     assert is_equal(nnkit.build(spec, manager=manager), state)
+
+
+def test_wrappers_are_taken_off_for_a_model_that_knows_other_names_itself(tmp_path):
+    theirs = nnkit.build("gpt2", preset="tiny", seed=1)
+    torch.save(
+        torch.optim.swa_utils.AveragedModel(nn.DataParallel(theirs)).state_dict(), tmp_path / "average.pt"
+    )
+    ours = nnkit.build("gpt2", preset="tiny", weights=str(tmp_path / "average.pt"))
+    expected = theirs.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in ours.state_dict().items())

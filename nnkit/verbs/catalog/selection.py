@@ -82,6 +82,13 @@ class CatalogReport:
         unknown: How many were left out because a figure that has a bound isn't known, by figure.
         outdated: The prefixes with figures of another version: that version and the installed one.
         absent: The prefixes of zoos that aren't installed, with the command that installs each.
+
+    Example:
+
+        from nnkit.verbs.catalog.selection import Query, select
+
+        report = select(manager, Query(pattern="lenet", most={"parameters": 61_000}))
+        assert [entry.name for entry in report.entries] == ["vision/lenet-1998"]
     """
 
     SCHEMA = "nnkit.catalog/1"
