@@ -11,7 +11,7 @@ def nnkit_namespaces() -> list[Namespace]:
     return [
         Namespace(
             prefix="torchvision",
-            summary="Classification, detection, segmentation, video and optical flow, by torchvision",
+            summary="Image and video models of torchvision",
             package="torchvision",
             distribution="torchvision",
             install="pip install 'nnkit[torchvision]'",

@@ -6,7 +6,7 @@ NNKIT_PLUGIN_API = "1.1"
 
 TRANSFORMERS = Namespace(
     prefix="transformers",
-    summary="Models of Hugging Face transformers, by model type, for each of their tasks",
+    summary="Model types of Hugging Face transformers",
     package="transformers",
     distribution="transformers",
     install="pip install 'nnkit[transformers]'",
