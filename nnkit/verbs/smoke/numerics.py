@@ -100,9 +100,11 @@ def _draw_directions(module: nn.Module, parameters: list[nn.Parameter]) -> list[
     """
     generator = torch.Generator().manual_seed(0)
     paddings = {
-        id(embedding.weight): embedding.padding_idx
+        id(parameter): embedding.padding_idx
         for embedding in module.modules()
         if isinstance(embedding, (nn.Embedding, nn.EmbeddingBag)) and embedding.padding_idx is not None
+        for parameter in embedding.parameters()  # under a parametrization, those that the weight is made of
+        if parameter.shape[:1] == (embedding.num_embeddings,)
     }
     directions = []
     for parameter in parameters:

@@ -523,7 +523,16 @@ class WrongPadded(Padded):
         return (y + y.detach()) / 2
 
 
+class PaddedAndNormalized(Padded):
+    """Its table is made of two parameters."""
+
+    def __init__(self):
+        super().__init__()
+        nn.utils.parametrizations.weight_norm(self.embedding)
+
+
 def test_the_row_of_padding_has_no_gradient_and_that_is_no_fault():
     ids = TensorSpec("ids", ("batch", "time"), "int64", sample="index", index_of=4)
     assert check("derivative", Padded, [ids], [Y])[0] == "passed"
+    assert check("derivative", PaddedAndNormalized, [ids], [Y])[0] == "passed"
     assert check("derivative", WrongPadded, [ids], [Y])[0] == "failed"
