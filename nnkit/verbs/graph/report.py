@@ -107,7 +107,9 @@ class GraphReport:
             "sizes": dict(self.sizes),
             "totals": asdict(self.totals) if self.totals else None,
             "memory": asdict(self.memory) if self.memory else None,
-            "nodes": [asdict(node) | {"row": node.row.to_dict() if node.row else None} for node in self.nodes],
+            "nodes": [
+                {**asdict(node), "row": node.row.to_dict() if node.row else None} for node in self.nodes
+            ],
             "edges": [asdict(edge) for edge in self.edges],
         }
 
