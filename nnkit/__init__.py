@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from nnkit.contract.namespace import open_config as open_config
     from nnkit.contract.requests import BuildRequest as BuildRequest
     from nnkit.contract.requests import Check as Check
-    from nnkit.contract.requests import Executed as Executed
     from nnkit.contract.requests import DrawRequest as DrawRequest
+    from nnkit.contract.requests import Executed as Executed
     from nnkit.contract.requests import ExecuteRequest as ExecuteRequest
     from nnkit.contract.requests import Executor as Executor
     from nnkit.contract.requests import Exporter as Exporter

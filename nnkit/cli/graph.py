@@ -68,7 +68,7 @@ class GraphCommand(ArchitectureCommand):
 
 
 SECTIONS: Sections = {
-    "Picture options": ("open", "depth", "heat", "constants", "direction"),
+    "Picture options": ("opened", "depth", "heat", "constants", "direction"),
     "Memory options": ("optimizer", "device"),
     "Options for ONNX files": ("contents",),
 }
@@ -95,6 +95,7 @@ SECTIONS: Sections = {
 @click.option("--json", "format_name", flag_value="json", help="Same as --format json.")
 @click.option(
     "--open",
+    "opened",
     multiple=True,
     metavar="PATTERN",
     help="Draw the groups open whose path or type matches, such as 'layer1*' or Sequential (repeatable).",
@@ -103,7 +104,7 @@ SECTIONS: Sections = {
 @click.option(
     "--heat",
     type=click.Choice(HEATS),
-    help="Color by multiply-adds, parameters, bytes of the output, bytes saved for backward, or measured time.",
+    help="What colors show: multiply-adds, parameters, output bytes, bytes saved for backward, or time.",
 )
 @click.option("--constants", is_flag=True, help="Draw what depends on no input too.")
 @click.option(
@@ -128,7 +129,7 @@ def command(
     output: Path | None,
     force: bool,
     format_name: str | None,
-    open: tuple[str, ...],
+    opened: tuple[str, ...],
     depth: int | None,
     heat: str | None,
     constants: bool,
@@ -161,7 +162,7 @@ def command(
     request = DrawRequest(
         report=reports[0],
         other=reports[1] if len(reports) > 1 else None,
-        open=open,
+        open=opened,
         depth=depth,
         heat=heat,
         constants=constants,

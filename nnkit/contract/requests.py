@@ -298,8 +298,8 @@ class DrawRequest:
     Example:
 
         def draw(request: DrawRequest) -> str:  # Picture(…, draw="nnkit_yours.drawing:draw")
-            nodes = request.report.nodes
-            return "\n".join(f"{nodes[e.source].path} -> {nodes[e.target].path}" for e in request.report.edges)
+            keys = [node.key for node in request.report.nodes]
+            return "\n".join(f"{keys[edge.source]} -> {keys[edge.target]}" for edge in request.report.edges)
 
         assert draw(DrawRequest(report=graph("simple-cnn"))).startswith("x -> ")
     """

@@ -82,7 +82,7 @@ class Widths:
 def as_tree(
     report: GraphReport,
     heat: str | None = None,
-    open: Sequence[str] = (),
+    opened: Sequence[str] = (),
     depth: int | None = None,
     constants: bool = False,
     terminal: bool = False,
@@ -91,11 +91,11 @@ def as_tree(
 ) -> str:
     """Return the tree and the totals; on a terminal it fits the width.
 
-    heat: the kind of cost whose bars come first. open, depth: which groups have their steps beneath, by
+    heat: the kind of cost whose bars come first. opened, depth: which groups have their steps beneath, by
     patterns of their path or type, or by level; all, if neither is given.
     """
     root = scene_of(report, constants)
-    steps = list(_steps(report, root, open, depth, signs))
+    steps = list(_steps(report, root, opened, depth, signs))
     columns = _columns(root, heat)
     headings = {name: _heading(report, name) for name in columns}
     widths = _fit(steps, headings, terminal_width() if terminal else None)
@@ -139,14 +139,14 @@ def _totals(report: GraphReport) -> Iterator[Line]:
 
 
 def _steps(
-    report: GraphReport, root: Box, open: Sequence[str], depth: int | None, signs: Signs
+    report: GraphReport, root: Box, opened: Sequence[str], depth: int | None, signs: Signs
 ) -> Iterator[Step]:
     """Yield the boxes in order, each before those within it; the boxes of the model itself have no lines."""
 
     def walk(boxes: Sequence[Box], lines: str, level: int) -> Iterator[Step]:
         for box in boxes:
             is_last = box is boxes[-1]
-            is_open = bool(box.boxes) and _opens(report, box, level, open, depth)
+            is_open = bool(box.boxes) and _opens(report, box, level, opened, depth)
             own = lines + (signs.last if is_last else signs.branch) if level > 1 else ""
             yield Step(box, own, _shape(report, box), is_open)
             if is_open:
@@ -156,10 +156,10 @@ def _steps(
     return walk(root.boxes, "", 1)
 
 
-def _opens(report: GraphReport, box: Box, level: int, open: Sequence[str], depth: int | None) -> bool:
+def _opens(report: GraphReport, box: Box, level: int, opened: Sequence[str], depth: int | None) -> bool:
     if depth is not None and level >= depth:
-        return any(_is_like(report, box, pattern) for pattern in open)
-    return not open or depth is not None or any(_is_like(report, box, pattern) for pattern in open)
+        return any(_is_like(report, box, pattern) for pattern in opened)
+    return not opened or depth is not None or any(_is_like(report, box, pattern) for pattern in opened)
 
 
 def _is_like(report: GraphReport, box: Box, pattern: str) -> bool:
@@ -176,7 +176,7 @@ def _shape(report: GraphReport, box: Box) -> str:
 
 
 def _columns(root: Box, heat: str | None) -> list[str]:
-    """Return the kinds of cost to show, the chosen one first: three at most, and only those that are known."""
+    """Return the kinds of cost to show, three at most of those that are known, the chosen one first."""
     known = {name for box in (root, *root.boxes) for name in box.costs}
     chosen = [name for name in dict.fromkeys([heat, *STANDARD]) if name in known]
     return [name for name in chosen if name is not None][: len(STANDARD)]
