@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nnkit.api import export as export
     from nnkit.api import export_all as export_all
     from nnkit.api import fit as fit
+    from nnkit.api import graph as graph
     from nnkit.api import inspect_file as inspect_file
     from nnkit.api import resolve as resolve
     from nnkit.api import smoke_run as smoke_run
@@ -113,6 +114,7 @@ _HOMES = {
     "export": "nnkit.api",
     "export_all": "nnkit.api",
     "fit": "nnkit.api",
+    "graph": "nnkit.api",
     "hookimpl": "nnkit.contract.hooks",
     "inspect_file": "nnkit.api",
     "open_config": "nnkit.contract.namespace",
