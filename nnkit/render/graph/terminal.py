@@ -9,14 +9,14 @@ Example, a part of resnet18:
     ╰─ layer1.0 BasicBlock ×2 64×56×56    █▊      25%            1%  ██         21%
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from nnkit.contract.text import format_amount, format_bytes, format_shape
 from nnkit.contract.visible import visible
 from nnkit.render.document import Line
 from nnkit.render.dtypes import describe_dtypes
+from nnkit.render.graph.opening import height, inside, levels_open, opened_keys
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.table import cut, paragraph, terminal_width
 from nnkit.verbs.graph.report import GraphReport
@@ -53,11 +53,16 @@ ASCII = Signs("|- ", "`- ", "|  ", "#")
 
 @dataclass(frozen=True)
 class Step:
-    """A line of the tree: `lines` are drawn before the title, and `is_open` if steps follow beneath."""
+    """A line of the tree.
+
+    lines: what is drawn before the title. shares: of the whole, by kind of cost; a step that stands for
+    those of several blocks has the shares of all of them. is_open: whether steps follow beneath.
+    """
 
     box: Box
     lines: str
     shape: str
+    shares: Mapping[str, float]
     is_open: bool
 
     @property
@@ -95,12 +100,13 @@ def as_tree(
     patterns of their path or type, or by level; all, if neither is given.
     """
     root = scene_of(report, constants)
-    steps = list(_steps(report, root, opened, depth, signs))
+    keys = opened_keys(report, root, opened, depth)
+    steps = list(_steps(report, root, _all_open(root) if keys is None else keys, signs))
     columns = _columns(root, heat)
     headings = {name: _heading(report, name) for name in columns}
     widths = _fit(steps, headings, terminal_width() if terminal else None)
     hottest = {
-        name: max((step.box.costs.get(name, 0.0) for step in steps if not step.is_open), default=0.0)
+        name: max((step.shares.get(name, 0.0) for step in steps if not step.is_open), default=0.0)
         for name in widths.bars
     }
     lines = [_head(headings, widths)]
@@ -138,36 +144,38 @@ def _totals(report: GraphReport) -> Iterator[Line]:
 # What the lines show
 
 
-def _steps(
-    report: GraphReport, root: Box, opened: Sequence[str], depth: int | None, signs: Signs
-) -> Iterator[Step]:
+def _steps(report: GraphReport, root: Box, opened: Collection[str], signs: Signs) -> Iterator[Step]:
     """Yield the boxes in order, each before those within it; the boxes of the model itself have no lines."""
 
-    def walk(boxes: Sequence[Box], lines: str, level: int) -> Iterator[Step]:
+    def walk(boxes: Sequence[Box], lines: str, level: int, times: int) -> Iterator[Step]:
         for box in boxes:
             is_last = box is boxes[-1]
-            is_open = bool(box.boxes) and _opens(report, box, level, opened, depth)
-            own = lines + (signs.last if is_last else signs.branch) if level > 1 else ""
-            yield Step(box, own, _shape(report, box), is_open)
-            if is_open:
-                below = lines + (" " * len(signs.trunk) if is_last else signs.trunk) if level > 1 else ""
-                yield from walk(box.boxes, below, level + 1)
+            own = lines + (signs.last if is_last else signs.branch) if level else ""
+            shares = {name: share * times for name, share in box.costs.items()}
+            yield Step(box, own, _shape(report, box), shares, box.key in opened)
+            if box.key in opened:
+                below = lines + (" " * len(signs.trunk) if is_last else signs.trunk) if level else ""
+                yield from walk(inside(box), below, level + 1, times * box.times)
 
-    return walk(root.boxes, "", 1)
-
-
-def _opens(report: GraphReport, box: Box, level: int, opened: Sequence[str], depth: int | None) -> bool:
-    if depth is not None and level >= depth:
-        return any(_is_like(report, box, pattern) for pattern in opened)
-    return not opened or depth is not None or any(_is_like(report, box, pattern) for pattern in opened)
+    return walk(root.boxes, "", 0, 1)
 
 
-def _is_like(report: GraphReport, box: Box, pattern: str) -> bool:
-    node = report.nodes[box.node] if box.node >= 0 else None
-    return node is not None and (fnmatchcase(node.path, pattern) or fnmatchcase(node.type, pattern))
+def _all_open(root: Box) -> frozenset[str]:
+    """Return every group but the trains of functions that are folded to one step."""
+    keys = set(levels_open(root, height(root)))
+    return frozenset(keys - {box.key for box in _everything(root) if box.kind == "group" and box.node < 0})
+
+
+def _everything(box: Box) -> Iterator[Box]:
+    for inner in inside(box):
+        yield inner
+        yield from _everything(inner)
 
 
 def _shape(report: GraphReport, box: Box) -> str:
+    """Return the shapes that a step returns; those of the last one, if it stands for several."""
+    while box.node < 0 and box.boxes:
+        box = box.boxes[-1]
     if box.node < 0:
         return ""
     node = report.nodes[box.node]
@@ -248,7 +256,7 @@ def _line(step: Step, widths: Widths, hottest: dict[str, float], color: bool, si
     cells = [_name(step, widths.step, color)]
     cells += [cut(step.shape, widths.shape).ljust(widths.shape)] if widths.shape else []
     for name, width in widths.bars.items():
-        share = step.box.costs.get(name)
+        share = step.shares.get(name)
         heat = _heat(share or 0.0, hottest[name]) if color and not step.is_open else ""
         cells.append(_bar(share, width, heat, signs))
     return GAP.join(cells).rstrip()
