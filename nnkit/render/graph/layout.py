@@ -127,7 +127,9 @@ class _Lanes:
             chain.append(box)
             chained.add(box)
             next_rank = self.ranks[box] + 1
-            ways = [way for way in self.links.after[box] if way not in chained and self.ranks[way] == next_rank]
+            ways = [
+                way for way in self.links.after[box] if way not in chained and self.ranks[way] == next_rank
+            ]
             if not ways:
                 return chain
             box = max(ways, key=lambda way: self.below[way])

@@ -170,7 +170,9 @@ class _Frozen:
         wires = []
         labels: dict[int, set[str]] = {}
         for opened in self.wires.get(step, {}).values():
-            targets = tuple(sorted(len(index) if target is None else index[target] for target in opened.targets))
+            targets = tuple(
+                sorted(len(index) if target is None else index[target] for target in opened.targets)
+            )
             label = label_of(opened.edge.axes or opened.edge.shape)
             for target in targets:
                 labels.setdefault(target, set()).add(label)
@@ -200,7 +202,9 @@ def _nodes(step: Step) -> list[int]:
 
 def _totals(report: GraphReport) -> dict[str, float]:
     first = next((node for node in report.nodes if node.parent is None and node.row), None)
-    whole = {name: _cost(first, name) if first else 0.0 for name in ("macs", "params", "output", "saved", "time")}
+    whole = {
+        name: _cost(first, name) if first else 0.0 for name in ("macs", "params", "output", "saved", "time")
+    }
     if report.totals:
         whole["macs"], whole["params"] = report.totals.macs, report.totals.parameters
     return whole

@@ -225,7 +225,16 @@ def _repeat(first: Step, steps: list[Step]) -> Step:
     last = steps[-1].key.rpartition(".")[2]
     if last.isdigit() and first.key != steps[-1].key:
         title = f"{first.title}–{last}"
-    return Step(first.node, f"{first.key}×{len(steps)}", title, first.subtitle, "repeat", first.type, steps, len(steps))
+    return Step(
+        first.node,
+        f"{first.key}×{len(steps)}",
+        title,
+        first.subtitle,
+        "repeat",
+        first.type,
+        steps,
+        len(steps),
+    )
 
 
 def _round(steps: list[Step]) -> Step:
