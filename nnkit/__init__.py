@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nnkit.contract.namespace import open_config as open_config
     from nnkit.contract.requests import BuildRequest as BuildRequest
     from nnkit.contract.requests import Check as Check
+    from nnkit.contract.requests import DrawRequest as DrawRequest
     from nnkit.contract.requests import Executed as Executed
     from nnkit.contract.requests import ExecuteRequest as ExecuteRequest
     from nnkit.contract.requests import Executor as Executor
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from nnkit.contract.requests import ExportRequest as ExportRequest
     from nnkit.contract.requests import Host as Host
     from nnkit.contract.requests import OperatorFormula as OperatorFormula
+    from nnkit.contract.requests import Picture as Picture
     from nnkit.contract.requests import SmokeRequest as SmokeRequest
     from nnkit.contract.requests import SummaryRequest as SummaryRequest
     from nnkit.contract.requests import WriteRequest as WriteRequest
@@ -73,6 +75,7 @@ _HOMES = {
     "CheckResult": "nnkit.verbs.smoke.report",
     "DeclareRequest": "nnkit.contract.namespace",
     "Dim": "nnkit.contract.architecture",
+    "DrawRequest": "nnkit.contract.requests",
     "ExecuteRequest": "nnkit.contract.requests",
     "Executed": "nnkit.contract.requests",
     "Executor": "nnkit.contract.requests",
@@ -88,6 +91,7 @@ _HOMES = {
     "NnkitError": "nnkit.errors",
     "OpenField": "nnkit.contract.namespace",
     "OperatorFormula": "nnkit.contract.requests",
+    "Picture": "nnkit.contract.requests",
     "Preset": "nnkit.contract.architecture",
     "ReadRequest": "nnkit.contract.namespace",
     "Skipped": "nnkit.verbs.smoke.subject",

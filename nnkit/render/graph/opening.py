@@ -1,0 +1,75 @@
+"""Which groups of a scene are drawn open: chosen by pattern or level, or as many levels as fit."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from nnkit.render.graph.scene import Box
+from nnkit.verbs.graph.report import GraphReport
+
+Fits = Callable[[frozenset[str]], bool]
+
+
+def opened_keys(
+    report: GraphReport, root: Box, patterns: Sequence[str], depth: int | None
+) -> frozenset[str] | None:
+    """Return the keys of the groups that were asked to be open; None if nothing was asked.
+
+    patterns: of the path or the type of a group; the groups around it are open too. depth: how many levels
+    of steps are seen.
+    """
+    if not patterns and depth is None:
+        return None
+    keys = set(levels_open(root, (depth or 1) - 1))
+    for pattern in patterns:
+        keys |= _around(report, root, pattern)
+    return frozenset(keys)
+
+
+def _around(report: GraphReport, box: Box, pattern: str) -> set[str]:
+    """Return the groups that match a pattern, and those around them."""
+    keys = set[str]()
+    for inner in inside(box):
+        beneath = _around(report, inner, pattern)
+        if inside(inner) and (beneath or _matches(report, inner, pattern)):
+            keys |= {inner.key, *beneath}
+    return keys
+
+
+def _matches(report: GraphReport, box: Box, pattern: str) -> bool:
+    names = {box.title}
+    if box.node >= 0:
+        names |= {report.nodes[box.node].path, report.nodes[box.node].type}
+    return any(fnmatchcase(name, pattern) for name in names)
+
+
+def inside(box: Box) -> tuple[Box, ...]:
+    """Return the steps of a group; of blocks that repeat, those of the first, which is drawn for all."""
+    if box.kind != "repeat":
+        return box.boxes
+    first = box.boxes[0]
+    return inside(first) if first.boxes else ()
+
+
+def levels_open(root: Box, count: int) -> Iterator[str]:
+    """Yield the keys of the groups of so many levels beneath the model."""
+    if count > 0:
+        for box in inside(root):
+            if inside(box):
+                yield box.key
+                yield from levels_open(box, count - 1)
+
+
+def fitting(root: Box, wanted: Collection[str] | None, fits: Fits) -> frozenset[str]:
+    """Return the groups to open: of those that are wanted, the whole levels that fit; of all, if None."""
+    most = height(root)
+    while True:
+        level = frozenset(levels_open(root, most))
+        chosen = level if wanted is None else level & frozenset(wanted)
+        if most == 0 or fits(chosen):
+            return chosen
+        most -= 1
+
+
+def height(box: Box) -> int:
+    """Return how many levels of groups are beneath a box."""
+    return max((1 + height(each) for each in inside(box) if inside(each)), default=0)
