@@ -148,7 +148,9 @@ def in_stretches(group: Box, count: int) -> Box:
         else:
             is_step = index in inner
             boxes.append(
-                Box(f"{box.key}…", box.title, f"{length} steps", "group", -1) if is_step and length > 1 else box
+                Box(f"{box.key}…", box.title, f"{length} steps", "group", -1)
+                if is_step and length > 1
+                else box
             )
         stretch_of[index] = len(boxes) - 1
     stretch_of[len(group.boxes)] = len(boxes)
