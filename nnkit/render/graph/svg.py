@@ -7,7 +7,6 @@ from xml.sax.saxutils import escape, quoteattr
 from nnkit.contract.visible import visible
 from nnkit.render.graph.opening import opened
 from nnkit.render.graph.place import (
-    HEADER,
     LABEL,
     SUBTITLE,
     SYMBOLS,
@@ -18,7 +17,6 @@ from nnkit.render.graph.place import (
     Picture,
     PlacedBox,
     Point,
-    header_width,
     place,
 )
 from nnkit.render.graph.scene import Box, scene_of
