@@ -16,6 +16,7 @@ from nnkit.contract.text import format_amount, format_bytes, format_shape
 from nnkit.contract.visible import visible
 from nnkit.render.document import Line
 from nnkit.render.dtypes import describe_dtypes
+from nnkit.render.graph.costs import output_bytes
 from nnkit.render.graph.opening import height, inside, levels_open, opened_keys
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.table import cut, paragraph, terminal_width
@@ -203,6 +204,9 @@ def _whole(report: GraphReport, name: str) -> str:
         return format_amount(totals.parameters)
     if name == "saved" and memory:
         return format_bytes(memory.saved)
+    if name == "output":
+        made = output_bytes(report)
+        return format_bytes(sum(made[index] for index, node in enumerate(report.nodes) if node.parent is None))
     if name == "time" and (model := _model_seconds(report)):
         return f"{model * 1e3:.3g} ms"
     return ""
