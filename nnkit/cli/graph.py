@@ -162,7 +162,7 @@ def command(
     request = DrawRequest(
         report=reports[0],
         other=reports[1] if len(reports) > 1 else None,
-        open=opened,
+        opened=opened,
         depth=depth,
         heat=heat,
         constants=constants,
@@ -223,7 +223,7 @@ def _print_tree(settings: Settings, request: DrawRequest) -> None:
     tree = as_tree(
         request.report,
         request.heat,
-        request.open,
+        request.opened,
         request.depth,
         request.constants,
         settings.on_terminal,

@@ -97,21 +97,21 @@ def draw_html(request: DrawRequest) -> str:
     """Return one file to look at in a browser."""
     from nnkit.render.graph.html import as_html
 
-    return as_html(request.report, request.open, request.heat, request.constants, request.direction)
+    return as_html(request.report, request.opened, request.heat, request.constants, request.direction)
 
 
 def draw_svg(request: DrawRequest) -> str:
     """Return a drawing for papers and READMEs."""
     from nnkit.render.graph.svg import as_svg
 
-    return as_svg(request.report, request.open, request.heat, request.constants, request.direction)
+    return as_svg(request.report, request.opened, request.heat, request.constants, request.direction)
 
 
 def draw_png(request: DrawRequest) -> bytes:
     """Return the same in pixels."""
     from nnkit.render.graph.png import as_png
 
-    return as_png(request.report, request.open, request.heat, request.constants, request.direction)
+    return as_png(request.report, request.opened, request.heat, request.constants, request.direction)
 
 
 def draw_mermaid(request: DrawRequest) -> str:
