@@ -141,7 +141,9 @@ class _Frozen:
     def __post_init__(self) -> None:
         self.totals = _totals(self.report)
         self.made = output_bytes(self.report)
-        at_top = (made for made, node in zip(self.made, self.report.nodes, strict=True) if node.parent is None)
+        at_top = (
+            made for made, node in zip(self.made, self.report.nodes, strict=True) if node.parent is None
+        )
         self.all_made = sum(at_top)
 
     def box(self, step: Step) -> Box:
