@@ -288,8 +288,8 @@ class DrawRequest:
     Attributes:
         report: The calls of the model, and the tensors that flow between them.
         other: A second model to draw beside it. None: only one is drawn.
-        open: Patterns of paths or types: groups that match one are drawn open. Empty: the format decides.
-        depth: The levels of groups that are drawn open, 1 for only the model itself. None: see `open`.
+        opened: Patterns of paths or types: groups that match one are drawn open. Empty: the format decides.
+        depth: The levels of groups that are drawn open, 1 for only the model itself. None: see `opened`.
         heat: What colors show: `macs`, `params`, `output`, `saved` or `time`. None: the format decides.
         constants: Whether what depends on no input is drawn too.
         direction: `down` or `right`: where the graph runs.
@@ -306,7 +306,7 @@ class DrawRequest:
 
     report: "GraphReport"
     other: "GraphReport | None" = None
-    open: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
     depth: int | None = None
     heat: str | None = None
     constants: bool = False

@@ -6,8 +6,13 @@ Blocks that repeat are drawn once: arrows that reach or leave any of them reach 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from nnkit.contract.text import plural
+from nnkit.contract.visible import visible
 from nnkit.render.graph.opening import inside
 from nnkit.render.graph.scene import ENTRY, Box, Wire
+
+STRETCH = "……"
+"""The end of the key of a stretch."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,11 @@ class Drawn:
     box: Box
     number: int
     within: tuple["Drawn", ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is written on it: `conv1`, `Conv2d 3×3`."""
+        return titled(self.box)
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,15 @@ def flatten(root: Box, opened: Collection[str]) -> Flat:
     return Flat(drawn, tuple(flattening.arrows(root)))
 
 
+def titled(box: Box) -> tuple[str, ...]:
+    """Return what is written on a box, line by line, with how often it repeats: `layers`, `Block ×80`."""
+    title, *others = map(visible, filter(None, (box.title, box.subtitle)))
+    lines = [title, *others]
+    if box.times > 1:
+        lines[-1] += f" ×{box.times}"
+    return tuple(lines)
+
+
 class _Flattening:
     def __init__(self, opened: Collection[str]) -> None:
         self.opened = opened
@@ -71,16 +90,16 @@ class _Flattening:
     def arrows(self, group: Box) -> Iterator[Arrow]:
         """Yield the arrows within a group, then those within its groups, each once."""
         group = _one_block(group)
-        seen = set[tuple[int, int, str]]()
+        seen = set[Arrow]()
         for wire in group.wires:
             if wire.source == ENTRY:
                 continue
-            for source in self._sources(group.boxes[wire.source], wire.tensor):
+            for source, label in self._sources(group.boxes[wire.source], wire):
                 for target in self._targets_of(group, wire):
-                    label = wire.label if wire.changes else ""
-                    if (source, target, wire.label) not in seen:
-                        seen.add((source, target, wire.label))
-                        yield Arrow(source, target, label)
+                    arrow = Arrow(source, target, label)
+                    if arrow not in seen:
+                        seen.add(arrow)
+                        yield arrow
         for box in group.boxes:
             if self._is_open(box):
                 yield from self.arrows(box)
@@ -90,15 +109,15 @@ class _Flattening:
             if target < len(group.boxes):
                 yield from self._targets(group.boxes[target], wire.tensor)
 
-    def _sources(self, box: Box, tensor: int) -> Iterator[int]:
-        """Yield the box from which a tensor leaves a box: itself, or one within it."""
+    def _sources(self, box: Box, wire: Wire) -> Iterator[tuple[int, str]]:
+        """Yield the box from which a tensor leaves a box, itself or one within it, and what it says there."""
         if not self._is_open(box):
-            yield self.numbers[box.key]
+            yield self.numbers[box.key], wire.label if wire.changes else ""
             return
-        box, tensor = _in_one_block(box, tensor, leaving=True)
-        for wire in box.wires:
-            if wire.tensor == tensor and wire.source != ENTRY and len(box.boxes) in wire.targets:
-                yield from self._sources(box.boxes[wire.source], tensor)
+        box, tensor = _in_one_block(box, wire.tensor, leaving=True)
+        for inner in box.wires:
+            if inner.tensor == tensor and inner.source != ENTRY and len(box.boxes) in inner.targets:
+                yield from self._sources(box.boxes[inner.source], inner)
 
     def _targets(self, box: Box, tensor: int) -> Iterator[int]:
         """Yield the boxes that a tensor reaches in a box: itself, or those within it."""
@@ -133,32 +152,42 @@ def _in_one_block(box: Box, tensor: int, leaving: bool) -> tuple[Box, int]:
 
 
 def in_stretches(group: Box, count: int) -> Box:
-    """Return a group whose boxes are drawn as at most `count`, each a stretch of them; ends stay as they are.
+    """Return a group whose steps are drawn as at most `count` stretches of them; inputs and outputs stay.
 
-    For a model without groups that has more steps than a format can show.
+    For a model that has too many steps for a format, and no groups to fold. Calls are in an order that
+    topology allows, so a stretch of them makes no cycle.
     """
-    inner = [index for index, box in enumerate(group.boxes) if box.kind not in ("input", "output")]
-    length = -(-len(inner) // count)
-    stretch_of: dict[int, int] = {}
+    steps = [box for box in group.boxes if box.kind not in ("input", "output")]
+    length = -(-len(steps) // count)
+    stretches = {steps[at].key: _stretch(steps[at : at + length]) for at in range(0, len(steps), length)}
     boxes: list[Box] = []
+    place = {ENTRY: ENTRY}
     for index, box in enumerate(group.boxes):
-        if index in inner and boxes and inner.index(index) % length and boxes[-1].kind == "group":
-            first = boxes[-1]
-            boxes[-1] = replace(first, title=f"{first.title.split(' … ')[0]} … {box.title}")
-        else:
-            is_step = index in inner
-            boxes.append(
-                Box(f"{box.key}…", box.title, f"{length} steps", "group", -1)
-                if is_step and length > 1
-                else box
-            )
-        stretch_of[index] = len(boxes) - 1
-    stretch_of[len(group.boxes)] = len(boxes)
-    stretch_of[ENTRY] = ENTRY
+        if box in steps and box.key in stretches:
+            boxes.append(stretches[box.key])
+            current = len(boxes) - 1
+        elif box not in steps:
+            boxes.append(box)
+        place[index] = current if box in steps else len(boxes) - 1
+    place[len(group.boxes)] = len(boxes)
     wires = []
     for wire in group.wires:
-        source = stretch_of[wire.source]
-        targets = sorted({stretch_of[target] for target in wire.targets} - {source})
+        targets = tuple(sorted({place[target] for target in wire.targets} - {place[wire.source]}))
         if targets:
-            wires.append(replace(wire, source=source, targets=tuple(targets)))
+            wires.append(replace(wire, source=place[wire.source], targets=targets))
     return replace(group, boxes=tuple(boxes), wires=tuple(wires))
+
+
+def _stretch(steps: Sequence[Box]) -> Box:
+    first, last = steps[0], steps[-1]
+    if first is last:
+        return first
+    names = {name for step in steps for name in step.costs}
+    costs = {name: sum(step.costs.get(name, 0.0) for step in steps) for name in names}
+    title = f"{first.title} … {last.title}"
+    return Box(f"{first.key}{STRETCH}", title, plural(len(steps), "step"), "group", -1, costs=costs)
+
+
+def is_stretch(box: Box) -> bool:
+    """Whether a box stands for steps that were drawn as one, for they are too many."""
+    return box.key.endswith(STRETCH)

@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from nnkit.render.graph.place import body_of
@@ -55,28 +55,42 @@ def inside(box: Box) -> tuple[Box, ...]:
 
 
 def levels_open(root: Box, count: int) -> Iterator[str]:
-    """Yield the keys of the groups of so many levels beneath the model."""
+    """Yield the keys of the groups of so many levels beneath the model; trains of functions stay folded."""
     if count > 0:
         for box in inside(root):
-            if inside(box):
+            if inside(box) and not is_train(box):
                 yield box.key
                 yield from levels_open(box, count - 1)
 
 
-def fitting(root: Box, wanted: Collection[str] | None, fits: Fits) -> frozenset[str]:
-    """Return the groups to open: of those that are wanted, the whole levels that fit; of all, if None."""
-    most = height(root)
-    while True:
-        level = frozenset(levels_open(root, most))
-        chosen = level if wanted is None else level & frozenset(wanted)
-        if most == 0 or fits(chosen):
-            return chosen
-        most -= 1
+def all_open(root: Box) -> frozenset[str]:
+    """Return the keys of all groups."""
+    return frozenset(levels_open(root, height(root)))
+
+
+def is_train(box: Box) -> bool:
+    """Whether a box stands for several functions that were folded to one step."""
+    return box.kind == "group" and box.node < 0
+
+
+def fitting(root: Box, wanted: frozenset[str], fits: Fits) -> frozenset[str]:
+    """Return the groups to open: of those that are wanted, the whole levels that fit."""
+    levels = height(root) + 1  # a train, which no level has, may be wanted
+    while levels and not fits(wanted & _levels(root, levels)):
+        levels -= 1
+    return wanted & _levels(root, levels)
+
+
+def _levels(box: Box, count: int) -> frozenset[str]:
+    """Return the keys of all that is in so many levels."""
+    if count == 0:
+        return frozenset()
+    return frozenset().union(*({each.key} | _levels(each, count - 1) for each in inside(box)))
 
 
 def height(box: Box) -> int:
     """Return how many levels of groups are beneath a box."""
-    return max((1 + height(each) for each in inside(box) if inside(each)), default=0)
+    return max((1 + height(each) for each in inside(box) if inside(each) and not is_train(each)), default=0)
 
 
 def opened(root: Box, pattern: str | None) -> Callable[[Box], bool]:
