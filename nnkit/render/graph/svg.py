@@ -7,7 +7,6 @@ from xml.sax.saxutils import escape, quoteattr
 from nnkit.contract.visible import visible
 from nnkit.render.graph.opening import opened
 from nnkit.render.graph.place import (
-    HEADER,
     LABEL,
     SUBTITLE,
     SYMBOLS,
@@ -18,7 +17,7 @@ from nnkit.render.graph.place import (
     Picture,
     PlacedBox,
     Point,
-    header_width,
+    is_symbol,
     place,
 )
 from nnkit.render.graph.scene import Box, scene_of
@@ -141,7 +140,7 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
     x, y, width, height = placed.x, placed.y, placed.width, placed.height
     middle = x + width / 2
     family = f"c-{box.family}"
-    if box.kind == "function" and box.title in SYMBOLS:
+    if is_symbol(box):
         yield f'<circle class="{family}" cx="{_n(middle)}" cy="{_n(y + height / 2)}" r="{_n(height / 2)}"/>'
         yield _centered("t", middle, y + height / 2 + 4.5, SYMBOLS[box.title])
         return
@@ -203,8 +202,10 @@ def _head(line: Line) -> str:
     """Return the arrow at the end of a line."""
     (x0, y0), (x, y) = line.points[-2:]
     if abs(x - x0) < abs(y - y0):
-        return f"M{_n(x)} {_n(y)}l-3.2 -6h6.4z"
-    return f"M{_n(x)} {_n(y)}l-6 -3.2v6.4z"
+        back = -6 if y > y0 else 6
+        return f"M{_n(x)} {_n(y)}l-3.2 {back}h6.4z"
+    back = -6 if x > x0 else 6
+    return f"M{_n(x)} {_n(y)}l{back} -3.2v6.4z"
 
 
 def _distance(a: Point, b: Point) -> float:
