@@ -267,8 +267,8 @@ def header_width(box: Box) -> float:
 
 
 def _even(items: Iterable[_Item], is_down: bool) -> None:
-    """Make the closed boxes of a group that have a subtitle equally wide."""
-    closed = [item for item in items if item.contents is None and item.box.subtitle]
+    """Make the closed boxes of a group that are modules equally wide."""
+    closed = [item for item in items if item.contents is None and item.box.subtitle and item.box.node >= 0]
     if is_down and closed:
         half = max(item.before for item in closed)
         for item in closed:
@@ -310,9 +310,12 @@ class _Arranged:
         self.layout: Layout = lay_out(group)
         self.ranks = max(self.layout.ranks, default=-1) + 1
         self.spans = [self._span(box) for box in range(self.count)]
-        self._across()
-        self._find_ports()
-        self._find_nets()
+        is_crossed = True
+        while is_crossed:
+            self._across()
+            self._find_ports()
+            self._find_nets()
+            is_crossed = self._shorten_crossed()
         self._along()
 
     # across
@@ -485,7 +488,7 @@ class _Arranged:
             between = [
                 other for other, ranks in self.cells.items() if rank in ranks and (other - lane) * side > 0
             ]
-            if all(other == own for other in between):
+            if all(other == own and (rank, own) not in self.filled for other in between):
                 self.at_side.add((index, box))
                 self.ends[index, box] = at
                 above.remove(beside[0])
@@ -556,6 +559,23 @@ class _Arranged:
             if self.spans[box] > 1 and first + self.spans[box] - 1 == rank:
                 yield begins[first] + item.length + (LABEL_ROW if item.is_said else 0.0)
 
+    def _shorten_crossed(self) -> bool:
+        """Keep boxes that a track would cross in their own rank, and return whether there were any."""
+        crossed = [box for box in range(self.count) if self.spans[box] > 1 and self._is_crossed(box)]
+        for box in crossed:
+            self.spans[box] = 1
+        return bool(crossed)
+
+    def _is_crossed(self, box: int) -> bool:
+        item, rank = self.items[box], self.layout.ranks[box]
+        left, right = self.anchors[box] - item.before - SIDE, self.anchors[box] + item.beyond + SIDE
+        return any(
+            net.span[0] < right and net.span[1] > left
+            for gap in range(rank + 1, rank + self.spans[box])
+            for net in self.nets[gap].values()
+            if net.wire not in self.given_by[box]
+        )
+
     def _span(self, box: int) -> int:
         """Return how many ranks a box may reach over: an open one whose only line goes on in its own lane."""
         given = self.given_by[box]
@@ -564,8 +584,8 @@ class _Arranged:
         index, lane = given[0], self.layout.lanes[box]
         targets = self.wires[index].targets
         first = min(self._rank(target) for target in targets)
-        is_alone = self.layout.rails[index] == lane != 0
-        return first - self.layout.ranks[box] if is_alone else 1
+        runs_straight = self.layout.rails[index] == lane != 0 and not self.items[box].gives[self.wires[index].tensor]
+        return first - self.layout.ranks[box] if runs_straight else 1
 
     # lines
 
