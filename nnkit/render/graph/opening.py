@@ -10,7 +10,7 @@ from nnkit.render.graph.scene import Box
 from nnkit.verbs.graph.report import GraphReport
 
 Fits = Callable[[frozenset[str]], bool]
-MOST_BOXES = 40
+MOST_BOXES = 60
 
 
 def opened_keys(
@@ -105,16 +105,16 @@ def opened(root: Box, pattern: str | None) -> Callable[[Box], bool]:
 
 def _of_each_type(root: Box) -> set[str]:
     keys: set[str] = set()
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     count = len(root.boxes)
     waiting = deque(root.boxes)
     while waiting:
         box = waiting.popleft()
         body = body_of(box)
-        is_train = box.node < 0 and box.kind == "group"
-        if not body.boxes or is_train or box.subtitle in seen or count + len(body.boxes) - 1 > MOST_BOXES:
+        kind = (box.subtitle, *sorted({inner.subtitle or inner.title for inner in body.boxes}))
+        if not body.boxes or box.node < 0 or kind in seen or count + len(body.boxes) - 1 > MOST_BOXES:
             continue
-        seen.add(box.subtitle)
+        seen.add(kind)
         keys.add(box.key)
         count += len(body.boxes) - 1
         waiting.extend(body.boxes)

@@ -7,8 +7,8 @@ from xml.sax.saxutils import escape, quoteattr
 from nnkit.contract.visible import visible
 from nnkit.render.graph.opening import opened
 from nnkit.render.graph.place import (
-    HEADER,
     LABEL,
+    STACK,
     SUBTITLE,
     SYMBOLS,
     TITLE,
@@ -18,7 +18,7 @@ from nnkit.render.graph.place import (
     Picture,
     PlacedBox,
     Point,
-    header_width,
+    is_symbol,
     place,
 )
 from nnkit.render.graph.scene import Box, scene_of
@@ -141,12 +141,14 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
     x, y, width, height = placed.x, placed.y, placed.width, placed.height
     middle = x + width / 2
     family = f"c-{box.family}"
-    if box.kind == "function" and box.title in SYMBOLS:
+    if is_symbol(box):
         yield f'<circle class="{family}" cx="{_n(middle)}" cy="{_n(y + height / 2)}" r="{_n(height / 2)}"/>'
         yield _centered("t", middle, y + height / 2 + 4.5, SYMBOLS[box.title])
         return
     if box.times > 1:
-        yield _rect(replace(placed, x=x + 4, y=y + 4), family, 6)
+        x, width, height = x + STACK, width - 2 * STACK, height - STACK
+        placed = replace(placed, x=x, width=width, height=height)
+        yield _rect(replace(placed, x=x + STACK, y=y + STACK), family, 6)
     is_round = box.kind in ("function", "input", "output", "constant")
     yield _rect(placed, "c-end" if box.kind in ("input", "output") else family, height / 2 if is_round else 6)
     badge = width_of(f"×{box.times}", SUBTITLE) + 14 if box.times > 1 else 0.0
@@ -203,8 +205,10 @@ def _head(line: Line) -> str:
     """Return the arrow at the end of a line."""
     (x0, y0), (x, y) = line.points[-2:]
     if abs(x - x0) < abs(y - y0):
-        return f"M{_n(x)} {_n(y)}l-3.2 -6h6.4z"
-    return f"M{_n(x)} {_n(y)}l-6 -3.2v6.4z"
+        back = -6 if y > y0 else 6
+        return f"M{_n(x)} {_n(y)}l-3.2 {back}h6.4z"
+    back = -6 if x > x0 else 6
+    return f"M{_n(x)} {_n(y)}l{back} -3.2v6.4z"
 
 
 def _distance(a: Point, b: Point) -> float:
