@@ -1,5 +1,6 @@
-"""Which groups of a scene are drawn open: chosen by pattern or level, or as many levels as fit."""
+"""Which groups of a scene are drawn open: chosen by pattern or level, one of each type, or what fits."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
@@ -69,8 +70,28 @@ def is_train(box: Box) -> bool:
     return box.kind == "group" and box.node < 0
 
 
-def fitting(root: Box, wanted: frozenset[str], fits: Fits) -> frozenset[str]:
-    """Return the groups to open: of those that are wanted, the whole levels that fit."""
+def of_each_type(root: Box, most: int) -> frozenset[str]:
+    """Return the first group of each type, from the outside in, as long as at most so many boxes are drawn."""
+    keys = set[str]()
+    seen = set[tuple[str, ...]]()
+    count = len(root.boxes)
+    waiting = deque(root.boxes)
+    while waiting:
+        box = waiting.popleft()
+        boxes = inside(box)
+        kind = (box.subtitle, *sorted({inner.subtitle or inner.title for inner in boxes}))
+        if not boxes or is_train(box) or kind in seen or count + len(boxes) - 1 > most:
+            continue
+        seen.add(kind)
+        keys.add(box.key)
+        count += len(boxes) - 1
+        waiting.extend(boxes)
+    return frozenset(keys)
+
+
+def fitting(root: Box, wanted: frozenset[str] | None, fits: Fits) -> frozenset[str]:
+    """Return the groups to open: of those that are wanted, or of all, the whole levels that fit."""
+    wanted = all_open(root) if wanted is None else wanted
     levels = height(root) + 1  # a train, which no level has, may be wanted
     while levels and not fits(wanted & _levels(root, levels)):
         levels -= 1

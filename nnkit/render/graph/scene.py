@@ -232,7 +232,7 @@ def _without_copies(boxes: list[Box]) -> list[Box]:
     seen: dict[Hashable, str] = {}
     kept = []
     for box in boxes:
-        key = seen.setdefault(_inside(replace(box, title="", key=""), box.key), box.key)
+        key = seen.setdefault(_inside(replace(box, title=""), box.key), box.key)
         kept.append(box if key == box.key or not box.boxes else replace(box, boxes=(), wires=(), like=key))
     return kept
 
