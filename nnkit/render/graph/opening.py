@@ -37,7 +37,7 @@ def _around(report: GraphReport, box: Box, pattern: str) -> set[str]:
 
 
 def _matches(report: GraphReport, box: Box, pattern: str) -> bool:
-    names = {box.title}
+    names = {box.title, box.subtitle.partition(" ")[0]}
     if box.node >= 0:
         names |= {report.nodes[box.node].path, report.nodes[box.node].type}
     return any(fnmatchcase(name, pattern) for name in names)
@@ -107,4 +107,5 @@ def _levels(box: Box, count: int) -> frozenset[str]:
 
 def height(box: Box) -> int:
     """Return how many levels of groups are beneath a box."""
-    return max((1 + height(each) for each in inside(box) if inside(each) and not is_train(each)), default=0)
+    groups = [each for each in inside(box) if inside(each) and not is_train(each)]
+    return max((1 + height(each) for each in groups), default=0)
