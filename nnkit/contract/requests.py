@@ -41,6 +41,10 @@ def ignore_progress(line: str, share: float = 0.0) -> None:
     """Report progress to nobody."""
 
 
+def ignore_report(report: Any) -> None:
+    """Show no unfinished report to anybody."""
+
+
 class Host(Protocol):
     """What a handler may ask nnkit for: the hooks, and what plugins add."""
 
@@ -362,6 +366,7 @@ class SmokeRequest:
         processes: How many ranks to start. None: this process is a rank that torchrun started.
         time_limit: For all ranks together, in seconds.
         progress: Called with the name of each check.
+        finished: Called after each check with the SmokeReport so far, whose `not_run` has the rest.
 
     Example:
 
@@ -386,6 +391,7 @@ class SmokeRequest:
     processes: int | None = None
     time_limit: float | None = None
     progress: Callable[[str], None] = ignore_progress
+    finished: Callable[[Any], None] = ignore_report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,7 +156,9 @@ def node_amounts(nodes: Sequence[Node]) -> list[list[float]]:
                 own[:] = inside
         if node.parent is not None:
             above = beneath[node.parent]
-            beneath[node.parent] = own[:] if above is None else [a + b for a, b in zip(above, own, strict=True)]
+            beneath[node.parent] = (
+                own[:] if above is None else [a + b for a, b in zip(above, own, strict=True)]
+            )
     return amounts
 
 

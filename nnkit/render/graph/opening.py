@@ -73,16 +73,15 @@ def is_train(box: Box) -> bool:
 def of_each_type(root: Box, most: int) -> frozenset[str]:
     """Return the first group of each type, from the outside in, as long as at most so many boxes are drawn."""
     keys = set[str]()
-    seen = set[tuple[str, ...]]()
+    seen = set[str]()
     count = len(root.boxes)
     waiting = deque(root.boxes)
     while waiting:
         box = waiting.popleft()
         boxes = inside(box)
-        kind = (box.subtitle, *sorted({inner.subtitle or inner.title for inner in boxes}))
-        if not boxes or is_train(box) or kind in seen or count + len(boxes) - 1 > most:
+        if not boxes or is_train(box) or box.subtitle in seen or count + len(boxes) - 1 > most:
             continue
-        seen.add(kind)
+        seen.add(box.subtitle)
         keys.add(box.key)
         count += len(boxes) - 1
         waiting.extend(boxes)
