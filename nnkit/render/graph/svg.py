@@ -1,11 +1,11 @@
 """GraphReport -> SVG: text as text, light and dark by the system's setting, for papers and READMEs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
 from nnkit.contract.visible import visible
-from nnkit.render.graph.opening import opened
+from nnkit.render.graph.opening import of_each_type, opened_keys
 from nnkit.render.graph.place import (
     LABEL,
     STACK,
@@ -25,6 +25,7 @@ from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.graph.text import width_of
 from nnkit.verbs.graph.report import GraphReport
 
+MOST_BOXES = 60  # that are drawn, unless the user asks for more
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 HEATS = {
     "macs": "MACs",
@@ -59,20 +60,24 @@ FRAME, HOT = (("#f8f9fb", "#c9d0da"), ("#1b2026", "#454e5a")), ("#d2553d", "#e87
 
 def as_svg(
     report: GraphReport,
-    open: str | None = None,
+    open: Sequence[str] = (),  # noqa: A002 - as on the command line
     heat: str | None = None,
     constants: bool = False,
     direction: Direction = "down",
+    depth: int | None = None,
 ) -> str:
     """Return an SVG picture of a report.
 
-    open: a pattern of the paths or types that are shown open; None: one of each type, while there is room.
+    open: patterns of the paths or types that are shown open; depth: or levels. If neither is given: one of
+    each type, while there is room.
     heat: the cost of which each box shows its share: macs, params, output, saved, time.
     """
     root = scene_of(report, constants)
     if heat:
         root = _with_shares(root, heat)
-    picture = place(root, opened(root, open), direction)
+    keys = opened_keys(report, root, open, depth)
+    opened = of_each_type(root, MOST_BOXES) if keys is None else keys
+    picture = place(root, lambda box: box.key in opened, direction)
     return _Drawing(picture, visible(report.title), heat).text()
 
 
