@@ -1,7 +1,7 @@
 """`nnkit graph ARCH [ARCH]`, and `nnkit graph FILE.onnx` for the nodes of a file."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,46 +148,51 @@ def command(
     nnkit graph model.onnx -o model.html
     """
     settings, state = ctx.ensure_object(Settings), state_of(ctx)
-    picture = _find_picture(output, format_name)
-    if picture is not None and picture.name == "html":
-        optimizer = optimizer or "adam"  # the page shows what memory goes where
-    elif heat == "saved":
-        optimizer = optimizer or "adam"
     if contents and state.model_file is None:
         raise UsageProblem("--contents is for ONNX files", "name one: model.onnx")
+    picture = _find_picture(output, format_name, state.many_models)
+    if (picture and picture.name == "html") or heat == "saved":
+        optimizer = optimizer or "adam"  # a page shows what memory goes where
     targets: Sequence[Any] = [state.model_file or spec]
     if state.many_models:
         targets = _two_specs(ctx, settings)
-    reports = [_graph(target, optimizer, device, heat == "time") for target in targets]
-    request = DrawRequest(
-        report=reports[0],
-        other=reports[1] if len(reports) > 1 else None,
-        open=opened,
-        depth=depth,
-        heat=heat,
-        constants=constants,
-        direction=direction,
-        progress=settings.note,
-    )
+
+    def request() -> DrawRequest:
+        report, *others = (_graph(target, optimizer, device, heat == "time") for target in targets)
+        return DrawRequest(
+            report=report,
+            other=others[0] if others else None,
+            opened=opened,
+            depth=depth,
+            heat=heat,
+            constants=constants,
+            direction=direction,
+            progress=settings.note,
+        )
+
     if picture is None:
-        _print_tree(settings, request)
+        _print_tree(settings, request())
     elif output is None:
-        _print_picture(picture, request)
+        _print_picture(picture, request())
     else:
         _write(picture, request, output, force)
 
 
-def _find_picture(output: Path | None, name: str | None) -> Picture | None:
+def _find_picture(output: Path | None, name: str | None, two: bool) -> Picture | None:
     """Return the format that is asked for, before anything slow is done; None for the tree."""
     from nnkit.render.graph import pictures
-    from nnkit.verbs.exporting.files import check_folder
 
     others = plugin_manager().pictures()
-    if output is not None:
-        check_folder(output)
+    picture = None
     if name is not None:
-        return pictures.find_name(name, others)
-    return pictures.find(output, others) if output is not None else None
+        picture = pictures.find_name(name, others)
+    elif output is not None:
+        picture = pictures.find(output, others)
+    if two and picture is None:
+        raise UsageProblem("two models are drawn to a file", "add -o FILE.html; as text: nnkit compare")
+    if two and picture:
+        pictures.require_two(picture)
+    return picture
 
 
 def _graph(target: Any, optimizer: str | None, device: str, timed: bool) -> "GraphReport":
@@ -218,12 +223,10 @@ def _parameter_of(name: str) -> str:
 def _print_tree(settings: Settings, request: DrawRequest) -> None:
     from nnkit.render.graph.terminal import ASCII, UNICODE, as_tree
 
-    if request.other is not None:
-        raise UsageProblem("two models are drawn to a file", "add -o FILE.html; as text: nnkit compare")
     tree = as_tree(
         request.report,
         request.heat,
-        request.open,
+        request.opened,
         request.depth,
         request.constants,
         settings.on_terminal,
@@ -249,12 +252,12 @@ def _print_picture(picture: Picture, request: DrawRequest) -> None:
     print_text(text.removesuffix("\n"))
 
 
-def _write(picture: Picture, request: DrawRequest, output: Path, force: bool) -> None:
+def _write(picture: Picture, request: Callable[[], DrawRequest], output: Path, force: bool) -> None:
     """Write a picture, complete or not at all, and say what was written."""
     from nnkit.render.graph.pictures import draw
     from nnkit.verbs.exporting.files import staged
 
-    with staged(output, force) as path:
-        path.write_bytes(draw(picture, request))
+    with staged(output, force) as path:  # which fails before the model runs, if the file can't be there
+        path.write_bytes(draw(picture, request()))
         size = path.stat().st_size
     print_text(f"{output}  {format_bytes(size)}, {picture.name}")

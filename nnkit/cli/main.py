@@ -110,6 +110,10 @@ def cli(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+    else:
+        settings = ctx.ensure_object(Settings)
+        ctx.with_resource(settings.show_progress())
+        settings.progress(ctx.invoked_subcommand)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -41,6 +41,10 @@ def ignore_progress(line: str, share: float = 0.0) -> None:
     """Report progress to nobody."""
 
 
+def ignore_report(report: Any) -> None:
+    """Show no unfinished report to anybody."""
+
+
 class Host(Protocol):
     """What a handler may ask nnkit for: the hooks, and what plugins add."""
 
@@ -288,8 +292,8 @@ class DrawRequest:
     Attributes:
         report: The calls of the model, and the tensors that flow between them.
         other: A second model to draw beside it. None: only one is drawn.
-        open: Patterns of paths or types: groups that match one are drawn open. Empty: the format decides.
-        depth: The levels of groups that are drawn open, 1 for only the model itself. None: see `open`.
+        opened: Patterns of paths or types: groups that match one are drawn open. Empty: the format decides.
+        depth: The levels of groups that are drawn open, 1 for only the model itself. None: see `opened`.
         heat: What colors show: `macs`, `params`, `output`, `saved` or `time`. None: the format decides.
         constants: Whether what depends on no input is drawn too.
         direction: `down` or `right`: where the graph runs.
@@ -306,7 +310,7 @@ class DrawRequest:
 
     report: "GraphReport"
     other: "GraphReport | None" = None
-    open: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
     depth: int | None = None
     heat: str | None = None
     constants: bool = False
@@ -362,6 +366,7 @@ class SmokeRequest:
         processes: How many ranks to start. None: this process is a rank that torchrun started.
         time_limit: For all ranks together, in seconds.
         progress: Called with the name of each check.
+        finished: Called after each check with the SmokeReport so far, whose `not_run` has the rest.
 
     Example:
 
@@ -386,6 +391,7 @@ class SmokeRequest:
     processes: int | None = None
     time_limit: float | None = None
     progress: Callable[[str], None] = ignore_progress
+    finished: Callable[[Any], None] = ignore_report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nnkit.contract.json_text import json_text
 from nnkit.contract.loading import load, missing
 from nnkit.contract.requests import CORE_PICTURES, DrawRequest, Picture
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, first_line, nearest
+from nnkit.verbs.core_handlers import plugin_manager
+from nnkit.verbs.exporting.files import staged
+from nnkit.verbs.graph.report import GraphReport
 
 HERE = "nnkit.render.graph"
 SUMMARIES = {
@@ -65,12 +69,16 @@ def _require(picture: Picture) -> Picture:
     return picture
 
 
+def save(report: GraphReport, path: Path, force: bool, **how: Any) -> None:
+    """Write a picture of a report, complete or not at all. how: the other fields of a DrawRequest."""
+    picture = find(path, plugin_manager().pictures())
+    with staged(path, force) as file:
+        file.write_bytes(draw(picture, DrawRequest(report=report, **how)))
+
+
 def draw(picture: Picture, request: DrawRequest) -> bytes:
     """Return the content of a picture. Raises PluginProblem if its format fails."""
-    if request.other is not None and not picture.draws_two:
-        raise UsageProblem(
-            f"a picture in {picture.name} shows one model, not two", "write two models to a file.html"
-        )
+    _check(picture, request)
     function = load(picture.draw)
     if picture in CORE:
         return _encoded(function(request))
@@ -88,6 +96,31 @@ def draw(picture: Picture, request: DrawRequest) -> bytes:
         ) from error
 
 
+def _check(picture: Picture, request: DrawRequest) -> None:
+    """Raise UsageProblem for what a picture can't show."""
+    if request.other is not None:
+        require_two(picture)
+    for report in filter(None, (request.report, request.other)):
+        check_heat(report, request.heat)
+
+
+def require_two(picture: Picture) -> None:
+    """Raise UsageProblem for a format that shows only one model."""
+    if not picture.draws_two:
+        raise UsageProblem(f"a picture in {picture.name} shows one model", "draw two to FILE.html")
+
+
+def check_heat(report: GraphReport, heat: str | None) -> None:
+    """Raise UsageProblem for a kind of cost that a report doesn't have."""
+    rows = [node.row for node in report.nodes if node.row]
+    if heat == "saved" and not any(row.training for row in rows):
+        raise UsageProblem("what is saved for backward isn't known", "name an optimizer: adam")
+    if heat == "time" and not any(node.seconds for node in report.nodes):
+        raise UsageProblem("the time of each call isn't known", "measure it: seconds=True")
+    if heat in ("macs", "params") and report.totals is None:
+        raise UsageProblem(f"{report.title} tells no {heat}", "leave --heat out")
+
+
 def _encoded(content: str | bytes) -> bytes:
     """Return the bytes of a file; half a surrogate pair, as names may have, becomes its escape."""
     return content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
@@ -97,21 +130,24 @@ def draw_html(request: DrawRequest) -> str:
     """Return one file to look at in a browser."""
     from nnkit.render.graph.html import as_html
 
-    return as_html(request.report, request.open, request.heat, request.constants, request.direction)
+    how = request
+    return as_html(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
 
 
 def draw_svg(request: DrawRequest) -> str:
     """Return a drawing for papers and READMEs."""
     from nnkit.render.graph.svg import as_svg
 
-    return as_svg(request.report, request.open, request.heat, request.constants, request.direction)
+    how = request
+    return as_svg(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
 
 
 def draw_png(request: DrawRequest) -> bytes:
     """Return the same in pixels."""
     from nnkit.render.graph.png import as_png
 
-    return as_png(request.report, request.open, request.heat, request.constants, request.direction)
+    how = request
+    return as_png(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
 
 
 def draw_mermaid(request: DrawRequest) -> str:

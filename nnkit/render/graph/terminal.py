@@ -16,7 +16,9 @@ from nnkit.contract.text import format_amount, format_bytes, format_shape
 from nnkit.contract.visible import visible
 from nnkit.render.document import Line
 from nnkit.render.dtypes import describe_dtypes
-from nnkit.render.graph.opening import height, inside, levels_open, opened_keys
+from nnkit.render.graph.costs import output_bytes
+from nnkit.render.graph.flat import titled
+from nnkit.render.graph.opening import all_open, inside, opened_keys
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.table import cut, paragraph, terminal_width
 from nnkit.verbs.graph.report import GraphReport
@@ -67,11 +69,11 @@ class Step:
 
     @property
     def title(self) -> str:
-        return visible(self.box.title) + (f" ×{self.box.times}" if self.box.times > 1 else "")
+        return titled(self.box)[0]
 
     @property
     def subtitle(self) -> str:
-        return visible(self.box.subtitle)
+        return " ".join(titled(self.box)[1:])
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def as_tree(
     """
     root = scene_of(report, constants)
     keys = opened_keys(report, root, opened, depth)
-    steps = list(_steps(report, root, _all_open(root) if keys is None else keys, signs))
+    steps = list(_steps(report, root, all_open(root) if keys is None else keys, signs))
     columns = _columns(root, heat)
     headings = {name: _heading(report, name) for name in columns}
     widths = _fit(steps, headings, terminal_width() if terminal else None)
@@ -160,18 +162,6 @@ def _steps(report: GraphReport, root: Box, opened: Collection[str], signs: Signs
     return walk(root.boxes, "", 0, 1)
 
 
-def _all_open(root: Box) -> frozenset[str]:
-    """Return every group but the trains of functions that are folded to one step."""
-    keys = set(levels_open(root, height(root)))
-    return frozenset(keys - {box.key for box in _everything(root) if box.kind == "group" and box.node < 0})
-
-
-def _everything(box: Box) -> Iterator[Box]:
-    for inner in inside(box):
-        yield inner
-        yield from _everything(inner)
-
-
 def _shape(report: GraphReport, box: Box) -> str:
     """Return the shapes that a step returns; those of the last one, if it stands for several."""
     while box.node < 0 and box.boxes:
@@ -203,6 +193,11 @@ def _whole(report: GraphReport, name: str) -> str:
         return format_amount(totals.parameters)
     if name == "saved" and memory:
         return format_bytes(memory.saved)
+    if name == "output":
+        made = output_bytes(report)
+        return format_bytes(
+            sum(made[index] for index, node in enumerate(report.nodes) if node.parent is None)
+        )
     if name == "time" and (model := _model_seconds(report)):
         return f"{model * 1e3:.3g} ms"
     return ""
