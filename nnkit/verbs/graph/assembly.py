@@ -48,7 +48,7 @@ class Assembly:
 
     def add_output(self, name: str, takes: Sequence[Take]) -> None:
         """Add a tensor that forward returned."""
-        self.nodes.append(Node("", name, "output", "output", None, (takes[0].info.shape,)))
+        self.nodes.append(Node("", name, "output", "output", None, (takes[0].shape,)))
         for take in takes:
             self._connect(take, len(self.nodes) - 1)
 
@@ -104,7 +104,7 @@ class Assembly:
         maker = self.flow.makers[take.number]
         source = self._indices.get(self.owners.get(maker, maker))
         if source is not None and source != target:
-            edge = Edge(source, target, take.number, take.info.shape, take.info.dtype)
+            edge = Edge(source, target, take.number, take.shape, str(take.dtype).removeprefix("torch."))
             self.edges.setdefault((source, target, take.number), edge)
 
 

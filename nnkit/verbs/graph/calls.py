@@ -71,11 +71,12 @@ def _hides_all(call: Call) -> bool:
 def foreign_reads(call: Call, flow: Flow) -> tuple[str, ...]:
     """Return the names of the parameters and buffers that a call reads itself, but for a module's own."""
     names = dict.fromkeys(flow.reads.get(call, ()))
-    if call.module is not None and names:
+    prefix = f"{call.path}." if call.path else ""
+    if call.module is not None and not all(name.startswith(prefix) for name in names):
         tensors = (*named_parameters(call.module).values(), *named_buffers(call.module).values())
         own = {flow.registered.get(storage) for tensor in tensors for storage in storages_of(tensor)}
         return tuple(name for name in names if name not in own)
-    return tuple(names)
+    return () if call.module is not None else tuple(names)
 
 
 def items_of(call: Call, modules: dict[str, nn.Module]) -> Item:

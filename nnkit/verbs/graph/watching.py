@@ -28,8 +28,8 @@ from nnkit.verbs.graph.writes import Writes, is_strided, is_whole, region_of, st
 from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.keeping import Snapshot
 from nnkit.verbs.summary.modes import SHAPE_READERS, VALUE_READERS, Unknowns
-from nnkit.verbs.summary.report import TensorInfo
-from nnkit.verbs.summary.tracing import Call, Trace, Watcher, describe, describe_value
+from nnkit.verbs.summary.report import Shape
+from nnkit.verbs.summary.tracing import Call, Trace, Watcher, describe, describe_value, shape_of
 
 MARK = "_nnkit_number"
 
@@ -45,7 +45,8 @@ class Take:
     """A tensor that a call took, with a number that tells which call made it."""
 
     number: int
-    info: TensorInfo
+    shape: Shape
+    dtype: torch.dtype
 
 
 @dataclass
@@ -93,6 +94,7 @@ class FlowWatcher(Watcher):
         self.given: list[Tensor] = []  # what the function under way was given
         self.began = 0  # the number of tensors that there were when it began
         self.wrote = False  # whether it wrote to a tensor that was there before
+        self.part: Call | None = None  # the module that the function under way is a part of
         self.asides = 0  # how many functions are under way that make no step
         self.latest: tuple[Call, Any] | None = None  # the last call of a function, and what it returned
 
@@ -132,15 +134,17 @@ class FlowWatcher(Watcher):
     def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Make the call of a function; note it if it makes a tensor or writes to one."""
         parent, name = self.current, func.__name__
-        if parent.kind == "function":
+        if parent.kind == "function" or self.part is not None:
             return func(*args, **kwargs)
         if isinstance(func, OpOverload):
             name = name.partition(".")[0]
         if name in ASIDES:
             return self._call_aside(func, args, kwargs)
         name = name.strip("_")
+        self.given = given = _tensors((args, kwargs))
+        if parent.hides_functions and parent.module is not None and not parent.module._modules:
+            return self._call_part(func, args, kwargs)
         call = Call(f"{parent.path}.{name}".lstrip("."), "function", name, inputs=describe(args, kwargs))
-        self.given = given = list(tensors_in((args, kwargs)))
         read = [] if name in SHAPE_READERS else given[:1] if name in OF_FIRST else given
         takes = self._takes(call, read)
         if func.__name__ in VALUE_READERS and takes:
@@ -153,7 +157,7 @@ class FlowWatcher(Watcher):
             parent.children.append(call)
             raise
         call.outputs = describe((result,))
-        made = [tensor for tensor in tensors_in(result) if self.wrote or not any(tensor is x for x in given)]
+        made = [tensor for tensor in _tensors(result) if self.wrote or not any(tensor is x for x in given)]
         if made or self.wrote or call.macs:
             self._note(call, parent, takes)
             for tensor in made:
@@ -168,7 +172,7 @@ class FlowWatcher(Watcher):
         """Take note of tensors that are about to be written to."""
         tensors = list(tensors)
         super().before_write(tensors)
-        if self.current.kind == "function":
+        if self.current.kind == "function" or self.part is not None:
             with torch._C.DisableTorchFunction():
                 for tensor in tensors:
                     self._note_write(tensor)
@@ -176,11 +180,11 @@ class FlowWatcher(Watcher):
     def count(self, operator: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Note the cost of an operator, and the storages of what it made."""
         with torch._C.DisableTorchFunction():
-            if self.current.kind == "module":
-                if not self.asides:
-                    self._note_stray(operator, args, kwargs, result)
-            elif not (operator.is_view or operator._schema.is_mutable):
-                self._note_made(result)
+            if self.current.kind == "function" or self.part is not None:
+                if not (operator.is_view or operator._schema.is_mutable):
+                    self._note_made(result, self.current)
+            elif not self.asides:
+                self._note_stray(operator, args, kwargs, result)
         super().count(operator, args, kwargs, result)
 
     def _begin(self, module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -199,6 +203,20 @@ class FlowWatcher(Watcher):
         root = self.top.children[0]
         takes = (self._takes(root, [tensor], may_be_own=False) for tensor in tensors_in(result))
         self.flow.outputs = list(takes)
+
+    def _call_part(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Make the call of a function in one of torch's own modules that has none: a part of its call."""
+        call = self.part = self.current
+        self.began, self.wrote = len(self.flow.makers), False
+        self.flow.takes.setdefault(call, []).extend(self._takes(call, self.given))
+        try:
+            result = func(*args, **kwargs)
+        finally:
+            self.part = None
+        for tensor in _tensors(result):
+            if self.wrote or not any(tensor is each for each in self.given):
+                self._mark(tensor, call)
+        return result
 
     def _call_aside(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Make the call of a function whose result is the tensor that it was given, seen in another way."""
@@ -221,15 +239,15 @@ class FlowWatcher(Watcher):
         `Identity` and a dropout in eval mode return the very tensor that they were given. Later calls may
         take that one or this one, so this one becomes another Python object on the same memory.
         """
-        passed = [tensor for tensor in tensors_in(result) if self._number(tensor) < before]
+        passed = [tensor for tensor in _tensors(result) if self._number(tensor) < before]
         if not passed:
             return result
-        self.flow.takes[call] = self._takes(call, passed)
+        self.flow.takes.setdefault(call, []).extend(self._takes(call, passed))
         if isinstance(result, Tensor):
             result = _alias(result)
         elif type(result) is tuple:
             result = tuple(_alias(x) if isinstance(x, Tensor) else x for x in result)
-        for tensor in tensors_in(result):
+        for tensor in _tensors(result):
             self._mark(tensor, call)
         return result
 
@@ -252,16 +270,16 @@ class FlowWatcher(Watcher):
         name = name.strip("_")
         call = Call(f"{parent.path}.{name}".lstrip("."), "function", name, inputs=describe(args, kwargs))
         call.outputs = describe((result,))
-        self._note(call, parent, self._takes(call, list(tensors_in((args, kwargs)))))
-        for tensor in tensors_in(result):
+        self._note(call, parent, self._takes(call, _tensors((args, kwargs))))
+        for tensor in _tensors(result):
             self._mark(tensor, call)
         if not operator.is_view:
             self._note_made(result, call)
 
-    def _note_made(self, result: Any, call: Call | None = None) -> None:
-        """Note that a call, by default the function under way, made memory."""
-        number = self._own_number(call or self.current)
-        for tensor in tensors_in(result):
+    def _note_made(self, result: Any, call: Call) -> None:
+        """Note that a call made memory."""
+        number = self._own_number(call)
+        for tensor in _tensors(result):
             self.writes.note(storages_in(tensor), number)
 
     def _note_write(self, tensor: Tensor) -> None:
@@ -303,9 +321,7 @@ class FlowWatcher(Watcher):
                     numbers[-1] = self._constant(tensor, name)
                 else:
                     self.flow.reads.setdefault(call, []).append(name)
-            info = describe_value(tensor)
-            assert isinstance(info, TensorInfo)
-            takes += [Take(number, info) for number in numbers if number]
+            takes += [Take(number, shape_of(tensor), tensor.dtype) for number in numbers if number]
         return takes
 
     def _constant(self, tensor: Tensor, name: str | None) -> int:
@@ -341,6 +357,19 @@ class FlowWatcher(Watcher):
         if number and id(tensor) not in self.own:
             tensor.__dict__[MARK] = number
             self.marked.append(weakref.ref(tensor))
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Return the tensors of a value in order, as `tensors_in` does, faster for what most functions take."""
+    if isinstance(value, Tensor):
+        return [value]
+    if value is None or isinstance(value, (int, float, str)):
+        return []
+    if type(value) in (tuple, list):
+        return [tensor for element in value for tensor in _tensors(element)]
+    if type(value) is dict:
+        return [tensor for element in value.values() for tensor in _tensors(element)]
+    return list(tensors_in(value))
 
 
 def _attribute(module: nn.Module | None, tensor: Tensor) -> str:
