@@ -30,6 +30,7 @@ from nnkit.contract.requests import (
     SmokeRequest,
     SummaryRequest,
     ignore_progress,
+    ignore_report,
 )
 from nnkit.contract.spec import AS_BUILT, ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
@@ -434,6 +435,7 @@ def smoke_run(
     time_limit: float | None = None,
     preset: str | None = None,
     progress: Callable[[str], None] | None = None,
+    finished: "Callable[[SmokeReport], None] | None" = None,
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SmokeReport":
@@ -453,6 +455,7 @@ def smoke_run(
             rank that torchrun started.
         time_limit: seconds that the ranks may take.
         progress: called with a line about each step.
+        finished: called after each check with the report so far, whose `not_run` has the rest.
 
     Raises UsageProblem for an unavailable device or an unknown check, and NnkitError for a rank that fails or
     hangs.
@@ -476,6 +479,7 @@ def smoke_run(
         processes=processes,
         time_limit=time_limit,
         progress=progress or ignore_progress,
+        finished=finished or ignore_report,
     )
     with neutral_torch(spec.plugin, module):
         report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)

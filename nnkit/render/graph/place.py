@@ -15,6 +15,7 @@ its main line runs: the middle of a closed box, lane 0 of an open one. Inside ou
    label is ever on a rail or on a box.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -387,26 +388,21 @@ class _Arranged:
         return max(ports, default=0.0) + sum(widths)
 
     def _labels(self, box: int) -> Iterator[tuple[Point, str]]:
-        """Yield the labels of what a box gives: each beside its line, or several together if there is no room."""
-        item = self.items[box]
-        end = self.begins[box] + item.length
-        given = sorted(
-            ((self.starts[index], self.wires[index]) for index in self.given_by[box]),
-            key=lambda pair: pair[0],
-        )
+        """Yield the labels of what a box gives: beside its line, and several together where lines are close."""
+        end = self.begins[box] + self.items[box].length
+        given = [(self.starts[index], self.wires[index]) for index in self.given_by[box]]
+        given.sort(key=lambda pair: pair[0])
         texts: dict[str, None] = {}
+        first = given[0][0] if given else 0.0
         for number, (at, wire) in enumerate(given):
+            if not texts:
+                first = at
             if wire.changes:
                 texts[wire.label] = None
             text = ", ".join(texts)
-            is_last = number + 1 == len(given)
-            if text and (
-                is_last or given[number + 1][0] - at > width_of(text, LABEL) + 10 or not self.is_down
-            ):
-                if self.is_down:
-                    yield (at + 6, end + 12), text
-                else:
-                    yield (at - 5, end + 5), text
+            room = given[number + 1][0] - at if number + 1 < len(given) else math.inf
+            if text and room > (width_of(text, LABEL) + 10 if self.is_down else LABEL_ROW):
+                yield ((at + 6, end + 12) if self.is_down else (first - 5, end + 5)), text
                 texts = {}
 
     def _source_rank(self, wire: int) -> int:
@@ -527,10 +523,10 @@ class _Arranged:
         for box, (item, rank) in enumerate(zip(self.items, self.layout.ranks, strict=True)):
             if self.spans[box] == 1:
                 lengths[rank] = max(lengths[rank], item.length)
-        for wire in self.wires:
-            if wire.source != ENTRY and wire.changes:
-                rank = self.layout.ranks[wire.source]
-                room = LABEL_ROW if self.is_down else width_of(wire.label, LABEL) + 8
+        for rank, item, given in zip(self.layout.ranks, self.items, self.given, strict=True):
+            if item.is_said:
+                text = ", ".join(dict.fromkeys(wire.label for wire in given if wire.changes))
+                room = LABEL_ROW if self.is_down else width_of(text, LABEL) + 8
                 labels[rank + 1] = max(labels[rank + 1], room)
         at = self.header
         self.tracks: list[float] = []
@@ -584,7 +580,9 @@ class _Arranged:
         index, lane = given[0], self.layout.lanes[box]
         targets = self.wires[index].targets
         first = min(self._rank(target) for target in targets)
-        runs_straight = self.layout.rails[index] == lane != 0 and not self.items[box].gives[self.wires[index].tensor]
+        runs_straight = (
+            self.layout.rails[index] == lane != 0 and not self.items[box].gives[self.wires[index].tensor]
+        )
         return first - self.layout.ranks[box] if runs_straight else 1
 
     # lines

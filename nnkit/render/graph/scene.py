@@ -8,15 +8,14 @@ Every form is drawn from a scene: HTML, SVG, Mermaid, DOT and the tree on a term
 - which tensor enters and leaves a group, and where its shape has changed and is worth a label.
 """
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from nnkit.render.graph.costs import output_bytes
 from nnkit.render.graph.families import family_of
 from nnkit.render.graph.steps import Step, shown_nodes, tree_of
 from nnkit.verbs.graph.report import Axis, Edge, GraphReport, Node
-from nnkit.verbs.summary.report import tensors_of
 
 ENTRY = -1
 """The source of a wire that comes into its group from outside."""
@@ -141,6 +140,11 @@ class _Frozen:
 
     def __post_init__(self) -> None:
         self.totals = _totals(self.report)
+        self.made = output_bytes(self.report)
+        at_top = (
+            made for made, node in zip(self.made, self.report.nodes, strict=True) if node.parent is None
+        )
+        self.all_made = sum(at_top)
 
     def box(self, step: Step) -> Box:
         """Return the box of a step."""
@@ -185,11 +189,13 @@ class _Frozen:
         ]
 
     def _costs(self, step: Step) -> dict[str, float]:
-        nodes = [self.report.nodes[node] for node in _nodes(step)]
+        nodes = _nodes(step)
         costs = {}
         for name, total in self.totals.items():
-            if total:
-                costs[name] = sum(_cost(node, name) for node in nodes) / total
+            if total and name != "output":
+                costs[name] = sum(_cost(self.report.nodes[node], name) for node in nodes) / total
+        if self.all_made:
+            costs["output"] = sum(self.made[node] for node in nodes) / self.all_made
         return {name: share for name, share in costs.items() if share}
 
 
@@ -202,9 +208,7 @@ def _nodes(step: Step) -> list[int]:
 
 def _totals(report: GraphReport) -> dict[str, float]:
     first = next((node for node in report.nodes if node.parent is None and node.row), None)
-    whole = {
-        name: _cost(first, name) if first else 0.0 for name in ("macs", "params", "output", "saved", "time")
-    }
+    whole = {name: _cost(first, name) if first else 0.0 for name in ("macs", "params", "saved", "time")}
     if report.totals:
         whole["macs"], whole["params"] = report.totals.macs, report.totals.parameters
     return whole
@@ -220,9 +224,7 @@ def _cost(node: Node, name: str) -> float:
         return row.macs
     if name == "params":
         return row.parameters
-    if name == "saved":
-        return row.training.saved if row.training else 0
-    return sum(math.prod(tensor.shape) for tensor in tensors_of(row.outputs))
+    return row.training.saved if row.training else 0
 
 
 def _without_copies(boxes: list[Box]) -> list[Box]:

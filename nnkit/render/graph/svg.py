@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
+from nnkit.contract.requests import DrawRequest
 from nnkit.contract.visible import visible
-from nnkit.render.graph.opening import opened
+from nnkit.render.graph.opening import one_of_each, opened_keys
 from nnkit.render.graph.place import (
     LABEL,
     STACK,
@@ -13,7 +14,6 @@ from nnkit.render.graph.place import (
     SYMBOLS,
     TITLE,
     TURN,
-    Direction,
     Line,
     Picture,
     PlacedBox,
@@ -23,7 +23,6 @@ from nnkit.render.graph.place import (
 )
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.graph.text import width_of
-from nnkit.verbs.graph.report import GraphReport
 
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 HEATS = {
@@ -57,22 +56,15 @@ INK, QUIET, WIRE, RAIL = (
 FRAME, HOT = (("#f8f9fb", "#c9d0da"), ("#1b2026", "#454e5a")), ("#d2553d", "#e8745c")
 
 
-def as_svg(
-    report: GraphReport,
-    open: str | None = None,
-    heat: str | None = None,
-    constants: bool = False,
-    direction: Direction = "down",
-) -> str:
-    """Return an SVG picture of a report.
-
-    open: a pattern of the paths or types that are shown open; None: one of each type, while there is room.
-    heat: the cost of which each box shows its share: macs, params, output, saved, time.
-    """
-    root = scene_of(report, constants)
+def as_svg(request: DrawRequest) -> str:
+    """Return an SVG picture of a report. If nothing is asked to be open, one group of each kind is."""
+    report, heat = request.report, request.heat
+    root = scene_of(report, request.constants)
     if heat:
         root = _with_shares(root, heat)
-    picture = place(root, opened(root, open), direction)
+    keys = opened_keys(report, root, request.opened, request.depth)
+    opened = one_of_each(root) if keys is None else keys
+    picture = place(root, lambda box: box.key in opened, "right" if request.direction == "right" else "down")
     return _Drawing(picture, visible(report.title), heat).text()
 
 

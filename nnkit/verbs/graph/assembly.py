@@ -39,7 +39,9 @@ class Assembly:
     def add_input(self, call: Call, name: str) -> None:
         """Add a tensor that forward was given."""
         self._indices[call] = len(self.nodes)
-        self.nodes.append(Node(self._key(name), name, "input", "input", None, (next(tensors_of(call.outputs)).shape,)))
+        self.nodes.append(
+            Node(self._key(name), name, "input", "input", None, (next(tensors_of(call.outputs)).shape,))
+        )
 
     def add(self, item: Item, parent: int | None) -> None:
         """Add a call or a container with everything beneath it."""
@@ -68,9 +70,7 @@ class Assembly:
             parent = self.nodes[index].parent
             if parent is not None and depends[index]:
                 depends[parent] = True
-        nodes = [
-            replace(node, from_no_input=not on) for node, on in zip(self.nodes, depends, strict=True)
-        ]
+        nodes = [replace(node, from_no_input=not on) for node, on in zip(self.nodes, depends, strict=True)]
         return tuple(nodes), tuple(self.edges)
 
     def add_output(self, name: str, take: Take) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from nnkit.models.members import named_buffers, named_modules, named_parameters
+from nnkit.models.members import named_buffers, named_parameters
 from nnkit.models.tensors import storages_of
 from nnkit.verbs.graph.watching import Flow
 from nnkit.verbs.summary.tracing import Call
@@ -49,7 +49,9 @@ def _fold(call: Call, flow: Flow, owners: dict[Call, Call]) -> None:
 def _hides_all(call: Call) -> bool:
     if isinstance(call.module, torch.jit.ScriptModule):
         return True
-    return call.hides_functions and all(child.kind == "function" and not child.children for child in call.children)
+    return call.hides_functions and all(
+        child.kind == "function" and not child.children for child in call.children
+    )
 
 
 def name_reads(module: nn.Module, flow: Flow) -> dict[Call, tuple[str, ...]]:

@@ -32,9 +32,7 @@ def graph(request: SummaryRequest) -> GraphReport:
     summary = report_of(request, ran)
     calls = list(_walk(traced.root))
     rows = {
-        call: row
-        for call, row in zip(calls, summary.rows, strict=True)
-        if not is_constant(call, traced.flow)
+        call: row for call, row in zip(calls, summary.rows, strict=True) if not is_constant(call, traced.flow)
     }
     if request.optimizer:
         summary = replace(summary, rows=tuple(rows.values()))

@@ -23,7 +23,7 @@ from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.keeping import Snapshot
 from nnkit.verbs.summary.modes import SHAPE_READERS, Unknowns
 from nnkit.verbs.summary.report import TensorInfo
-from nnkit.verbs.summary.tracing import NOT_STEPS, Call, Trace, Watcher, describe, describe_value
+from nnkit.verbs.summary.tracing import Call, Trace, Watcher, describe, describe_value
 
 MARK = "_nnkit_number"
 
@@ -230,7 +230,8 @@ class FlowWatcher(Watcher):
     def _number(self, tensor: Tensor) -> int:
         """Return the number of a tensor as it is now, 0 if no call made it."""
         written = max((self.writers.get(storage, 0) for storage in _storages(tensor)), default=0)
-        return max(written, tensor.__dict__.get(MARK, 0))
+        marked: int = tensor.__dict__.get(MARK, 0)
+        return max(written, marked)
 
     def _mark(self, tensor: Tensor, call: Call) -> None:
         """Give a tensor that `call` made a number of its own."""
@@ -250,7 +251,7 @@ class FlowWatcher(Watcher):
 
 
 def _storages(tensor: Tensor) -> set[int]:
-    """Return ids of the storages of a tensor; torch's wrappers for `vmap` and the like have none of their own."""
+    """Return ids of the storages of a tensor, for a wrapper such as `vmap` makes those of what it wraps."""
     while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return storages_of(tensor)
@@ -261,4 +262,5 @@ def _alias(tensor: Tensor) -> Tensor:
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided or tensor.is_nested:
         return tensor
     with _disable_current_modes():
-        return torch.ops.aten.alias.default(tensor)
+        alias: Tensor = torch.ops.aten.alias.default(tensor)
+        return alias

@@ -51,7 +51,7 @@ ON_CPU = 2**63  # the same: all
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a model: the module, what was seen, whether tensors had no memory, and why this kind of run."""
+    """A run of a model: the module, what was seen, and which kind of run it was, and why."""
 
     module: nn.Module
     traced: Trace

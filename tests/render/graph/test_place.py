@@ -86,7 +86,9 @@ def check(picture: Picture, is_down: bool = True) -> None:
             is_inside = other.depth > placed.depth and placed.is_open
             inner = rectangle(other)
             within = left <= inner[0] and inner[2] <= right and top <= inner[1] and inner[3] <= bottom
-            assert not overlap((left, top, right, bottom), inner) or (is_inside and within), f"{placed.box.key} {other.box.key}"
+            assert not overlap((left, top, right, bottom), inner) or (is_inside and within), (
+                f"{placed.box.key} {other.box.key}"
+            )
     for line, segment in segments(picture):
         assert segment[0] == pytest.approx(segment[2]) or segment[1] == pytest.approx(segment[3])
         inner = (segment[0] - 0.5, segment[1] + 0.5, segment[2] + 0.5, segment[3] - 0.5)
