@@ -333,10 +333,10 @@ class _Arranged:
                 item.before = max(item.before, LABEL_ROW)
             for reached in range(rank, rank + self.spans[index]):
                 cells.setdefault(lane, {})[reached] = (item.before, room, SIDE)
-        for index, lane in enumerate(self.layout.rails):
-            if lane is not None:
+        for index, rail in enumerate(self.layout.rails):
+            if rail is not None:
                 for rank in range(self._source_rank(index) + 1, self._last_rank(index)):
-                    cells.setdefault(lane, {}).setdefault(rank, (0.0, 0.0, RAIL))
+                    cells.setdefault(rail, {}).setdefault(rank, (0.0, 0.0, RAIL))
         self.cells = cells
         self.filled = set(zip(self.layout.ranks, self.layout.lanes, strict=True))
         self.strip: dict[tuple[int, int], float] = {}
@@ -393,17 +393,17 @@ class _Arranged:
         given = [(self.starts[index], self.wires[index]) for index in self.given_by[box]]
         given.sort(key=lambda pair: pair[0])
         texts: dict[str, None] = {}
-        first = given[0][0] if given else 0.0
+        first = math.inf
         for number, (at, wire) in enumerate(given):
-            if not texts:
-                first = at
+            first = min(first, at)
             if wire.changes:
                 texts[wire.label] = None
             text = ", ".join(texts)
             room = given[number + 1][0] - at if number + 1 < len(given) else math.inf
-            if text and room > (width_of(text, LABEL) + 10 if self.is_down else LABEL_ROW):
-                yield ((at + 6, end + 12) if self.is_down else (first - 5, end + 5)), text
-                texts = {}
+            if room > (width_of(text, LABEL) + 10 if self.is_down else LABEL_ROW):
+                if text:
+                    yield ((at + 6, end + 12) if self.is_down else (first - 5, end + 5)), text
+                texts, first = {}, math.inf
 
     def _source_rank(self, wire: int) -> int:
         source = self.wires[wire].source
