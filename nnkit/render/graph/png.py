@@ -21,7 +21,7 @@ def as_png(request: DrawRequest) -> bytes:
     fitting = [zoom for zoom in ZOOMS if width * height * zoom**2 <= MOST_PIXELS]
     if not fitting:
         raise NnkitError(
-            f"the picture would have {width * height / 1e6:,.0f} million pixels; at most {MOST_PIXELS / 1e6:.0f} fit",
+            f"the picture would have {width * height / 1e6:,.0f} million pixels, and {MOST_PIXELS / 1e6:.0f} fit",
             "draw fewer groups open, or an SVG: -o FILE.svg",
         )
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)

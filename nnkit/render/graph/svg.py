@@ -6,22 +6,20 @@ from xml.sax.saxutils import escape, quoteattr
 
 from nnkit.contract.requests import DrawRequest
 from nnkit.contract.visible import visible
+from nnkit.render.graph.grid import Line, Point
 from nnkit.render.graph.opening import one_of_each, opened_keys
-from nnkit.render.graph.place import (
+from nnkit.render.graph.place import Picture, PlacedBox, place
+from nnkit.render.graph.scene import Box, scene_of
+from nnkit.render.graph.sizes import (
     LABEL,
     STACK,
     SUBTITLE,
     SYMBOLS,
     TITLE,
     TURN,
-    Line,
-    Picture,
-    PlacedBox,
-    Point,
+    badge_width,
     is_symbol,
-    place,
 )
-from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.graph.text import width_of
 
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
@@ -143,7 +141,7 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
         yield _rect(replace(placed, x=x + STACK, y=y + STACK), family, 6)
     is_round = box.kind in ("function", "input", "output", "constant")
     yield _rect(placed, "c-end" if box.kind in ("input", "output") else family, height / 2 if is_round else 6)
-    badge = width_of(f"×{box.times}", SUBTITLE) + 14 if box.times > 1 else 0.0
+    badge = badge_width(box)
     title = y + (17 if box.subtitle else height / 2 + 4)
     yield _centered("t b" if box.subtitle else "t", middle - badge / 2, title, box.title)
     if badge:
@@ -155,7 +153,8 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
     share = box.costs.get(heat, 0.0) if heat else 0.0
     if share:
         bar = max(1.0, share * (width - 12))
-        yield f'<rect class="hot" x="{_n(x + 6)}" y="{_n(y + height - 5)}" width="{_n(bar)}" height="3" rx="1.5"/>'
+        where = f'x="{_n(x + 6)}" y="{_n(y + height - 5)}" width="{_n(bar)}"'
+        yield f'<rect class="hot" {where} height="3" rx="1.5"/>'
 
 
 def _badge(times: int, x: float, baseline: float) -> Iterator[str]:
@@ -226,7 +225,8 @@ def _theme(theme: int) -> Iterator[str]:
     for family, colors in COLORS.items():
         yield f".c-{family}{{fill:{colors[2 * theme]};stroke:{colors[2 * theme + 1]}}}"
     yield f".t{{fill:{INK[theme]}}}.s,.l{{fill:{QUIET[theme]}}}.n{{fill:{INK[theme]}}}"
-    yield f".w{{stroke:{WIRE[theme]}}}.r{{stroke:{RAIL[theme]}}}.hw{{fill:{WIRE[theme]}}}.hr{{fill:{RAIL[theme]}}}"
+    for name, color in (("w", WIRE[theme]), ("r", RAIL[theme])):
+        yield f".{name}{{stroke:{color}}}.h{name}{{fill:{color}}}"
     fill, stroke = FRAME[theme]
     yield f".f{{fill:{fill};stroke:{stroke}}}.badge{{fill:{stroke};stroke:none}}.hot{{fill:{HOT[theme]};stroke:none}}"
     yield f".c-end{{fill:{INK[1 - theme]};stroke:{QUIET[theme]}}}"
