@@ -1,4 +1,4 @@
-"""Which groups of a scene are drawn open: chosen by pattern or level, or as many levels as fit."""
+"""Which groups of a scene are drawn open: chosen by pattern or level, one of each type, or what fits."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,6 @@ from nnkit.render.graph.scene import Box
 from nnkit.verbs.graph.report import GraphReport
 
 Fits = Callable[[frozenset[str]], bool]
-MOST_BOXES = 60
 
 
 def opened_keys(
@@ -38,7 +37,7 @@ def _around(report: GraphReport, box: Box, pattern: str) -> set[str]:
 
 
 def _matches(report: GraphReport, box: Box, pattern: str) -> bool:
-    names = {box.title}
+    names = {box.title, box.subtitle.partition(" ")[0]}
     if box.node >= 0:
         names |= {report.nodes[box.node].path, report.nodes[box.node].type}
     return any(fnmatchcase(name, pattern) for name in names)
@@ -71,8 +70,27 @@ def is_train(box: Box) -> bool:
     return box.kind == "group" and box.node < 0
 
 
-def fitting(root: Box, wanted: frozenset[str], fits: Fits) -> frozenset[str]:
-    """Return the groups to open: of those that are wanted, the whole levels that fit."""
+def of_each_type(root: Box, most: int) -> frozenset[str]:
+    """Return the first group of each type, from the outside in, as long as at most so many boxes are drawn."""
+    keys = set[str]()
+    seen = set[str]()
+    count = len(root.boxes)
+    waiting = deque(root.boxes)
+    while waiting:
+        box = waiting.popleft()
+        boxes = inside(box)
+        if not boxes or is_train(box) or box.subtitle in seen or count + len(boxes) - 1 > most:
+            continue
+        seen.add(box.subtitle)
+        keys.add(box.key)
+        count += len(boxes) - 1
+        waiting.extend(boxes)
+    return frozenset(keys)
+
+
+def fitting(root: Box, wanted: frozenset[str] | None, fits: Fits) -> frozenset[str]:
+    """Return the groups to open: of those that are wanted, or of all, the whole levels that fit."""
+    wanted = all_open(root) if wanted is None else wanted
     levels = height(root) + 1  # a train, which no level has, may be wanted
     while levels and not fits(wanted & _levels(root, levels)):
         levels -= 1
@@ -88,26 +106,5 @@ def _levels(box: Box, count: int) -> frozenset[str]:
 
 def height(box: Box) -> int:
     """Return how many levels of groups are beneath a box."""
-    return max((1 + height(each) for each in inside(box) if inside(each) and not is_train(each)), default=0)
-
-
-def one_of_each(root: Box) -> frozenset[str]:
-    """Return one group of each kind, from the outside in, while the picture has at most MOST_BOXES.
-
-    Groups are of one kind if their types are equal, and the types of what is in them.
-    """
-    keys: set[str] = set()
-    seen: set[tuple[str, ...]] = set()
-    count = len(root.boxes)
-    waiting = deque(root.boxes)
-    while waiting:
-        box = waiting.popleft()
-        beneath = inside(box)
-        kind = (box.subtitle, *sorted({inner.subtitle or inner.title for inner in beneath}))
-        if not beneath or box.node < 0 or kind in seen or count + len(beneath) - 1 > MOST_BOXES:
-            continue
-        seen.add(kind)
-        keys.add(box.key)
-        count += len(beneath) - 1
-        waiting.extend(beneath)
-    return frozenset(keys)
+    groups = [each for each in inside(box) if inside(each) and not is_train(each)]
+    return max((1 + height(each) for each in groups), default=0)

@@ -130,7 +130,8 @@ def draw_html(request: DrawRequest) -> str:
     """Return one file to look at in a browser."""
     from nnkit.render.graph.html import as_html
 
-    return as_html(request.report, request.opened, request.heat, request.constants, request.direction)
+    how = request
+    return as_html(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
 
 
 def draw_svg(request: DrawRequest) -> str:

@@ -1,13 +1,14 @@
 """Where everything is: a scene, and what of it is open, in; rectangles, lines and labels, out.
 
 A picture runs down or to the right. So places are counted `across` the flow, where the lanes are, and
-`along` it, where the ranks are. Each box has an anchor: the place across at which its main line runs, which is
-the middle of a closed box and lane 0 of an open one. For each open group, from the inside out:
+`along` it, where the ranks are. Each box has an anchor, the place across at which its main line runs: the
+middle of a closed box, lane 0 of an open one. For each open group, from the inside out:
 
 1. Across (`across.py`). Lane 0 is at 0. What lies in one lane and in neighboring ranks is a strip. Outward
    from lane 0, each strip comes as near as what lies beside it allows.
 2. Ports (`ports.py`). A line that can run straight ends at the anchor of its box; the others end beside it,
-   on the side that they come from. A line to an open box ends where it goes on inside: none breaks at a frame.
+   on the side that they come from. A line to an open box ends where it goes on inside, so none breaks at a
+   frame.
 3. Tracks (`tracks.py`). Between two ranks, each tensor that changes its place across turns in one row. Rows
    are in the order in which they cross least; tensors that don't overlap share one.
 4. Along (`arrange.py`). A gap between two ranks is as long as its labels, rows and arrows need; a rank is as

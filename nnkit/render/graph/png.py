@@ -20,8 +20,9 @@ def as_png(request: DrawRequest) -> bytes:
     width, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)"', svg)[:2])
     fitting = [zoom for zoom in ZOOMS if width * height * zoom**2 <= MOST_PIXELS]
     if not fitting:
+        pixels = f"{width * height / 1e6:,.0f} million pixels"
         raise NnkitError(
-            f"the picture would have {width * height / 1e6:,.0f} million pixels, and {MOST_PIXELS / 1e6:.0f} fit",
+            f"the picture would have {pixels}; at most {MOST_PIXELS / 1e6:.0f} million fit",
             "draw fewer groups open, or an SVG: -o FILE.svg",
         )
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)

@@ -1,13 +1,13 @@
 """GraphReport -> SVG: text as text, light and dark by the system's setting, for papers and READMEs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
 from nnkit.contract.requests import DrawRequest
 from nnkit.contract.visible import visible
 from nnkit.render.graph.grid import Line, Point
-from nnkit.render.graph.opening import one_of_each, opened_keys
+from nnkit.render.graph.opening import of_each_type, opened_keys
 from nnkit.render.graph.place import Picture, PlacedBox, place
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.graph.sizes import (
@@ -22,6 +22,7 @@ from nnkit.render.graph.sizes import (
 )
 from nnkit.render.graph.text import width_of
 
+MOST_BOXES = 60  # that are drawn, unless the user asks for more
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 HEATS = {
     "macs": "MACs",
@@ -61,7 +62,7 @@ def as_svg(request: DrawRequest) -> str:
     if heat:
         root = _with_shares(root, heat)
     keys = opened_keys(report, root, request.opened, request.depth)
-    opened = one_of_each(root) if keys is None else keys
+    opened = of_each_type(root, MOST_BOXES) if keys is None else keys
     picture = place(root, lambda box: box.key in opened, "right" if request.direction == "right" else "down")
     return _Drawing(picture, visible(report.title), heat).text()
 
@@ -228,7 +229,8 @@ def _theme(theme: int) -> Iterator[str]:
     for name, color in (("w", WIRE[theme]), ("r", RAIL[theme])):
         yield f".{name}{{stroke:{color}}}.h{name}{{fill:{color}}}"
     fill, stroke = FRAME[theme]
-    yield f".f{{fill:{fill};stroke:{stroke}}}.badge{{fill:{stroke};stroke:none}}.hot{{fill:{HOT[theme]};stroke:none}}"
+    yield f".f{{fill:{fill};stroke:{stroke}}}.badge{{fill:{stroke};stroke:none}}"
+    yield f".hot{{fill:{HOT[theme]};stroke:none}}"
     yield f".c-end{{fill:{INK[1 - theme]};stroke:{QUIET[theme]}}}"
 
 
