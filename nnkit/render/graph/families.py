@@ -5,12 +5,12 @@ import re
 FAMILIES = (
     ("attention", r"attention|attn|sdpa"),
     ("embedding", r"embed"),
+    ("conv", r"conv"),
     ("norm", r"norm\d*$|norm_|normalization|^(rms|batch|layer|group|instance)_?norm"),
     ("recurrent", r"^(q?lstm|q?gru|rnn)|(lstm|gru|rnn)(cell|base)?$"),
     ("pool", r"pool|upsample|interpolate|resize|^(mean|amax|logsumexp|adaptive)"),
     ("activation", r"relu|gelu|silu|swish|mish|^elu|selu|celu|sigmoid|tanh|softmax|softplus|softsign|glu$|^relu6"
                    r"|softmin|softshrink|threshold|^erf|hardshrink"),
-    ("conv", r"conv"),
     ("linear", r"linear|^(b?mm|matmul|addmm|baddbmm|einsum|gemm|dot|mv|outer|inner|dense|tensordot)$|^__r?matmul__$"),
     ("shape", r"^(view|view_as|reshape|transpose|permute|flatten|unflatten|squeeze|unsqueeze|expand|expand_as|repeat|"
               r"contiguous|chunk|split|unbind|cat|concat|concatenate|stack|hstack|vstack|getitem|__getitem__|select|"

@@ -58,7 +58,7 @@ class Flat:
 
 def flatten(root: Box, opened: Collection[str]) -> Flat:
     """Return what is drawn if the groups with these keys are open."""
-    flattening = _Flattening(opened)
+    flattening = _Flattening(opened, root)
     drawn = flattening.draw(root.boxes)
     return Flat(drawn, tuple(flattening.arrows(root)))
 
@@ -73,9 +73,16 @@ def titled(box: Box) -> tuple[str, ...]:
 
 
 class _Flattening:
-    def __init__(self, opened: Collection[str]) -> None:
+    """Finds the arrows by going down the groups that a wire crosses.
+
+    Of blocks that repeat, the first is drawn. A wire that reaches or leaves another one is followed in that
+    one, and each step is taken in the first one too: `drawn` is where the way goes, `real` what it crosses.
+    """
+
+    def __init__(self, opened: Collection[str], root: Box) -> None:
         self.opened = opened
         self.numbers: dict[str, int] = {}
+        self.by_key = {box.key: box for box in _all_boxes(root)}
 
     def draw(self, boxes: Sequence[Box]) -> tuple[Drawn, ...]:
         return tuple(map(self._draw, boxes))
@@ -89,13 +96,15 @@ class _Flattening:
 
     def arrows(self, group: Box) -> Iterator[Arrow]:
         """Yield the arrows within a group, then those within its groups, each once."""
-        group = _one_block(group)
+        while group.kind == "repeat":
+            group = group.boxes[0]
         seen = set[Arrow]()
         for wire in group.wires:
             if wire.source == ENTRY:
                 continue
-            for source, label in self._sources(group.boxes[wire.source], wire):
-                for target in self._targets_of(group, wire):
+            maker = group.boxes[wire.source]
+            for source, label in self._sources(maker, maker, wire):
+                for target in self._targets_of(group, group, wire):
                     arrow = Arrow(source, target, label)
                     if arrow not in seen:
                         seen.add(arrow)
@@ -104,51 +113,49 @@ class _Flattening:
             if self._is_open(box):
                 yield from self.arrows(box)
 
-    def _targets_of(self, group: Box, wire: Wire) -> Iterator[int]:
+    def _sources(self, drawn: Box, real: Box, wire: Wire) -> Iterator[tuple[int, str]]:
+        """Yield the box in which a tensor is made, and what an arrow from there says."""
+        if drawn.key in self.numbers and not self._is_open(drawn):
+            yield self.numbers[drawn.key], wire.label if wire.changes else ""
+            return
+        real, tensor = self._with_boxes(real, wire.tensor, leaving=True)
+        for inner in real.wires:
+            if inner.tensor == tensor and inner.source != ENTRY:
+                yield from self._sources(_drawn(drawn, inner.source), real.boxes[inner.source], inner)
+
+    def _targets(self, drawn: Box, real: Box, tensor: int) -> Iterator[int]:
+        """Yield the boxes that take a tensor."""
+        if drawn.key in self.numbers and not self._is_open(drawn):
+            yield self.numbers[drawn.key]
+            return
+        real, tensor = self._with_boxes(real, tensor, leaving=False)
+        for inner in real.wires:
+            if inner.tensor == tensor and inner.source == ENTRY:
+                yield from self._targets_of(drawn, real, inner)
+
+    def _targets_of(self, drawn: Box, real: Box, wire: Wire) -> Iterator[int]:
         for target in wire.targets:
-            if target < len(group.boxes):
-                yield from self._targets(group.boxes[target], wire.tensor)
+            if target < len(real.boxes):
+                yield from self._targets(_drawn(drawn, target), real.boxes[target], wire.tensor)
 
-    def _sources(self, box: Box, wire: Wire) -> Iterator[tuple[int, str]]:
-        """Yield the box from which a tensor leaves a box, itself or one within it, and what it says there."""
-        if not self._is_open(box):
-            yield self.numbers[box.key], wire.label if wire.changes else ""
-            return
-        box, tensor = _in_one_block(box, wire.tensor, leaving=True)
-        for inner in box.wires:
-            if inner.tensor == tensor and inner.source != ENTRY and len(box.boxes) in inner.targets:
-                yield from self._sources(box.boxes[inner.source], inner)
-
-    def _targets(self, box: Box, tensor: int) -> Iterator[int]:
-        """Yield the boxes that a tensor reaches in a box: itself, or those within it."""
-        if not self._is_open(box):
-            yield self.numbers[box.key]
-            return
-        box, tensor = _in_one_block(box, tensor, leaving=False)
-        for wire in box.wires:
-            if wire.tensor == tensor and wire.source == ENTRY:
-                yield from self._targets_of(box, wire)
+    def _with_boxes(self, box: Box, tensor: int, leaving: bool) -> tuple[Box, int]:
+        """Return the box that says what is in a box that is like it, and the tensor of that one."""
+        if not box.like:
+            return box, tensor
+        like = self.by_key[box.like]
+        mine, others = (box.gives, like.gives) if leaving else (box.takes, like.takes)
+        return like, others[mine.index(tensor)]
 
 
-def _one_block(box: Box) -> Box:
-    """Return the first of blocks that repeat; any other group is itself."""
-    while box.kind == "repeat":
-        box = box.boxes[0]
-    return box
+def _drawn(group: Box, index: int) -> Box:
+    """Return the box that is drawn for one in a group: the first for each of blocks that repeat."""
+    return group.boxes[0 if group.kind == "repeat" else index]
 
 
-def _in_one_block(box: Box, tensor: int, leaving: bool) -> tuple[Box, int]:
-    """Return the block that is drawn, and the tensor of its own that stands for one of any block."""
-    while box.kind == "repeat":
-        first = box.boxes[0]
-        for block in reversed(box.boxes) if leaving else box.boxes:
-            own = block.gives if leaving else block.takes
-            if tensor in own:
-                firsts = first.gives if leaving else first.takes
-                tensor = firsts[min(own.index(tensor), len(firsts) - 1)] if firsts else tensor
-                break
-        box = first
-    return box, tensor
+def _all_boxes(box: Box) -> Iterator[Box]:
+    yield box
+    for inner in box.boxes:
+        yield from _all_boxes(inner)
 
 
 def in_stretches(group: Box, count: int) -> Box:

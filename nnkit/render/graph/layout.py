@@ -4,7 +4,7 @@ The calls of a group are in an order that topology allows, and whatever is folde
 edge ever runs backward, and no cycle has to be broken.
 
 1. A box's rank is the longest way to it. What comes from no input moves down to where it is taken.
-2. The main line is the longest way from an input; its lane is 0. Other boxes form chains of boxes that follow
+2. The main line is the longest way from the first input; its lane is 0. Other boxes form chains of boxes that follow
    one another. A chain gets the nearest lane that is free from its first box to where its last wire ends: to
    the left if it was called before the main line's box beside it, else to the right.
 3. A wire that passes a rank runs in a rail: its source's lane if that is free, or its target's, else the
@@ -95,7 +95,8 @@ class _Lanes:
         main = self._main_line()
         beside = {self.ranks[box]: box for box in main}
         chained = set(main)
-        left, right = [], []
+        left: list[list[int]] = []
+        right: list[list[int]] = []
         for box in range(self.links.count):
             if box not in chained:
                 chain = self._chain(box, chained)
@@ -111,12 +112,14 @@ class _Lanes:
     def _main_line(self) -> list[int]:
         heads = [box for box, before in enumerate(self.links.before) if not before]
         heads = [box for box in heads if self.links.enters[box]] or heads
+        inputs = [box for box in heads if self.links.is_input[box] and self.links.after[box]]
+        # Of several inputs the first; of several branches the middle one of the longest.
+        heads = inputs[:1] or heads
         line: list[int] = []
         while heads:
             longest = max(self.below[box] for box in heads)
             heads = [box for box in heads if self.below[box] == longest]
-            # The middle one of several branches, but the first of several inputs.
-            line.append(heads[0 if self.links.is_input[heads[0]] else len(heads) // 2])
+            line.append(heads[len(heads) // 2])
             heads = sorted(set(self.links.after[line[-1]]))
         return line
 
@@ -140,7 +143,6 @@ class _Lanes:
             self.lanes[box] = lane
             self._take(lane, _bits(self.ranks[box], self.ranks[box] + 1), is_box=True)
         if chain:
-            self._take(lane, _bits(self.ranks[chain[0]], self.ranks[chain[-1]] + 1), is_box=True)
             wires = self.links.given[chain[-1]]
             longest = max(wires, key=self._end, default=None)
             if longest is not None and (span := self._span(longest)) and not self.taken.get(lane, 0) & span:

@@ -18,10 +18,10 @@ MOST_EDGES = 80
 MOST_STRETCHES = 40  # of a model that has too many steps, and no groups to fold
 DIRECTIONS = {"down": "TB", "right": "LR"}
 SHAPES = {"input": ("([", "])"), "output": ("([", "])"), "function": ("(", ")"), "repeat": ("[[", "]]")}
-UNSAFE = str.maketrans({
-    "&": "#amp;", "<": "#lt;", ">": "#gt;", '"': "#quot;", "#": "#35;", "`": "#96;", "\\": "#92;", "$": "#36;",
-})  # fmt: skip
-"""What Mermaid would take for markup, mathematics or the end of a text, as its entities."""
+ENTITIES = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "#": "35", "`": "96", "%": "37"}
+LOOK_ALIKES = {"\\": "＼", "$": "＄"}
+UNSAFE = str.maketrans({letter: f"#{name};" for letter, name in ENTITIES.items()} | LOOK_ALIKES)
+"""What Mermaid would take for markup, an end, a new line or mathematics; the last two even as entities."""
 
 
 def as_mermaid(request: DrawRequest) -> str:

@@ -1,16 +1,13 @@
-"""Which groups of a scene are drawn open: chosen by pattern or level, or as many levels as fit."""
+"""Which groups of a scene are drawn open: chosen by pattern or level, one of each type, or what fits."""
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 
-from nnkit.render.graph.place import body_of
 from nnkit.render.graph.scene import Box
 from nnkit.verbs.graph.report import GraphReport
 
 Fits = Callable[[frozenset[str]], bool]
-MOST_BOXES = 40
 
 
 def opened_keys(
@@ -40,7 +37,7 @@ def _around(report: GraphReport, box: Box, pattern: str) -> set[str]:
 
 
 def _matches(report: GraphReport, box: Box, pattern: str) -> bool:
-    names = {box.title}
+    names = {box.title, box.subtitle.partition(" ")[0]}
     if box.node >= 0:
         names |= {report.nodes[box.node].path, report.nodes[box.node].type}
     return any(fnmatchcase(name, pattern) for name in names)
@@ -73,8 +70,27 @@ def is_train(box: Box) -> bool:
     return box.kind == "group" and box.node < 0
 
 
-def fitting(root: Box, wanted: frozenset[str], fits: Fits) -> frozenset[str]:
-    """Return the groups to open: of those that are wanted, the whole levels that fit."""
+def of_each_type(root: Box, most: int) -> frozenset[str]:
+    """Return the first group of each type, from the outside in, as long as at most so many boxes are drawn."""
+    keys = set[str]()
+    seen = set[str]()
+    count = len(root.boxes)
+    waiting = deque(root.boxes)
+    while waiting:
+        box = waiting.popleft()
+        boxes = inside(box)
+        if not boxes or is_train(box) or box.subtitle in seen or count + len(boxes) - 1 > most:
+            continue
+        seen.add(box.subtitle)
+        keys.add(box.key)
+        count += len(boxes) - 1
+        waiting.extend(boxes)
+    return frozenset(keys)
+
+
+def fitting(root: Box, wanted: frozenset[str] | None, fits: Fits) -> frozenset[str]:
+    """Return the groups to open: of those that are wanted, or of all, the whole levels that fit."""
+    wanted = all_open(root) if wanted is None else wanted
     levels = height(root) + 1  # a train, which no level has, may be wanted
     while levels and not fits(wanted & _levels(root, levels)):
         levels -= 1
@@ -90,48 +106,5 @@ def _levels(box: Box, count: int) -> frozenset[str]:
 
 def height(box: Box) -> int:
     """Return how many levels of groups are beneath a box."""
-    return max((1 + height(each) for each in inside(box) if inside(each) and not is_train(each)), default=0)
-
-
-def opened(root: Box, pattern: str | None) -> Callable[[Box], bool]:
-    """Return what tells whether a box is open.
-
-    pattern: of paths or types, like `layer1*` or `BasicBlock`; what a box that matches is in is open, too. None:
-    one group of each type, from the outside in, as long as the picture has at most MOST_BOXES.
-    """
-    keys = _of_each_type(root) if pattern is None else _matching(root, pattern)
-    return lambda box: box.key in keys
-
-
-def _of_each_type(root: Box) -> set[str]:
-    keys: set[str] = set()
-    seen: set[str] = set()
-    count = len(root.boxes)
-    waiting = deque(root.boxes)
-    while waiting:
-        box = waiting.popleft()
-        body = body_of(box)
-        is_train = box.node < 0 and box.kind == "group"
-        if not body.boxes or is_train or box.subtitle in seen or count + len(body.boxes) - 1 > MOST_BOXES:
-            continue
-        seen.add(box.subtitle)
-        keys.add(box.key)
-        count += len(body.boxes) - 1
-        waiting.extend(body.boxes)
-    return keys
-
-
-def _matching(root: Box, pattern: str) -> set[str]:
-    keys: set[str] = set()
-
-    def visit(box: Box) -> bool:
-        path = re.sub(r"~\d+|…|×\d+$", "", box.key)
-        inside = [visit(inner) for inner in box.boxes]
-        matches = fnmatchcase(path, pattern) or fnmatchcase(box.subtitle.partition(" ")[0], pattern)
-        if box.boxes and (matches or any(inside)):
-            keys.add(box.key)
-        return matches or any(inside)
-
-    for box in root.boxes:
-        visit(box)
-    return keys
+    groups = [each for each in inside(box) if inside(each) and not is_train(each)]
+    return max((1 + height(each) for each in groups), default=0)

@@ -130,21 +130,24 @@ def draw_html(request: DrawRequest) -> str:
     """Return one file to look at in a browser."""
     from nnkit.render.graph.html import as_html
 
-    return as_html(request.report, request.opened, request.heat, request.constants, request.direction)
+    how = request
+    return as_html(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
 
 
 def draw_svg(request: DrawRequest) -> str:
     """Return a drawing for papers and READMEs."""
     from nnkit.render.graph.svg import as_svg
 
-    return as_svg(request.report, request.opened, request.heat, request.constants, request.direction)
+    how = request
+    return as_svg(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
 
 
 def draw_png(request: DrawRequest) -> bytes:
     """Return the same in pixels."""
     from nnkit.render.graph.png import as_png
 
-    return as_png(request.report, request.opened, request.heat, request.constants, request.direction)
+    how = request
+    return as_png(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
 
 
 def draw_mermaid(request: DrawRequest) -> str:

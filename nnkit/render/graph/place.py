@@ -15,8 +15,8 @@ its main line runs: the middle of a closed box, lane 0 of an open one. Inside ou
    label is ever on a rail or on a box.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from nnkit.render.graph.layout import Layout, lay_out
@@ -36,6 +36,8 @@ TRACK = 8.0  # between two tracks
 TURN = 6.0  # how far a line runs before its first and after its last turn, and the radius of its corners
 ARROW = 8.0
 LABEL_ROW = 14.0
+STACK = 4.0  # from a repeat to what shows behind it
+NEAR = 48.0  # how far a rail moves to run straight
 SYMBOLS = {"add": "+", "iadd": "+", "add_": "+", "mul": "×", "imul": "×", "mul_": "×", "sub": "−"}
 
 
@@ -88,7 +90,7 @@ class Picture:
 
 def place(root: Box, is_open: Callable[[Box], bool], direction: Direction = "down") -> Picture:
     """Return a picture of what is inside the model. A repeat that is open shows its first block."""
-    placer = _Placer(is_open, direction)
+    placer = _Placer(root, is_open, direction)
     inside = placer.contents(root, header=0.0, is_labeled=True)
     collected = _Collected(direction)
     collected.add(inside, PAD + inside.before, PAD, 0)
@@ -109,7 +111,7 @@ class _Item:
     title_at: float = 0.0
     takes: dict[int, float] = field(default_factory=dict)  # ports of an open box, from its anchor
     gives: dict[int, float] = field(default_factory=dict)
-    label: str = ""
+    is_said: bool = False  # whether the shape of what it gives is on a label
 
 
 @dataclass
@@ -128,46 +130,69 @@ class _Contents:
 
 
 class _Placer:
-    def __init__(self, is_open: Callable[[Box], bool], direction: Direction) -> None:
+    def __init__(self, root: Box, is_open: Callable[[Box], bool], direction: Direction) -> None:
         self.is_open, self.is_down = is_open, direction == "down"
+        self.bundles = _bundles(root)
 
     def contents(self, group: Box, header: float, is_labeled: bool) -> _Contents:
         """Return what is inside a group. is_labeled: whether what leaves it has to be labeled here."""
-        labels = self._labels(group, is_labeled)
-        items = [self._item(box, label) for box, label in zip(group.boxes, labels, strict=True)]
+        count = len(group.boxes)
+        wires = [
+            wire if is_labeled or wire.targets != (count,) else replace(wire, changes=False)
+            for wire in self._bundled(group)
+        ]
+        given: list[list[Wire]] = [[] for _ in group.boxes]
+        for wire in wires:
+            if wire.source != ENTRY:
+                given[wire.source].append(wire)
+        items = [self._item(box, own) for box, own in zip(group.boxes, given, strict=True)]
         _even(items, self.is_down)
-        return _Arranged(group, items, self.is_down, header).contents()
+        return _Arranged(replace(group, wires=tuple(wires)), items, self.is_down, header).contents()
 
-    def _labels(self, group: Box, is_labeled: bool) -> list[str]:
-        labels: list[dict[str, None]] = [{} for _ in group.boxes]
+    def _bundled(self, group: Box) -> list[Wire]:
+        """Return the wires of a group, with one for all that would run side by side because a repeat is folded."""
+        bundled: dict[Hashable, Wire] = {}
         for wire in group.wires:
-            only_leaves = wire.targets == (len(group.boxes),)
-            if wire.source != ENTRY and wire.changes and (is_labeled or not only_leaves):
-                labels[wire.source][wire.label] = None
-        return [", ".join(texts) for texts in labels]
+            tensor = self.bundles.get(wire.tensor, wire.tensor)
+            places = [
+                _place_in(group.boxes[at], wire.tensor) if at < len(group.boxes) else None
+                for at in wire.targets
+            ]
+            same = (wire.source, tensor) if None in places else (wire.source, wire.targets, *places)
+            before = bundled.get(same)
+            targets = tuple(sorted({*wire.targets, *before.targets})) if before else wire.targets
+            changes = wire.changes or bool(before and before.changes)
+            tensor = before.tensor if before else tensor
+            bundled[same] = replace(wire, tensor=tensor, targets=targets, changes=changes)
+        return list(bundled.values())
 
-    def _item(self, box: Box, label: str) -> _Item:
+    def _item(self, box: Box, given: Sequence[Wire]) -> _Item:
+        is_said = any(wire.changes for wire in given)
+        item = None
         if box.boxes and self.is_open(box):
             first = body_of(box)
-            if first.boxes:
-                return self._open(box, first, label)
-        width, height = size_of(box)
-        across, along = (width, height) if self.is_down else (height, width)
-        return _Item(box, across / 2, across / 2, along, label=label)
+            item = self._open(box, first, is_said) if first.boxes else None
+        if item is None:
+            width, height = size_of(box)
+            across, along = (width, height) if self.is_down else (height, width)
+            stack = STACK if box.times > 1 else 0.0
+            item = _Item(box, across / 2 + stack, across / 2 + stack, along + stack)
+        item.is_said = is_said
+        return item
 
-    def _open(self, box: Box, first: Box, label: str) -> _Item:
-        inside = self.contents(first, HEADER if self.is_down else PAD, not label)
-        item = _Item(box, inside.before + PAD, inside.beyond + PAD, inside.length, inside, label=label)
+    def _open(self, box: Box, first: Box, is_said: bool) -> _Item:
+        inside = self.contents(first, HEADER if self.is_down else PAD, not is_said)
+        item = _Item(box, inside.before + PAD, inside.beyond + PAD, inside.length, inside)
         item.takes, item.gives = inside.takes, inside.gives
         if first is not box:
-            item.takes = _ports(box, first, inside.takes, lambda block: block.takes)
-            item.gives = _ports(box, first, inside.gives, lambda block: block.gives)
+            item.takes = self._ports(box, first, inside.takes, lambda block: block.takes)
+            item.gives = self._ports(box, first, inside.gives, lambda block: block.gives)
         width = header_width(box)
         if self.is_down:
             ports = [*inside.takes.values(), 0.0]
             on_left = max(0.0, width + PAD + 8 - min(ports) - item.before)
             on_right = max(0.0, width + PAD + 8 + max(ports) - item.beyond)
-            if on_left <= on_right:
+            if on_left <= on_right + 40:
                 item.before += on_left
                 item.title_at = -item.before + PAD
             else:
@@ -178,6 +203,16 @@ class _Placer:
             item.length = max(item.length, width + 2 * PAD)
         return item
 
+    def _ports(
+        self, repeat: Box, first: Box, ports: dict[int, float], tensors: Callable[[Box], Sequence[int]]
+    ) -> dict[int, float]:
+        """Return where the tensors of each block would be on the first one."""
+        found: dict[int, float] = {}
+        for block in repeat.boxes:
+            for own, tensor in zip(tensors(first), tensors(body_of(block)), strict=False):
+                found.setdefault(self.bundles.get(tensor, tensor), ports[self.bundles.get(own, own)])
+        return found
+
 
 def body_of(box: Box) -> Box:
     """Return the box whose inside is drawn: the first block of a repeat, otherwise the box."""
@@ -186,25 +221,43 @@ def body_of(box: Box) -> Box:
     return box
 
 
-def _ports(
-    repeat: Box, first: Box, ports: dict[int, float], tensors: Callable[[Box], Sequence[int]]
-) -> dict[int, float]:
-    """Return where the tensors of each block would be on the first one."""
-    found = {}
-    for block in repeat.boxes:
-        for own, tensor in zip(tensors(first), tensors(body_of(block)), strict=False):
-            found[tensor] = ports[own]
-    return found
+def _bundles(root: Box) -> dict[int, int]:
+    """Return for each tensor that a block of a repeat gives the one that stands for it: that of another block."""
+    bundles: dict[int, int] = {}
+
+    def visit(box: Box) -> None:
+        for inner in box.boxes:
+            visit(inner)
+        if box.kind == "repeat":
+            first, *others = box.boxes
+            for block in others:
+                for own, tensor in zip(first.gives, block.gives, strict=False):
+                    bundles.setdefault(tensor, bundles.get(own, own))
+
+    visit(root)
+    return bundles
+
+
+def _place_in(box: Box, tensor: int) -> int | None:
+    """Return which of the tensors that a block of a repeat takes it is; None if the box is no repeat."""
+    if box.kind != "repeat":
+        return None
+    return next((block.takes.index(tensor) for block in box.boxes if tensor in block.takes), None)
 
 
 def size_of(box: Box) -> tuple[float, float]:
     """Return the width and height of a closed box."""
-    if box.kind == "function" and box.title in SYMBOLS:
+    if is_symbol(box):
         return 22.0, 22.0
     badge = width_of(f"×{box.times}", SUBTITLE) + 14 if box.times > 1 else 0.0
     title = width_of(box.title, TITLE, bold=bool(box.subtitle)) + badge
     width = max(title, width_of(box.subtitle, SUBTITLE)) + 24
     return max(width, 56.0), 40.0 if box.subtitle else 24.0
+
+
+def is_symbol(box: Box) -> bool:
+    """Whether a closed box is drawn as a circle with a sign, like `+`."""
+    return box.kind == "function" and box.title in SYMBOLS
 
 
 def header_width(box: Box) -> float:
@@ -214,8 +267,8 @@ def header_width(box: Box) -> float:
 
 
 def _even(items: Iterable[_Item], is_down: bool) -> None:
-    """Make the closed boxes of a group that have a subtitle equally wide."""
-    closed = [item for item in items if item.contents is None and item.box.subtitle]
+    """Make the closed boxes of a group that are modules equally wide."""
+    closed = [item for item in items if item.contents is None and item.box.subtitle and item.box.node >= 0]
     if is_down and closed:
         half = max(item.before for item in closed)
         for item in closed:
@@ -249,11 +302,20 @@ class _Arranged:
         self.group, self.items, self.is_down, self.header = group, items, is_down, header
         self.wires: Sequence[Wire] = group.wires
         self.count = len(items)
+        self.given_by: list[list[int]] = [[] for _ in items]
+        for index, wire in enumerate(self.wires):
+            if wire.source != ENTRY:
+                self.given_by[wire.source].append(index)
+        self.given = [[self.wires[index] for index in own] for own in self.given_by]
         self.layout: Layout = lay_out(group)
         self.ranks = max(self.layout.ranks, default=-1) + 1
-        self._across()
-        self._find_ports()
-        self._find_nets()
+        self.spans = [self._span(box) for box in range(self.count)]
+        is_crossed = True
+        while is_crossed:
+            self._across()
+            self._find_ports()
+            self._find_nets()
+            is_crossed = self._shorten_crossed()
         self._along()
 
     # across
@@ -264,15 +326,18 @@ class _Arranged:
         for index, item in enumerate(self.items):
             lane, rank = self.layout.lanes[index], self.layout.ranks[index]
             room = item.beyond
-            if item.label and self.is_down:
-                room = max(room, 8 + width_of(item.label, LABEL) + self._extra(index))
-            elif item.label:
+            if self.is_down:
+                room = max(room, self._room_of_labels(index))
+            elif item.is_said:
                 item.before = max(item.before, LABEL_ROW)
-            cells.setdefault(lane, {})[rank] = (item.before, room, SIDE)
+            for reached in range(rank, rank + self.spans[index]):
+                cells.setdefault(lane, {})[reached] = (item.before, room, SIDE)
         for index, lane in enumerate(self.layout.rails):
             if lane is not None:
                 for rank in range(self._source_rank(index) + 1, self._last_rank(index)):
                     cells.setdefault(lane, {}).setdefault(rank, (0.0, 0.0, RAIL))
+        self.cells = cells
+        self.filled = set(zip(self.layout.ranks, self.layout.lanes, strict=True))
         self.strip: dict[tuple[int, int], float] = {}
         for lane in sorted(cells, key=lambda lane: (abs(lane), lane)):
             for ranks in _runs(sorted(cells[lane])):
@@ -283,6 +348,7 @@ class _Arranged:
                     at = max(beyond[rank] + cell[0] + cell[2] for rank, cell in zip(ranks, own, strict=True))
                 else:
                     at = -max(before[rank] + cell[1] + cell[2] for rank, cell in zip(ranks, own, strict=True))
+                at = self._aligned(lane, ranks, at)
                 for rank, (left, right, margin) in zip(ranks, own, strict=True):
                     self.strip[lane, rank] = at
                     if lane >= 0:
@@ -294,8 +360,54 @@ class _Arranged:
             self.strip[lane, rank] for lane, rank in zip(self.layout.lanes, self.layout.ranks, strict=True)
         ]
 
-    def _extra(self, index: int) -> float:
-        return PORT * max(0, sum(wire.source == index for wire in self.wires) - 1)
+    def _aligned(self, lane: int, ranks: Sequence[int], at: float) -> float:
+        """Move a rail a little outward where it can go on straight from or into an open box."""
+        wires = [index for index, rail in enumerate(self.layout.rails) if rail == lane != 0]
+        wires = [index for index in wires if ranks[0] <= self._source_rank(index) + 1 <= ranks[-1]]
+        if len(wires) != 1 or any((rank, lane) in self.filled for rank in ranks):
+            return at
+        wire, wishes = self.wires[wires[0]], []
+        for box in (wire.source, *wire.targets):
+            if 0 <= box < self.count:
+                item, cell = self.items[box], (self.layout.lanes[box], self.layout.ranks[box])
+                port = item.gives if box == wire.source else item.takes
+                if cell in self.strip and wire.tensor in port:
+                    wishes.append(self.strip[cell] + port[wire.tensor])
+        side = 1 if lane > 0 else -1
+        wishes = [wish for wish in wishes if 0 <= (wish - at) * side <= NEAR]
+        return min(wishes, key=abs, default=at)
+
+    def _room_of_labels(self, box: int) -> float:
+        """Return how far the labels below a box reach beyond its anchor at most."""
+        item, given = self.items[box], self.given[box]
+        ports = [item.gives.get(wire.tensor, PORT * (len(given) - 1)) for wire in given]
+        widths = [width_of(wire.label, LABEL) + 8 for wire in given if wire.changes]
+        if item.gives and len(given) > 1:
+            return max(ports) + sum(widths)
+        return max(ports, default=0.0) + sum(widths)
+
+    def _labels(self, box: int) -> Iterator[tuple[Point, str]]:
+        """Yield the labels of what a box gives: each beside its line, or several together if there is no room."""
+        item = self.items[box]
+        end = self.begins[box] + item.length
+        given = sorted(
+            ((self.starts[index], self.wires[index]) for index in self.given_by[box]),
+            key=lambda pair: pair[0],
+        )
+        texts: dict[str, None] = {}
+        for number, (at, wire) in enumerate(given):
+            if wire.changes:
+                texts[wire.label] = None
+            text = ", ".join(texts)
+            is_last = number + 1 == len(given)
+            if text and (
+                is_last or given[number + 1][0] - at > width_of(text, LABEL) + 10 or not self.is_down
+            ):
+                if self.is_down:
+                    yield (at + 6, end + 12), text
+                else:
+                    yield (at - 5, end + 5), text
+                texts = {}
 
     def _source_rank(self, wire: int) -> int:
         source = self.wires[wire].source
@@ -336,9 +448,15 @@ class _Arranged:
             if wire.source != ENTRY:
                 anchor = self.anchors[wire.source]
                 going[wire.source].append((index, min(wishes, key=lambda wish: abs(wish - anchor))))
+        self.at_side: set[tuple[int, int]] = set()  # wires and targets that they reach from the side
         for box, (item, anchor) in enumerate(zip(self.items, self.anchors, strict=True)):
+            if item.contents is None and is_symbol(item.box):
+                coming[box] = self._from_the_side(box, coming[box])
             half = min(item.before, item.beyond)
-            ends, starts = _spread(anchor, coming[box], half), _spread(anchor, going[box], half)
+            ends, starts = (
+                _spread(anchor, coming[box], half, self.wires),
+                _spread(anchor, going[box], half, self.wires),
+            )
             for index, _ in coming[box]:
                 inside = item.takes.get(self.wires[index].tensor)
                 self.ends[index, box] = ends[index] if inside is None else anchor + inside
@@ -349,16 +467,39 @@ class _Arranged:
         self.gives: dict[int, float] = {}
         for index, wire in enumerate(self.wires):
             if wire.source == ENTRY:
-                near = [target for target in wire.targets if self._is_near(index, target)]
-                in_box = [target for target in near if target < self.count]
-                self.starts[index] = (
-                    self.ends[index, in_box[0]] if in_box else self._rail(index) if not near else 0.0
-                )
+                self.starts[index] = self._entry(index, wire)
                 self.takes[wire.tensor] = self.starts[index]
             if wire.targets[-1] == self.count:
                 is_near = self._is_near(index, self.count)
                 self.ends[index, self.count] = self.starts[index] if is_near else self._rail(index)
                 self.gives[wire.tensor] = self.ends[index, self.count]
+
+    def _from_the_side(self, box: int, coming: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        """Let a circle's line from the left and from the right end at its side; return what comes from above."""
+        anchor, rank, lane = self.anchors[box], self.layout.ranks[box], self.layout.lanes[box]
+        half = self.items[box].before
+        above = list(coming)
+        for side in (-1, 1):
+            beside = [(index, at) for index, at in coming if (at - anchor) * side > half + TURN]
+            if len(beside) != 1 or len(above) == 1:
+                continue
+            index, at = beside[0]
+            own = None if self._is_near(index, box) else self.layout.rails[index]
+            between = [
+                other for other, ranks in self.cells.items() if rank in ranks and (other - lane) * side > 0
+            ]
+            if all(other == own and (rank, own) not in self.filled for other in between):
+                self.at_side.add((index, box))
+                self.ends[index, box] = at
+                above.remove(beside[0])
+        return above
+
+    def _entry(self, index: int, wire: Wire) -> float:
+        """Return where a wire from outside comes in: straight above a target, the main line's if that is one."""
+        near = [target for target in wire.targets if target < self.count and self._is_near(index, target)]
+        if near:
+            return min((self.ends[index, target] for target in near), key=abs)
+        return self._rail(index) if self.layout.rails[index] is not None else 0.0
 
     # tracks
 
@@ -383,10 +524,13 @@ class _Arranged:
 
     def _along(self) -> None:
         lengths, labels = [0.0] * self.ranks, [0.0] * (self.ranks + 1)
-        for item, rank in zip(self.items, self.layout.ranks, strict=True):
-            lengths[rank] = max(lengths[rank], item.length)
-            if item.label:
-                room = LABEL_ROW if self.is_down else width_of(item.label, LABEL) + 8
+        for box, (item, rank) in enumerate(zip(self.items, self.layout.ranks, strict=True)):
+            if self.spans[box] == 1:
+                lengths[rank] = max(lengths[rank], item.length)
+        for wire in self.wires:
+            if wire.source != ENTRY and wire.changes:
+                rank = self.layout.ranks[wire.source]
+                room = LABEL_ROW if self.is_down else width_of(wire.label, LABEL) + 8
                 labels[rank + 1] = max(labels[rank + 1], room)
         at = self.header
         self.tracks: list[float] = []
@@ -400,24 +544,55 @@ class _Arranged:
             at += 0.0 if is_empty and is_end else max(needed, 14.0 if is_end else 24.0)
             if gap < self.ranks:
                 begins.append(at)
+                lengths[gap] = max([lengths[gap], *(end - at for end in self._ends_of_spans(gap, begins))])
                 at += lengths[gap]
         self.length = at + (0.0 if self.header == 0 else PAD if not self.nets[self.ranks] else 4.0)
         self.begins = [
-            begins[rank] + (lengths[rank] - item.length) / 2
-            for item, rank in zip(self.items, self.layout.ranks, strict=True)
+            begins[rank] + (lengths[rank] - item.length) / 2 if self.spans[box] == 1 else begins[rank]
+            for box, (item, rank) in enumerate(zip(self.items, self.layout.ranks, strict=True))
         ]
+
+    def _ends_of_spans(self, rank: int, begins: Sequence[float]) -> Iterator[float]:
+        """Yield where the boxes end that may reach from an earlier rank into this one, and no farther."""
+        for box, item in enumerate(self.items):
+            first = self.layout.ranks[box]
+            if self.spans[box] > 1 and first + self.spans[box] - 1 == rank:
+                yield begins[first] + item.length + (LABEL_ROW if item.is_said else 0.0)
+
+    def _shorten_crossed(self) -> bool:
+        """Keep boxes that a track would cross in their own rank, and return whether there were any."""
+        crossed = [box for box in range(self.count) if self.spans[box] > 1 and self._is_crossed(box)]
+        for box in crossed:
+            self.spans[box] = 1
+        return bool(crossed)
+
+    def _is_crossed(self, box: int) -> bool:
+        item, rank = self.items[box], self.layout.ranks[box]
+        left, right = self.anchors[box] - item.before - SIDE, self.anchors[box] + item.beyond + SIDE
+        return any(
+            net.span[0] < right and net.span[1] > left
+            for gap in range(rank + 1, rank + self.spans[box])
+            for net in self.nets[gap].values()
+            if net.wire not in self.given_by[box]
+        )
+
+    def _span(self, box: int) -> int:
+        """Return how many ranks a box may reach over: an open one whose only line goes on in its own lane."""
+        given = self.given_by[box]
+        if self.items[box].contents is None or len(given) != 1:
+            return 1
+        index, lane = given[0], self.layout.lanes[box]
+        targets = self.wires[index].targets
+        first = min(self._rank(target) for target in targets)
+        runs_straight = self.layout.rails[index] == lane != 0 and not self.items[box].gives[self.wires[index].tensor]
+        return first - self.layout.ranks[box] if runs_straight else 1
 
     # lines
 
     def contents(self) -> _Contents:
         """Return what was placed."""
         lines = [line for index in range(len(self.wires)) for line in self._lines(index)]
-        labels = []
-        for index, item in enumerate(self.items):
-            if item.label:
-                end = self.begins[index] + item.length
-                at = self.anchors[index] + self._extra(index) / 2
-                labels.append(((at + 6, end + 12) if self.is_down else (at - 5, end + 5), item.label))
+        labels = [label for box in range(self.count) for label in self._labels(box)]
         at_places = list(zip(self.anchors, self.begins, strict=True))
         return _Contents(
             self.items,
@@ -457,9 +632,16 @@ class _Arranged:
             self._turn(points, rank, index, at, end)
             is_out = target == self.count
             stop = self.length if is_out else self.begins[target]
-            points.append((end, stop))
+            if (index, target) in self.at_side:
+                item, anchor = self.items[target], self.anchors[target]
+                middle = stop + item.length / 2
+                if number and rank > first:
+                    points[-1] = (at, middle - TURN)
+                points += [(end, middle), (anchor + (item.before if end > anchor else -item.before), middle)]
+            else:
+                points.append((end, stop))
             has_head = not is_out and self.items[target].contents is None
-            yield Line(tuple(points), has_head, last > first, wire)
+            yield Line(tuple(points), has_head, rank > first, wire)
 
     def _turn(self, points: list[Point], gap: int, index: int, start: float, end: float) -> None:
         if abs(end - start) >= 0.5:
@@ -481,10 +663,14 @@ def _runs(ranks: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _spread(anchor: float, wishes: Sequence[tuple[int, float]], half: float) -> dict[int, float]:
+def _spread(
+    anchor: float, wishes: Sequence[tuple[int, float]], half: float, wires: Sequence[Wire]
+) -> dict[int, float]:
     """Return where lines end at a box, one at its anchor if it can run straight, the others on their side."""
     ordered = sorted(wishes, key=lambda wish: (wish[1], wish[0]))
     straight = [number for number, (_, wish) in enumerate(ordered) if abs(wish - anchor) < 0.5]
+    # The one that most boxes take is the main line.
+    straight.sort(key=lambda number: -len(wires[ordered[number][0]].targets))
     middle = straight[0] if straight else (len(ordered) - 1) / 2
     most = max(middle, len(ordered) - 1 - middle, 1)
     step = min(PORT, max(half - 6, 1) / most)

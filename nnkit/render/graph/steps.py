@@ -1,6 +1,7 @@
 """GraphReport -> a tree of steps: what a picture shows, before its wires are known.
 
-Left out are values that come from no input, unless asked for or they hold parameters. Folded are
+Left out, unless asked for, are values that come from no input, and functions that lead to no output, if no
+parameters are in them. Folded are
 
 - trains: functions called one after another that only view and reckon, and take one tensor and give one,
 - repeats: blocks that are alike, from the second on, and calls and stretches of calls, from the third on.
@@ -16,7 +17,9 @@ from nnkit.render.graph.families import family_of
 from nnkit.verbs.graph.report import Edge, GraphReport, Node
 
 LONGEST_LOOP = 32  # steps in the body of a loop
+LIGHT = ("shape", "math", "other")  # families of functions in a train
 LONGEST_TRAIN = 32  # functions in a train
+FUNCTIONS_PER_TENSOR = 5  # a train takes and gives one tensor, or one for each so many functions
 
 
 @dataclass(eq=False)
@@ -67,14 +70,21 @@ def tree_of(report: GraphReport, edges: list[Edge], constants: bool) -> Step:
 
 
 def shown_nodes(report: GraphReport, constants: bool) -> set[int]:
-    """Return the nodes that a picture has: what comes from no input only if it has parameters, or if asked for."""
+    """Return the nodes that a picture has."""
     if constants:
         return set(range(len(report.nodes)))
-    return {
-        index
-        for index, node in enumerate(report.nodes)
-        if not (node.kind == "constant" or node.from_no_input) or (node.row and node.row.parameters)
-    }
+    taken = {edge.source: set[int]() for edge in report.edges}
+    for edge in report.edges:
+        taken[edge.source].add(edge.target)
+    parents = {node.parent for node in report.nodes}
+    shown: set[int] = set()
+    for index, node in reversed(list(enumerate(report.nodes))):
+        has_parameters = bool(node.row and node.row.parameters)
+        is_free = node.kind == "constant" or node.from_no_input
+        is_call = node.kind not in ("function", "constant") or index in parents
+        if has_parameters or (not is_free and (is_call or not shown.isdisjoint(taken.get(index, ())))):
+            shown.add(index)
+    return shown
 
 
 def _step(report: GraphReport, index: int, node: Node) -> Step:
@@ -146,12 +156,13 @@ class _Trains:
             given = [tensor for node in inside for tensor in self.given.get(node, ())]
             comes_in = [tensor for tensor in taken if tensor[0] not in inside]
             goes_out = [tensor for tensor in given if not self.readers[tensor] <= inside]
-            if len(comes_in) <= 1 and len(goes_out) == 1:
+            most = max(1, len(inside) // FUNCTIONS_PER_TENSOR)
+            if len(comes_in) <= most and 0 < len(goes_out) <= most:
                 end = last + 1
         return end if end - start < len(steps) else start + 1
 
     def _is_light(self, step: Step) -> bool:
-        if step.kind != "function" or family_of(step.type) not in ("shape", "math"):
+        if step.kind != "function" or family_of(step.type) not in LIGHT:
             return False
         row = self.report.nodes[step.node].row
         return row is None or not (row.macs or row.parameters)
@@ -240,7 +251,9 @@ def _repeat(first: Step, steps: list[Step]) -> Step:
 def _round(steps: list[Step]) -> Step:
     names = [step.title for step in steps]
     title = " · ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
-    return Step(-1, f"{steps[0].key}…", title, f"{len(steps)} steps", "group", steps[0].type, steps)
+    are_outputs = all(step.kind == "output" for step in steps)
+    subtitle = "outputs" if are_outputs else f"{len(steps)} steps"
+    return Step(-1, f"{steps[0].key}…", title, subtitle, "group", steps[0].type, steps)
 
 
 def _repetition(steps: list[Step], start: int) -> tuple[int, int]:

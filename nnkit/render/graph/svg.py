@@ -1,14 +1,14 @@
 """GraphReport -> SVG: text as text, light and dark by the system's setting, for papers and READMEs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
 from nnkit.contract.visible import visible
-from nnkit.render.graph.opening import opened
+from nnkit.render.graph.opening import of_each_type, opened_keys
 from nnkit.render.graph.place import (
-    HEADER,
     LABEL,
+    STACK,
     SUBTITLE,
     SYMBOLS,
     TITLE,
@@ -18,13 +18,14 @@ from nnkit.render.graph.place import (
     Picture,
     PlacedBox,
     Point,
-    header_width,
+    is_symbol,
     place,
 )
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.graph.text import width_of
 from nnkit.verbs.graph.report import GraphReport
 
+MOST_BOXES = 60  # that are drawn, unless the user asks for more
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 HEATS = {
     "macs": "MACs",
@@ -59,20 +60,24 @@ FRAME, HOT = (("#f8f9fb", "#c9d0da"), ("#1b2026", "#454e5a")), ("#d2553d", "#e87
 
 def as_svg(
     report: GraphReport,
-    open: str | None = None,
+    open: Sequence[str] = (),  # noqa: A002 - as on the command line
     heat: str | None = None,
     constants: bool = False,
     direction: Direction = "down",
+    depth: int | None = None,
 ) -> str:
     """Return an SVG picture of a report.
 
-    open: a pattern of the paths or types that are shown open; None: one of each type, while there is room.
+    open: patterns of the paths or types that are shown open; depth: or levels. If neither is given: one of
+    each type, while there is room.
     heat: the cost of which each box shows its share: macs, params, output, saved, time.
     """
     root = scene_of(report, constants)
     if heat:
         root = _with_shares(root, heat)
-    picture = place(root, opened(root, open), direction)
+    keys = opened_keys(report, root, open, depth)
+    opened = of_each_type(root, MOST_BOXES) if keys is None else keys
+    picture = place(root, lambda box: box.key in opened, direction)
     return _Drawing(picture, visible(report.title), heat).text()
 
 
@@ -141,12 +146,14 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
     x, y, width, height = placed.x, placed.y, placed.width, placed.height
     middle = x + width / 2
     family = f"c-{box.family}"
-    if box.kind == "function" and box.title in SYMBOLS:
+    if is_symbol(box):
         yield f'<circle class="{family}" cx="{_n(middle)}" cy="{_n(y + height / 2)}" r="{_n(height / 2)}"/>'
         yield _centered("t", middle, y + height / 2 + 4.5, SYMBOLS[box.title])
         return
     if box.times > 1:
-        yield _rect(replace(placed, x=x + 4, y=y + 4), family, 6)
+        x, width, height = x + STACK, width - 2 * STACK, height - STACK
+        placed = replace(placed, x=x, width=width, height=height)
+        yield _rect(replace(placed, x=x + STACK, y=y + STACK), family, 6)
     is_round = box.kind in ("function", "input", "output", "constant")
     yield _rect(placed, "c-end" if box.kind in ("input", "output") else family, height / 2 if is_round else 6)
     badge = width_of(f"×{box.times}", SUBTITLE) + 14 if box.times > 1 else 0.0
@@ -203,8 +210,10 @@ def _head(line: Line) -> str:
     """Return the arrow at the end of a line."""
     (x0, y0), (x, y) = line.points[-2:]
     if abs(x - x0) < abs(y - y0):
-        return f"M{_n(x)} {_n(y)}l-3.2 -6h6.4z"
-    return f"M{_n(x)} {_n(y)}l-6 -3.2v6.4z"
+        back = -6 if y > y0 else 6
+        return f"M{_n(x)} {_n(y)}l-3.2 {back}h6.4z"
+    back = -6 if x > x0 else 6
+    return f"M{_n(x)} {_n(y)}l{back} -3.2v6.4z"
 
 
 def _distance(a: Point, b: Point) -> float:

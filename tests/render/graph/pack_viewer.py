@@ -26,7 +26,13 @@ def mark(name: str) -> str:
 def pack(name: str, command: tuple[str, ...] = ("npx", "--yes", ESBUILD)) -> str:
     """Return a file of the viewer without what only people need."""
     made = subprocess.run(
-        [*command, "--minify", "--charset=utf8", *(["--format=esm"] if name.endswith("js") else []), str(HERE / name)],
+        [
+            *command,
+            "--minify",
+            "--charset=utf8",
+            *(["--format=esm"] if name.endswith("js") else []),
+            str(HERE / name),
+        ],
         check=True,
         capture_output=True,
         text=True,
