@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from nnkit.errors import UsageProblem as UsageProblem
     from nnkit.errors import did_you_mean as did_you_mean
     from nnkit.verbs.exporting.report import ExportReport as ExportReport
+    from nnkit.verbs.graph.report import GraphReport as GraphReport
     from nnkit.verbs.smoke.report import CheckResult as CheckResult
     from nnkit.verbs.smoke.report import SmokeReport as SmokeReport
     from nnkit.verbs.smoke.subject import Failed as Failed
@@ -84,6 +85,7 @@ _HOMES = {
     "ExportRequest": "nnkit.contract.requests",
     "Exporter": "nnkit.contract.requests",
     "Failed": "nnkit.verbs.smoke.subject",
+    "GraphReport": "nnkit.verbs.graph.report",
     "Host": "nnkit.contract.requests",
     "Meta": "msgspec",
     "ModelSpec": "nnkit.contract.spec",

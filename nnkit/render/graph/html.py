@@ -16,7 +16,7 @@ from typing import Any
 
 from nnkit.contract.visible import visible
 from nnkit.render.graph.data import page_data
-from nnkit.render.graph.opening import fitting, inside, opened_keys
+from nnkit.render.graph.opening import all_open, fitting, inside, opened_keys
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.verbs.graph.report import GraphReport
 
@@ -37,7 +37,7 @@ def as_html(
     root = scene_of(report, constants)
     opened = opened_keys(report, root, open, depth)
     if opened is None:
-        opened = fitting(root, None, lambda keys: _count(root, keys) <= MOST_AT_FIRST)
+        opened = fitting(root, all_open(root), lambda keys: _count(root, keys) <= MOST_AT_FIRST)
     return page(page_data(report, root, sorted(opened), heat, direction))
 
 

@@ -143,7 +143,6 @@ class _Lanes:
             self.lanes[box] = lane
             self._take(lane, _bits(self.ranks[box], self.ranks[box] + 1), is_box=True)
         if chain:
-            self._take(lane, _bits(self.ranks[chain[0]], self.ranks[chain[-1]] + 1), is_box=True)
             wires = self.links.given[chain[-1]]
             longest = max(wires, key=self._end, default=None)
             if longest is not None and (span := self._span(longest)) and not self.taken.get(lane, 0) & span:

@@ -36,6 +36,8 @@ TRACK = 8.0  # between two tracks
 TURN = 6.0  # how far a line runs before its first and after its last turn, and the radius of its corners
 ARROW = 8.0
 LABEL_ROW = 14.0
+STACK = 4.0  # from a repeat to what shows behind it
+NEAR = 48.0  # how far a rail moves to run straight
 SYMBOLS = {"add": "+", "iadd": "+", "add_": "+", "mul": "×", "imul": "×", "mul_": "×", "sub": "−"}
 
 
@@ -173,7 +175,8 @@ class _Placer:
         if item is None:
             width, height = size_of(box)
             across, along = (width, height) if self.is_down else (height, width)
-            item = _Item(box, across / 2, across / 2, along)
+            stack = STACK if box.times > 1 else 0.0
+            item = _Item(box, across / 2 + stack, across / 2 + stack, along + stack)
         item.is_said = is_said
         return item
 
@@ -264,8 +267,8 @@ def header_width(box: Box) -> float:
 
 
 def _even(items: Iterable[_Item], is_down: bool) -> None:
-    """Make the closed boxes of a group that have a subtitle equally wide."""
-    closed = [item for item in items if item.contents is None and item.box.subtitle]
+    """Make the closed boxes of a group that are modules equally wide."""
+    closed = [item for item in items if item.contents is None and item.box.subtitle and item.box.node >= 0]
     if is_down and closed:
         half = max(item.before for item in closed)
         for item in closed:
@@ -306,9 +309,13 @@ class _Arranged:
         self.given = [[self.wires[index] for index in own] for own in self.given_by]
         self.layout: Layout = lay_out(group)
         self.ranks = max(self.layout.ranks, default=-1) + 1
-        self._across()
-        self._find_ports()
-        self._find_nets()
+        self.spans = [self._span(box) for box in range(self.count)]
+        is_crossed = True
+        while is_crossed:
+            self._across()
+            self._find_ports()
+            self._find_nets()
+            is_crossed = self._shorten_crossed()
         self._along()
 
     # across
@@ -323,12 +330,14 @@ class _Arranged:
                 room = max(room, self._room_of_labels(index))
             elif item.is_said:
                 item.before = max(item.before, LABEL_ROW)
-            cells.setdefault(lane, {})[rank] = (item.before, room, SIDE)
+            for reached in range(rank, rank + self.spans[index]):
+                cells.setdefault(lane, {})[reached] = (item.before, room, SIDE)
         for index, lane in enumerate(self.layout.rails):
             if lane is not None:
                 for rank in range(self._source_rank(index) + 1, self._last_rank(index)):
                     cells.setdefault(lane, {}).setdefault(rank, (0.0, 0.0, RAIL))
         self.cells = cells
+        self.filled = set(zip(self.layout.ranks, self.layout.lanes, strict=True))
         self.strip: dict[tuple[int, int], float] = {}
         for lane in sorted(cells, key=lambda lane: (abs(lane), lane)):
             for ranks in _runs(sorted(cells[lane])):
@@ -339,6 +348,7 @@ class _Arranged:
                     at = max(beyond[rank] + cell[0] + cell[2] for rank, cell in zip(ranks, own, strict=True))
                 else:
                     at = -max(before[rank] + cell[1] + cell[2] for rank, cell in zip(ranks, own, strict=True))
+                at = self._aligned(lane, ranks, at)
                 for rank, (left, right, margin) in zip(ranks, own, strict=True):
                     self.strip[lane, rank] = at
                     if lane >= 0:
@@ -349,6 +359,23 @@ class _Arranged:
         self.anchors = [
             self.strip[lane, rank] for lane, rank in zip(self.layout.lanes, self.layout.ranks, strict=True)
         ]
+
+    def _aligned(self, lane: int, ranks: Sequence[int], at: float) -> float:
+        """Move a rail a little outward where it can go on straight from or into an open box."""
+        wires = [index for index, rail in enumerate(self.layout.rails) if rail == lane != 0]
+        wires = [index for index in wires if ranks[0] <= self._source_rank(index) + 1 <= ranks[-1]]
+        if len(wires) != 1 or any((rank, lane) in self.filled for rank in ranks):
+            return at
+        wire, wishes = self.wires[wires[0]], []
+        for box in (wire.source, *wire.targets):
+            if 0 <= box < self.count:
+                item, cell = self.items[box], (self.layout.lanes[box], self.layout.ranks[box])
+                port = item.gives if box == wire.source else item.takes
+                if cell in self.strip and wire.tensor in port:
+                    wishes.append(self.strip[cell] + port[wire.tensor])
+        side = 1 if lane > 0 else -1
+        wishes = [wish for wish in wishes if 0 <= (wish - at) * side <= NEAR]
+        return min(wishes, key=abs, default=at)
 
     def _room_of_labels(self, box: int) -> float:
         """Return how far the labels below a box reach beyond its anchor at most."""
@@ -426,7 +453,10 @@ class _Arranged:
             if item.contents is None and is_symbol(item.box):
                 coming[box] = self._from_the_side(box, coming[box])
             half = min(item.before, item.beyond)
-            ends, starts = _spread(anchor, coming[box], half), _spread(anchor, going[box], half)
+            ends, starts = (
+                _spread(anchor, coming[box], half, self.wires),
+                _spread(anchor, going[box], half, self.wires),
+            )
             for index, _ in coming[box]:
                 inside = item.takes.get(self.wires[index].tensor)
                 self.ends[index, box] = ends[index] if inside is None else anchor + inside
@@ -458,7 +488,7 @@ class _Arranged:
             between = [
                 other for other, ranks in self.cells.items() if rank in ranks and (other - lane) * side > 0
             ]
-            if all(other == own for other in between):
+            if all(other == own and (rank, own) not in self.filled for other in between):
                 self.at_side.add((index, box))
                 self.ends[index, box] = at
                 above.remove(beside[0])
@@ -494,8 +524,9 @@ class _Arranged:
 
     def _along(self) -> None:
         lengths, labels = [0.0] * self.ranks, [0.0] * (self.ranks + 1)
-        for item, rank in zip(self.items, self.layout.ranks, strict=True):
-            lengths[rank] = max(lengths[rank], item.length)
+        for box, (item, rank) in enumerate(zip(self.items, self.layout.ranks, strict=True)):
+            if self.spans[box] == 1:
+                lengths[rank] = max(lengths[rank], item.length)
         for wire in self.wires:
             if wire.source != ENTRY and wire.changes:
                 rank = self.layout.ranks[wire.source]
@@ -513,12 +544,48 @@ class _Arranged:
             at += 0.0 if is_empty and is_end else max(needed, 14.0 if is_end else 24.0)
             if gap < self.ranks:
                 begins.append(at)
+                lengths[gap] = max([lengths[gap], *(end - at for end in self._ends_of_spans(gap, begins))])
                 at += lengths[gap]
         self.length = at + (0.0 if self.header == 0 else PAD if not self.nets[self.ranks] else 4.0)
         self.begins = [
-            begins[rank] + (lengths[rank] - item.length) / 2
-            for item, rank in zip(self.items, self.layout.ranks, strict=True)
+            begins[rank] + (lengths[rank] - item.length) / 2 if self.spans[box] == 1 else begins[rank]
+            for box, (item, rank) in enumerate(zip(self.items, self.layout.ranks, strict=True))
         ]
+
+    def _ends_of_spans(self, rank: int, begins: Sequence[float]) -> Iterator[float]:
+        """Yield where the boxes end that may reach from an earlier rank into this one, and no farther."""
+        for box, item in enumerate(self.items):
+            first = self.layout.ranks[box]
+            if self.spans[box] > 1 and first + self.spans[box] - 1 == rank:
+                yield begins[first] + item.length + (LABEL_ROW if item.is_said else 0.0)
+
+    def _shorten_crossed(self) -> bool:
+        """Keep boxes that a track would cross in their own rank, and return whether there were any."""
+        crossed = [box for box in range(self.count) if self.spans[box] > 1 and self._is_crossed(box)]
+        for box in crossed:
+            self.spans[box] = 1
+        return bool(crossed)
+
+    def _is_crossed(self, box: int) -> bool:
+        item, rank = self.items[box], self.layout.ranks[box]
+        left, right = self.anchors[box] - item.before - SIDE, self.anchors[box] + item.beyond + SIDE
+        return any(
+            net.span[0] < right and net.span[1] > left
+            for gap in range(rank + 1, rank + self.spans[box])
+            for net in self.nets[gap].values()
+            if net.wire not in self.given_by[box]
+        )
+
+    def _span(self, box: int) -> int:
+        """Return how many ranks a box may reach over: an open one whose only line goes on in its own lane."""
+        given = self.given_by[box]
+        if self.items[box].contents is None or len(given) != 1:
+            return 1
+        index, lane = given[0], self.layout.lanes[box]
+        targets = self.wires[index].targets
+        first = min(self._rank(target) for target in targets)
+        runs_straight = self.layout.rails[index] == lane != 0 and not self.items[box].gives[self.wires[index].tensor]
+        return first - self.layout.ranks[box] if runs_straight else 1
 
     # lines
 
@@ -596,10 +663,14 @@ def _runs(ranks: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _spread(anchor: float, wishes: Sequence[tuple[int, float]], half: float) -> dict[int, float]:
+def _spread(
+    anchor: float, wishes: Sequence[tuple[int, float]], half: float, wires: Sequence[Wire]
+) -> dict[int, float]:
     """Return where lines end at a box, one at its anchor if it can run straight, the others on their side."""
     ordered = sorted(wishes, key=lambda wish: (wish[1], wish[0]))
     straight = [number for number, (_, wish) in enumerate(ordered) if abs(wish - anchor) < 0.5]
+    # The one that most boxes take is the main line.
+    straight.sort(key=lambda number: -len(wires[ordered[number][0]].targets))
     middle = straight[0] if straight else (len(ordered) - 1) / 2
     most = max(middle, len(ordered) - 1 - middle, 1)
     step = min(PORT, max(half - 6, 1) / most)

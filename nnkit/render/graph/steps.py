@@ -17,8 +17,9 @@ from nnkit.render.graph.families import family_of
 from nnkit.verbs.graph.report import Edge, GraphReport, Node
 
 LONGEST_LOOP = 32  # steps in the body of a loop
+LIGHT = ("shape", "math", "other")  # families of functions in a train
 LONGEST_TRAIN = 32  # functions in a train
-FUNCTIONS_PER_RESULT = 6  # a train gives one tensor, and another for each so many functions
+FUNCTIONS_PER_TENSOR = 5  # a train takes and gives one tensor, or one for each so many functions
 
 
 @dataclass(eq=False)
@@ -155,12 +156,13 @@ class _Trains:
             given = [tensor for node in inside for tensor in self.given.get(node, ())]
             comes_in = [tensor for tensor in taken if tensor[0] not in inside]
             goes_out = [tensor for tensor in given if not self.readers[tensor] <= inside]
-            if len(comes_in) <= 1 and 0 < len(goes_out) <= max(1, len(inside) // FUNCTIONS_PER_RESULT):
+            most = max(1, len(inside) // FUNCTIONS_PER_TENSOR)
+            if len(comes_in) <= most and 0 < len(goes_out) <= most:
                 end = last + 1
         return end if end - start < len(steps) else start + 1
 
     def _is_light(self, step: Step) -> bool:
-        if step.kind != "function" or family_of(step.type) not in ("shape", "math"):
+        if step.kind != "function" or family_of(step.type) not in LIGHT:
             return False
         row = self.report.nodes[step.node].row
         return row is None or not (row.macs or row.parameters)
@@ -249,7 +251,9 @@ def _repeat(first: Step, steps: list[Step]) -> Step:
 def _round(steps: list[Step]) -> Step:
     names = [step.title for step in steps]
     title = " · ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]}"
-    return Step(-1, f"{steps[0].key}…", title, f"{len(steps)} steps", "group", steps[0].type, steps)
+    are_outputs = all(step.kind == "output" for step in steps)
+    subtitle = "outputs" if are_outputs else f"{len(steps)} steps"
+    return Step(-1, f"{steps[0].key}…", title, subtitle, "group", steps[0].type, steps)
 
 
 def _repetition(steps: list[Step], start: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from nnkit.contract.visible import visible
 from nnkit.render.graph.opening import of_each_type, opened_keys
 from nnkit.render.graph.place import (
     LABEL,
+    STACK,
     SUBTITLE,
     SYMBOLS,
     TITLE,
@@ -150,7 +151,9 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
         yield _centered("t", middle, y + height / 2 + 4.5, SYMBOLS[box.title])
         return
     if box.times > 1:
-        yield _rect(replace(placed, x=x + 4, y=y + 4), family, 6)
+        x, width, height = x + STACK, width - 2 * STACK, height - STACK
+        placed = replace(placed, x=x, width=width, height=height)
+        yield _rect(replace(placed, x=x + STACK, y=y + STACK), family, 6)
     is_round = box.kind in ("function", "input", "output", "constant")
     yield _rect(placed, "c-end" if box.kind in ("input", "output") else family, height / 2 if is_round else 6)
     badge = width_of(f"×{box.times}", SUBTITLE) + 14 if box.times > 1 else 0.0

@@ -7,7 +7,7 @@
 
 /**
  * A tensor within one group. source -1: it comes from outside; a target past the last child: it leaves.
- * @typedef {{source: number, tensor: number, label: string, changes: boolean, rail: number | null, targets: number[]}} Wire
+ * @typedef {{source: number, tensor: number, label: string, changes: boolean, rail: number | null, targets: number[], bundle?: Wire[]}} Wire
  */
 
 /**
@@ -175,14 +175,31 @@ function unpack(packed) {
 function contentsOf(group) {
   const items = group.inside
   const { wires, ranks = items.map((_, i) => i), lanes = items.map(() => 0) } = groupOf(group)
-  if (group.kind !== REPEAT || group.isUnfolded) return { items, ranks, lanes, wires }
+  if (group.kind !== REPEAT || group.isUnfolded) return { items, ranks, lanes, wires: bundled(wires) }
   const first = wires
     .filter((wire) => wire.source < 0 && wire.targets.includes(0))
     .map((wire) => ({ ...wire, rail: null, targets: [0] }))
   const last = wires
     .filter((wire) => wire.targets.includes(items.length) && wire.source >= 0)
     .map((wire) => ({ ...wire, source: 0, rail: null, targets: [1] }))
-  return { items: items.slice(0, 1), ranks: [0], lanes: [0], wires: [...first, ...last] }
+  return { items: items.slice(0, 1), ranks: [0], lanes: [0], wires: bundled([...first, ...last]) }
+}
+
+const MOST_ALONE = 3
+
+/** Returns the wires with those as one that run from and to the same steps, if they are many. @param {Wire[]} wires */
+function bundled(wires) {
+  /** @type {Map<string, Wire[]>} */
+  const same = new Map()
+  for (const wire of wires) {
+    const way = `${wire.source} ${wire.targets}`
+    same.set(way, [...(same.get(way) ?? []), wire])
+  }
+  return [...same.values()].flatMap((list) => {
+    if (list.length <= MOST_ALONE) return list
+    const alike = list.every((wire) => wire.label === list[0].label)
+    return { ...list[0], changes: true, bundle: list, label: alike ? `${list.length} of ${list[0].label}` : `${list.length} tensors` }
+  })
 }
 
 // ---------------------------------------------------------------------------------------------- numbers
@@ -349,6 +366,8 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
   const thick = new Array(count).fill(0)
   const label = new Array(count + 1).fill(0)
   const turns = new Array(count + 1).fill(false)
+  /** @type {Map<number, number>} */
+  const labels = new Map()
   items.forEach((item, i) => {
     const [along, across] = isDown ? [item.h, item.w] : [item.w, item.h]
     widen(lanes[i], item.spine, across - item.spine)
@@ -356,17 +375,27 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
   })
   for (const wire of wires) {
     const rank = wire.source < 0 ? 0 : ranks[wire.source] + 1
-    const from = wire.rail ?? (wire.source < 0 ? 0 : lanes[wire.source])
-    if (wire.rail !== null) widen(wire.rail, RAIL, RAIL)
-    if (wire.source >= 0 && lanes[wire.source] !== from) turns[rank] = true
+    const near = wire.targets.find((target) => ranks[target] === rank)
+    const from = wire.source >= 0 ? lanes[wire.source] : near === undefined ? wire.rail : lanes[near]
+    if (wire.rail !== null) {
+      widen(wire.rail, RAIL, RAIL)
+      if (wire.rail !== from) turns[rank] = true
+    }
     for (const target of wire.targets) {
-      if (target < items.length && lanes[target] !== from) turns[ranks[target]] = true
+      const before = ranks[target] === rank ? from : wire.rail
+      if (target < items.length && lanes[target] !== before) turns[ranks[target]] = true
     }
     if (isLabeled(wire, items)) {
       const width = widthOf(wire.label, SMALL) + 12
-      if (isDown) widen(lanes[wire.source], 0, width)
-      label[rank] = Math.max(label[rank], isDown ? 14 : width + 6)
+      const count = (labels.get(wire.source) ?? 0) + 1
+      labels.set(wire.source, count)
+      if (isDown) widen(lanes[wire.source], 0, width + (count - 1) * 12)
+      label[rank] = Math.max(label[rank], isDown ? 14 * count : width + 6)
     }
+  }
+  if (sides.size === 1 && isDown) {
+    const most = Math.max(.../** @type {number[]} */ (sides.get(0)))
+    sides.set(0, [most, most])
   }
   const lane = new Map()
   let at = first
@@ -406,6 +435,8 @@ function drawLines(group, { items, ranks, wires }, grid, top) {
   const out = start[start.length - 1]
   group.entries = new Map()
   group.exits = new Map()
+  /** @type {Map<Step, number>} */
+  const labeled = new Map()
   group.lines = wires.map((wire) => {
     const isEntry = wire.source < 0
     const source = isEntry ? null : items[wire.source]
@@ -414,36 +445,40 @@ function drawLines(group, { items, ranks, wires }, grid, top) {
     const isFar = wire.rail !== null && wire.targets.some((target) => rankOf(target) > next)
     const rail = isFar ? /** @type {number} */ (grid.lane.get(/** @type {number} */ (wire.rail))) : 0
     const a = source ? alongOf(source) + lengthOf(source) : top
-    const c = source ? ports.from(wire) : isFar ? rail : ports.into(wire, wire.targets[0])
-    if (isEntry && !group.entries.has(wire.tensor)) group.entries.set(wire.tensor, c)
+    const near = wire.targets.find((target) => rankOf(target) === next)
+    const c = source ? ports.from(wire) : isFar && near === undefined ? rail : ports.into(wire, wire.targets[0])
+    for (const each of wire.bundle ?? [wire]) if (isEntry && !group.entries.has(each.tensor)) group.entries.set(each.tensor, c)
     const trace = new Trace()
     /** Where lines turn in the gap before a rank. @param {number} rank */
     const turn = (rank) => end[rank] + label[rank]
     if (isFar) {
       const last = Math.max(...wire.targets.map(rankOf))
-      trace.from(c, a)
-      if (source) trace.to(c, turn(next)).bend(rail, start[next] - HEAD)
+      trace.from(c, a).to(c, turn(next)).bend(rail, start[next] - HEAD)
       trace.to(rail, last === start.length - 1 && wire.targets.some((target) => target >= items.length) ? out : turn(last))
     }
     for (const target of wire.targets) {
       const item = items[target]
       if (!item) {
-        group.exits.set(wire.tensor, isFar ? rail : c)
+        for (const each of wire.bundle ?? [wire]) group.exits.set(each.tensor, isFar ? rail : c)
         if (!isFar) trace.from(c, a).to(c, out)
         continue
       }
       const rank = ranks[target]
       const to = ports.into(wire, target)
-      if (isFar && (rank > next || isEntry)) trace.from(rail, turn(rank))
+      if (isFar && rank > next) trace.from(rail, turn(rank))
       else trace.from(c, a).to(c, turn(rank))
       trace.bend(to, start[rank] - HEAD).to(to, alongOf(item))
       if (!item.isOpen) trace.head()
     }
+    const isShown = isLabeled(wire, items)
+    const count = (source && labeled.get(source)) ?? 0
+    if (source && isShown) labeled.set(source, count + 1)
+    const right = source && isShown ? ports.last(source) + 7 : 0
     return {
       d: trace.d, heads: trace.heads, box: trace.box, tensor: wire.tensor, source,
       targets: wire.targets.map((target) => items[target]).filter(Boolean),
-      far: isFar, label: isLabeled(wire, items) ? wire.label : '',
-      x: isDown ? c + 7 : a + 6, y: isDown ? a + 15 : c - 6
+      far: isFar, label: isShown ? wire.label : '',
+      x: isDown ? right : a + 6, y: isDown ? a + 15 + count * 14 : c - 6
     }
   })
 }
@@ -501,6 +536,8 @@ function portsOf(items, ranks, wires, grid) {
     right.forEach((each, i) => put(each, alone ? center : center + (i + shift) * step))
   }
   return {
+    /** Where the last of the lines from a step begins. @param {Step} item */
+    last: (item) => middle(item) + (((leaving.get(item)?.length ?? 1) - 1) / 2) * 12,
     /** @param {Wire} wire @param {number} target */
     into: (wire, target) => places.get(wire)?.get(items[target]) ?? (grid.lane.get(0) ?? 0),
     /** @param {Wire} wire */
@@ -654,6 +691,7 @@ class Canvas {
   /** @param {Step} step @param {number} x @param {number} y */
   show(step, x, y) {
     const stamp = `${step.isOpen} ${step.isUnfolded} ${step.w} ${step.h} ${heat}`
+    const warm = warmth(step).toFixed(3)
     const one = this.take(step, stamp, () => {
       const node = step.isOpen ? frameOf(step) : cardOf(step)
       this.layers[step.isOpen ? 0 : 2].append(node)
@@ -667,6 +705,8 @@ class Canvas {
       step === selected ? 'selected' : '', isHit ? 'hit' : ''
     ].filter(Boolean).join(' '))
     set(node, 'aria-selected', String(step === selected))
+    const glow = node.querySelector('.heat')
+    if (glow) set(glow, 'fill-opacity', warm)
   }
 
   /** @param {Line} line @param {number} x @param {number} y */
@@ -714,9 +754,9 @@ function spoken(step) {
   return [step.title, subtitle(step), times].filter(Boolean).join(', ')
 }
 
-/** The strength of the heat: a square root, so that small shares can be told apart. @param {Step} step */
+/** The strength of the color: a square root, so that small shares can be told apart. @param {Step} step */
 function warmth(step) {
-  return Math.sqrt(Math.min(1, step.share / Math.max(hottest, 1e-9)))
+  return 0.34 * Math.sqrt(Math.min(1, step.share / Math.max(hottest, 1e-9)))
 }
 
 /** @param {Step} step */
@@ -728,7 +768,7 @@ function cardOf(step) {
   const inside = []
   if (step.isGroup) inside.push(svg('rect', { class: 'behind', x: 4, y: 4, width: w - 8, height: h, rx }))
   inside.push(svg('rect', { class: 'back', width: w, height: h, rx }))
-  if (step.share) inside.push(svg('rect', { class: 'heat', width: w, height: h, rx, 'fill-opacity': (warmth(step) * 0.34).toFixed(3) }))
+  if (step.share) inside.push(svg('rect', { class: 'heat', width: w, height: h, rx }))
   const dot = hasDot(step) ? 12 : 0
   const badge = step.times > 1 ? widthOf(`×${step.times}`, SMALL) + 16 : 0
   const title = fitted(step.title, TITLE, w - 22 - dot - badge - (step.isGroup ? 18 : 0))
@@ -752,7 +792,8 @@ function frameOf(step) {
   inside.push(chevron(step, 16, HEADER / 2), words(title, 'title', 28, 19.5))
   if (badge) inside.push(...badgeOf(step, end + 8, 19.5))
   const room = w - end - badge - 22 - (step.kind === REPEAT ? 74 : 0)
-  if (room > 40) inside.push(words(fitted(subtitle(step), SMALL, room), 'more', end + 8 + badge, 19.5))
+  const more = [subtitle(step), step.type].find((each) => each && widthOf(each, SMALL) <= room)
+  if (more) inside.push(words(more, 'more', end + 8 + badge, 19.5))
   if (step.kind === REPEAT) {
     const name = step.isUnfolded ? 'fold' : 'unfold all'
     const at = w - 12 - widthOf(name, SMALL)
@@ -814,9 +855,18 @@ function drawView() {
   else graph.removeAttribute('aria-activedescendant')
 }
 
+/** Finds the places of what is open, and the largest share among what is closed. */
+function settle() {
+  place(root)
+  hottest = 0
+  for (const step of visible()) if (!step.isOpen) hottest = Math.max(hottest, step.share)
+  $('scale').hidden = !hottest
+  $('most').textContent = percent(hottest)
+}
+
 /** Finds the places again, and draws. */
 function arrange() {
-  place(root)
+  settle()
   drawView()
   moved()
 }
@@ -880,12 +930,16 @@ function fit(isQuick = false) {
 /** The beginning of the picture, at a size that can be read. */
 function begin() {
   const [w, h] = size()
-  const scale = Math.min(1.1, (w - 40) / root.w, (h - 76) / root.h)
-  if (scale >= 0.8) return fly((w - root.w * scale) / 2, 24 + Math.max(0, (h - 76 - root.h * scale) / 2), scale, true)
-  const readable = isDown ? Math.max(0.8, Math.min(1, (w - 40) / root.w)) : 1
-  const middle = (root.spine || root.w / 2) * readable
-  if (isDown) fly(root.w * readable < w - 40 ? (w - root.w * readable) / 2 : w / 2 - middle, 28, readable, true)
-  else fly(28, root.h * readable < h - 40 ? (h - root.h * readable) / 2 : h / 2 - middle, readable, true)
+  const scale = Math.min(1.1, (w - 40) / root.w, (h - 56) / root.h)
+  const readable = scale >= 0.8 ? scale : Math.max(0.8, Math.min(1, isDown ? (w - 40) / root.w : (h - 56) / root.h))
+  /** Where one side begins: the main line is in the middle, if nothing is cut by that. @param {number} room @param {number} whole */
+  const side = (room, whole) => {
+    const middle = room / 2 - root.spine * readable
+    return whole * readable > room - 40 ? middle : Math.max(20, Math.min(room - 20 - whole * readable, middle))
+  }
+  /** @param {number} room @param {number} whole */
+  const way = (room, whole) => Math.max(28, (room - whole * readable) / 2)
+  fly(isDown ? side(w, root.w) : way(w, root.w), isDown ? way(h, root.h) : side(h, root.h), readable, true)
 }
 
 /** Brings a step into view, if it isn't. @param {Step} step @param {boolean} isQuick */
@@ -913,7 +967,7 @@ function morph(step, change) {
   const [left, top] = [step.left, step.top]
   const middle = step.w / 2
   change()
-  place(root)
+  settle()
   let [x, y] = [0, 0]
   for (const each of step.trail) [x, y] = [x + each.x, y + each.y]
   const shift = [x - left + (isDown ? step.w / 2 - middle : 0), y - top]
@@ -1151,7 +1205,7 @@ function drawRows(isAll = false) {
 function padding(count) {
   const row = html('tr', 'padding')
   const cell = html('td')
-  cell.colSpan = 5
+  cell.colSpan = 4 // a narrow table has no more
   row.style.height = `${count * ROW}px`
   row.hidden = !count
   row.setAttribute('aria-hidden', 'true')
@@ -1175,7 +1229,7 @@ function rowOf(step, index) {
     const share = step.shareOf(column)
     if (column === heat && share) {
       const bar = html('i')
-      bar.style.width = `${Math.max(2, (share / Math.max(hottest, share)) * 100).toFixed(1)}%`
+      bar.style.width = `${Math.max(2, share * 100).toFixed(1)}%`
       cell.append(bar)
       cell.title = `${percent(share)} of all`
     }
@@ -1409,10 +1463,6 @@ function drawModel() {
 function drawLegend() {
   const used = [...new Set([...byKey.values()].filter(hasDot).map((step) => step.family))].filter((family) => family !== OTHER).sort((a, b) => a - b)
   $('families').replaceChildren(...used.map((family) => html('li', '', [html('i', `mark family${family}`), data.families[family]])))
-  hottest = 0
-  for (const step of byKey.values()) if (step !== root) hottest = Math.max(hottest, step.share)
-  $('scale').hidden = !hottest
-  $('most').textContent = percent(hottest)
 }
 
 /** @param {string} name */
@@ -1793,7 +1843,7 @@ function start() {
   drawLegend()
   drawModel()
   drawHead()
-  place(root)
+  settle()
   begin()
   drawView()
   moved()
