@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from nnkit.models.targets import Inputs, Target
     from nnkit.verbs.benchmarking.report import BenchReport
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport, VerifyReport
+    from nnkit.verbs.graph.report import GraphReport
     from nnkit.verbs.smoke.report import SmokeReport
     from nnkit.verbs.summary.comparison import CompareReport
     from nnkit.verbs.summary.file_report import FileReport
@@ -125,6 +126,36 @@ def summarize(
     with neutral_torch(request.spec.plugin, request.module):
         report: SummaryReport = manager.hook.nnkit_summarize(request=replace(request, fsdp=fsdp))
     return report
+
+
+@one_at_a_time
+def graph(
+    target: "Target",
+    inputs: "Inputs" = None,
+    *,
+    optimizer: str | None = None,
+    device: str = "cpu",
+    preset: str | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "GraphReport":
+    """Return the calls of a model, and which tensor flows from which to which.
+
+        nnkit.graph("resnet18")  # a notebook shows it as a picture
+
+    Args:
+        inputs: as in `summarize`.
+        optimizer: `sgd`, `adam` or `adamw`; also estimate what each call keeps for backward, and memory.
+        device: the device to estimate memory for (`cpu`, `cuda`, …).
+
+    Raises ForwardFailed, whose `report` has the rows up to the failure.
+    """
+    from nnkit.verbs.graph.handler import graph
+
+    manager = manager or plugin_manager()
+    request = _summary_request(target, inputs, optimizer, device, preset, manager, options, "graph")
+    with neutral_torch(request.spec.plugin, request.module):
+        return graph(request)
 
 
 @one_at_a_time

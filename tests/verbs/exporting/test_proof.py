@@ -7,6 +7,7 @@ from torch import nn
 
 import nnkit
 from nnkit.contract.signature import Signature
+from nnkit.errors import VerificationFailed
 from nnkit.verbs.exporting.coverage import measure_effects, perturb
 from nnkit.verbs.exporting.onnx_graph import axes_of, evaluate
 from nnkit.verbs.exporting.tolerance import is_same, scale_of, tolerance_of, typical_tolerance
@@ -137,3 +138,31 @@ def test_statistics_of_one_size_do_not_keep_a_deep_network_from_being_proven_at_
     proof = nnkit.export("efficientnet-b3", tmp_path / "b3.onnx", height=64, width=64).proof
     assert proof.coverage.share == 1
     assert not any(check.rounded for check in proof.checks)
+
+
+class Amplifying(nn.Module):
+    """Amplifies the rounding of its linear layer where `gate` is not 0, as it is at first."""
+
+    def __init__(self, behind: int) -> None:
+        super().__init__()
+        self.first, self.gate = nn.Linear(64, 64), nn.Parameter(torch.zeros(64))
+        self.behind = nn.Linear(64, behind)
+
+    def forward(self, x):
+        y = self.first(x)
+        return y + self.gate.sign() * (1e7 * y + self.behind(x).sum(1, keepdim=True)).sin()
+
+
+def test_rounding_that_only_perturbed_weights_amplify_is_no_failure(tmp_path):
+    """With perturbed weights, float32 and float64 differ by as much as the file does from either."""
+    torch.manual_seed(0)
+    proof = nnkit.export(Amplifying(4), tmp_path / "x.onnx", [torch.randn(2, 64)]).proof
+    assert {check.weights for check in proof.checks if check.rounded} == {"perturbed"}
+    assert {"gate", "behind.weight"} <= set(proof.coverage.unproven)
+
+
+def test_a_model_that_only_such_weights_show_is_not_proven(tmp_path):
+    torch.manual_seed(0)
+    with pytest.raises(VerificationFailed, match="is not the model"):
+        nnkit.export(Amplifying(64), tmp_path / "x.onnx", [torch.randn(2, 64)])
+    assert not any(tmp_path.iterdir())
