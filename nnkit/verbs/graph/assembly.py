@@ -21,10 +21,17 @@ class Assembly:
     """The nodes and edges so far, in call order.
 
     owners: the module that stands for a call without a node. rows: the row of each call that has one.
+    times: the seconds of each call that were measured.
     """
 
-    def __init__(self, flow: Flow, owners: Mapping[Call, Call], rows: Mapping[Call, Row]) -> None:
-        self.flow, self.owners, self.rows = flow, owners, rows
+    def __init__(
+        self,
+        flow: Flow,
+        owners: Mapping[Call, Call],
+        rows: Mapping[Call, Row],
+        times: Mapping[Call, float],
+    ) -> None:
+        self.flow, self.owners, self.rows, self.times = flow, owners, rows, times
         self.nodes: list[Node] = []
         self.edges: dict[tuple[int, int, int], Edge] = {}
         self._indices: dict[Call, int] = {}
@@ -82,13 +89,15 @@ class Assembly:
             axes=_axes(call.outputs),
             reads=foreign_reads(call, self.flow),
             row=self.rows.get(call),
+            seconds=self.times.get(call),
             line=f"{self._short(line[0])}:{line[1]}" if line else "",
         )
 
     def _sum(self, index: int) -> Node:
         """Return a container with the row of all that is in it."""
         children = [node for node in self.nodes[index + 1 :] if node.parent == index]
-        node = replace(self.nodes[index], axes=children[-1].axes)
+        times = [child.seconds for child in children if child.seconds is not None]
+        node = replace(self.nodes[index], axes=children[-1].axes, seconds=sum(times) if times else None)
         rows = [child.row for child in children if child.row is not None]
         if not rows:
             return node

@@ -20,7 +20,7 @@ Sizes: TypeAlias = Mapping[str, int]
 At: TypeAlias = Callable[[Sizes], Parts | None]
 
 STEP = 32  # sizes are multiples of it where they can be: most models halve an image up to five times
-MOST_ADDED = 256  # the most that an axis may be longer than a dim and still be named after it
+MOST_ADDED = 1024  # the most that an axis may be longer than a dim and still be named after it
 MOST_ROWS = 4000  # nodes up to which a model runs more than once more
 
 
@@ -86,7 +86,7 @@ def other_sizes(dims: Dims, sizes: Sizes) -> dict[str, int]:
         step = STEP if large else 4 if size % 4 == 0 else 2
         first = size // 2 // STEP * STEP if large else size + max(2, size // step * step)
         for candidate in range(first, first + 64 * step, step):
-            change = {Fraction(candidate, size), candidate - size}
+            change: set[Fraction | int] = {Fraction(candidate, size), candidate - size}
             if candidate != size and changes.isdisjoint(change) and not dims[name].problem_with(candidate):
                 others[name] = candidate
                 changes |= change

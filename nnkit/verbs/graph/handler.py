@@ -13,6 +13,7 @@ from nnkit.verbs.graph.assembly import Assembly, Parts
 from nnkit.verbs.graph.calls import fold, is_constant, items_of
 from nnkit.verbs.graph.dims import name_dims
 from nnkit.verbs.graph.report import GraphReport
+from nnkit.verbs.graph.timing import time_calls
 from nnkit.verbs.graph.watching import Flow, FlowTrace, FlowWatcher
 from nnkit.verbs.summary.handler import add_training_or_warn
 from nnkit.verbs.summary.modes import NeedsValues
@@ -21,8 +22,10 @@ from nnkit.verbs.summary.runs import Run, leaves_of, name_outputs, report_of, ru
 from nnkit.verbs.summary.tracing import Call
 
 
-def graph(request: SummaryRequest) -> GraphReport:
+def graph(request: SummaryRequest, seconds: bool = False) -> GraphReport:
     """Return the graph of the given module, or of the spec's, built without weights.
+
+    seconds: also run it on weights with values, on the request's device, and take the time of each call.
 
     Raises ForwardFailed, which has the rows up to the failure, and UsageProblem for weights that don't fit.
     """
@@ -44,7 +47,8 @@ def graph(request: SummaryRequest) -> GraphReport:
         summary = replace(summary, rows=tuple(rows.values()))
         summary = add_training_or_warn(request, summary, request.optimizer)
         rows = dict(zip(rows, summary.rows, strict=True))
-    nodes, edges = _assemble(request, ran.module, traced, owners, rows)
+    times = time_calls(request, traced.flow) if seconds else {}
+    nodes, edges = _assemble(request, ran.module, traced, owners, rows, times)
     nodes, edges = name_dims(request, nodes, edges, _at_sizes(request, ran))
     return GraphReport(
         title=request.spec.architecture.name,
@@ -66,8 +70,9 @@ def _assemble(
     traced: FlowTrace,
     owners: Mapping[Call, Call],
     rows: Mapping[Call, Row],
+    times: Mapping[Call, float],
 ) -> Parts:
-    assembly = Assembly(traced.flow, owners, rows)
+    assembly = Assembly(traced.flow, owners, rows, times)
     for (_, call), name in zip(traced.flow.inputs, _input_names(traced), strict=True):
         assembly.add_input(call, name)
     assembly.add(items_of(traced.root, named_modules(module)), None)
@@ -87,7 +92,7 @@ def _at_sizes(request: SummaryRequest, ran: Run) -> Callable[[Mapping[str, int]]
         assert isinstance(traced, FlowTrace)
         if traced.failure is not None:
             return None
-        return _assemble(request, ran.module, traced, fold(traced.root, traced.flow), {})
+        return _assemble(request, ran.module, traced, fold(traced.root, traced.flow), {}, {})
 
     return at
 
