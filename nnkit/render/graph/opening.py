@@ -71,17 +71,21 @@ def is_train(box: Box) -> bool:
 
 
 def of_each_type(root: Box, most: int) -> frozenset[str]:
-    """Return the first group of each type, from the outside in, as long as at most so many boxes are drawn."""
+    """Return one group of each type, from the outside in, as long as at most so many boxes are drawn.
+
+    Two groups are of one type if what is in them is, too.
+    """
     keys = set[str]()
-    seen = set[str]()
+    seen = set[tuple[str, ...]]()
     count = len(root.boxes)
     waiting = deque(root.boxes)
     while waiting:
         box = waiting.popleft()
         boxes = inside(box)
-        if not boxes or is_train(box) or box.subtitle in seen or count + len(boxes) - 1 > most:
+        types = (box.subtitle, *sorted({inner.subtitle or inner.title for inner in boxes}))
+        if not boxes or box.node < 0 or types in seen or count + len(boxes) - 1 > most:
             continue
-        seen.add(box.subtitle)
+        seen.add(types)
         keys.add(box.key)
         count += len(boxes) - 1
         waiting.extend(boxes)

@@ -1,6 +1,6 @@
 """GraphReport -> SVG: text as text, light and dark by the system's setting, for papers and READMEs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
