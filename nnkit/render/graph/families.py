@@ -44,6 +44,8 @@ _NAMES = {name: family for family, names in _IS for name in names.split()}
 
 def family_of(kind: str) -> str:
     """Return the color family of a class, function or operator: `conv`, `norm`, `math` …, else `other`."""
+    if kind == "Conv1D":  # of transformers: a linear layer with its weight transposed
+        return "linear"
     name = kind.lower().strip("_")
     if name in _NAMES:
         return _NAMES[name]

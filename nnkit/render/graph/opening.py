@@ -82,14 +82,19 @@ def of_each_type(root: Box, most: int) -> frozenset[str]:
     while waiting:
         box = waiting.popleft()
         boxes = inside(box)
-        types = (box.subtitle, *sorted({inner.subtitle or inner.title for inner in boxes}))
-        if not boxes or box.node < 0 or types in seen or count + len(boxes) - 1 > most:
+        types = (_type(box), *sorted(set(map(_type, boxes))))
+        is_plain = len(boxes) == 1 and not inside(boxes[0])  # it hides nothing
+        if not boxes or is_plain or box.node < 0 or types in seen or count + len(boxes) - 1 > most:
             continue
         seen.add(types)
         keys.add(box.key)
         count += len(boxes) - 1
         waiting.extend(boxes)
     return frozenset(keys)
+
+
+def _type(box: Box) -> str:
+    return box.subtitle.partition(" ")[0] or box.title  # without the size of its kernel
 
 
 def fitting(root: Box, wanted: frozenset[str] | None, fits: Fits) -> frozenset[str]:
