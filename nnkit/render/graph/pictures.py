@@ -44,7 +44,7 @@ def find(path: Path, others: Sequence[Picture]) -> Picture:
     offered = {picture.suffix: picture for picture in (*CORE, *others)}
     suffix = next((each for each in offered if path.name.lower().endswith(each) and path.name != each), "")
     if not suffix:
-        like = nearest(path.suffix or path.name, offered)
+        like = nearest(path.suffix, offered) if path.suffix else ()
         what = f"a picture can't be a file of {path.suffix}" if path.suffix else f"{path} has no suffix"
         raise UsageProblem(what, ask_for(like) or f"the formats are: {', '.join(offered)}")
     return _require(offered[suffix])
