@@ -153,15 +153,18 @@ def status_line(is_wanted: Callable[[], bool]) -> Iterator[StatusLine | None]:
     if not _can_draw():
         yield None
         return
-    status = StatusLine(sys.stderr, is_wanted)
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_Above(stream, status) for stream in streams)
-    threading.Thread(target=status.run, daemon=True).start()
-    try:
-        yield status
-    finally:
-        sys.stdout, sys.stderr = streams
-        status.end()
+    # A descriptor of its own: what captures the output of a library redirects that of stderr for a while.
+    descriptor, letters = os.dup(sys.stderr.fileno()), (sys.stderr.encoding, sys.stderr.errors)
+    with open(descriptor, "w", -1, *letters) as terminal:  # noqa: PTH123 - a descriptor has no path
+        status = StatusLine(terminal, is_wanted)
+        sys.stdout, sys.stderr = (_Above(stream, status) for stream in streams)
+        threading.Thread(target=status.run, daemon=True).start()
+        try:
+            yield status
+        finally:
+            sys.stdout, sys.stderr = streams
+            status.end()
 
 
 def _can_draw() -> bool:

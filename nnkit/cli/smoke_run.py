@@ -13,6 +13,7 @@ from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.sweep import SWEEP_SECTION, SweepCommand, SweepOptions, run_many, sweep_options
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
+from nnkit.render.table import terminal_width
 from nnkit.verbs.parallel.world import world_around
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class _Shown:
     def __init__(self, settings: Settings, as_json: bool) -> None:
         self._settings, self._as_json = settings, as_json
         self._prints_at_once = settings.on_terminal and not as_json
+        self._columns = terminal_width() if settings.on_terminal else None
         self._printed = 0  # checks
         self.report: SmokeReport | None = None
 
@@ -145,7 +147,7 @@ class _Shown:
 
         if self._prints_at_once:
             if self.report is None:
-                self._print([*heading(report), ""])
+                self._print(heading(report, self._columns))
             if report.checks[-1].status != "skipped":
                 self._print_checks(report)
         self.report = report
@@ -153,7 +155,7 @@ class _Shown:
     def _print_checks(self, report: "SmokeReport") -> None:
         from nnkit.render.smoke import lines_from
 
-        self._print(lines_from(report, self._printed, self._settings.use_color))
+        self._print(lines_from(report, self._printed, self._settings.use_color, self._columns))
         self._printed = len(report.checks)
 
     def complete(self, report: "SmokeReport", junit: Path | None) -> None:
@@ -169,9 +171,9 @@ class _Shown:
             print_json(report.to_dict())
         elif self._prints_at_once and self.report:
             self._print_checks(report)
-            self._print(not_run(report, self._settings.use_color))
+            self._print(not_run(report, self._settings.use_color, self._columns))
         else:
-            self._print([as_text(report, self._settings.use_color)])
+            self._print([as_text(report, self._settings.use_color, self._columns)])
 
     def _print(self, lines: list[str]) -> None:
         if lines:

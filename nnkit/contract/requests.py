@@ -42,7 +42,7 @@ def ignore_progress(line: str, share: float = 0.0) -> None:
 
 
 def ignore_report(report: Any) -> None:
-    """Show no unfinished report to anybody."""
+    """Show an unfinished report to nobody."""
 
 
 class Host(Protocol):

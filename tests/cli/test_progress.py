@@ -30,12 +30,17 @@ main()
 """
 
 
-def watched(*command, **variables):
+def watched(*command, cwd=None, **variables):
     """Run a command with a terminal for its stderr alone; return what it printed there and on stdout."""
     reader, writer = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", **variables}
     with subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, stderr=writer, env=environment, encoding="utf-8"
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=writer,
+        env=environment,
+        cwd=cwd,
+        encoding="utf-8",
     ) as running:
         os.close(writer)
         told = b""
@@ -58,7 +63,7 @@ def slow(tmp_path):
 
     def run(then, *args, **variables):
         (tmp_path / "slow.py").write_text(SLOW.format(then=then))
-        return watched("-c", RUN, "slow", *args, PYTHONPATH=os.fspath(tmp_path), **variables)
+        return watched("-c", RUN, "slow", *args, cwd=tmp_path, PYTHONPATH=os.fspath(tmp_path), **variables)
 
     return run
 
@@ -90,6 +95,13 @@ def test_an_unfinished_line_is_left_alone(slow):
     """Such as a question, or the bar of a download."""
     told, _ = slow("print('Continue?', end=' ', file=sys.stderr, flush=True); time.sleep(0.3)")
     assert told.endswith(f"{ERASE}Continue? ")
+
+
+def test_what_captures_the_output_of_a_library_captures_no_line(slow):
+    then = "import os; os.dup2(os.open('captured', os.O_CREAT | os.O_WRONLY), 2); time.sleep(0.3)"
+    told, out = slow(f"{then}; print(os.stat('captured').st_size)")
+    assert out == "0\n"
+    assert told.endswith(ERASE)
 
 
 def test_a_pager_that_reads_the_result_has_the_terminal_for_itself(slow):

@@ -138,16 +138,14 @@ def draw_svg(request: DrawRequest) -> str:
     """Return a drawing for papers and READMEs."""
     from nnkit.render.graph.svg import as_svg
 
-    how = request
-    return as_svg(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
+    return as_svg(request)
 
 
 def draw_png(request: DrawRequest) -> bytes:
     """Return the same in pixels."""
     from nnkit.render.graph.png import as_png
 
-    how = request
-    return as_png(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
+    return as_png(request)
 
 
 def draw_mermaid(request: DrawRequest) -> str:
