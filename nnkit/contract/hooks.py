@@ -206,7 +206,7 @@ def nnkit_pictures() -> Iterable[Picture]:  # type: ignore[empty-body]
                 Picture(
                     name="edge-list",
                     suffix=".edges",
-                    summary="one edge a line",
+                    summary="pairs of names",
                     draw="nnkit_yours.edges:draw",
                 )
             ]
@@ -214,7 +214,7 @@ def nnkit_pictures() -> Iterable[Picture]:  # type: ignore[empty-body]
         # nnkit_yours/edges.py
         def draw(request: DrawRequest) -> str:
             keys = [node.key for node in request.report.nodes]
-            return "".join(f"{keys[edge.source]} {keys[edge.target]}\n" for edge in request.report.edges)
+            return ", ".join(f"{keys[edge.source]} {keys[edge.target]}" for edge in request.report.edges)
     """
 
 

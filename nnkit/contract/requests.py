@@ -303,9 +303,9 @@ class DrawRequest:
 
         def draw(request: DrawRequest) -> str:  # Picture(…, draw="nnkit_yours.drawing:draw")
             keys = [node.key for node in request.report.nodes]
-            return "\n".join(f"{keys[edge.source]} -> {keys[edge.target]}" for edge in request.report.edges)
+            return "; ".join(f"{keys[edge.source]} -> {keys[edge.target]}" for edge in request.report.edges)
 
-        assert draw(DrawRequest(report=graph("simple-cnn"))).startswith("x -> ")
+        assert draw(DrawRequest(report=graph("simple-cnn"))).startswith("image -> ")
     """
 
     report: "GraphReport"

@@ -123,18 +123,19 @@ def describe(module: nn.Module, spec: ModelSpec) -> BuildReport:
     )
 
 
-def build_without_weights(spec: ModelSpec, host: Host, limit: int) -> nn.Module:
+def build_without_weights(spec: ModelSpec, host: Host, limit: int, zeros: bool = False) -> nn.Module:
     """Return the module of `spec` with weights that hold no values, in eval mode.
 
     Up to `limit` bytes they are uninitialized memory on the CPU, so the module can run. Beyond that, or with
     a limit of 0, the whole module is on the meta device. Either way no weight is ever written, so memory
     stays small.
+    zeros: the memory on the CPU holds zeros.
     """
     module = _construct_without_weights(spec, host, limit)
     if limit == 0 or parameter_bytes(module) > limit:
         module = move(module, "meta")
     else:
-        allocate(module)
+        allocate(module, zeros)
     set_mode(module, training=False)
     return convert(module, spec.dtype)
 

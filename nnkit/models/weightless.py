@@ -1,5 +1,7 @@
 """Build modules whose weights have no values: however large, they cost no time and no memory."""
 
+import mmap
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from nnkit.models.members import named_parameters
 from nnkit.models.tensors import bytes_of
+
+# Elsewhere than on Windows, memory that is shared would be there as soon as it is read.
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if sys.platform != "win32" else {}
 
 
 @contextmanager
@@ -52,11 +57,18 @@ def parameters_on_meta(everything: bool = False) -> Iterator[None]:
         nn.Parameter.__new__ = new  # type: ignore[method-assign]
 
 
-def allocate(module: nn.Module) -> None:
-    """Allocate uninitialized memory on the CPU for the parameters on meta."""
+def allocate(module: nn.Module, zeros: bool = False) -> None:
+    """Allocate uninitialized memory on the CPU for the parameters on meta.
+
+    zeros: memory that is 0 where nothing writes to it, and takes no room until then. Uninitialized memory may
+    hold NaN, on which some models fail.
+    """
     for parameter in named_parameters(module).values():
         if parameter.is_meta:
             _move(parameter, "cpu")
+            if zeros and parameter.is_contiguous() and parameter.numel() and not parameter.is_meta:
+                room = mmap.mmap(-1, bytes_of(parameter), **_PRIVATE)
+                _swap(parameter, torch.frombuffer(room, dtype=parameter.dtype).view(parameter.shape))
 
 
 def parameter_bytes(module: nn.Module) -> int:
@@ -70,6 +82,10 @@ def _move(parameter: Tensor, device: str) -> None:
         return
     # empty_like would import sympy when it is given a meta tensor.
     memory = torch.empty_strided(parameter.shape, parameter.stride(), dtype=parameter.dtype, device=device)
+    _swap(parameter, memory)
+
+
+def _swap(parameter: Tensor, memory: Tensor) -> None:
     other = nn.Parameter(memory, requires_grad=parameter.requires_grad)
     # Not torch.utils.swap_tensors: it refuses what has weak references, and exchanges attributes as well.
     torch._C._swap_tensor_impl(parameter, other)

@@ -45,6 +45,11 @@ def dims_of(model_type: str) -> dict[str, Dim]:
     dims = {name: dim for name, dim in DIMS.items() if name in axes}
     if model_type in FEWEST_ROWS and "image_height" in dims:
         dims["image_height"] = replace(dims["image_height"], min=FEWEST_ROWS[model_type])
+    if (fewest := Sizes(config).number("latent_query_num")) and "time" in dims:
+        dims["time"] = replace(dims["time"], min=fewest, default=2 * fewest)
+    step = Sizes(config).number("samples_per_token")
+    if step and "samples" in dims:
+        dims["samples"] = replace(dims["samples"], min=step, multiple_of=step, default=8 * step)
     for name in ("time", "decoder_time"):
         limit = _limit(config, options, model_classes[0])
         if name in dims and limit is not None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 from nnkit import TensorSpec
-from nnkit_transformers.sizes import AUDIO, TEXT, Axis, Sizes
+from nnkit_transformers.sizes import AUDIO, TEXT, VISION, Axis, Sizes
 
 Variant: TypeAlias = Callable[[Sizes], TensorSpec | None]
 """Returns how an input is declared, or None where the configuration lacks one of its sizes."""
@@ -16,18 +16,43 @@ Variant: TypeAlias = Callable[[Sizes], TensorSpec | None]
 GRID = 16
 """Patches along a side of a picture, where its patches come one after the other."""
 
+POOLED = 12
+"""The same where three by three or four by four patches become one."""
+
 
 @dataclass(frozen=True)
 class Fixed:
     """The same values in each draw: sizes that other inputs agree with, or a mask that keeps everything."""
 
-    row: tuple[int, ...]
+    row: tuple[Any, ...]
 
     def __call__(
         self, shape: tuple[int, ...], sizes: Mapping[str, int], dtype: torch.dtype, generator: Any
     ) -> torch.Tensor:
         """Return the values, repeated along the first axes."""
         return torch.tensor(self.row, dtype=dtype).expand(shape).clone()
+
+
+@dataclass(frozen=True)
+class First:
+    """1 at the first places, 0 behind them."""
+
+    count: int
+
+    def __call__(
+        self, shape: tuple[int, ...], sizes: Mapping[str, int], dtype: torch.dtype, generator: Any
+    ) -> torch.Tensor:
+        """Return the mask."""
+        return (torch.arange(shape[-1]) < self.count).to(dtype).expand(shape).clone()
+
+
+def _first(sizes: Sizes) -> TensorSpec | None:
+    count = sizes.number("latent_query_num")
+    if count is None:
+        return None
+    what = "1 where a picture stands in the text"
+    name = "image_embeds_position_mask"
+    return TensorSpec(name, ("batch", "time"), "int64", description=what, sample=First(count))
 
 
 @dataclass(frozen=True)
@@ -89,7 +114,7 @@ def tokens(
 
 
 def fixed(
-    name: str, shape: tuple[Axis, ...], row: tuple[int, ...], description: str, dtype: str = "int64"
+    name: str, shape: tuple[Axis, ...], row: tuple[Any, ...], description: str, dtype: str = "int64"
 ) -> Variant:
     """Return how values that are always the same are declared."""
     return tensor(name, lambda sizes: shape, description, dtype, sample=Fixed(row))
@@ -128,6 +153,26 @@ def _latent_width(sizes: Sizes) -> int | None:
 def _series(sizes: Sizes) -> tuple[Axis | None, ...]:
     width = sizes.number("input_size") or 1
     return ("batch", sizes.past, *((width,) if width > 1 else ()))
+
+
+def _stacked_mels(sizes: Sizes) -> int | None:
+    """Return the numbers of a frame where neighbors, and their differences, are stacked before the model."""
+    if (stacked := sizes.number("input_size", within=AUDIO)) is not None:
+        return stacked
+    mels = sizes.number("num_mel_bins", within=AUDIO)
+    return 4 * mels if mels else sizes.number("subsampling_conv_channels", within=AUDIO)
+
+
+def _blocks(sizes: Sizes) -> tuple[Axis | None, ...]:
+    """Return the shape of patches that are pictures of their own, as large as a token of the text."""
+    side = sizes.patch and sizes.patch * (sizes.number("spatial_merge_size", within=VISION) or 1)
+    return (GRID**2, side, side, sizes.channels)
+
+
+def _halves(sizes: Sizes) -> tuple[Axis | None, ...]:
+    """Return the shape of a picture where the model puts two of them on top of each other."""
+    height, width = sizes.picture
+    return ("batch", sizes.channels, height // 2 if isinstance(height, int) else height, width)
 
 
 _SPECTROGRAM, _PICTURE = "log-mel spectrograms", "pictures"
@@ -182,6 +227,18 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
         tensor(
             "pixel_values", lambda sizes: ("batch", 2, sizes.channels, *sizes.picture), "pairs of pictures"
         ),
+        tensor(
+            "pixel_values",
+            lambda sizes: (1, sizes.channels, sizes.patch, sizes.patch and sizes.patch * GRID**2),
+            _PATCHES,
+        ),
+        tensor("pixel_values", _blocks, _PATCHES),
+        tensor(
+            "pixel_values",
+            lambda sizes: ("batch", POOLED**2, sizes.patch and sizes.channels * sizes.patch**2),
+            _PATCHES,
+        ),
+        tensor("pixel_values", _halves, _PICTURE),
     ),
     "pixel_values_videos": (
         tensor(
@@ -198,6 +255,7 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
             lambda sizes: ("batch", sizes.number("max_length"), sizes.number("num_mel_bins")),
             _SPECTROGRAM,
         ),
+        tensor("input_values", lambda sizes: ("batch", "frames", sizes.width), "embedded frames"),
     ),
     "input_features": (
         tensor("input_features", lambda sizes: ("batch", "frames", sizes.mels), _SPECTROGRAM),
@@ -205,6 +263,7 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
             "input_features", lambda sizes: ("batch", sizes.mels, _frames_of_30_seconds(sizes)), _SPECTROGRAM
         ),
         tensor("input_features", lambda sizes: ("batch", 1, 1001, sizes.mels), _SPECTROGRAM),
+        tensor("input_features", lambda sizes: ("batch", "frames", _stacked_mels(sizes)), _SPECTROGRAM),
     ),
     "audio_mel": (tensor("audio_mel", lambda sizes: ("batch", "frames", sizes.mels), _SPECTROGRAM),),
     "bbox": (
@@ -226,6 +285,15 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
     "grid_thw": (fixed("grid_thw", (1, 3), (1, GRID, GRID), _SIZES_OF_PICTURE),),
     "image_grid_thw": (fixed("image_grid_thw", (1, 3), (1, GRID, GRID), _SIZES_OF_PICTURE),),
     "spatial_shapes": (fixed("spatial_shapes", ("batch", 2), (GRID, GRID), "rows and columns of patches"),),
+    "target_sizes": (fixed("target_sizes", (1, 2), (GRID, GRID), "rows and columns of patches"),),
+    "pixel_position_ids": (
+        fixed(
+            "pixel_position_ids",
+            ("batch", POOLED**2, 2),
+            tuple((column, row) for row in range(POOLED) for column in range(POOLED)),
+            "column and row of each patch",
+        ),
+    ),
     "merge_sizes": (fixed("merge_sizes", (1,), (2,), "patches along a side that are merged"),),
     "is_longer": (fixed("is_longer", ("batch", 1), (0,), "1 for a long recording"),),
     "pixel_attention_mask": (fixed("pixel_attention_mask", ("batch", GRID**2), (1,), "1 at patches"),),
@@ -276,6 +344,72 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
     "latents": (
         tensor("latents", lambda sizes: ("batch", "frames", _latent_width(sizes)), "latent frames"),
         tensor("latents", lambda sizes: ("batch", _latent_width(sizes), "frames"), "latent frames"),
+    ),
+    "past_values_padding": (
+        tensor(
+            "past_values_padding",
+            lambda sizes: ("batch", sizes.number("context_length")),
+            "1 where a value is missing",
+            "int64",
+            sample="zeros",
+        ),
+    ),
+    "freq": (
+        tokens(
+            "freq",
+            lambda sizes: ("batch", 1),
+            "how often values come",
+            lambda sizes: sizes.number("freq_size"),
+        ),
+    ),
+    "decoder_input_values": (
+        tensor(
+            "decoder_input_values",
+            lambda sizes: ("batch", "decoder_time", sizes.width),
+            "embedded frames that the decoder is given",
+        ),
+    ),
+    "visual_feats": (
+        tensor(
+            "visual_feats",
+            lambda sizes: ("batch", 36, sizes.number("visual_feat_dim")),
+            "regions of a picture",
+        ),
+    ),
+    "visual_pos": (
+        tensor(
+            "visual_pos",
+            lambda sizes: ("batch", 36, sizes.number("visual_pos_dim")),
+            "the box of each region",
+        ),
+    ),
+    "image_attention_mask": (
+        tensor(
+            "image_attention_mask",
+            lambda sizes: ("batch", "time", sizes.frames),
+            "1 where a token sees a picture",
+            "int64",
+            sample=Fixed((1,)),
+        ),
+    ),
+    "image_embeds_position_mask": (_first,),
+    "prompt_pixel_values": (tensor("prompt_pixel_values", _halves, "pictures to learn from"),),
+    "prompt_masks": (tensor("prompt_masks", _halves, "their masks, as pictures"),),
+    "task_inputs": (
+        tokens(
+            "task_inputs",
+            lambda sizes: ("batch", sizes.number("task_seq_len")),
+            "tokens of the task",
+            lambda sizes: sizes.number("text_encoder_vocab_size"),
+        ),
+    ),
+    "states": (tensor("states", lambda sizes: ("batch", "time", sizes.number("state_dim")), "states"),),
+    "actions": (tensor("actions", lambda sizes: ("batch", "time", sizes.number("act_dim")), "actions"),),
+    "returns_to_go": (tensor("returns_to_go", lambda sizes: ("batch", "time", 1), "rewards to come"),),
+    "timesteps": (
+        tokens(
+            "timesteps", description="the step of each state", limit=lambda sizes: sizes.number("max_ep_len")
+        ),
     ),
     "inputs": (tensor("inputs", lambda sizes: ("batch", 64, sizes.number("d_model")), "an array of inputs"),),
 }

@@ -2,8 +2,8 @@
 
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from transformers.initialization import no_init_weights
 
 from nnkit import Architecture, ModelSpec, NnkitError, summarize
 from nnkit_transformers.building import Builder, build, tensors_of
-from nnkit_transformers.dims import DIMS
+from nnkit_transformers.dims import dims_of
 from nnkit_transformers.inputs import KNOWN, Fixed
 from nnkit_transformers.options import options_of
 from nnkit_transformers.settings import configuration
 from nnkit_transformers.sizes import Sizes
-from nnkit_transformers.tasks import model_class_of, tasks_of
+from nnkit_transformers.tasks import tasks_of
 from nnkit_transformers.weightless import masks_unseen, without_values
 
 MORE = (
@@ -28,6 +28,19 @@ MORE = (
     "input_features_mask",
 )  # fmt: skip
 """What is added to the inputs that a model needs by its signature, until it runs."""
+
+TOGETHER = (
+    ("pixel_values", "pixel_attention_mask", "spatial_shapes"),
+    ("pixel_values", "image_attention_mask"),
+    ("pixel_values", "target_sizes"),
+    ("pixel_values", "input_ids", "image_embeds_position_mask"),
+    ("pixel_values", "bbox", "decoder_input_ids"),
+    ("input_values", "pixel_values_videos"),
+    ("input_values", "decoder_input_values"),
+    ("visual_feats", "visual_pos"),
+    ("states", "actions", "returns_to_go", "timesteps"),
+)  # fmt: skip
+"""What only makes sense together, and is tried at last."""
 
 NO_VALUES = (
     "meta tensor",
@@ -93,31 +106,53 @@ def find_inputs(model_type: str, options: Any) -> Found:
     They are tried on meta first. Where the model looks at values there, nnkit's own count decides, which runs
     it on memory without weights.
     """
-    try:
-        model, options = _build(model_type, options)
-    except NnkitError as error:
-        return Found(problem=error.message)
-    except Exception as error:
-        return Found(problem=_reason(error))
-    problem, likely = "", []
+    found = Found()
+    for depth in _depths(options):
+        try:
+            with _on_meta():
+                model = build(model_type, depth)
+            found = _find(model, model_type, depth)
+        except NnkitError as error:
+            found = Found(problem=error.message)
+        except Exception as error:
+            found = Found(problem=_reason(error))
+        if found.inputs:
+            break
+    return found
+
+
+def _depths(options: Any) -> list[Any]:
+    """Return the options to build with: shallow where that can be, then as they are."""
+    shallow = getattr(options, "layers", 0) is None
+    return [*([replace(options, layers=2)] if shallow else []), options]
+
+
+def _find(model: PreTrainedModel, model_type: str, options: Any) -> Found:
+    sizes = {name: dim.default for name, dim in dims_of(model_type).items()}
+    problem, likely, alike = "", [], []
     for inputs in _candidates(model):
         try:
-            if _runs(model, inputs):
+            if _runs(model, inputs, sizes):
                 return Found(inputs)
         except Exception as error:
             names = [each.name for each in inputs]
-            if _lacks_values(error) or any(names == [each.name for each in other] for other in likely):
+            if _lacks_values(error):
                 likely.append(inputs)
+            elif any(names == [each.name for each in other] for other in likely):
+                alike.append(inputs)
             problem = problem or _reason(error)
     if likely and model.num_parameters() > LARGE:
         return Found(likely[0])
-    for inputs in likely[:MOST]:
+    for number, inputs in enumerate([*likely, *alike][:MOST]):
         try:
             summarize(_spec(model_type, options, inputs))
             return Found(inputs)
         except Exception as error:
-            problem = _reason(error)
-    return Found((), problem or f"it needs {', '.join(_needed(model)) or 'inputs'}")
+            problem = problem if number else _reason(error)
+    if not _parameters(model):
+        problem = "its class has no forward"
+    needed = ", ".join(_needed(model))
+    return Found((), problem or (f"it needs {needed}" if needed else "it runs on nothing that is known here"))
 
 
 def _spec(model_type: str, options: Any, inputs: tuple[Input, ...]) -> ModelSpec:
@@ -130,7 +165,7 @@ def _spec(model_type: str, options: Any, inputs: tuple[Input, ...]) -> ModelSpec
         config=type(options),
         inputs=tensors,
         outputs=(),
-        dims=DIMS,
+        dims=dims_of(model_type),
         namespace="transformers",
     )
     dims = architecture.dims_for(options)
@@ -139,17 +174,6 @@ def _spec(model_type: str, options: Any, inputs: tuple[Input, ...]) -> ModelSpec
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def _build(model_type: str, options: Any) -> tuple[PreTrainedModel, Any]:
-    """Return the model on meta, shallow where it can be, and the options that it was built with."""
-    model_class_of(model_type, options.task)
-    if getattr(options, "layers", 0) is None:
-        shallow = replace(options, layers=2)
-        with suppress(Exception), _on_meta():
-            return build(model_type, shallow), shallow
-    with _on_meta():
-        return build(model_type, options), options
 
 
 @contextmanager
@@ -164,14 +188,13 @@ def _lacks_values(error: Exception) -> bool:
     return any(words in str(error) for words in NO_VALUES) or "NoneType" in type(error).__name__
 
 
-def _runs(model: PreTrainedModel, inputs: tuple[Input, ...]) -> bool:
-    sizes = Sizes(model.config)
+def _runs(model: PreTrainedModel, inputs: tuple[Input, ...], sizes: Mapping[str, Any]) -> bool:
     tensors = {}
     for name, variant in inputs:
-        spec = KNOWN[name][variant](sizes)
+        spec = KNOWN[name][variant](Sizes(model.config))
         if spec is None:
             return False
-        shape = [DIMS[axis].default if isinstance(axis, str) else axis for axis in spec.shape]
+        shape = [sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape]
         dtype = torch.float32 if spec.dtype == "float" else getattr(torch, spec.dtype)
         if isinstance(spec.sample, Fixed):  # sizes, which decide how the model runs
             tensors[name] = spec.sample(tuple(shape), {}, dtype, None)
@@ -219,6 +242,11 @@ def _candidates(model: PreTrainedModel) -> Iterator[tuple[Input, ...]]:
             if names and names not in seen:
                 seen.add(names)
                 yield from _variants(names, of_texts)
+    for group, start in itertools.product(TOGETHER, starts):
+        names = tuple(name for name in parameters if name in (*start, *group))
+        if set(group) <= set(parameters) and names not in seen:
+            seen.add(names)
+            yield from _variants(names, of_texts)
 
 
 def _variants(names: tuple[str, ...], of_texts: Sequence[int]) -> Iterator[tuple[Input, ...]]:
@@ -236,7 +264,13 @@ def _variants_of(name: str, names: tuple[str, ...], of_texts: Sequence[int]) -> 
     if name == "pixel_values":
         if "spatial_shapes" in names:
             return (4,)
-        return (2, 3) if any("grid_thw" in other for other in names) else (0, 1, 4, 5)
+        if "target_sizes" in names:
+            return (6,)
+        if "pixel_position_ids" in names:
+            return (8,)
+        if "prompt_masks" in names:
+            return (9,)
+        return (2, 3, 7) if any("grid_thw" in other for other in names) else (0, 1, 4, 5)
     if name == "hidden_states" and "grid_thw" not in names:
         return (1, 2)
     return range(len(KNOWN[name]))

@@ -41,7 +41,7 @@ def _configuration(model_type: str, options: Any) -> PreTrainedConfig:
             raise UsageProblem(f"--{name.replace('_', '-')} is at least 1, got {number}", "give a larger one")
     config_class = config_class_of(model_type)
     given = nested(_given(options), config_class, f"transformers/{model_type}")
-    values = {**GAPS.get(model_type, {}), **given}
+    values = _merge(GAPS.get(model_type, {}), given)
     if getattr(options, "layers", None) is not None:
         values = shrink(config_class, values, options.layers)
     try:
@@ -53,6 +53,16 @@ def _configuration(model_type: str, options: Any) -> PreTrainedConfig:
             f"transformers refuses these options of {model_type}: {_reason(error)}",
             f"see what it takes: nnkit info transformers/{model_type}",
         ) from error
+
+
+def _merge(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of a tree over them."""
+    merged = dict(values)
+    for key, value in over.items():
+        before = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(before, Mapping)
+        merged[key] = _merge(before, value) if both else value
+    return merged
 
 
 def _given(options: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ Axis: TypeAlias = int | str
 TEXT = ("text_config", "text_encoder_config", "language_config", "encoder", "text_encoder", "model_config")
 VISION = (
     "vision_config", "image_config", "vision_tower_config", "backbone_config", "image_encoder",
-    "detector_config", "vlm_config", "video_config",
+    "detector_config", "vlm_config", "video_config", "model_args",
 )  # fmt: skip
 AUDIO = (
     "audio_config", "encoder_config", "speech_config", "audio_encoder", "audio_encoder_config",
@@ -18,7 +18,7 @@ AUDIO = (
 MELS = (
     "num_mel_bins", "feature_size", "input_feat_per_channel", "input_dim", "feat_size", "n_mels", "mel_bins",
     "input_channels", "feature_projection_input_dim", "num_mel_channels", "model_in_dim",
-    "input_features_size", "audio_num_mel_bins", "input_size",
+    "input_features_size", "audio_num_mel_bins", "input_feat_size", "input_size",
 )  # fmt: skip
 """Names of the number of mel bands of a spectrogram."""
 
@@ -63,7 +63,8 @@ class Sizes:
     @property
     def picture(self) -> tuple[Axis, Axis]:
         """Height and width: fixed where the configuration has a size, dims where it has none."""
-        size = self.first(("image_size",), within=VISION)
+        names = ("image_size", "max_img_size", "img_size")
+        size = self.first(names, within=VISION) or self._scaled_down() or self._of_timm()
         if isinstance(size, Mapping):
             size = (size.get("height"), size.get("width"))
         if isinstance(size, (list, tuple)) and len(size) >= 2:
@@ -71,6 +72,21 @@ class Sizes:
         if isinstance(size, (list, tuple)) and size:
             size = size[0]
         return (int(size), int(size)) if size else ("image_height", "image_width")
+
+    def _scaled_down(self) -> int | None:
+        """The side of a picture of which the smallest copy is one patch; None where no copies are made."""
+        ratios = self.first(("scaled_images_ratios",))
+        return round(self.patch / min(ratios)) if ratios and self.patch else None
+
+    def _of_timm(self) -> tuple[int, int] | None:
+        """Height and width where a model of timm takes pictures of one size alone."""
+        name = self.first(("architecture",), within=VISION)
+        if not isinstance(name, str):
+            return None
+        from timm import get_pretrained_cfg
+
+        known = get_pretrained_cfg(name)
+        return known.input_size[-2:] if known is not None and known.fixed_input_size else None
 
     @property
     def patch(self) -> int | None:
@@ -80,7 +96,7 @@ class Sizes:
     @property
     def numbers_of_patch(self) -> int | None:
         """The numbers in a patch, of all frames that it spans."""
-        frames = self.number("temporal_patch_size", within=VISION) or 1
+        frames = self.number("temporal_patch_size", "patch_temporal", within=VISION) or 1
         return self.patch and self.channels * frames * self.patch**2
 
     @property

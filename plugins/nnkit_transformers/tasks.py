@@ -3,7 +3,7 @@
 import importlib
 import re
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, model_type_to_module_name
@@ -46,5 +46,9 @@ def config_class_of(model_type: str) -> type[Any]:
 def model_class_of(model_type: str, task: str) -> type[Any]:
     """Return the class of the model for a task."""
     name = tasks_of(model_type)[task]
-    package = importlib.import_module(f"transformers.models.{model_type_to_module_name(model_type)}")
-    return getattr(package, name, None) or getattr(importlib.import_module("transformers"), name)
+    module = model_type_to_module_name(model_type)
+    package = importlib.import_module(f"transformers.models.{module}")
+    found = getattr(package, name, None) or getattr(importlib.import_module("transformers"), name, None)
+    if found is None:  # a class that the package forgets to list
+        found = getattr(importlib.import_module(f"{package.__name__}.modeling_{module}"), name)
+    return cast("type[Any]", found)

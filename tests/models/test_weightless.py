@@ -1,5 +1,8 @@
 """weightless.py: modules without weights, and constructors that want some."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -125,3 +128,25 @@ class LooksAtAProduct(nn.Module):
 def test_values_that_come_from_a_weight_are_computed():
     report = nnkit.summarize(spec_of("LooksAtAProduct"))
     assert (report.totals.macs, report.reason) == (128, "it can't run without data: forward looks at values")
+
+
+class Large(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.gain = nn.Parameter(torch.empty(2**16, 2**14)), nn.Parameter(torch.empty(8))
+
+    def forward(self, x):
+        return x * self.gain * self.weight[:8].sum()
+
+
+def test_zeros_are_there_in_all_weights_and_take_no_memory():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    module = build_without_weights(spec_of("Large"), plugin_manager(), 2**40, zeros=True)
+    assert module.weight.nbytes == 2**32
+    assert not module.weight[::64].any()
+    assert not module.gain.any()
+    assert isinstance(module.weight, nn.Parameter)
+    assert resident() - before < 2**28

@@ -14,7 +14,7 @@ from typing import Any
 from independent import parameters_of_own_build
 
 import nnkit
-from nnkit.errors import UsageProblem, first_line
+from nnkit.errors import first_line
 from nnkit.models.building import build_module
 from nnkit.models.running import call
 from nnkit.models.sampling import sample_inputs
@@ -52,12 +52,15 @@ def measure(zoo: str, name: str, check: bool) -> dict[str, Any]:
     """Return the figures of a name; an error is the text of one."""
     row: dict[str, Any] = {"name": name, "error": ""}
     started = time.perf_counter()
-    options: dict[str, Any] = {}
-    try:
-        options = small(zoo, name)
-        summary = nnkit.summarize(f"{zoo}/{name}", **options)
-    except Exception as error:
-        return {**row, "error": f"{type(error).__name__}: {first_line(error)}"}
+    summary, problem = None, ""
+    for options in sizes(zoo, name):
+        try:
+            summary = nnkit.summarize(f"{zoo}/{name}", **options)
+            break
+        except Exception as error:
+            problem = f"{type(error).__name__}: {first_line(error)}"
+    if summary is None:
+        return {**row, "error": problem}
     row |= {
         "seconds": round(time.perf_counter() - started, 2),
         "parameters": summary.totals.parameters,
@@ -72,15 +75,15 @@ def measure(zoo: str, name: str, check: bool) -> dict[str, Any]:
     return row
 
 
-def small(zoo: str, name: str) -> dict[str, Any]:
-    """Return the options that a model is measured with: models of language are made two layers deep."""
+def sizes(zoo: str, name: str) -> list[dict[str, Any]]:
+    """Return the options to measure a model with: models of language two layers deep, where they can be."""
     if zoo != "transformers":
-        return {}
+        return [{}]
     try:
         nnkit.resolve(f"{zoo}/{name}", layers=2)
-    except UsageProblem:  # it has no layers, or other settings say how many it has
-        return {}
-    return {"layers": 2}
+    except Exception:  # it has no layers, or other settings say how many it has
+        return [{}]
+    return [{"layers": 2}, {}]
 
 
 def of_or_error(get: Any) -> int | str:

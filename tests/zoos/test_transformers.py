@@ -16,7 +16,8 @@ from nnkit.verbs.core_handlers import plugin_manager
 from nnkit_transformers.folders import read
 from nnkit_transformers.inputs import Ending
 from nnkit_transformers.probe import Input, find_inputs, read_inputs, write_inputs
-from nnkit_transformers.tasks import tasks_of
+from nnkit_transformers.settings import configuration
+from nnkit_transformers.tasks import model_class_of, tasks_of
 
 SMALL = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 100}
 
@@ -29,12 +30,20 @@ FIGURES = {
     "wav2vec2": (23_492_992, 3_406_329_856),
     "qwen2_vl": (3_676_845_056, 56_203_673_600),
     "mamba": (46_159_104, 241_078_272),
+    "lxmert": (207_936_768, 6_638_039_040),
+    "granite_speech5_ctc": (88_779_008, 14_062_059_520),
+    "decision_transformer": (1_058_582, 42_647_552),
+    "owlvit": (49_248_257, 10_651_438_592),
+    "moonshine_streaming": (20_437_441, 365_614_080),
+    "glm4v_text": (1_028_699_136, 13_069_451_264),
+    "speecht5": (33_101_312, 4_807_458_816),
+    "idefics": (907_207_684, 166_845_267_968),
 }
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_are_those_of_the_flop_counter(name):
-    layers = {} if name == "resnet" else {"layers": 2}
+    layers = {} if name in ("lxmert", "resnet") else {"layers": 2}
     totals = nnkit.summarize(f"transformers/{name}", **layers).totals
     assert (totals.parameters, totals.macs) == FIGURES[name]
 
@@ -118,6 +127,30 @@ def test_inputs_are_the_fewest_that_a_model_runs_on_and_can_be_written_down():
     }
     assert [name for name, _ in inputs["base"]] == ["input_features", "decoder_input_ids"]
     assert read_inputs(write_inputs(inputs)) == inputs
+
+
+def test_a_model_that_is_no_model_when_shallow_is_tried_whole():
+    inputs = find_inputs("depth_pro", nnkit.resolve("transformers/depth_pro").config).inputs
+    assert inputs == (Input("pixel_values"),)
+
+
+def test_what_a_user_sets_within_a_part_leaves_the_rest_of_it():
+    spec = nnkit.resolve("transformers/glm4v", set=("text_config.vocab_size=64",))
+    text = configuration("glm4v", spec.config).text_config
+    assert (text.vocab_size, text.rope_parameters["partial_rotary_factor"]) == (64, 0.5)
+
+
+def test_a_class_that_its_package_forgets_to_list_is_found():
+    assert model_class_of("voxtral_realtime_text", "base").__name__ == "VoxtralRealtimeTextModel"
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("bark", "its class has no forward"), ("sam2_video", "it needs inference_session")],
+)
+def test_why_no_inputs_are_known_is_said(name, problem):
+    with pytest.raises(NnkitError, match=problem):
+        nnkit.summarize(f"transformers/{name}", layers=2)
 
 
 def test_a_text_ends_in_one_token():

@@ -4,9 +4,9 @@ The calls of a group are in an order that topology allows, and whatever is folde
 edge ever runs backward, and no cycle has to be broken.
 
 1. A box's rank is the longest way to it. What comes from no input moves down to where it is taken.
-2. The main line is the longest way from the first input; its lane is 0. Other boxes form chains of boxes that follow
-   one another. A chain gets the nearest lane that is free from its first box to where its last wire ends: to
-   the left if it was called before the main line's box beside it, else to the right.
+2. The main line is the longest way from the first input; its lane is 0. Other boxes form chains of boxes that
+   follow one another. A chain gets the nearest lane that is free from its first box to where its last wire
+   ends: to the left if it was called before the main line's box beside it, else to the right.
 3. A wire that passes a rank runs in a rail: its source's lane if that is free, or its target's, else the
    nearest free lane on the side where it crosses fewer chains. Short ones come first, so rails are nested.
 """

@@ -71,7 +71,7 @@ def is_train(box: Box) -> bool:
 
 
 def of_each_type(root: Box, most: int) -> frozenset[str]:
-    """Return the first group of each type, from the outside in, as long as at most so many boxes are drawn."""
+    """Return the first group of each type, from the outside in, while at most so many boxes are drawn."""
     keys = set[str]()
     seen = set[str]()
     count = len(root.boxes)

@@ -44,7 +44,7 @@ def find(path: Path, others: Sequence[Picture]) -> Picture:
     offered = {picture.suffix: picture for picture in (*CORE, *others)}
     suffix = next((each for each in offered if path.name.lower().endswith(each) and path.name != each), "")
     if not suffix:
-        like = nearest(path.suffix or path.name, offered)
+        like = nearest(path.suffix, offered) if path.suffix else ()
         what = f"a picture can't be a file of {path.suffix}" if path.suffix else f"{path} has no suffix"
         raise UsageProblem(what, ask_for(like) or f"the formats are: {', '.join(offered)}")
     return _require(offered[suffix])
@@ -138,16 +138,14 @@ def draw_svg(request: DrawRequest) -> str:
     """Return a drawing for papers and READMEs."""
     from nnkit.render.graph.svg import as_svg
 
-    how = request
-    return as_svg(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
+    return as_svg(request)
 
 
 def draw_png(request: DrawRequest) -> bytes:
     """Return the same in pixels."""
     from nnkit.render.graph.png import as_png
 
-    how = request
-    return as_png(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
+    return as_png(request)
 
 
 def draw_mermaid(request: DrawRequest) -> str:

@@ -109,7 +109,7 @@ def _wires(root: Step, edges: Sequence[Edge]) -> dict[Step, dict[tuple[int, int]
         below, above = of_node.get(edge.target), of_node.get(edge.source)
         if below is None or above is None:
             continue
-        into = {step: inner for step, inner in _way_up(below)}
+        into = dict(_way_up(below))
         for group, source in _way_up(above):
             if group in into:
                 break
@@ -123,7 +123,7 @@ def _wires(root: Step, edges: Sequence[Edge]) -> dict[Step, dict[tuple[int, int]
 
 
 def _way_up(step: Step) -> list[tuple[Step, Step]]:
-    """Return each group that a step is in, from the inside out, and the step of the group that leads to it."""
+    """Return each group that a step is in, from the inside out, and the step in it that leads to it."""
     way = []
     while step.parent is not None:
         way.append((step.parent, step))

@@ -24,7 +24,7 @@ FUNCTIONS_PER_TENSOR = 5  # a train takes and gives one tensor, or one for each 
 
 @dataclass(eq=False)
 class Step:
-    """A box that is being made. `node` is -1 for what was folded from several; `likeness` is 0 until known."""
+    """A box that is being made. node: -1 for what was folded from several. likeness: 0 until known."""
 
     node: int
     key: str
@@ -47,7 +47,7 @@ class Step:
 
 
 def tree_of(report: GraphReport, edges: list[Edge], constants: bool) -> Step:
-    """Return the model as a step, with its inputs and outputs inside. `edges` are those between what is shown."""
+    """Return the model as a step, with its inputs and outputs inside. edges: between what is shown."""
     steps = [_step(report, index, node) for index, node in enumerate(report.nodes)]
     shown = shown_nodes(report, constants)
     at_top = [step for step, node in zip(steps, report.nodes, strict=True) if node.parent is None]
@@ -102,7 +102,7 @@ def _subtitle(node: Node) -> str:
 
 
 def title_of(path: str) -> str:
-    """Return the end of a dotted name that means something: `layer1.0` of `net.layer1.0`, `conv` of `net.conv`."""
+    """Return the end of a dotted name that means something: `layer1.0` of `net.layer1.0`, or `conv`."""
     names = path.split(".")
     first = len(names) - 1
     while first > 0 and names[first].isdigit():

@@ -4,26 +4,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
+from nnkit.contract.requests import DrawRequest
 from nnkit.contract.visible import visible
+from nnkit.render.graph.grid import Line, Point
 from nnkit.render.graph.opening import of_each_type, opened_keys
-from nnkit.render.graph.place import (
+from nnkit.render.graph.place import Picture, PlacedBox, place
+from nnkit.render.graph.scene import Box, scene_of
+from nnkit.render.graph.sizes import (
     LABEL,
     STACK,
     SUBTITLE,
     SYMBOLS,
     TITLE,
     TURN,
-    Direction,
-    Line,
-    Picture,
-    PlacedBox,
-    Point,
+    badge_width,
     is_symbol,
-    place,
 )
-from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.graph.text import width_of
-from nnkit.verbs.graph.report import GraphReport
 
 MOST_BOXES = 60  # that are drawn, unless the user asks for more
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
@@ -58,26 +55,15 @@ INK, QUIET, WIRE, RAIL = (
 FRAME, HOT = (("#f8f9fb", "#c9d0da"), ("#1b2026", "#454e5a")), ("#d2553d", "#e8745c")
 
 
-def as_svg(
-    report: GraphReport,
-    open: Sequence[str] = (),  # noqa: A002 - as on the command line
-    heat: str | None = None,
-    constants: bool = False,
-    direction: Direction = "down",
-    depth: int | None = None,
-) -> str:
-    """Return an SVG picture of a report.
-
-    open: patterns of the paths or types that are shown open; depth: or levels. If neither is given: one of
-    each type, while there is room.
-    heat: the cost of which each box shows its share: macs, params, output, saved, time.
-    """
-    root = scene_of(report, constants)
+def as_svg(request: DrawRequest) -> str:
+    """Return an SVG picture of a report. If nothing is asked to be open, one group of each kind is."""
+    report, heat = request.report, request.heat
+    root = scene_of(report, request.constants)
     if heat:
         root = _with_shares(root, heat)
-    keys = opened_keys(report, root, open, depth)
+    keys = opened_keys(report, root, request.opened, request.depth)
     opened = of_each_type(root, MOST_BOXES) if keys is None else keys
-    picture = place(root, lambda box: box.key in opened, direction)
+    picture = place(root, lambda box: box.key in opened, "right" if request.direction == "right" else "down")
     return _Drawing(picture, visible(report.title), heat).text()
 
 
@@ -156,7 +142,7 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
         yield _rect(replace(placed, x=x + STACK, y=y + STACK), family, 6)
     is_round = box.kind in ("function", "input", "output", "constant")
     yield _rect(placed, "c-end" if box.kind in ("input", "output") else family, height / 2 if is_round else 6)
-    badge = width_of(f"×{box.times}", SUBTITLE) + 14 if box.times > 1 else 0.0
+    badge = badge_width(box)
     title = y + (17 if box.subtitle else height / 2 + 4)
     yield _centered("t b" if box.subtitle else "t", middle - badge / 2, title, box.title)
     if badge:
@@ -168,7 +154,8 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
     share = box.costs.get(heat, 0.0) if heat else 0.0
     if share:
         bar = max(1.0, share * (width - 12))
-        yield f'<rect class="hot" x="{_n(x + 6)}" y="{_n(y + height - 5)}" width="{_n(bar)}" height="3" rx="1.5"/>'
+        where = f'x="{_n(x + 6)}" y="{_n(y + height - 5)}" width="{_n(bar)}"'
+        yield f'<rect class="hot" {where} height="3" rx="1.5"/>'
 
 
 def _badge(times: int, x: float, baseline: float) -> Iterator[str]:
@@ -239,9 +226,11 @@ def _theme(theme: int) -> Iterator[str]:
     for family, colors in COLORS.items():
         yield f".c-{family}{{fill:{colors[2 * theme]};stroke:{colors[2 * theme + 1]}}}"
     yield f".t{{fill:{INK[theme]}}}.s,.l{{fill:{QUIET[theme]}}}.n{{fill:{INK[theme]}}}"
-    yield f".w{{stroke:{WIRE[theme]}}}.r{{stroke:{RAIL[theme]}}}.hw{{fill:{WIRE[theme]}}}.hr{{fill:{RAIL[theme]}}}"
+    for name, color in (("w", WIRE[theme]), ("r", RAIL[theme])):
+        yield f".{name}{{stroke:{color}}}.h{name}{{fill:{color}}}"
     fill, stroke = FRAME[theme]
-    yield f".f{{fill:{fill};stroke:{stroke}}}.badge{{fill:{stroke};stroke:none}}.hot{{fill:{HOT[theme]};stroke:none}}"
+    yield f".f{{fill:{fill};stroke:{stroke}}}.badge{{fill:{stroke};stroke:none}}"
+    yield f".hot{{fill:{HOT[theme]};stroke:none}}"
     yield f".c-end{{fill:{INK[1 - theme]};stroke:{QUIET[theme]}}}"
 
 

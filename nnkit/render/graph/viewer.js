@@ -82,7 +82,6 @@ class Step {
         const rest = child.key.startsWith(key) ? child.key.slice(key.length) : `/${child.key}`
         this.children.push(new Step(child.index, this, this.key + rest, child))
       }
-      rowsAreStale = true
     }
     return this.children
   }
@@ -119,7 +118,6 @@ class Step {
 
 /** @type {Map<string, Step>} */
 const byKey = new Map()
-let rowsAreStale = true
 let heat = data.heat
 
 /** @param {number} index */
@@ -366,7 +364,7 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
   const thick = new Array(count).fill(0)
   const label = new Array(count + 1).fill(0)
   const turns = new Array(count + 1).fill(false)
-  /** @type {Map<number, number>} */
+  /** @type {Map<number, Set<string>>} */
   const labels = new Map()
   items.forEach((item, i) => {
     const [along, across] = isDown ? [item.h, item.w] : [item.w, item.h]
@@ -375,7 +373,7 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
   })
   for (const wire of wires) {
     const rank = wire.source < 0 ? 0 : ranks[wire.source] + 1
-    const near = wire.targets.find((target) => ranks[target] === rank)
+    const near = nearest(wire, ranks, lanes, rank)
     const from = wire.source >= 0 ? lanes[wire.source] : near === undefined ? wire.rail : lanes[near]
     if (wire.rail !== null) {
       widen(wire.rail, RAIL, RAIL)
@@ -385,11 +383,12 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
       const before = ranks[target] === rank ? from : wire.rail
       if (target < items.length && lanes[target] !== before) turns[ranks[target]] = true
     }
-    if (isLabeled(wire, items)) {
+    const said = labels.get(wire.source) ?? new Set()
+    if (isLabeled(wire, items) && !said.has(wire.label)) {
+      labels.set(wire.source, said.add(wire.label))
       const width = widthOf(wire.label, SMALL) + 12
-      const count = (labels.get(wire.source) ?? 0) + 1
-      labels.set(wire.source, count)
-      if (isDown) widen(lanes[wire.source], 0, width + (count - 1) * 12)
+      const count = said.size
+      if (isDown) widen(lanes[wire.source], 0, width + 6 * (wires.filter((each) => each.source === wire.source).length - 1))
       label[rank] = Math.max(label[rank], isDown ? 14 * count : width + 6)
     }
   }
@@ -423,20 +422,25 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
   return { lane, start, end, label, size: at }
 }
 
+/** The step in the next rank to which a line runs straightest. @param {Wire} wire @param {number[]} ranks @param {number[]} lanes @param {number} next */
+function nearest(wire, ranks, lanes, next) {
+  return wire.targets.filter((target) => ranks[target] === next).sort((a, b) => Math.abs(lanes[a]) - Math.abs(lanes[b]))[0]
+}
+
 /** A shape is read where a box makes it, not again where it leaves the group. @param {Wire} wire @param {Step[]} items */
 function isLabeled(wire, items) {
   return wire.changes && wire.source >= 0 && !items[wire.source].isOpen
 }
 
 /** @param {Step} group @param {Contents} contents @param {Grid} grid @param {number} top */
-function drawLines(group, { items, ranks, wires }, grid, top) {
+function drawLines(group, { items, ranks, lanes, wires }, grid, top) {
   const ports = portsOf(items, ranks, wires, grid)
   const { start, end, label } = grid
   const out = start[start.length - 1]
   group.entries = new Map()
   group.exits = new Map()
-  /** @type {Map<Step, number>} */
-  const labeled = new Map()
+  /** @type {Map<Step | null, Set<string>>} */
+  const labels = new Map()
   group.lines = wires.map((wire) => {
     const isEntry = wire.source < 0
     const source = isEntry ? null : items[wire.source]
@@ -445,8 +449,8 @@ function drawLines(group, { items, ranks, wires }, grid, top) {
     const isFar = wire.rail !== null && wire.targets.some((target) => rankOf(target) > next)
     const rail = isFar ? /** @type {number} */ (grid.lane.get(/** @type {number} */ (wire.rail))) : 0
     const a = source ? alongOf(source) + lengthOf(source) : top
-    const near = wire.targets.find((target) => rankOf(target) === next)
-    const c = source ? ports.from(wire) : isFar && near === undefined ? rail : ports.into(wire, wire.targets[0])
+    const near = nearest(wire, ranks, lanes, next)
+    const c = source ? ports.from(wire) : isFar && near === undefined ? rail : ports.into(wire, near ?? wire.targets[0])
     for (const each of wire.bundle ?? [wire]) if (isEntry && !group.entries.has(each.tensor)) group.entries.set(each.tensor, c)
     const trace = new Trace()
     /** Where lines turn in the gap before a rank. @param {number} rank */
@@ -470,9 +474,10 @@ function drawLines(group, { items, ranks, wires }, grid, top) {
       trace.bend(to, start[rank] - HEAD).to(to, alongOf(item))
       if (!item.isOpen) trace.head()
     }
-    const isShown = isLabeled(wire, items)
-    const count = (source && labeled.get(source)) ?? 0
-    if (source && isShown) labeled.set(source, count + 1)
+    const said = labels.get(source) ?? new Set()
+    const isShown = isLabeled(wire, items) && !said.has(wire.label)
+    const count = said.size
+    if (isShown) labels.set(source, said.add(wire.label))
     const right = source && isShown ? ports.last(source) + 7 : 0
     return {
       d: trace.d, heads: trace.heads, box: trace.box, tensor: wire.tensor, source,
@@ -1080,10 +1085,11 @@ let mapScale = [1, 1]
 
 /** @param {number} left @param {number} top @param {number} right @param {number} bottom */
 function drawMap(left, top, right, bottom) {
-  const isAll = left <= 0 && top <= 0 && right >= root.w && bottom >= root.h
-  map.hidden = isAll
-  if (isAll) return
-  const scale = Math.min(140 / root.w, 190 / root.h)
+  /** How much of one side is seen. @param {number} from @param {number} to @param {number} whole */
+  const seenPart = (from, to, whole) => (Math.min(to, whole) - Math.max(from, 0)) / whole
+  map.hidden = seenPart(left, right, root.w) * seenPart(top, bottom, root.h) > 0.6
+  if (map.hidden) return
+  const scale = Math.min(110 / root.w, 160 / root.h)
   const wide = Math.max(18, root.w * scale)
   const high = Math.max(18, root.h * scale)
   mapScale = [wide / root.w, high / root.h]
@@ -1141,14 +1147,17 @@ let hits = null
 let query = ''
 let sorting = { name: '', isDown: true }
 
-/** Every step that is made, in order; those inside of like blocks once they are unfolded. */
+/** @type {Step[]} */
+const everything = []
+
+/** Every step, in order. */
 function allSteps() {
-  /** @type {Step[]} */
-  const all = []
+  const all = everything
+  if (all.length) return all
   /** @param {Step} step */
   const add = (step) => {
     if (step !== root) all.push(step)
-    for (const child of step.children) add(child)
+    for (const child of step.inside) add(child)
   }
   add(root)
   return all
@@ -1162,8 +1171,7 @@ function shownColumns() {
 /** Finds which rows the table has, and in what order. */
 function refresh() {
   const terms = query.toLowerCase().split(/\s+/).filter(Boolean)
-  rows = allSteps()
-  rowsAreStale = false
+  rows = [...allSteps()]
   if (terms.length) {
     rows = rows.filter((step) => {
       const all = `${step.key} ${step.title} ${step.type} ${step.words('gives')}`.toLowerCase()
@@ -1182,8 +1190,8 @@ function refresh() {
     })
   }
   $('table').setAttribute('aria-rowcount', String(rows.length + 1))
-  const all = allSteps().length
-  $('found').textContent = terms.length ? `${exact(rows.length)} of ${exact(all)}` : `${exact(all)} steps`
+  const all = exact(allSteps().length)
+  $('found').textContent = terms.length ? `${exact(rows.length)} of ${all}` : `${all} steps`
   drawRows()
 }
 
@@ -1277,7 +1285,6 @@ function sortBy(name) {
 
 /** Scrolls the table to the row of the step that is selected. */
 function showRow() {
-  if (rowsAreStale) refresh()
   const index = rows.indexOf(selected)
   if (index >= 0) {
     const top = index * ROW
@@ -1321,17 +1328,6 @@ function select(step, isFromTable = false) {
 /** @param {Step} repeat @param {Step} step */
 function inFirst(repeat, step) {
   return step.trail.includes(repeat.inside[0])
-}
-
-/** Finds a step by its key, and makes the blocks on the way to it. @param {string} key @returns {Step | undefined} */
-function find(key) {
-  for (;;) {
-    const step = byKey.get(key)
-    if (step) return step
-    const next = [...byKey.values()].find((each) => !each.isRead && key.startsWith(each.key))
-    if (!next) return undefined
-    void next.inside
-  }
 }
 
 /** The steps that a tensor comes from or goes to, also across the border of the group. @param {Step} step @param {boolean} isFrom @returns {Step[]} */
@@ -1802,7 +1798,7 @@ split.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
 })
 
 addEventListener('hashchange', () => {
-  const step = find(decoded(location.hash.slice(1)))
+  const step = byKey.get(decoded(location.hash.slice(1)))
   if (step) select(step)
 })
 
@@ -1835,8 +1831,9 @@ function start() {
   kinds.replaceChildren(...data.heats.map((/** @type {string} */ name) => new Option(HEATS[name].name, name, false, name === heat)))
   kinds.addEventListener('change', () => setHeat(kinds.value))
   document.body.dataset.direction = isDown ? 'down' : 'right'
+  allSteps()
   for (const key of data.open) {
-    const step = find(key)
+    const step = byKey.get(key)
     if (!step) continue
     for (const each of step.trail) if (each.isGroup) setOpen(each, true)
   }
@@ -1849,7 +1846,7 @@ function start() {
   moved()
   refresh()
   describe()
-  const linked = location.hash && find(decoded(location.hash.slice(1)))
+  const linked = location.hash && byKey.get(decoded(location.hash.slice(1)))
   if (linked) {
     select(linked)
     reveal(linked, true)

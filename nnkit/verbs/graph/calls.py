@@ -1,6 +1,6 @@
 """From the calls of a run to those that a graph shows, each with the tensors that it took."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -29,7 +29,14 @@ def fold(root: Call, flow: Flow) -> dict[Call, Call]:
     """
     owners: dict[Call, Call] = {}
     _fold(root, flow, owners)
+    takes = (take for each in (*flow.takes.values(), *flow.outputs) for take in each)
+    _drop_unused(root, flow, {flow.makers[take.number] for take in takes})
     return owners
+
+
+def is_constant(call: Call, flow: Flow) -> bool:
+    """Whether a call is a function that makes a tensor from none."""
+    return call.kind == "function" and not flow.takes.get(call) and not flow.reads.get(call)
 
 
 def _fold(call: Call, flow: Flow, owners: dict[Call, Call]) -> None:
@@ -46,6 +53,13 @@ def _fold(call: Call, flow: Flow, owners: dict[Call, Call]) -> None:
     call.children = []
 
 
+def _drop_unused(call: Call, flow: Flow, used: Container[Call]) -> None:
+    """Leave out values that were made from no tensor and that nothing takes."""
+    call.children = [child for child in call.children if child in used or not is_constant(child, flow)]
+    for child in call.children:
+        _drop_unused(child, flow, used)
+
+
 def _hides_all(call: Call) -> bool:
     if isinstance(call.module, torch.jit.ScriptModule):
         return True
@@ -54,27 +68,15 @@ def _hides_all(call: Call) -> bool:
     )
 
 
-def name_reads(module: nn.Module, flow: Flow) -> dict[Call, tuple[str, ...]]:
-    """Return the names of the parameters and buffers that each call reads itself.
-
-    A module's own don't count: that it has them says the row.
-    """
-    registered = {
-        storage: name
-        for tensors in (named_buffers(module), named_parameters(module))
-        for name, tensor in tensors.items()
-        for storage in storages_of(tensor)
-    }
-    names: dict[Call, tuple[str, ...]] = {}
-    for call, tensors in flow.reads.items():
-        prefix = f"{call.path}." if call.module is not None and call.path else ""
-        found = []
-        for tensor in tensors:
-            name = next((registered[x] for x in storages_of(tensor) if x in registered), None)
-            if name is not None and not (call.module is not None and name.startswith(prefix)):
-                found.append(name)
-        names[call] = tuple(dict.fromkeys(found))
-    return names
+def foreign_reads(call: Call, flow: Flow) -> tuple[str, ...]:
+    """Return the names of the parameters and buffers that a call reads itself, but for a module's own."""
+    names = dict.fromkeys(flow.reads.get(call, ()))
+    prefix = f"{call.path}." if call.path else ""
+    if call.module is not None and not all(name.startswith(prefix) for name in names):
+        tensors = (*named_parameters(call.module).values(), *named_buffers(call.module).values())
+        own = {flow.registered.get(storage) for tensor in tensors for storage in storages_of(tensor)}
+        return tuple(name for name in names if name not in own)
+    return () if call.module is not None else tuple(names)
 
 
 def items_of(call: Call, modules: dict[str, nn.Module]) -> Item:

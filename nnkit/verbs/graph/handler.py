@@ -6,10 +6,10 @@ from dataclasses import replace
 from nnkit.contract.requests import SummaryRequest
 from nnkit.models.building import check_weights_fit
 from nnkit.models.members import named_modules
-from nnkit.verbs.graph.assembly import Assembly, is_constant
-from nnkit.verbs.graph.calls import fold, items_of, name_reads
+from nnkit.verbs.graph.assembly import Assembly
+from nnkit.verbs.graph.calls import fold, is_constant, items_of
 from nnkit.verbs.graph.report import GraphReport
-from nnkit.verbs.graph.watching import FlowTrace, FlowWatcher
+from nnkit.verbs.graph.watching import Flow, FlowTrace, FlowWatcher
 from nnkit.verbs.summary.handler import add_training_or_warn
 from nnkit.verbs.summary.report import ForwardFailed, TensorInfo
 from nnkit.verbs.summary.runs import leaves_of, name_outputs, report_of, run
@@ -38,12 +38,12 @@ def graph(request: SummaryRequest) -> GraphReport:
         summary = replace(summary, rows=tuple(rows.values()))
         summary = add_training_or_warn(request, summary, request.optimizer)
         rows = dict(zip(rows, summary.rows, strict=True))
-    assembly = Assembly(traced.flow, owners, rows, name_reads(ran.module, traced.flow))
+    assembly = Assembly(traced.flow, owners, rows)
     for (_, call), name in zip(traced.flow.inputs, _input_names(traced), strict=True):
         assembly.add_input(call, name)
     assembly.add(items_of(traced.root, named_modules(ran.module)), None)
-    for name, take in zip(_output_names(request, traced), traced.flow.outputs, strict=True):
-        assembly.add_output(name, take)
+    for name, takes in zip(_output_names(request, traced), traced.flow.outputs, strict=True):
+        assembly.add_output(name, takes)
     nodes, edges = assembly.finish()
     return GraphReport(
         title=request.spec.architecture.name,
@@ -55,8 +55,14 @@ def graph(request: SummaryRequest) -> GraphReport:
         totals=summary.totals,
         memory=summary.memory,
         sizes=dict(request.spec.sizes),
-        warnings=summary.warnings,
+        warnings=(*summary.warnings, *_warn_of_python(traced.flow)),
     )
+
+
+def _warn_of_python(flow: Flow) -> Iterator[str]:
+    if flow.through_python:
+        names = ", ".join(dict.fromkeys(flow.through_python))
+        yield f"{names}: values went through Python or NumPy, and what was made from them there has no edge"
 
 
 def _walk(call: Call) -> Iterator[Call]:

@@ -68,9 +68,10 @@ class Edge:
 class GraphReport:
     """The calls of one run of a model, and which tensor went from which to which.
 
+    nodes: the calls, with inputs and outputs. edges: what flows between those that have no nodes beneath.
     title: the name of the model or file. spec: None for a file that nnkit didn't write. method, reason,
     warnings, totals, memory: as in a summary; totals and memory are None where a file doesn't tell.
-    source: what was read: a model that ran, or the nodes of an ONNX file.
+    sizes: of each dim. source: what was read: a model that ran, or the nodes of an ONNX file.
 
     Example:
 

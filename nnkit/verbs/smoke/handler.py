@@ -10,6 +10,7 @@ from nnkit.contract.own_declarations import own_declarations
 from nnkit.contract.requests import Check, Host, SmokeRequest
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
+from nnkit.models.copies import whole_copy_of
 from nnkit.models.devices import find_device
 from nnkit.models.precision import count_dtypes
 from nnkit.verbs.exporting.plan import run_declared
@@ -30,6 +31,7 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
         # Raises one error for the cause, where every check would fail because of it.
         request.progress("running the model once")
         run_declared(request.spec, module, subject.inputs())
+    subject = _large_enough(subject)
     spec = request.spec.with_sizes(subject.sizes)
     dtypes = count_dtypes(module.parameters())
     names = tuple(check.name for check in checks)
@@ -40,6 +42,30 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
         report = replace(report, checks=(*report.checks, result), not_run=report.not_run[1:])
         request.finished(report)
     return report
+
+
+def _large_enough(subject: Subject) -> Subject:
+    """Return the subject at sizes at which it trains too, if its defaults are.
+
+    An auxiliary head that only training uses may need larger pictures than evaluation.
+    """
+    whole = {
+        **subject.spec.sizes,
+        **{name: subject.sizes[name] for name in ("batch",) if name in subject.sizes},
+    }
+    if whole == subject.sizes or _trains(subject) or not subject.allows(whole):
+        return subject
+    larger = subject.at(whole)
+    return larger if _trains(larger) else subject
+
+
+def _trains(subject: Subject) -> bool:
+    try:
+        with subject.seeded():
+            subject.outputs(whole_copy_of(subject.built).train(), subject.inputs())
+    except Exception:
+        return False
+    return True
 
 
 def _check_compiler(device: torch.device) -> None:

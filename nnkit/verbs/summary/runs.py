@@ -128,10 +128,10 @@ def _run_with_values(request: SummaryRequest, watch: Watch, reason: str) -> Run:
 
 
 def build_with_values(request: SummaryRequest) -> nn.Module:
-    """Return the module with its weights or, if those are large, with memory that nothing has touched."""
+    """Return the module with its weights or, if those are large, with zeros that take no memory."""
     module = build_without_weights(request.spec, request.host, SMALL_WEIGHTS)
     if _is_on_meta(module):
-        return build_without_weights(request.spec, request.host, ON_CPU)
+        return build_without_weights(request.spec, request.host, ON_CPU, zeros=True)
     return build_module(request.spec, request.host)
 
 

@@ -339,7 +339,7 @@ def describe(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> 
 def describe_value(value: Any) -> Value:
     """Return one value that a call takes or gives as a report shows it."""
     if isinstance(value, Tensor):
-        return TensorInfo(_shape(value), str(value.dtype).removeprefix("torch."), str(value.device))
+        return TensorInfo(shape_of(value), str(value.dtype).removeprefix("torch."), str(value.device))
     if isinstance(value, Mapping):
         return {str(name): describe_value(element) for name, element in value.items()}
     if isinstance(value, (list, tuple)):
@@ -352,7 +352,8 @@ def describe_value(value: Any) -> Value:
     return type(value).__name__
 
 
-def _shape(tensor: Tensor) -> Shape:
+def shape_of(tensor: Tensor) -> Shape:
+    """Return the shape of a tensor; -1 stands for lengths that differ."""
     if tensor.is_nested:
         return (tensor.size(0), -1)  # the sequences of a nested tensor have lengths of their own
     return tuple(tensor.shape)

@@ -2,12 +2,13 @@
 
 from itertools import pairwise
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnkit.render.graph.place import LABEL, Line, Picture, PlacedBox, place
+from nnkit.render.graph.grid import Line
+from nnkit.render.graph.place import Picture, PlacedBox, place
 from nnkit.render.graph.scene import ENTRY, Box, Wire
+from nnkit.render.graph.sizes import LABEL
 from nnkit.render.graph.text import width_of
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
@@ -81,19 +82,20 @@ def check(picture: Picture, is_down: bool = True) -> None:
     closed = [rectangle(placed) for placed in picture.boxes if not placed.is_open]
     for number, placed in enumerate(picture.boxes):
         left, top, right, bottom = rectangle(placed)
-        assert left >= 0 and top >= 0 and right <= picture.width and bottom <= picture.height
+        assert min(left, top) >= 0
+        assert max(right - picture.width, bottom - picture.height) <= 0
         for other in picture.boxes[number + 1 :]:
             is_inside = other.depth > placed.depth and placed.is_open
             inner = rectangle(other)
             within = left <= inner[0] and inner[2] <= right and top <= inner[1] and inner[3] <= bottom
-            assert not overlap((left, top, right, bottom), inner) or (is_inside and within), f"{placed.box.key} {other.box.key}"
+            assert not overlap((left, top, right, bottom), inner) or (is_inside and within), (
+                f"{placed.box.key} {other.box.key}"
+            )
     for line, segment in segments(picture):
-        assert segment[0] == pytest.approx(segment[2]) or segment[1] == pytest.approx(segment[3])
-        inner = (segment[0] - 0.5, segment[1] + 0.5, segment[2] + 0.5, segment[3] - 0.5)
+        assert min(segment[2] - segment[0], segment[3] - segment[1]) < 0.5, "neither down nor across"
         for box in closed:
             shrunk = (box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1)
             assert not overlap(thick(segment), shrunk), f"{line.points} {box}"
-        del inner
     for line in picture.lines:
         along = [y if is_down else x for x, y in line.points]
         assert all(after >= before - 0.01 for before, after in pairwise(along)), f"{line.points}"
@@ -104,7 +106,7 @@ def check_labels(picture: Picture, closed: list[Rectangle]) -> None:
     frames = [rectangle(placed) for placed in picture.boxes if placed.is_open]
     labels = [(at.x, at.y - 7, at.x + width_of(at.text, LABEL), at.y + 1) for at in picture.labels]
     for number, label in enumerate(labels):
-        assert label[0] >= 0 and label[2] <= picture.width
+        assert min(label[0], picture.width - label[2]) >= 0
         for other in [*closed, *labels[number + 1 :]]:
             assert not overlap(label, other), f"{label} {other}"
         for line, segment in segments(picture):

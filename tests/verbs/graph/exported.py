@@ -17,6 +17,9 @@ from nnkit import GraphReport
 End: TypeAlias = tuple[str, int]
 Edges: TypeAlias = set[tuple[End, End]]
 
+INPUT, OUTPUT = -1, 1_000_000  # numbers that no call has
+OUTPUTS = "(outputs)"
+
 # Operators that take a tensor for its shape alone; its values don't flow.
 OF_SHAPE = ("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "new_")
 
@@ -40,28 +43,19 @@ def contract(edges: Iterable[tuple[Any, Any]], ends: Mapping[Any, End]) -> Edges
 def reported(report: GraphReport, leaves: set[End]) -> Edges:
     """Return the edges of a report between those of its leaves that are in `leaves`, and its ends."""
     called: Counter[str] = Counter()
-    calls: dict[int, End] = {}
-    has_module = set()
     ends: dict[int, End] = {}
-    outputs = 0
     for index, node in enumerate(report.nodes):
+        if node.kind in ("input", "output"):
+            ends[index] = (node.path, INPUT) if node.kind == "input" else ("", OUTPUT + called[OUTPUTS])
+            called[OUTPUTS] += node.kind == "output"
+            continue
         if node.kind == "module":
-            calls[index] = node.path, called[node.path]
+            call = node.path, called[node.path]
             called[node.path] += 1
-            parent = node.parent
-            while parent is not None:
-                has_module.add(parent)
-                parent = report.nodes[parent].parent
-        elif node.kind == "input":
-            ends[index] = node.path, -1
-        elif node.kind == "output":
-            ends[index] = "output", outputs
-            outputs += 1
-    for index, node in enumerate(report.nodes):
-        owner = index if node.kind == "module" else node.parent
-        if index not in ends and owner is not None and owner not in has_module:
-            if calls.get(owner) in leaves:
-                ends[index] = calls[owner]
+            if call in leaves:
+                ends[index] = call
+        if index not in ends and node.parent in ends:  # what a leaf calls is part of it
+            ends[index] = ends[node.parent]
     pairs = sorted(((edge.source, edge.target) for edge in report.edges), key=lambda pair: pair[1])
     return contract(pairs, ends)
 
@@ -104,12 +98,16 @@ def exported(
     edges: list[tuple[Any, Any]] = []
     for node in program.graph.nodes:
         if node.op == "placeholder" and node.name in given:
-            ends[node] = node.name, -1
+            ends[node] = node.name, INPUT
         if node.op == "output":
-            returned = [spec.arg.name for spec in program.graph_signature.output_specs if spec.kind.name == "USER_OUTPUT"]
+            returned = [
+                spec.arg.name
+                for spec in program.graph_signature.output_specs
+                if spec.kind.name == "USER_OUTPUT"
+            ]
             by_name = {each.name: each for each in program.graph.nodes}
             for number, name in enumerate(name for name in returned if name in by_name):
-                ends[number] = "output", number
+                ends[number] = "", OUTPUT + number
                 edges.append((by_name[name], number))
         elif not (node.op == "call_function" and any(word in node.name for word in OF_SHAPE)):
             edges += [(source, node) for source in node.all_input_nodes]

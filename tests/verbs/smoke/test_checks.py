@@ -345,6 +345,30 @@ def test_further_outputs_in_training_take_part():
     assert {check.name for check in report.checks if check.status != "passed"} == UNDECLARED
 
 
+class NeedsMoreInTraining(Faulty):
+    """Has a head that only training uses, and that needs more than evaluation, as Inception has."""
+
+    def __init__(self):
+        super().__init__()
+        self.auxiliary = nn.Conv1d(1, 2, 90)
+
+    def forward(self, x):
+        y = self.linear(x.unfold(1, 6, 6).mean(1))
+        return (y, self.auxiliary(x[:, None])) if self.training else y
+
+
+@pytest.mark.parametrize(("default", "status"), [(100, "passed"), (80, "failed")])
+def test_sizes_that_the_checks_cut_are_no_fault_of_training(default, status):
+    from dataclasses import replace
+
+    from nnkit import Dim
+
+    architecture = architecture_of_code(f"{__name__}:NeedsMoreInTraining", ["x: float32[batch, time]"])
+    dims = {**architecture.dims, "time": Dim(default=default, min=12)}
+    report = nnkit.smoke_run(Reference(replace(architecture, dims=dims), "").resolve(), checks=["gradients"])
+    assert report.checks[0].status == status
+
+
 def test_a_check_that_the_architecture_declares_inapplicable_is_skipped_with_its_reason():
     from dataclasses import replace
 
