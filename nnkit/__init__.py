@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nnkit.api import export as export
     from nnkit.api import export_all as export_all
     from nnkit.api import fit as fit
+    from nnkit.api import graph as graph
     from nnkit.api import inspect_file as inspect_file
     from nnkit.api import resolve as resolve
     from nnkit.api import smoke_run as smoke_run
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from nnkit.contract.namespace import open_config as open_config
     from nnkit.contract.requests import BuildRequest as BuildRequest
     from nnkit.contract.requests import Check as Check
+    from nnkit.contract.requests import DrawRequest as DrawRequest
     from nnkit.contract.requests import Executed as Executed
     from nnkit.contract.requests import ExecuteRequest as ExecuteRequest
     from nnkit.contract.requests import Executor as Executor
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from nnkit.contract.requests import ExportRequest as ExportRequest
     from nnkit.contract.requests import Host as Host
     from nnkit.contract.requests import OperatorFormula as OperatorFormula
+    from nnkit.contract.requests import Picture as Picture
     from nnkit.contract.requests import SmokeRequest as SmokeRequest
     from nnkit.contract.requests import SummaryRequest as SummaryRequest
     from nnkit.contract.requests import WriteRequest as WriteRequest
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from nnkit.errors import UsageProblem as UsageProblem
     from nnkit.errors import did_you_mean as did_you_mean
     from nnkit.verbs.exporting.report import ExportReport as ExportReport
+    from nnkit.verbs.graph.report import GraphReport as GraphReport
     from nnkit.verbs.smoke.report import CheckResult as CheckResult
     from nnkit.verbs.smoke.report import SmokeReport as SmokeReport
     from nnkit.verbs.smoke.subject import Failed as Failed
@@ -72,6 +76,7 @@ _HOMES = {
     "CheckResult": "nnkit.verbs.smoke.report",
     "DeclareRequest": "nnkit.contract.namespace",
     "Dim": "nnkit.contract.architecture",
+    "DrawRequest": "nnkit.contract.requests",
     "ExecuteRequest": "nnkit.contract.requests",
     "Executed": "nnkit.contract.requests",
     "Executor": "nnkit.contract.requests",
@@ -80,6 +85,7 @@ _HOMES = {
     "ExportRequest": "nnkit.contract.requests",
     "Exporter": "nnkit.contract.requests",
     "Failed": "nnkit.verbs.smoke.subject",
+    "GraphReport": "nnkit.verbs.graph.report",
     "Host": "nnkit.contract.requests",
     "Meta": "msgspec",
     "ModelSpec": "nnkit.contract.spec",
@@ -87,6 +93,7 @@ _HOMES = {
     "NnkitError": "nnkit.errors",
     "OpenField": "nnkit.contract.namespace",
     "OperatorFormula": "nnkit.contract.requests",
+    "Picture": "nnkit.contract.requests",
     "Preset": "nnkit.contract.architecture",
     "ReadRequest": "nnkit.contract.namespace",
     "Skipped": "nnkit.verbs.smoke.subject",
@@ -109,6 +116,7 @@ _HOMES = {
     "export": "nnkit.api",
     "export_all": "nnkit.api",
     "fit": "nnkit.api",
+    "graph": "nnkit.api",
     "hookimpl": "nnkit.contract.hooks",
     "inspect_file": "nnkit.api",
     "open_config": "nnkit.contract.namespace",

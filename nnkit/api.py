@@ -30,6 +30,7 @@ from nnkit.contract.requests import (
     SmokeRequest,
     SummaryRequest,
     ignore_progress,
+    ignore_report,
 )
 from nnkit.contract.spec import AS_BUILT, ModelSpec
 from nnkit.errors import NnkitError, UsageProblem
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from nnkit.models.targets import Inputs, Target
     from nnkit.verbs.benchmarking.report import BenchReport
     from nnkit.verbs.exporting.report import ExportReport, ExportsReport, VerifyReport
+    from nnkit.verbs.graph.report import GraphReport
     from nnkit.verbs.smoke.report import SmokeReport
     from nnkit.verbs.summary.comparison import CompareReport
     from nnkit.verbs.summary.file_report import FileReport
@@ -124,6 +126,36 @@ def summarize(
     with neutral_torch(request.spec.plugin, request.module):
         report: SummaryReport = manager.hook.nnkit_summarize(request=replace(request, fsdp=fsdp))
     return report
+
+
+@one_at_a_time
+def graph(
+    target: "Target",
+    inputs: "Inputs" = None,
+    *,
+    optimizer: str | None = None,
+    device: str = "cpu",
+    preset: str | None = None,
+    manager: PluginManager | None = None,
+    **options: Any,
+) -> "GraphReport":
+    """Return the calls of a model, and which tensor flows from which to which.
+
+        nnkit.graph("resnet18")  # a notebook shows it as a picture
+
+    Args:
+        inputs: as in `summarize`.
+        optimizer: `sgd`, `adam` or `adamw`; also estimate what each call keeps for backward, and memory.
+        device: the device to estimate memory for (`cpu`, `cuda`, …).
+
+    Raises ForwardFailed, whose `report` has the rows up to the failure.
+    """
+    from nnkit.verbs.graph.handler import graph
+
+    manager = manager or plugin_manager()
+    request = _summary_request(target, inputs, optimizer, device, preset, manager, options, "graph")
+    with neutral_torch(request.spec.plugin, request.module):
+        return graph(request)
 
 
 @one_at_a_time
@@ -403,6 +435,7 @@ def smoke_run(
     time_limit: float | None = None,
     preset: str | None = None,
     progress: Callable[[str], None] | None = None,
+    finished: "Callable[[SmokeReport], None] | None" = None,
     manager: PluginManager | None = None,
     **options: Any,
 ) -> "SmokeReport":
@@ -422,6 +455,7 @@ def smoke_run(
             rank that torchrun started.
         time_limit: seconds that the ranks may take.
         progress: called with a line about each step.
+        finished: called after each check with the report so far, whose `not_run` has the rest.
 
     Raises UsageProblem for an unavailable device or an unknown check, and NnkitError for a rank that fails or
     hangs.
@@ -445,6 +479,7 @@ def smoke_run(
         processes=processes,
         time_limit=time_limit,
         progress=progress or ignore_progress,
+        finished=finished or ignore_report,
     )
     with neutral_torch(spec.plugin, module):
         report: SmokeReport = manager.hook.nnkit_smoke_run(request=request)

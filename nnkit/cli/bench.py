@@ -11,7 +11,6 @@ from nnkit.cli.completers import complete_architecture
 from nnkit.cli.installed import installed_plugins
 from nnkit.cli.options import EXISTING_DEVICE, declare_option, device_option, input_option
 from nnkit.cli.output import print_report, report_format
-from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.several_models import sort_words, specs_of
 from nnkit.contract.requests import OPTIMIZERS
@@ -88,7 +87,7 @@ def command(
     if not 1 <= len(models.references) <= 2:
         raise UsageProblem("bench takes one or two models", "for example: nnkit bench resnet18 resnet34")
     specs = specs_of(models, manager, inputs, declarations, settings)
-    with progress_bar(settings) as progress, redirect_stdout(sys.stderr):  # what a model prints
+    with settings.still_progress(), redirect_stdout(sys.stderr):  # what a model prints
         report = api.bench(
             *specs,
             device=device,
@@ -98,7 +97,7 @@ def command(
             time_limit=time_limit,
             threads=threads,
             compiled=compiled,
-            progress=progress,
+            progress=settings.progress,
         )
     _show(settings, report, format)
 

@@ -228,6 +228,7 @@ def refresh_figures(
         if row.parameters is not None and row.macs is not None:
             figures = f"{format_amount(row.parameters)} parameters, {format_amount(row.macs)} MACs"
         settings.note(f"[{number}/{planned}] {name}: {figures}")
+        settings.progress(f"{number} of {plural(planned, 'architecture')} measured", number / planned)
 
     request = RefreshRequest(
         manager=manager,

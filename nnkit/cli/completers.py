@@ -60,6 +60,15 @@ def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: 
     return beginning(incomplete, [*CORE_FORMATS, *(exporter.name for exporter in exporters)])
 
 
+def complete_picture(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the formats of pictures, of core and of plugins."""
+    from nnkit.contract.requests import CORE_PICTURES
+    from nnkit.verbs.core_handlers import plugin_manager
+
+    pictures = plugin_manager(checked=False).pictures()
+    return beginning(incomplete, [*CORE_PICTURES, *(picture.name for picture in pictures)])
+
+
 def complete_check(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the smoke checks of core and of plugins."""
     from nnkit.contract.requests import CORE_CHECKS

@@ -1,10 +1,13 @@
 """`nnkit info ARCH`."""
 
+from collections.abc import Iterator
+
 import click
 
 from nnkit import __version__
 from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
 from nnkit.cli.declared import (
+    Line,
     behavior_data,
     behavior_lines,
     constant_lines,
@@ -21,6 +24,7 @@ from nnkit.cli.settings import Settings, settings_options
 from nnkit.contract.architecture import VERBS, Dim, TensorSpec
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import split_equations
+from nnkit.render.table import beside, terminal_width, wrapped
 
 WIDEST = 72  # characters of a left column
 
@@ -37,11 +41,13 @@ def command(ctx: click.Context, as_json: bool, spec: ModelSpec) -> None:
     nnkit info gcn
     nnkit info vision/resnet18 --json
     """
+    settings = ctx.ensure_object(Settings)
     handlers = installed_plugins(Settings(quiet=True)).handlers(spec)
     if as_json:
         print_json(_as_data(spec, handlers))
     else:
-        print_text(_as_text(spec, handlers))
+        width = terminal_width() if settings.on_terminal else None
+        print_text(_as_text(spec, handlers, width))
 
 
 def _as_data(spec: ModelSpec, handlers: dict[str, str]) -> dict[str, object]:
@@ -89,40 +95,38 @@ def _plain(value: object) -> object:
     return value if value is None or isinstance(value, (bool, int, float, str)) else repr(value)
 
 
-def _as_text(spec: ModelSpec, handlers: dict[str, str]) -> str:
+def _as_text(spec: ModelSpec, handlers: dict[str, str], width: int | None = None) -> str:
+    """Return the text; on a terminal of this width, wrapped between words."""
     architecture = spec.architecture
-    parts = [f"{spec.name}: {architecture.summary}"]
-    if architecture.paper:
-        parts.append(_section("paper", architecture.paper.splitlines()))
-    if architecture.equation:
-        parts.append(_section("equation", split_equations(architecture.equation)))
-    parts.append(_section("inputs", _align(input_lines(spec))))
-    parts.append(_section("constants", constant_lines(spec)))
-    parts.append(_section("containers", _align(container_lines(architecture))))
-    parts.append(_section("outputs", _align(output_lines(spec))))
-    parts.append(_section("options", _align(option_lines(architecture))))
-    parts.append(_section("sizes", _align(size_lines(architecture))))
-    parts.append(_section("constraints", list(architecture.constraints)))
-    parts.append(_section("behavior", _align(behavior_lines(architecture))))
-    parts.append(_section("presets", _align(preset_lines(architecture))))
-    parts.append(_section("notes", list(architecture.notes)))
     served = [(verb, handlers[verb]) for verb in VERBS]
     refused = [(name, f"not supported: {reason}") for name, reason in architecture.unsupported.items()]
-    parts.append(_section("handlers", _align([*served, *refused])))
-    return "\n\n".join(part for part in parts if part)
+    sections: dict[str, list[str] | list[Line]] = {
+        "paper": architecture.paper.splitlines(),
+        "equation": split_equations(architecture.equation) if architecture.equation else [],
+        "inputs": input_lines(spec),
+        "constants": constant_lines(spec),
+        "containers": container_lines(architecture),
+        "outputs": output_lines(spec),
+        "options": option_lines(architecture),
+        "sizes": size_lines(architecture),
+        "constraints": list(architecture.constraints),
+        "behavior": behavior_lines(architecture),
+        "presets": preset_lines(architecture),
+        "notes": list(architecture.notes),
+        "handlers": [*served, *refused],
+    }
+    parts = [wrapped(f"{spec.name}: {architecture.summary}", width, 2)]
+    parts += [[title, *_section(lines, width)] for title, lines in sections.items() if lines]
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
-def _section(title: str, lines: list[str]) -> str:
-    return "\n".join([title, *(f"  {line}" for line in lines)]) if lines else ""
-
-
-def _align(pairs: list[tuple[str, str]]) -> list[str]:
-    """Return lines in two columns; what is on the right of a long text begins on a line of its own."""
-    width = max((len(left) for left, _ in pairs if len(left) <= WIDEST), default=0)
-    lines = []
+def _section(lines: list[str] | list[Line], width: int | None) -> Iterator[str]:
+    """Yield indented lines; those of two parts are in two columns."""
+    pairs = [(line, "") if isinstance(line, str) else line for line in lines]
+    widest = WIDEST if width is None else width // 2
+    column = max((len(left) for left, right in pairs if len(left) <= widest), default=0)
     for left, right in pairs:
-        if len(left) > width:
-            lines += [left, f"{'':{width}}  {right}".rstrip()] if right else [left]
+        if right:
+            yield from beside(f"  {left}", right, column + 4, width)
         else:
-            lines.append(f"{left:{width}}  {right}".rstrip())
-    return lines
+            yield from wrapped(f"  {left}", width, 4)

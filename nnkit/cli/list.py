@@ -1,6 +1,6 @@
 """`nnkit list`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
@@ -22,6 +22,7 @@ from nnkit.contract.architecture import Architecture
 from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.host.zoos import Zoo, has_wildcard, matches, split_prefix, zoos
+from nnkit.render.table import beside, terminal_width
 
 
 @click.command("list", cls=Command, sections=CATALOG_SECTIONS)
@@ -68,13 +69,13 @@ def command(
     if prefix:
         _list_zoo(manager, prefix, rest, format == "json")
     else:
-        _list_declared(manager, pattern, format == "json")
+        _list_declared(settings, manager, pattern, format == "json")
 
 
 # The architectures that plugins declare
 
 
-def _list_declared(manager: PluginManager, pattern: str, as_json: bool) -> None:
+def _list_declared(settings: Settings, manager: PluginManager, pattern: str, as_json: bool) -> None:
     architectures = manager.architectures()
     matching = {
         full_name: architecture
@@ -89,8 +90,8 @@ def _list_declared(manager: PluginManager, pattern: str, as_json: bool) -> None:
         rows = [_row(full_name, architecture) for full_name, architecture in matching.items()]
         _print_data(rows, [{**zoo.to_dict(), "matching": count} for zoo, count in shown.items()])
     else:
-        parts = [_text(matching), _zoo_text(shown, pattern)]
-        print_text("\n".join(part for part in parts if part))
+        width = terminal_width() if settings.on_terminal else None
+        print_text("\n".join([*_lines(matching, width), *_zoo_lines(shown, pattern, width)]))
 
 
 def _matches(pattern: str, full_name: str, family: str) -> bool:
@@ -123,33 +124,35 @@ def _row(full_name: str, architecture: Architecture) -> dict[str, object]:
     }
 
 
-def _text(architectures: Mapping[str, Architecture]) -> str:
-    """Return a table of the architectures, with a line for each family above its members."""
-    from nnkit.render.table import Table, to_plain
-
-    families: dict[str, list[tuple[str, ...]]] = {}
+def _lines(architectures: Mapping[str, Architecture], width: int | None) -> Iterator[str]:
+    """Yield a line for each architecture, and one for each family above its members."""
+    families: dict[str, list[tuple[str, str, str]]] = {}
     for full_name, architecture in architectures.items():
-        row = (f"  {architecture.name}", full_name.rpartition("/")[0], architecture.summary)
+        row = (architecture.name, full_name.rpartition("/")[0], architecture.summary)
         families.setdefault(architecture.family, []).append(row)
-    table = to_plain(Table(("", "plugin", ""), [row for rows in families.values() for row in rows]))
-    lines = iter(table.splitlines()[1:])  # without the heading
-    return "\n".join(
-        f"{family}\n" + "\n".join(next(lines) for _ in rows) for family, rows in families.items()
-    )
+    every = [row for rows in families.values() for row in rows]
+    names, plugins = _widest(every, 0), _widest(every, 1)
+    for family, rows in families.items():
+        yield family
+        for name, plugin, summary in rows:
+            yield from beside(f"  {name:{names}}  {plugin:{plugins}}", summary, 6 + names + plugins, width)
 
 
-def _zoo_text(counts: Mapping[Zoo, int], pattern: str) -> str:
-    """Return a line for each zoo: what is in it, or how many of its architectures match."""
-    from nnkit.render.table import Table, to_plain
-
-    if not counts:
-        return ""
+def _zoo_lines(counts: Mapping[Zoo, int], pattern: str, width: int | None) -> Iterator[str]:
+    """Yield a line for each zoo: what is in it, or how many of its architectures match."""
     rows = [
-        (f"  {zoo.prefix}/", f"{count:,}" if count else "-", _remark(zoo, pattern))
+        (f"{zoo.prefix}/", f"{count:,}" if count else "-", _remark(zoo, pattern))
         for zoo, count in counts.items()
     ]
-    table = to_plain(Table(("", "count", ""), rows, frozenset(["count"])))
-    return "\n".join(["zoos", *table.splitlines()[1:]])
+    names, numbers = _widest(rows, 0), _widest(rows, 1)
+    if rows:
+        yield "zoos"
+    for name, number, remark in rows:
+        yield from beside(f"  {name:{names}}  {number:>{numbers}}", remark, 6 + names + numbers, width)
+
+
+def _widest(rows: Sequence[tuple[str, ...]], index: int) -> int:
+    return max((len(row[index]) for row in rows), default=0)
 
 
 def _remark(zoo: Zoo, pattern: str) -> str:

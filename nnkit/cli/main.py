@@ -25,6 +25,7 @@ COMMANDS = {
     "info": "Show an architecture's paper, equation, options and sizes",
     "build": "Build a model and print its module tree, or write its spec",
     "summary": "Show layers, shapes, parameters, multiply-adds and memory",
+    "graph": "Draw a model as a tree, HTML, SVG, PNG, Mermaid or DOT",
     "compare": "Compare models side by side, or layer by layer",
     "bench": "Measure latency, throughput and peak memory of one or two models",
     "smoke-run": "Check that a model runs, trains and behaves on a device",
@@ -109,6 +110,10 @@ def cli(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+    else:
+        settings = ctx.ensure_object(Settings)
+        ctx.with_resource(settings.show_progress())
+        settings.progress(ctx.invoked_subcommand)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

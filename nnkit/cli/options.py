@@ -68,6 +68,7 @@ class ArchitectureCommand(Command):
         settings.quiet |= not {"-q", "--quiet"}.isdisjoint(args)
         settings.show_log()
         text = self.find_reference(ctx, args)
+        settings.progress(" ".join(filter(None, (ctx.info_name, text))))
         # Tab must answer at once.
         if text is not None and not (ctx.resilient_parsing and _is_slow(text)):
             try:

@@ -1,59 +1,173 @@
-"""A progress bar on stderr, if that is a terminal."""
+"""A line on stderr that says what a command is doing, if that is a terminal.
 
+It appears once a command has taken half a second, and is erased before anything else is written and at the
+end. It is drawn here rather than by rich, whose bar replaces the streams from a thread of its own, so that
+results printed meanwhile could end up on stderr; and whose import takes longer than many commands.
+"""
+
+import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
-from nnkit.cli.settings import Settings
+from nnkit.cli.streams import takes_everything
+from nnkit.contract.visible import message_line
 
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
+DELAY = 0.5  # seconds before it appears, so that quick commands don't flicker
+INTERVAL = 0.1  # seconds between two drawings
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+PLAIN_SPINNER = "|/-\\"
+BAR, PLAIN_BAR = "━─", "#-"  # what is done, and what isn't
+BAR_WIDTH = 20
+ERASE = "\r\x1b[K"
+NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"  # so that wide letters can't push the line onto a second one
 
-REDRAW_INTERVAL = 0.1  # seconds
+
+class StatusLine:
+    """The line, its thread, and what stands in for stdout and stderr as long as it may appear.
+
+    Call it with what is being done and, if known, the share of the work that is done.
+    """
+
+    def __init__(self, terminal: TextIO, is_wanted: Callable[[], bool]) -> None:
+        self._terminal, self._is_wanted = terminal, is_wanted
+        self._signs = (SPINNER, BAR) if takes_everything(terminal) else (PLAIN_SPINNER, PLAIN_BAR)
+        self._lock = threading.RLock()
+        self._started_at = time.monotonic()
+        self._line, self._share = "", None  # type: str, float | None
+        self._turn, self._drawn_at = 0, 0.0
+        self._is_drawn = self._ended = False
+        self._at_line_start = True
+        self._ticking = threading.Event()
+        self._ticking.set()
+
+    def __call__(self, line: str, share: float | None = None) -> None:
+        changed = line != self._line
+        self._line, self._share = line, share
+        if not self._ticking.is_set() and (changed or time.monotonic() - self._drawn_at >= INTERVAL):
+            self.draw()
+
+    @contextmanager
+    def drawn_by_calls(self) -> Iterator["StatusLine"]:
+        """Stop the thread, which would take time from what is measured: each call draws the line."""
+        self._ticking.clear()
+        try:
+            yield self
+        finally:
+            self._ticking.set()
+
+    def run(self) -> None:
+        """Draw the line until it has ended; this is what the thread does."""
+        time.sleep(DELAY)
+        while not self._ended:
+            self._ticking.wait()
+            with suppress(OSError, ValueError):  # the terminal has gone, or the stream was closed
+                self.draw()
+            time.sleep(INTERVAL)
+
+    def draw(self) -> None:
+        """Draw the line, unless something is on the line already, or another command owns the terminal."""
+        with self._lock:
+            if self._ended or not self._at_line_start or not self._is_wanted() or not self._is_foreground():
+                return
+            self._terminal.write(f"{ERASE}{NO_WRAP}{self._text()}{WRAP}")
+            self._terminal.flush()
+            self._is_drawn, self._drawn_at = True, time.monotonic()
+
+    def _text(self) -> str:
+        spinner, bar = self._signs
+        self._turn += 1
+        parts = [spinner[self._turn % len(spinner)]]
+        if self._share is not None:
+            filled = int(min(max(self._share, 0.0), 1.0) * BAR_WIDTH)
+            parts.append(bar[0] * filled + bar[1] * (BAR_WIDTH - filled))
+        seconds = int(time.monotonic() - self._started_at)
+        parts += [message_line(self._line), f"{seconds // 60}:{seconds % 60:02}"]
+        return " ".join(filter(None, parts))[: self._width() - 1]
+
+    def _width(self) -> int:
+        with suppress(OSError, ValueError):
+            return os.get_terminal_size(self._terminal.fileno()).columns or 80
+        return 80
+
+    def _is_foreground(self) -> bool:
+        """Whether this process may write to the terminal; in the background it would write over a prompt."""
+        try:
+            return os.tcgetpgrp(self._terminal.fileno()) == os.getpgrp()
+        except (AttributeError, OSError, ValueError):  # Windows; a terminal that controls no process
+            return True
+
+    def erase(self) -> None:
+        """Erase the line, if it is there."""
+        if self._is_drawn:
+            self._is_drawn = False
+            self._terminal.write(ERASE)
+            self._terminal.flush()
+
+    def end(self) -> None:
+        """Erase the line for good."""
+        with self._lock, suppress(OSError, ValueError):
+            self._ended = True
+            self.erase()
+        self._ticking.set()
+
+    def write_above(self, stream: TextIO, text: str) -> int:
+        """Write to a stream where the line was; it is drawn again below, once that line is complete.
+
+        What reads a result through a pipe, such as a pager, may draw on this terminal itself: the line ends.
+        """
+        with self._lock:
+            if text and not stream.isatty():
+                self.end()
+            elif text:
+                self.erase()
+                self._at_line_start = text.endswith("\n")
+            return stream.write(text)
 
 
-class Progress(Protocol):
-    """What a verb calls with a line about what it does and, if known, the share of the work that is done."""
+class _Above:
+    """A stream that has the status line erased before it is written to."""
 
-    def __call__(self, line: str, share: float | None = None) -> None: ...
+    def __init__(self, stream: TextIO, status: StatusLine) -> None:
+        self._stream, self._status = stream, status
+
+    def write(self, text: str) -> int:
+        return self._status.write_above(self._stream, text)
+
+    def writelines(self, lines: Any) -> None:
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextmanager
-def progress_bar(settings: Settings) -> Iterator[Progress]:
-    """Yield what a verb reports its progress to: a bar that disappears at the end.
+def status_line(is_wanted: Callable[[], bool]) -> Iterator[StatusLine | None]:
+    """Show a line on stderr as long as this lasts; None where nobody would see it.
 
-    Without a terminal, or if quiet, nothing is drawn. The call itself draws the bar: a thread would take
-    time from what is measured.
+    is_wanted: whether it may appear; the option that turns it off is read after this begins.
     """
-    if settings.quiet or not sys.stderr.isatty():
-        yield _ignore
+    if not _can_draw():
+        yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    streams = sys.stdout, sys.stderr
+    # A descriptor of its own: what captures the output of a library redirects that of stderr for a while.
+    descriptor, letters = os.dup(sys.stderr.fileno()), (sys.stderr.encoding, sys.stderr.errors)
+    with open(descriptor, "w", -1, *letters) as terminal:  # noqa: PTH123 - a descriptor has no path
+        status = StatusLine(terminal, is_wanted)
+        sys.stdout, sys.stderr = (_Above(stream, status) for stream in streams)
+        threading.Thread(target=status.run, daemon=True).start()
+        try:
+            yield status
+        finally:
+            sys.stdout, sys.stderr = streams
+            status.end()
 
-    columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
-        yield _Drawn(bar)
 
-
-def _ignore(line: str, share: float | None = None) -> None:
-    """Draw nothing."""
-
-
-class _Drawn:
-    """A bar that is redrawn when its line changes, else at most every tenth of a second."""
-
-    def __init__(self, bar: "RichProgress") -> None:
-        self.bar = bar
-        self.task = bar.add_task("", total=None)
-        self.line, self.drawn_at = "", 0.0
-
-    def __call__(self, line: str, share: float | None = None) -> None:
-        now = time.monotonic()
-        if line == self.line and now - self.drawn_at < REDRAW_INTERVAL:
-            return
-        self.line, self.drawn_at = line, now
-        total = None if share is None else 1.0  # None: the bar shows activity, not how much is done
-        self.bar.update(self.task, description=line, total=total, completed=share, refresh=True)
+def _can_draw() -> bool:
+    """Whether stderr is a terminal that can erase a line, and no other rank of torchrun's draws on it."""
+    is_rank = os.environ.get("RANK", "0") != "0"
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not is_rank

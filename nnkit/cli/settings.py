@@ -2,13 +2,15 @@
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
 from nnkit.cli.command import add_options
+from nnkit.cli.progress import StatusLine, status_line
 from nnkit.contract.visible import message_line, visible_lines
 
 
@@ -23,6 +25,7 @@ class Settings:
     verbose: bool = False
     quiet: bool = False
     color: str | None = None
+    _status: StatusLine | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def on_terminal(self) -> bool:
@@ -69,10 +72,23 @@ class Settings:
         logger.handlers, logger.propagate = [Notes()], False
         logger.setLevel(logging.ERROR if self.quiet else logging.INFO)
 
-    def progress(self, line: str) -> None:
-        """Print what is being done on stderr, if that is a terminal."""
-        if not self.quiet and sys.stderr.isatty():
-            click.echo(f"… {message_line(line)}", err=True)
+    @contextmanager
+    def show_progress(self) -> Iterator[None]:
+        """Show what is being done in a line on stderr, if that is a terminal, as long as this lasts."""
+        with status_line(lambda: not self.quiet) as self._status:
+            yield
+        self._status = None
+
+    def progress(self, line: str, share: float | None = None) -> None:
+        """Show what is being done and, if known, the share of the work that is done."""
+        if self._status:
+            self._status(line, share)
+
+    @contextmanager
+    def still_progress(self) -> Iterator[None]:
+        """Let nothing run beside what is measured: only `progress` itself draws."""
+        with self._status.drawn_by_calls() if self._status else nullcontext():
+            yield
 
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:

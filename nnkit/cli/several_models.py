@@ -27,6 +27,7 @@ from nnkit.cli.user_code import write_assumed
 from nnkit.contract.config import options_of
 from nnkit.contract.settings import SETTINGS
 from nnkit.contract.spec import ModelSpec, optional_inputs
+from nnkit.contract.text import shorten
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.models.references import Reference, look_up, names_code
@@ -120,6 +121,7 @@ def specs_of(
             f"see what it declares: nnkit info {first}",
         )
     settings.show_log()
+    settings.progress(f"reading {shorten(models.references)}")
     own_code = [text for text in models.references if names_code(text)] or models.references
     with redirect_stdout(sys.stderr):  # a file of the user's own may print while it is imported
         references = [

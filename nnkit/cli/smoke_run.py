@@ -9,11 +9,11 @@ from nnkit import api
 from nnkit.cli.completers import complete_check
 from nnkit.cli.options import EXISTING_DEVICE, architecture_options, device_option
 from nnkit.cli.output import print_json, print_text
-from nnkit.cli.progress import progress_bar
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.sweep import SWEEP_SECTION, SweepCommand, SweepOptions, run_many, sweep_options
 from nnkit.contract.spec import ModelSpec
-from nnkit.errors import UsageProblem, VerificationFailed
+from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
+from nnkit.render.table import terminal_width
 from nnkit.verbs.parallel.world import world_around
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def command(
         return
     many.refuse(parallel=nproc is not None or parallel is not None)
     settings = ctx.ensure_object(Settings)
-    with progress_bar(settings) as progress:
+    shown = _Shown(settings, as_json)
+    try:
         report = api.smoke_run(
             spec,
             device=device,
@@ -105,32 +106,91 @@ def command(
             processes=nproc,
             parallel=parallel,
             time_limit=many.time_limit,
-            progress=progress,
+            progress=shown.begin,
+            finished=shown.add,
         )
+    except KeyboardInterrupt as interrupt:
+        if shown.report is None:
+            raise
+        shown.complete(shown.report, junit)
+        raise _interrupted(shown.report) from interrupt
     if parallel and (world := world_around()) and not world.leads:
         return  # rank 0 reports for all
-    _show(settings, report, junit, as_json)
+    shown.complete(report, junit)
     _raise_for(report)
+
+
+class _Shown:
+    """What of a report is on the terminal already, where each check is printed as it ends.
+
+    report: the checks that have ended; None before the first.
+    """
+
+    def __init__(self, settings: Settings, as_json: bool) -> None:
+        self._settings, self._as_json = settings, as_json
+        self._prints_at_once = settings.on_terminal and not as_json
+        self._columns = terminal_width() if settings.on_terminal else None
+        self._printed = 0  # checks
+        self.report: SmokeReport | None = None
+
+    def begin(self, line: str) -> None:
+        """Show what is being done, and how much of it is done."""
+        share = None
+        if self.report:
+            done = len(self.report.checks)
+            share = done / (done + len(self.report.not_run))
+        self._settings.progress(line, share)
+
+    def add(self, report: "SmokeReport") -> None:
+        """Take the report with one check more; skipped ones wait for those that share their reason."""
+        from nnkit.render.smoke import heading
+
+        if self._prints_at_once:
+            if self.report is None:
+                self._print(heading(report, self._columns))
+            if report.checks[-1].status != "skipped":
+                self._print_checks(report)
+        self.report = report
+
+    def _print_checks(self, report: "SmokeReport") -> None:
+        from nnkit.render.smoke import lines_from
+
+        self._print(lines_from(report, self._printed, self._settings.use_color, self._columns))
+        self._printed = len(report.checks)
+
+    def complete(self, report: "SmokeReport", junit: Path | None) -> None:
+        """Write the JUnit file, and print what isn't on the terminal yet."""
+        from nnkit.render.junit import as_junit
+        from nnkit.render.smoke import as_text, not_run
+        from nnkit.verbs.exporting.files import staged
+
+        if junit is not None:
+            with staged(junit, force=True) as file:
+                file.write_text(as_junit(report), encoding="utf-8")
+        if self._as_json:
+            print_json(report.to_dict())
+        elif self._prints_at_once and self.report:
+            self._print_checks(report)
+            self._print(not_run(report, self._settings.use_color, self._columns))
+        else:
+            self._print([as_text(report, self._settings.use_color, self._columns)])
+
+    def _print(self, lines: list[str]) -> None:
+        if lines:
+            print_text("\n".join(lines), self._settings.use_color)
+
+
+def _interrupted(report: "SmokeReport") -> NnkitError:
+    """Return the error for Ctrl-C, with the command that runs the rest."""
+    done, rest, last = len(report.checks), report.not_run, report.checks[-1]
+    command = last.repeat.removesuffix(f"--check {last.name}") + " ".join(f"--check {name}" for name in rest)
+    return NnkitError(f"interrupted; {done} of {done + len(rest)} checks done", f"run the rest: {command}")
 
 
 def _refuse_one_model_options(options: dict[str, object]) -> None:
     for flag, value in options.items():
         if value is not None:
             raise UsageProblem(f"{flag} is for one model", "name only one model")
-
-
-def _show(settings: Settings, report: "SmokeReport", junit: Path | None, as_json: bool) -> None:
-    from nnkit.render.junit import as_junit
-    from nnkit.render.smoke import as_text
-    from nnkit.verbs.exporting.files import staged
-
-    if junit is not None:
-        with staged(junit, force=True) as file:
-            file.write_text(as_junit(report), encoding="utf-8")
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        print_text(as_text(report, settings.use_color), settings.use_color)
 
 
 def _raise_for(report: "SmokeReport") -> None:

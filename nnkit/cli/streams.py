@@ -80,6 +80,15 @@ def takes_everything(stream: TextIO) -> bool:
     return encoding is None or codecs.lookup(encoding).name.startswith("utf")
 
 
+def can_encode(stream: TextIO, letters: str) -> bool:
+    """Whether a stream can write all of these letters as they are."""
+    try:
+        letters.encode(getattr(stream, "encoding", None) or "utf-8", "strict")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _ascii(name: str) -> codecs.CodecInfo | None:
     """Return ASCII under a different name: click takes `ascii` for a mistake and writes UTF-8."""
     if name.replace("_", "-") != ASCII:

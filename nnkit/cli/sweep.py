@@ -20,6 +20,7 @@ from nnkit.cli.state import state_of
 from nnkit.contract.byte_sizes import parse_size
 from nnkit.contract.requests import CORE_EXECUTOR
 from nnkit.contract.spec import AS_BUILT
+from nnkit.contract.text import plural
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
 from nnkit.verbs.core_handlers import plugin_manager
 from nnkit.verbs.sweep.report import NOT_RUN, ModelResult, SweepReport, SweepStopped
@@ -212,6 +213,7 @@ def run_many(
 
     def report_result(result: ModelResult, number: int, planned: int) -> None:
         settings.note(as_line(result, number, planned))
+        settings.progress(f"{number} of {plural(planned, 'model')} done", number / planned)
 
     try:
         report = api.smoke_sweep(

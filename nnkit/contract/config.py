@@ -24,7 +24,7 @@ RESERVED_SINCE = {
     "optimize optimizer output output_names parallel preset pt2 quiet results right rounds safetensors seed "
     "set shard simulate spec static stats strict threads time_limit training unfold verbose verify version "
     "weights",
-    (1, 1): "declare key model strip_prefix with without",
+    (1, 1): "constants declare direction heat key model open strip_prefix with without",
 }
 """Names of core options, present and planned, by the version of the API that reserved them.
 

@@ -26,6 +26,7 @@ from nnkit.contract.requests import (
     Exporter,
     ExportRequest,
     OperatorFormula,
+    Picture,
     SmokeRequest,
     SummaryRequest,
 )
@@ -190,6 +191,30 @@ def nnkit_exporters() -> Iterable[Exporter]:  # type: ignore[empty-body]
 
         def write(request: WriteRequest) -> None:
             torch.save(request.module.state_dict(), request.path)
+    """
+
+
+@hookspec
+def nnkit_pictures() -> Iterable[Picture]:  # type: ignore[empty-body]
+    """Return further formats for `nnkit graph`.
+
+    Example:
+
+        @hookimpl
+        def nnkit_pictures() -> list[Picture]:
+            return [
+                Picture(
+                    name="edge-list",
+                    suffix=".edges",
+                    summary="pairs of names",
+                    draw="nnkit_yours.edges:draw",
+                )
+            ]
+
+        # nnkit_yours/edges.py
+        def draw(request: DrawRequest) -> str:
+            keys = [node.key for node in request.report.nodes]
+            return ", ".join(f"{keys[edge.source]} {keys[edge.target]}" for edge in request.report.edges)
     """
 
 

@@ -19,9 +19,16 @@ from nnkit.contract.spec import ModelSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from nnkit.verbs.graph.report import GraphReport
+
 CORE_FORMATS = ("onnx", "safetensors", "pt2")
 CORE_EXECUTOR = "local"
+CORE_PICTURES = {
+    "html": ".html", "svg": ".svg", "png": ".png", "mermaid": ".mmd", "dot": ".dot", "json": ".json",
+}  # fmt: skip
 OPTIMIZERS = ("sgd", "adam", "adamw")
+HEATS = ("macs", "params", "output", "saved", "time")
+DIRECTIONS = ("down", "right")
 CORE_CHECKS = tuple(
     "shapes finite gradients updates batch-independence batch-sizes determinism eval-state inputs-unchanged "
     "input-effect in-place optional-inputs causality padding permutation pointwise stochastic tied "
@@ -32,6 +39,10 @@ CORE_CHECKS = tuple(
 
 def ignore_progress(line: str, share: float = 0.0) -> None:
     """Report progress to nobody."""
+
+
+def ignore_report(report: Any) -> None:
+    """Show an unfinished report to nobody."""
 
 
 class Host(Protocol):
@@ -45,6 +56,8 @@ class Host(Protocol):
     def formulas(self) -> "list[OperatorFormula]": ...
 
     def exporters(self) -> "list[Exporter]": ...
+
+    def pictures(self) -> "list[Picture]": ...
 
     def owner(self, plugin: str) -> str: ...
 
@@ -273,6 +286,70 @@ class Exporter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawRequest:
+    """Draw `report`.
+
+    Attributes:
+        report: The calls of the model, and the tensors that flow between them.
+        other: A second model to draw beside it. None: only one is drawn.
+        opened: Patterns of paths or types: groups that match one are drawn open. Empty: the format decides.
+        depth: The levels of groups that are drawn open, 1 for only the model itself. None: see `opened`.
+        heat: What colors show: `macs`, `params`, `output`, `saved` or `time`. None: the format decides.
+        constants: Whether what depends on no input is drawn too.
+        direction: `down` or `right`: where the graph runs.
+        progress: Called with a line that says what the picture leaves out.
+
+    Example:
+
+        def draw(request: DrawRequest) -> str:  # Picture(…, draw="nnkit_yours.drawing:draw")
+            keys = [node.key for node in request.report.nodes]
+            return "; ".join(f"{keys[edge.source]} -> {keys[edge.target]}" for edge in request.report.edges)
+
+        assert draw(DrawRequest(report=graph("simple-cnn"))).startswith("image -> ")
+    """
+
+    report: "GraphReport"
+    other: "GraphReport | None" = None
+    opened: tuple[str, ...] = ()
+    depth: int | None = None
+    heat: str | None = None
+    constants: bool = False
+    direction: str = "down"
+    progress: Callable[[str], None] = ignore_progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A format that `nnkit graph` draws. The function is named as `module:function` and imported when needed.
+
+    Attributes:
+        name: What the format is called.
+        suffix: The suffix of its files, with the dot, by which a user chooses it.
+        summary: One line that describes it.
+        draw: Called with a DrawRequest; returns the content of the file, as text or bytes.
+        requires: Packages that must be installed, each with the command that installs it.
+        draws_two: Whether it draws `other` too.
+
+    Example:
+
+        picture = Picture(
+            name="tikz",
+            suffix=".tex",
+            summary="TikZ, for LaTeX",
+            draw="nnkit_yours.tikz:draw",
+        )
+        assert not picture.requires
+    """
+
+    name: str
+    suffix: str
+    summary: str
+    draw: str
+    requires: Mapping[str, str] = field(default_factory=dict)
+    draws_two: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class SmokeRequest:
     """Run the checks on `spec` on `device`.
 
@@ -289,6 +366,7 @@ class SmokeRequest:
         processes: How many ranks to start. None: this process is a rank that torchrun started.
         time_limit: For all ranks together, in seconds.
         progress: Called with the name of each check.
+        finished: Called after each check with the SmokeReport so far, whose `not_run` has the rest.
 
     Example:
 
@@ -313,6 +391,7 @@ class SmokeRequest:
     processes: int | None = None
     time_limit: float | None = None
     progress: Callable[[str], None] = ignore_progress
+    finished: Callable[[Any], None] = ignore_report
 
 
 @dataclass(frozen=True, kw_only=True)

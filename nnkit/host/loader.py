@@ -24,10 +24,12 @@ from nnkit.contract.namespace import Namespace
 from nnkit.contract.requests import (
     CORE_EXECUTOR,
     CORE_FORMATS,
+    CORE_PICTURES,
     Check,
     Executor,
     Exporter,
     OperatorFormula,
+    Picture,
 )
 from nnkit.contract.visible import brief
 from nnkit.errors import PluginProblem, did_you_mean, first_line
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 PLUGIN_NAME = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
 T = TypeVar("T")
-Contribution = TypeVar("Contribution", Architecture, Namespace, Exporter, Executor)
+Contribution = TypeVar("Contribution", Architecture, Namespace, Exporter, Executor, Picture)
 
 
 class _Outcome(Enum):
@@ -200,6 +202,13 @@ class PluginLoader:
             formats = {*CORE_FORMATS, *(known.name for known in self.registry.exporters())}
             if self._accepts(plugin, "format", exporter, _exporter_problem, formats):
                 plugin.exporters.append(exporter)
+        for picture in self._collect(plugin, module, "nnkit_pictures", Picture):
+            known = self.registry.pictures()
+            names = {*CORE_PICTURES, *(each.name for each in known)}
+            suffixes = {*CORE_PICTURES.values(), *(each.suffix for each in known)}
+            find_problem_of = functools.partial(_picture_problem, suffixes=suffixes)
+            if self._accepts(plugin, "picture", picture, find_problem_of, names):
+                plugin.pictures.append(picture)
         for executor in self._collect(plugin, module, "nnkit_executors", Executor):
             executors = {CORE_EXECUTOR, *(known.name for known in self.registry.executors())}
             if self._accepts(plugin, "executor", executor, _executor_problem, executors):
@@ -274,6 +283,12 @@ def _exporter_problem(exporter: Exporter) -> str:
     if not NAME.fullmatch(exporter.name) or not exporter.suffix.startswith("."):
         return "a name is lower-case words joined by hyphens, and a suffix starts with a dot"
     return ""
+
+
+def _picture_problem(picture: Picture, suffixes: Collection[str]) -> str:
+    if not NAME.fullmatch(picture.name) or not picture.suffix.startswith("."):
+        return "a name is lower-case words joined by hyphens, and a suffix starts with a dot"
+    return f"the suffix {picture.suffix} is already taken" if picture.suffix in suffixes else ""
 
 
 def _executor_problem(executor: Executor) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.namespace import Namespace
-from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula
+from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula, Picture
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Plugin:
         checks: The smoke checks that it adds.
         formulas: The operators that it can count.
         exporters: The formats that it adds.
+        pictures: The formats of pictures that it adds.
         executors: The executors that it adds.
         namespaces: The zoos that it adds, by prefix.
     """
@@ -39,6 +40,7 @@ class Plugin:
     checks: list[Check] = field(default_factory=list)
     formulas: list[OperatorFormula] = field(default_factory=list)
     exporters: list[Exporter] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
     executors: list[Executor] = field(default_factory=list)
     namespaces: dict[str, Namespace] = field(default_factory=dict)
 

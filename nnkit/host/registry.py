@@ -12,7 +12,7 @@ from nnkit.contract import hooks
 from nnkit.contract.architecture import VERBS, Architecture, QualifiedName
 from nnkit.contract.catalog import CatalogRow
 from nnkit.contract.namespace import Namespace
-from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula
+from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula, Picture
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, nearest
 from nnkit.host.cache import cache_folder
@@ -115,6 +115,10 @@ class PluginRegistry:
     def exporters(self) -> list[Exporter]:
         """Return the formats that plugins add."""
         return [exporter for plugin in self.plugins.values() for exporter in plugin.exporters]
+
+    def pictures(self) -> list[Picture]:
+        """Return the formats of pictures that plugins add."""
+        return [picture for plugin in self.plugins.values() for picture in plugin.pictures]
 
     def executors(self) -> list[Executor]:
         """Return the executors that plugins add."""

@@ -87,9 +87,10 @@ def look_up(
     try:
         plugin, architecture = manager.find(text)
     except UsageProblem:
-        if not path.is_dir():
-            raise
-        return _read_folder(path, text, manager)
+        if path.is_dir():
+            return _read_folder(path, text, manager)
+        _refuse_prefix(text, manager)
+        raise
     if inputs:
         raise UsageProblem(
             f"--input is for modules of your own, and {text} is none",
@@ -182,6 +183,7 @@ def _read_gguf(path: Path, text: str, manager: PluginManager) -> Reference:
 
 def _read_folder(path: Path, text: str, manager: PluginManager) -> Reference:
     if not path.is_dir():
+        _refuse_prefix(text, manager)
         raise UsageProblem(f"folder {text} does not exist", "check the path, or list the names: nnkit list")
     from nnkit.models import folders, hubconf
 
@@ -198,6 +200,15 @@ def _read_folder(path: Path, text: str, manager: PluginManager) -> Reference:
     if file is None:
         folders.LOG.info("%s has no file of weights; they are random", text)
     return _resolved({**data, "weights": file and str(path / file)}, manager)
+
+
+def _refuse_prefix(text: str, manager: PluginManager) -> None:
+    """Raise UsageProblem if the text is what the names of a zoo or plugin begin with: `timm/`, `vision`."""
+    prefix = text.rstrip("/")
+    if prefix in manager.namespaces():
+        raise UsageProblem(f"{prefix}/ is a zoo, not a model", f"list its models: nnkit list {prefix}/")
+    if prefix in manager.plugins and manager.plugins[prefix].architectures:
+        raise UsageProblem(f"{prefix}/ is a plugin, not a model", f"list its models: nnkit list {prefix}/")
 
 
 def _read_hub(text: str, manager: PluginManager) -> Reference:

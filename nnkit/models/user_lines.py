@@ -1,5 +1,6 @@
 """Find the line of the user's own code that is running or failed. Torch-free."""
 
+import functools
 import linecache
 import sys
 import traceback
@@ -22,7 +23,7 @@ class Line:
 
     def __str__(self) -> str:
         text = linecache.getline(self.file, self.number).strip()
-        return f"{_short(self.file)}:{self.number} in {self.function}" + (f": {text}" if text else "")
+        return f"{short(self.file)}:{self.number} in {self.function}" + (f": {text}" if text else "")
 
 
 def failing_line(error: BaseException) -> Line | None:
@@ -36,12 +37,19 @@ def at_line(error: BaseException) -> str:
     if line is None:
         return ""
     function = "" if line.function == "<module>" else f"{line.function} "
-    return f" ({function}at {_short(line.file)}:{line.number})"
+    return f" ({function}at {short(line.file)}:{line.number})"
 
 
 def current_line() -> Line | None:
     """Return the innermost line of the user's code that is running."""
     return _innermost(traceback.walk_stack(sys._getframe(1)))
+
+
+def users_frame(frame: FrameType | None) -> tuple[str, int] | None:
+    """Return the file and the number of the innermost line of the user's code, from `frame` outward."""
+    while frame is not None and not _is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    return None if frame is None else (frame.f_code.co_filename, frame.f_lineno)
 
 
 def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Line | None:
@@ -51,6 +59,7 @@ def _innermost(frames: Iterable[tuple[FrameType, int]]) -> Line | None:
     return None
 
 
+@functools.cache
 def _is_users(file: str) -> bool:
     """Whether a file is not part of Python, torch or nnkit, and its code was not generated."""
     path, torch = Path(file), sys.modules.get("torch")
@@ -61,7 +70,7 @@ def _is_users(file: str) -> bool:
     return torch is None or not path.is_relative_to(Path(str(torch.__file__)).parent)
 
 
-def _short(file: str) -> str:
+def short(file: str) -> str:
     """Return a path relative to the current folder or to the import path."""
     for folder in (str(Path.cwd()), *sorted(sys.path, key=len, reverse=True)):
         if folder and Path(file).is_relative_to(folder):

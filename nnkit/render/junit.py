@@ -10,7 +10,14 @@ from nnkit.verbs.sweep.report import NOT_RUN, ModelResult, SweepReport
 
 def as_junit(report: SmokeReport) -> str:
     """Return a test suite with a case for each check; a warning is a case that passed, with its text."""
-    return _text(_suite(report.spec.name, report.device, report.checks))
+    suite = _suite(report.spec.name, report.device, report.checks)
+    for name in report.not_run:
+        case = ElementTree.SubElement(suite, "testcase", classname=report.spec.name, name=name)
+        ElementTree.SubElement(case, "error", message="not run: interrupted")
+    if report.not_run:
+        suite.set("tests", str(len(report.checks) + len(report.not_run)))
+        suite.set("errors", str(len(report.not_run)))
+    return _text(suite)
 
 
 def sweep_as_junit(report: SweepReport) -> str:

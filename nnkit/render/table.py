@@ -14,6 +14,9 @@ from nnkit.contract.visible import visible
 GAP = 3  # between the columns that rich draws
 NARROWEST = 12  # a column of text is cut no further
 FALLBACK = 80  # columns, if stdout is not a terminal
+NO_BREAK = "\xa0"
+TOGETHER = re.compile(r"(?<!\S)\[[^\]]{,30}\]|--[a-z][\w-]* [\w.]\S*")
+READABLE = 24  # characters of a column of sentences, at least
 LABEL = 12  # width of the labels beneath a table
 
 
@@ -129,6 +132,47 @@ def paragraph(label: str, text: str, terminal: bool) -> str:
         return line
     width = max(terminal_width(), LABEL + NARROWEST)
     return textwrap.fill(line, width, subsequent_indent=" " * (LABEL + 1), break_on_hyphens=False)
+
+
+def wrapped(text: str, width: int | None, indent: int = 0) -> list[str]:
+    """Return text in lines of this width, wrapped only between words; all but the first are indented.
+
+    An option stays beside its value, and what is in brackets together. width: None leaves the text in one
+    line, as for a pipe.
+    """
+    text = visible(text)
+    if width is None or len(text) <= width:
+        return [text]
+    width = max(width, indent + NARROWEST)
+
+    def glue(match: re.Match[str]) -> str:
+        return match[0].replace(" ", NO_BREAK) if len(match[0]) <= width - indent else match[0]
+
+    lines = textwrap.wrap(
+        TOGETHER.sub(glue, text),
+        width,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(NO_BREAK, " ") for line in lines]
+
+
+def beside(left: str, text: str, indent: int, width: int | None) -> list[str]:
+    """Return text in a column that begins at `indent`, to the right of `left`.
+
+    It begins on a line of its own beneath a longer `left`; and beneath any, a little indented, where the
+    column would be too narrow to read. Nothing on the left is ever cut.
+    """
+    left, text = visible(left), visible(text)
+    if width is not None and width - indent < READABLE:
+        indent = min(4 + len(left) - len(left.lstrip()), indent)
+    if not text:
+        return [left.rstrip()]
+    if len(left) + 2 <= indent:
+        return wrapped(f"{left:{indent}}{text}", width, indent)
+    margin = " " * indent
+    return [*wrapped(left, width, 4), *(margin + line for line in wrapped(text, width and width - indent))]
 
 
 def to_csv(table: Table) -> str:

@@ -60,6 +60,13 @@ CASES = {
     "no check": (["smoke-run", "simple-cnn", "--check", "finit"], 2, "unknown check 'finit'", "finite"),
     "no YAML file": (["summary", "net.yaml"], 2, "file net.yaml does not exist", "nnkit list"),
     "pattern without a match": (["list", "resnot"], 2, "no architecture matches 'resnot'", "did you mean resnet"),
+    "a zoo, not a model": (["summary", "timm/"], 2, "timm/ is a zoo, not a model", "nnkit list timm/"),
+    "a zoo without its slash": (["build", "torchvision"], 2, "torchvision/ is a zoo", "nnkit list torchvision/"),
+    "a plugin, not a model": (["info", "vision/"], 2, "vision/ is a plugin, not a model", "nnkit list vision/"),
+    "no such task": (
+        ["list", "timm/", "--task", "clasification"], 2, "a task like 'clasification'", "image classification?",
+    ),
+    "no such family": (["list", "--family", "resnot"], 2, "no architecture has a family like 'resnot'", "did you mean resnet"),
     "code without inputs": (["summary", "torch.nn:ReLU"], 2, "torch.nn:ReLU needs its inputs declared", "--input"),
     "code that is not there": (
         ["summary", "no.such:Net", "--input", "x: float32[3]"], 2, "can't import no.such", "PYTHONPATH",

@@ -152,6 +152,9 @@ def test_a_zoo_that_is_not_installed_can_be_chosen_from(listed, nnkit_command, m
         (["--quick"], "--quick is for --refresh"),
         (["--output", "x.tsv"], "--output is for --refresh"),
         (["--limit", "0"], "--limit"),
+        (["--input", "224px"], "can't read --input '224px'"),
+        (["--task", "clasify"], "no architecture of those that match 'tiny/' has a task like 'clasify'"),
+        (["--family", "liner"], "did you mean linear?"),
     ],
 )
 def test_wrong_options_are_usage_errors(command, args, message):

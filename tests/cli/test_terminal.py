@@ -14,9 +14,13 @@ import sys
 import termios
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
+from nnkit import schemas
 from nnkit.cli.streams import make_readable
 from nnkit.verbs.core_handlers import plugin_manager
 
@@ -43,6 +47,7 @@ class Terminal:
 
     process: subprocess.Popen[bytes]
     screen: int
+    folder: Path
 
     def read(self, until: bytes = b"") -> str:
         """Return what appears, up to `until` or to the end."""
@@ -85,7 +90,7 @@ def terminal(tmp_path):
             start_new_session=True,
         )
         os.close(keyboard)
-        opened.append(Terminal(process, screen))
+        opened.append(Terminal(process, screen, tmp_path))
         return opened[-1]
 
     yield run
@@ -95,8 +100,13 @@ def terminal(tmp_path):
         os.close(each.screen)
 
 
+def without_status(text: str) -> str:
+    """Return what is left on the screen: a slow machine shows what a command is doing, and erases it."""
+    return re.sub(r"\r\x1b\[K[^\n]*(?=\r\x1b\[K)", "", text).replace("\r\x1b[K", "")
+
+
 def shown(started: Terminal) -> str:
-    text = started.read()
+    text = without_status(started.read())
     assert started.process.wait(timeout=60) == 0, text
     return text
 
@@ -124,7 +134,7 @@ def test_no_line_is_wider_than_the_terminal(terminal, width, variables):
 
 def test_a_reader_that_goes_away_leaves_no_trace(terminal):
     for command in ("list", "summary weights.safetensors --format csv", "--help"):
-        text = terminal(f"{NNKIT} {command} | head -1").read()
+        text = without_status(terminal(f"{NNKIT} {command} | head -1").read())
         assert len(text.splitlines()) == 1, text
 
 
@@ -185,23 +195,65 @@ def test_errors_and_json_on_ascii(terminal):
 
 
 def test_quiet_ends_progress(terminal):
-    """That there is some, on a terminal alone, the test of Ctrl-C waits for and those of the README deny."""
-    assert "… " not in shown(terminal(f"{NNKIT} smoke-run simple-cnn --check shapes -q"))
+    """That there is some, the test of Ctrl-C waits for."""
+    assert "smoke-run" not in shown(terminal(f"{NNKIT} smoke-run simple-cnn --check shapes -q"))
 
 
 def test_verbose_shows_the_traceback_in_front_of_the_error(terminal):
-    short = terminal(f"{NNKIT} summary resnet81").read()
+    short = without_status(terminal(f"{NNKIT} summary resnet81").read())
     assert short.splitlines()[0].startswith("Error: ")
-    long = terminal(f"{NNKIT} summary resnet81 -v").read()
+    long = without_status(terminal(f"{NNKIT} summary resnet81 -v").read())
     assert long.startswith("Traceback")
     assert long.endswith(short)
 
 
 def test_ctrl_c_on_the_keyboard_is_one_error_and_exit_code_1(terminal):
-    run = terminal(f"exec {NNKIT} smoke-run resnet18")
-    assert "checking" in run.read(until=b"checking")
+    run = terminal(f"exec {NNKIT} summary resnet152 --batch max --memory 999GB")
+    assert "summary" in run.read(until=b"summary resnet152")
     run.type("\x03")
     after = run.read()
     assert run.process.wait(timeout=60) == 1
     assert "Traceback" not in after
     assert after.splitlines()[-2:] == ["Error: interrupted", "hint: what was there before is unchanged"]
+
+
+def test_a_smoke_run_prints_each_check_as_it_ends_and_ctrl_c_keeps_them(terminal):
+    run = terminal(f"exec {NNKIT} smoke-run resnet18 --junit report.xml")
+    before = run.read(until=b"checking finite")
+    assert re.match(
+        r"vision/resnet18 on cpu · .*\n\npassed +shapes +logits", ESCAPE.sub("", without_status(before))
+    )
+    run.type("\x03")
+    after = run.read()
+    assert run.process.wait(timeout=60) == 1
+    *_, empty, error, hint = ESCAPE.sub("", without_status(before + after)).splitlines()
+    _, _, rest = ESCAPE.sub("", without_status(after)).partition("not run  ")
+    names = re.findall(r"[a-z-]+", rest.partition("\n\n")[0])
+    assert names[-1] == "derivative"
+    done = 23 - len(names)
+    assert (empty, error) == ("", f"Error: interrupted; {done} of 23 checks done")
+    wanted = " ".join(f"--check {name}" for name in names)
+    assert hint == f"hint: run the rest: nnkit smoke-run vision/resnet18 {wanted}"
+    suite = ElementTree.parse(Path(run.folder, "report.xml")).getroot()
+    assert [case.get("name") for case in suite if case.find("error") is not None] == names
+    assert (suite.get("tests"), suite.get("errors")) == ("23", str(len(names)))
+
+
+def test_ctrl_c_keeps_the_finished_checks_in_json(terminal):
+    run = terminal(f"exec {NNKIT} smoke-run resnet18 --json > report.json")
+    run.read(until=b"checking finite")
+    run.type("\x03")
+    assert "Error: interrupted; " in run.read()
+    assert run.process.wait(timeout=60) == 1
+    report = json.loads(Path(run.folder, "report.json").read_text())
+    jsonschema.validate(report, schemas.schema_of(report), cls=jsonschema.Draft202012Validator)
+    assert report["checks"][0]["status"] == "passed"
+    assert len(report["checks"]) + len(report["not_run"]) == 23
+    assert not report["passed"]
+
+
+def test_checks_that_are_skipped_for_one_reason_share_a_line_as_they_do_in_a_pipe(terminal):
+    command = f"{NNKIT} smoke-run lstm --check finite --check causality --check tied --check cast"
+    live = ESCAPE.sub("", shown(terminal(command)))
+    assert live == shown(terminal(f"{command} | cat"))
+    assert "skipped  causality  not declared; the same for tied" in live

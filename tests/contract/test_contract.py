@@ -18,6 +18,7 @@ from conftest import ROOT
 import nnkit
 from nnkit.contract import hooks, requests
 from nnkit.contract.loading import load
+from nnkit.render.graph.pictures import draw
 from nnkit.verbs.core_handlers import make_manager, plugin_manager
 
 HOOKS = {name: each for name, each in vars(hooks).items() if hasattr(each, "nnkit_spec")}
@@ -142,6 +143,11 @@ def test_the_example_of_a_hook_is_a_plugin_that_works(name, yours, tmp_path):
         case "nnkit_exporters":
             assert nnkit.export(spec, tmp_path / "net.state", manager=manager).format == "state"
             assert set(torch.load(tmp_path / "net.state")) == {"layer.weight", "layer.bias"}
+        case "nnkit_pictures":
+            assert [each.name for each in manager.pictures()] == ["edge-list"]
+            report = nnkit.graph(spec, manager=manager)
+            text = draw(manager.pictures()[0], nnkit.DrawRequest(report=report)).decode()
+            assert text == "x layer, layer y"
         case "nnkit_checks":
             (check,) = nnkit.smoke_run(spec, checks=["bounded"], manager=manager).checks
             assert check.message.startswith("at most ")

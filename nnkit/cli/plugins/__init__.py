@@ -111,6 +111,7 @@ def _as_data(manager: PluginManager) -> dict[str, object]:
                 "enabled": plugin.enabled,
                 "architectures": list(plugin.architectures),
                 "formats": [exporter.name for exporter in plugin.exporters],
+                "pictures": [picture.name for picture in plugin.pictures],
                 "executors": [executor.name for executor in plugin.executors],
                 "zoos": [zoo.to_dict() for zoo in namespaces[plugin.name]],
                 "heavy": list(plugin.heavy),
@@ -191,6 +192,7 @@ def _contributions(plugin: Plugin, own_zoos: list[Zoo]) -> list[str]:
     count = len(plugin.architectures)
     others = [f"zoo {zoo.prefix}/ ({zoo.state})" for zoo in own_zoos]
     others += [f"format {exporter.name}" for exporter in plugin.exporters]
+    others += [f"picture {picture.name}" for picture in plugin.pictures]
     others += [f"executor {executor.name}" for executor in plugin.executors]
     if others and not count:
         return others

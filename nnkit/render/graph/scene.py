@@ -8,9 +8,14 @@ Every form is drawn from a scene: HTML, SVG, Mermaid, DOT and the tree on a term
 - which tensor enters and leaves a group, and where its shape has changed and is worth a label.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from nnkit.render.graph.costs import output_bytes
+from nnkit.render.graph.families import family_of
+from nnkit.render.graph.steps import Step, shown_nodes, tree_of
+from nnkit.verbs.graph.report import Axis, Edge, GraphReport, Node
 
 ENTRY = -1
 """The source of a wire that comes into its group from outside."""
@@ -30,6 +35,8 @@ class Box:
     has the same boxes and wires inside, by keys that begin with its own key; then `boxes` and `wires` are
     empty here. family: a color family of the type: conv, norm, activation, attention, linear, pool,
     embedding, recurrent, shape (views), math, other.
+    takes, gives: the tensors that come in and those that go out, in the order of its wires that do so; the
+    n-th of a repeat's block is the n-th of each that is like it.
     costs: share of the whole by each kind of heat that is known: macs, params, output, saved, time.
     """
 
@@ -43,6 +50,8 @@ class Box:
     times: int = 1
     like: str = ""
     family: str = "other"
+    takes: tuple[int, ...] = ()
+    gives: tuple[int, ...] = ()
     costs: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -61,3 +70,181 @@ class Wire:
     tensor: int
     label: str
     changes: bool
+
+
+def scene_of(report: GraphReport, constants: bool = False) -> Box:
+    """Return what a picture of a report shows: the model, with its inputs and outputs inside.
+
+    constants: whether to show values that come from no input.
+    """
+    shown = shown_nodes(report, constants)
+    edges = [edge for edge in report.edges if edge.source in shown and edge.target in shown]
+    root = tree_of(report, edges, constants)
+    return _Frozen(report, _wires(root, edges)).box(root)
+
+
+@dataclass
+class _Open:
+    """A wire that is being made: the steps that take its tensor; None means that it leaves the group."""
+
+    source: Step | None
+    targets: dict[Step | None, None]
+    tensor: int
+    edge: Edge
+
+
+def _wires(root: Step, edges: Sequence[Edge]) -> dict[Step, dict[tuple[int, int], _Open]]:
+    """Return the wires of each group, by source node and tensor."""
+    of_node = {leaf.node: leaf for leaf in root.leaves()}
+    numbers: dict[tuple[int, int], int] = {}
+    groups: dict[Step, dict[tuple[int, int], _Open]] = {}
+
+    def run(group: Step, source: Step | None, target: Step | None, edge: Edge) -> None:
+        tensor = (edge.source, edge.tensor)
+        number = numbers.setdefault(tensor, len(numbers))
+        wires = groups.setdefault(group, {})
+        wires.setdefault(tensor, _Open(source, {}, number, edge)).targets[target] = None
+
+    for edge in edges:
+        below, above = of_node.get(edge.target), of_node.get(edge.source)
+        if below is None or above is None:
+            continue
+        into = dict(_way_up(below))
+        for group, source in _way_up(above):
+            if group in into:
+                break
+            run(group, source, None, edge)
+        run(group, source, into[group], edge)
+        for inside, target in _way_up(below):
+            if inside is group:
+                break
+            run(inside, None, target, edge)
+    return groups
+
+
+def _way_up(step: Step) -> list[tuple[Step, Step]]:
+    """Return each group that a step is in, from the inside out, and the step in it that leads to it."""
+    way = []
+    while step.parent is not None:
+        way.append((step.parent, step))
+        step = step.parent
+    return way
+
+
+@dataclass
+class _Frozen:
+    """Makes boxes of steps."""
+
+    report: GraphReport
+    wires: Mapping[Step, Mapping[tuple[int, int], _Open]]
+
+    def __post_init__(self) -> None:
+        self.totals = _totals(self.report)
+        self.made = output_bytes(self.report)
+        at_top = (
+            made for made, node in zip(self.made, self.report.nodes, strict=True) if node.parent is None
+        )
+        self.all_made = sum(at_top)
+
+    def box(self, step: Step) -> Box:
+        """Return the box of a step."""
+        boxes = [self.box(inner) for inner in step.steps]
+        wires = self._sorted(step)
+        if step.kind == "repeat":
+            boxes = _without_copies(boxes)
+        outside = len(step.steps)
+        return Box(
+            step.key,
+            step.title,
+            step.subtitle,
+            "repeat" if step.kind == "repeat" else "group" if step.steps else step.kind,  # type: ignore[arg-type]
+            step.node,
+            tuple(boxes),
+            tuple(wires),
+            step.times,
+            family=family_of(step.type),
+            takes=tuple(wire.tensor for wire in wires if wire.source == ENTRY),
+            gives=tuple(wire.tensor for wire in wires if outside in wire.targets),
+            costs=self._costs(step),
+        )
+
+    def _sorted(self, step: Step) -> list[Wire]:
+        """Return the wires of a group, those of blocks that are alike in the same order."""
+        index = {inner: at for at, inner in enumerate(step.steps)}
+        wires = []
+        labels: dict[int, set[str]] = {}
+        for opened in self.wires.get(step, {}).values():
+            targets = tuple(
+                sorted(len(index) if target is None else index[target] for target in opened.targets)
+            )
+            label = label_of(opened.edge.axes or opened.edge.shape)
+            for target in targets:
+                labels.setdefault(target, set()).add(label)
+            source = ENTRY if opened.source is None else index[opened.source]
+            wires.append(Wire(source, targets, opened.tensor, label, False))
+        wires.sort(key=lambda wire: (wire.source, wire.targets, wire.tensor))
+        return [
+            replace(wire, changes=wire.source != ENTRY and wire.label not in labels.get(wire.source, ()))
+            for wire in wires
+        ]
+
+    def _costs(self, step: Step) -> dict[str, float]:
+        nodes = _nodes(step)
+        costs = {}
+        for name, total in self.totals.items():
+            if total and name != "output":
+                costs[name] = sum(_cost(self.report.nodes[node], name) for node in nodes) / total
+        if self.all_made:
+            costs["output"] = sum(self.made[node] for node in nodes) / self.all_made
+        return {name: share for name, share in costs.items() if share}
+
+
+def _nodes(step: Step) -> list[int]:
+    """Return the nodes that a step stands for: its own, or those of the steps that it was folded from."""
+    if step.node >= 0 and "×" not in step.key:
+        return [step.node]
+    return [node for inner in step.steps for node in _nodes(inner)]
+
+
+def _totals(report: GraphReport) -> dict[str, float]:
+    first = next((node for node in report.nodes if node.parent is None and node.row), None)
+    whole = {name: _cost(first, name) if first else 0.0 for name in ("macs", "params", "saved", "time")}
+    if report.totals:
+        whole["macs"], whole["params"] = report.totals.macs, report.totals.parameters
+    return whole
+
+
+def _cost(node: Node, name: str) -> float:
+    row = node.row
+    if name == "time":
+        return node.seconds or 0.0
+    if row is None:
+        return 0.0
+    if name == "macs":
+        return row.macs
+    if name == "params":
+        return row.parameters
+    return row.training.saved if row.training else 0
+
+
+def _without_copies(boxes: list[Box]) -> list[Box]:
+    """Return the blocks of a repeat, empty where an earlier one is the same inside."""
+    seen: dict[Hashable, str] = {}
+    kept = []
+    for box in boxes:
+        key = seen.setdefault(_inside(replace(box, title=""), box.key), box.key)
+        kept.append(box if key == box.key or not box.boxes else replace(box, boxes=(), wires=(), like=key))
+    return kept
+
+
+def _inside(box: Box, prefix: str) -> Hashable:
+    """Return what is equal for two boxes that differ only in the beginning of their keys."""
+    wires = tuple((wire.source, wire.targets, wire.label) for wire in box.wires)
+    name = box.key.removeprefix(prefix) if box.key.startswith(prefix) else (box.key, prefix)
+    like = box.like.removeprefix(prefix)
+    return name, box.title, box.kind, like, tuple(_inside(inner, prefix) for inner in box.boxes), wires
+
+
+def label_of(axes: Sequence[Axis]) -> str:
+    """Return a shape as text: `1×64×56×56`, `batch×time`, or `scalar`."""
+    return "×".join(str(axis) for axis in axes) or "scalar"

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from nnkit.contract.catalog import CatalogRow
+from nnkit.errors import UsageProblem, did_you_mean
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.host.zoo_index import package_folder
 from nnkit.host.zoos import has_wildcard, matches
 
+SIZE = re.compile(r"\d+(?:[xX×*, ]+\d+)*")
 FIGURES = ("parameters", "macs", "activations", "training")
 State = Literal["current", "outdated", "unknown"]
 
@@ -161,8 +163,10 @@ def select(manager: PluginManager, query: Query) -> CatalogReport:
         for prefix in {name.partition("/")[0] for name in names} & namespaces.keys()
         if package_folder(namespaces[prefix]) is None
     }
+    entries = list(_entries(manager, names, absent))
+    _check_texts(query, entries)
     kept, unknown = [], Counter[str]()
-    for entry in _entries(manager, names, absent):
+    for entry in entries:
         lacking = list(_unknown(entry, query))
         if not _may_match(entry, query):
             continue
@@ -187,6 +191,23 @@ def select(manager: PluginManager, query: Query) -> CatalogReport:
         },
         {prefix: install for prefix, install in absent.items() if prefix in prefixes},
     )
+
+
+def _check_texts(query: Query, entries: Collection[Entry]) -> None:
+    """Raise UsageProblem for an input that is no size, and a family or task that no architecture here has."""
+    if query.input and not SIZE.fullmatch(query.input):
+        raise UsageProblem(
+            f"can't read --input {query.input!r}", "for example: --input 224 or --input 3x224x224"
+        )
+    families = {entry.row.family.lower() for entry in entries} - {""}
+    tasks = {entry.row.task.lower() for entry in entries} - {""}
+    for option, text, known in (("family", query.family, families), ("task", query.task, tasks)):
+        if known and not any(text.lower() in each for each in known):
+            among = f" of those that match {query.pattern!r}" if query.pattern else ""
+            raise UsageProblem(
+                f"no architecture{among} has a {option} like {text!r}",
+                did_you_mean(text.lower(), known) or f"show the column: --columns name,{option}",
+            )
 
 
 def _entries(manager: PluginManager, names: Mapping[str, str], absent: Collection[str]) -> Iterator[Entry]:

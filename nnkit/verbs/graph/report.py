@@ -1,10 +1,12 @@
 """The report of a graph: calls as nodes, tensors as edges. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from nnkit.contract.loading import load
+from nnkit.contract.requests import ignore_progress
 from nnkit.contract.spec import ModelSpec
 from nnkit.verbs.summary.report import Memory, Row, Shape, Totals
 
@@ -66,9 +68,10 @@ class Edge:
 class GraphReport:
     """The calls of one run of a model, and which tensor went from which to which.
 
+    nodes: the calls, with inputs and outputs. edges: what flows between those that have no nodes beneath.
     title: the name of the model or file. spec: None for a file that nnkit didn't write. method, reason,
     warnings, totals, memory: as in a summary; totals and memory are None where a file doesn't tell.
-    source: what was read: a model that ran, or the nodes of an ONNX file.
+    sizes: of each dim. source: what was read: a model that ran, or the nodes of an ONNX file.
 
     Example:
 
@@ -112,6 +115,38 @@ class GraphReport:
             ],
             "edges": [asdict(edge) for edge in self.edges],
         }
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        other: "GraphReport | None" = None,
+        opened: str | Sequence[str] = (),
+        depth: int | None = None,
+        heat: str | None = None,
+        constants: bool = False,
+        direction: str = "down",
+        force: bool = False,
+        progress: Callable[[str], None] = ignore_progress,
+    ) -> None:
+        """Draw the graph to a file; its suffix chooses the format: .html, .svg, .png, .mmd, .dot, .json.
+
+        other, opened, depth, heat, constants, direction, progress: as in `nnkit.DrawRequest`; `opened` may be
+        one pattern. force: replace an existing file.
+        """
+        # Verbs don't import renderers, so this one is named.
+        load("nnkit.render.graph.pictures:save")(
+            self,
+            Path(path),
+            force,
+            other=other,
+            opened=(opened,) if isinstance(opened, str) else tuple(opened),
+            depth=depth,
+            heat=heat,
+            constants=constants,
+            direction=direction,
+            progress=progress,
+        )
 
     def _repr_html_(self) -> str:
         """Return the picture for a notebook: the whole page in a frame of its own."""

@@ -22,7 +22,7 @@ from nnkit.verbs.smoke.subject import Failed, Skipped, Subject, Warned
 def smoke_run(request: SmokeRequest) -> SmokeReport:
     """Run the checks one after the other. A model that can't be built raises its own error."""
     device = find_device(request.device, can_simulate=True)
-    checks = choose_checks(request.checks, request.full, request.host)
+    checks = list(choose_checks(request.checks, request.full, request.host))
     subject = Subject(request.spec, request.host, device, request.compiled)
     if request.compiled:
         _check_compiler(device)
@@ -32,13 +32,16 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
         request.progress("running the model once")
         run_declared(request.spec, module, subject.inputs())
     subject = _large_enough(subject)
-    results = []
-    for check in checks:
-        request.progress(f"checking {check.name}")
-        results.append(replace(_run_check(check, subject), repeat=_repeat_command(request, check)))
     spec = request.spec.with_sizes(subject.sizes)
     dtypes = count_dtypes(module.parameters())
-    return SmokeReport(spec, str(device), tuple(results), request.compiled, dtypes)
+    names = tuple(check.name for check in checks)
+    report = SmokeReport(spec, str(device), (), request.compiled, dtypes, not_run=names)
+    for check in checks:
+        request.progress(f"checking {check.name}")
+        result = replace(_run_check(check, subject), repeat=_repeat_command(request, check))
+        report = replace(report, checks=(*report.checks, result), not_run=report.not_run[1:])
+        request.finished(report)
+    return report
 
 
 def _large_enough(subject: Subject) -> Subject:

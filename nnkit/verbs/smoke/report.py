@@ -40,6 +40,7 @@ class SmokeReport:
         checks: what each check found, in order.
         compiled: whether the model was checked as torch.compile makes it.
         dtypes: how many elements of the parameters have which dtype.
+        not_run: the checks that have not ended; an interrupted run has some.
 
     Example:
 
@@ -54,11 +55,12 @@ class SmokeReport:
     checks: tuple[CheckResult, ...]
     compiled: bool = False
     dtypes: Mapping[str, int] = field(default_factory=dict)
+    not_run: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed."""
-        return not any(check.status == "failed" for check in self.checks)
+        """Whether every check ran, and none failed."""
+        return not self.not_run and not any(check.status == "failed" for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data, the form of `--json`."""
@@ -74,4 +76,5 @@ class SmokeReport:
             "dtypes": dict(self.dtypes),
             "compiled": self.compiled,
             "checks": [asdict(check) for check in self.checks],
+            "not_run": list(self.not_run),
         }

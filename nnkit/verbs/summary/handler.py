@@ -44,8 +44,8 @@ def summarize(request: SummaryRequest) -> SummaryReport:
     if request.fsdp is not None:
         optimizer = request.optimizer or OPTIMIZER_WHEN_SHARDED
         sharded = _estimate_sharded(request, request.fsdp, optimizer)
-        return replace(_add_training_or_warn(request, report, optimizer), sharded=sharded)
-    return _add_training_or_warn(request, report, request.optimizer) if request.optimizer else report
+        return replace(add_training_or_warn(request, report, optimizer), sharded=sharded)
+    return add_training_or_warn(request, report, request.optimizer) if request.optimizer else report
 
 
 def _estimate_sharded(request: SummaryRequest, ranks: int, optimizer: str) -> Sharded:
@@ -59,7 +59,7 @@ def _estimate_sharded(request: SummaryRequest, ranks: int, optimizer: str) -> Sh
     return _call_without_weights(request, estimate)
 
 
-def _add_training_or_warn(request: SummaryRequest, report: SummaryReport, optimizer: str) -> SummaryReport:
+def add_training_or_warn(request: SummaryRequest, report: SummaryReport, optimizer: str) -> SummaryReport:
     """Return the report with the cost of a training step; if that can't be estimated, with a warning.
 
     Raises UsageProblem for an unknown optimizer.

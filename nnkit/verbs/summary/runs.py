@@ -1,13 +1,14 @@
 """The run that the counts of a summary come from, from the cheapest kind to the dearest.
 
-1. A module given from Python runs where it is (`count_given_module`).
-2. A small model runs on the CPU on memory that holds no values (`count_small_model`).
-3. A larger one runs on meta tensors, which have no memory at all (`count_on_meta`).
-4. A model whose forward looks at values runs on its weights and on random inputs (`count_with_values`).
+1. A module given from Python runs where it is (`_run_given_module`).
+2. A small model runs on the CPU on memory that holds no values (`_run_small_model`).
+3. A larger one runs on meta tensors, which have no memory at all (`_run_on_meta`).
+4. A model whose forward looks at values runs on its weights and on random inputs (`_run_with_values`).
 """
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -28,7 +29,15 @@ from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.modes import NeedsValues
 from nnkit.verbs.summary.report import SummaryReport, Totals, Value
 from nnkit.verbs.summary.rows import make_rows, make_totals
-from nnkit.verbs.summary.tracing import BudgetExceeded, Trace, describe, describe_value, trace
+from nnkit.verbs.summary.tracing import (
+    BudgetExceeded,
+    Trace,
+    Watch,
+    Watcher,
+    describe,
+    describe_value,
+    trace,
+)
 
 # A small model runs for real on the CPU: on meta tensors the first convolution imports sympy and
 # the first batch norm torch._dynamo, which takes ten times as long as running ResNet-18 once.
@@ -40,31 +49,46 @@ ON_META = 0  # bytes of weights up to which a model is built on the CPU: none
 ON_CPU = 2**63  # the same: all
 
 
+@dataclass(frozen=True)
+class Run:
+    """A run of a model: the module, what was seen, and which kind of run it was, and why."""
+
+    module: nn.Module
+    traced: Trace
+    method: Literal["meta", "run"]
+    reason: str
+
+
 def count(request: SummaryRequest) -> SummaryReport:
     """Return the rows and totals, from the cheapest run that works."""
+    return report_of(request, run(request))
+
+
+def run(request: SummaryRequest, watch: Watch = Watcher) -> Run:
+    """Run the model of a request in the cheapest way that works; `watch` makes what watches it."""
     if request.module is not None:
-        return count_given_module(request, request.module)
+        return _run_given_module(request, request.module, watch)
     if request.on_meta:
-        return count_on_meta(request)
+        return _run_on_meta(request, watch)
     try:
-        report = count_small_model(request)
+        small = _run_small_model(request, watch)
     except BudgetExceeded:
-        return count_on_meta(request)
+        return _run_on_meta(request, watch)
     except NeedsValues:
-        return count_with_values(request, "it can't run without data: forward looks at values")
+        return _run_with_values(request, watch, "it can't run without data: forward looks at values")
     # What fails on weights without values may fail for the lack of them.
-    return report if report.failure is None else count_with_values(request, "")
+    return small if small.traced.failure is None else _run_with_values(request, watch, "")
 
 
-def count_given_module(request: SummaryRequest, module: nn.Module) -> SummaryReport:
+def _run_given_module(request: SummaryRequest, module: nn.Module, watch: Watch) -> Run:
     """Run a module given from Python, on the inputs given with it."""
     module = copy_if_lazy(module)
-    traced = _trace(request, module, request.inputs or ())
+    traced = _trace(request, module, request.inputs or (), watch)
     method: Literal["meta", "run"] = "meta" if _is_on_meta(module) else "run"
-    return _report(request, module, traced, method, "the module was already built")
+    return Run(module, traced, method, "the module was already built")
 
 
-def count_small_model(request: SummaryRequest) -> SummaryReport:
+def _run_small_model(request: SummaryRequest, watch: Watch) -> Run:
     """Run a small model for real, on weights that hold no values.
 
     Raises BudgetExceeded for a large one, NeedsValues for one that looks at values.
@@ -74,33 +98,33 @@ def count_small_model(request: SummaryRequest) -> SummaryReport:
     inputs = sample_inputs(spec, device="meta")
     if _is_on_meta(module) or sum(tensor.nbytes for tensor in inputs) > SMALL_INPUTS:
         raise BudgetExceeded
-    traced = _trace(request, module, sample_inputs(spec, full=True), budget=SMALL_RUN, values=False)
-    return _report(request, module, traced, "run", "")
+    inputs = sample_inputs(spec, full=True)
+    return Run(module, _trace(request, module, inputs, watch, budget=SMALL_RUN, values=False), "run", "")
 
 
-def count_on_meta(request: SummaryRequest) -> SummaryReport:
+def _run_on_meta(request: SummaryRequest, watch: Watch) -> Run:
     """Run a model of any size without weights or data; if that fails, run it for real."""
     spec = request.spec
     module = build_without_weights(spec, request.host, ON_META)
-    traced = _trace(request, module, sample_inputs(spec, device="meta"))
+    traced = _trace(request, module, sample_inputs(spec, device="meta"), watch)
     if traced.failure is None:
-        return _report(request, module, traced, "meta", "")
+        return Run(module, traced, "meta", "")
     reason = f"it can't run without data: {first_line(traced.failure.error)}"
     try:
         module = build_without_weights(spec, request.host, ON_CPU)
-        traced = _trace(request, module, sample_inputs(spec), values=False)
+        traced = _trace(request, module, sample_inputs(spec), watch, values=False)
     except NeedsValues:
-        return count_with_values(request, reason)
+        return _run_with_values(request, watch, reason)
     if traced.failure is not None:
-        return count_with_values(request, reason)
-    return _report(request, module, traced, "run", reason)
+        return _run_with_values(request, watch, reason)
+    return Run(module, traced, "run", reason)
 
 
-def count_with_values(request: SummaryRequest, reason: str) -> SummaryReport:
+def _run_with_values(request: SummaryRequest, watch: Watch, reason: str) -> Run:
     """Run a model on the values of its weights and inputs; `reason` says why that is needed."""
     module = build_with_values(request)
-    traced = _trace(request, module, sample_inputs(request.spec, full=True))
-    return _report(request, module, traced, "run", reason)
+    traced = _trace(request, module, sample_inputs(request.spec, full=True), watch)
+    return Run(module, traced, "run", reason)
 
 
 def build_with_values(request: SummaryRequest) -> nn.Module:
@@ -155,12 +179,13 @@ def _trace(
     request: SummaryRequest,
     module: nn.Module,
     inputs: tuple[Any, ...],
+    watch: Watch,
     budget: int | None = None,
     values: bool = True,
 ) -> Trace:
     args, keywords = bind_inputs(request, module, inputs)
     formulas = formulas_of_plugins(request.host)
-    traced = trace(module, args, keywords, formulas=formulas, budget=budget, values=values)
+    traced = trace(module, args, keywords, formulas=formulas, budget=budget, values=values, watch=watch)
     traced.arguments = _arguments_of(request, module, inputs)
     traced.root.inputs = describe((), traced.arguments)
     return traced
@@ -175,28 +200,29 @@ def _arguments_of(request: SummaryRequest, module: nn.Module, inputs: tuple[Any,
     return {**dict(zip(names, inputs, strict=True)), **request.keywords}
 
 
-def _report(
-    request: SummaryRequest, module: nn.Module, traced: Trace, method: Literal["meta", "run"], reason: str
-) -> SummaryReport:
+def report_of(request: SummaryRequest, run: Run) -> SummaryReport:
+    """Return what a run showed as a report."""
+    module, traced = run.module, run.traced
     totals = make_totals(module, traced)
     return SummaryReport(
         request.spec,
-        method,
-        reason,
+        run.method,
+        run.reason,
         tuple(make_rows(module, traced.root)),
         totals,
-        inputs={name: describe_value(leaf) for name, leaf in _leaves_of(traced.arguments)},
-        outputs={} if traced.failure else _name_outputs(request, traced.result),
+        inputs={name: describe_value(leaf) for name, leaf in leaves_of(traced.arguments)},
+        outputs={} if traced.failure else name_outputs(request, traced.result),
         failure=traced.failure,
         warnings=tuple(_warn_of_missing_products(totals)),
     )
 
 
-def _leaves_of(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def leaves_of(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what forward was given, however nested, by dotted names."""
     return (leaf for name, value in arguments.items() for leaf in named_leaves_in(value, name))
 
 
-def _name_outputs(request: SummaryRequest, result: Any) -> dict[str, Value]:
+def name_outputs(request: SummaryRequest, result: Any) -> dict[str, Value]:
     """Return what forward returned by dotted names: those declared, or those that it gave itself."""
     declared = iter(declarations_of(result, request.spec.outputs))
     named = {}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class BudgetExceeded(Exception):
     """The run costs more multiply-adds than it was given."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """A call under way or done: of a module, or of a function in a module's own forward.
 
@@ -88,6 +88,13 @@ class Trace:
     result: Any = None
 
 
+class Watch(Protocol):
+    """Makes what watches a run."""
+
+    def __call__(self, formulas: Mapping[str, Formula], budget: int | None, /) -> "Watcher":
+        """Return a watcher for one run."""
+
+
 def trace(
     module: nn.Module,
     args: tuple[Any, ...],
@@ -96,6 +103,7 @@ def trace(
     formulas: Mapping[str, Formula] | None = None,
     budget: int | None = None,
     values: bool = True,
+    watch: Watch | None = None,
 ) -> Trace:
     """Run `module` in eval mode and return its calls, up to the failing one if forward fails.
 
@@ -103,16 +111,17 @@ def trace(
     Afterwards the module, its inputs and the random state are as they were.
 
     formulas: multiply-adds of operators that torch doesn't know, by qualified name. values: False if the
-    weights hold no values; then products are not computed but return memory of the right shape.
+    weights hold no values; then products are not computed but return memory of the right shape. watch: makes
+    the watcher of each run, by default a plain one.
 
     Raises BudgetExceeded when the run passes `budget` multiply-adds, NeedsValues when the model looks at
     values that don't exist.
     """
-    kwargs = kwargs or {}
-    traced = _run(module, args, kwargs, Watcher(formulas or {}, budget), values, gradients=False)
+    kwargs, formulas, watch = kwargs or {}, formulas or {}, watch or Watcher
+    traced = _run(module, args, kwargs, watch(formulas, budget), values, gradients=False)
     if traced.failure is None:
         return traced
-    with_gradients = _run(module, args, kwargs, Watcher(formulas or {}, budget), values, gradients=True)
+    with_gradients = _run(module, args, kwargs, watch(formulas, budget), values, gradients=True)
     return with_gradients if with_gradients.failure is None else traced
 
 
@@ -330,7 +339,7 @@ def describe(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> 
 def describe_value(value: Any) -> Value:
     """Return one value that a call takes or gives as a report shows it."""
     if isinstance(value, Tensor):
-        return TensorInfo(_shape(value), str(value.dtype).removeprefix("torch."), str(value.device))
+        return TensorInfo(shape_of(value), str(value.dtype).removeprefix("torch."), str(value.device))
     if isinstance(value, Mapping):
         return {str(name): describe_value(element) for name, element in value.items()}
     if isinstance(value, (list, tuple)):
@@ -343,7 +352,8 @@ def describe_value(value: Any) -> Value:
     return type(value).__name__
 
 
-def _shape(tensor: Tensor) -> Shape:
+def shape_of(tensor: Tensor) -> Shape:
+    """Return the shape of a tensor; -1 stands for lengths that differ."""
     if tensor.is_nested:
         return (tensor.size(0), -1)  # the sequences of a nested tensor have lengths of their own
     return tuple(tensor.shape)

@@ -450,6 +450,19 @@ def test_json_has_what_scripts_rely_on():
     assert data["checks"][0]["repeat"].endswith("--check batch-independence")
 
 
+def test_each_check_is_reported_as_it_ends_with_those_that_are_left():
+    seen = []
+    report = nnkit.smoke_run("simple-cnn", checks=["finite", "tied", "shapes"], finished=seen.append)
+    assert [[check.name for check in each.checks] for each in seen] == [
+        ["finite"],
+        ["finite", "tied"],
+        ["finite", "tied", "shapes"],
+    ]
+    assert [each.not_run for each in seen] == [("tied", "shapes"), ("shapes",), ()]
+    assert [each.passed for each in seen] == [False, False, True]
+    assert seen[-1] == report
+
+
 def test_a_module_from_python_is_checked_again_from_python():
     module, inputs = nn.Linear(3, 2), [torch.randn(4, 3)]
     (check,) = nnkit.smoke_run(module, inputs, checks=["finite"]).checks

@@ -1,0 +1,183 @@
+"""GraphReport -> what the page of a picture needs, as compact data: columns, and each text once.
+
+The boxes stand in columns, a group before what is in it, so that a list of counts is enough for the tree. A text
+is its index in `strings`. Blocks that are like an earlier one have no boxes here: the page makes them from it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nnkit.contract.text import format_shape
+from nnkit.contract.visible import visible
+from nnkit.render.graph.layout import lay_out
+from nnkit.render.graph.scene import Box, scene_of
+from nnkit.verbs.graph.report import GraphReport, Node
+from nnkit.verbs.summary.report import TensorInfo, Value, tensors_of
+
+KINDS = ("input", "output", "module", "function", "constant", "group", "repeat")
+FAMILIES = (
+    "conv", "linear", "norm", "activation", "attention", "pool", "embedding", "recurrent", "shape", "math",
+    "other",
+)  # fmt: skip
+AMOUNTS = ("macs", "params", "output", "saved", "time")
+
+
+@dataclass
+class Data:
+    """Fills the columns, box by box."""
+
+    report: GraphReport
+    strings: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    amounts: dict[str, list[float]] = field(default_factory=dict)
+    groups: dict[int, list[Any]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)  # the row of each key
+
+    def __post_init__(self) -> None:
+        self.of_nodes = node_amounts(self.report.nodes)
+        self.columns = {name: [] for name in ("key", "title", "subtitle", "kind", "family", "times", "like")}
+        self.columns |= {name: [] for name in ("count", "takes", "gives", "reads", "line")}
+        self.amounts = {name: [] for name in AMOUNTS}
+
+    def add(self, box: Box, above: str | None) -> list[float]:
+        """Add a box and what is in it, and return its amounts."""
+        row = len(self.columns["key"])
+        self.rows[box.key] = row
+        node = self.report.nodes[box.node] if box.node >= 0 else None
+        for name, value in self._cells(box, node, above):
+            self.columns[name].append(value)
+        for name in AMOUNTS:
+            self.amounts[name].append(0)
+        if box.boxes:
+            self.groups[row] = self._group(box)
+        inside = [self.add(inner, box.key) for inner in box.boxes]
+        is_own = node is not None and "×" not in box.key
+        own = self.of_nodes[box.node] if is_own else [sum(each) for each in zip(*inside, strict=True)]
+        for name, amount in zip(AMOUNTS, own or [0] * len(AMOUNTS), strict=True):
+            self.amounts[name][row] = amount
+        return own
+
+    def _cells(self, box: Box, node: Node | None, above: str | None) -> Iterator[tuple[str, Any]]:
+        is_beneath = above is not None and box.key.startswith(f"{above}.")
+        yield "key", self.text(box.key.removeprefix(above) if is_beneath and above else f"={box.key}")
+        yield "title", self.text(box.title)
+        yield "subtitle", self.text(box.subtitle)
+        yield "kind", KINDS.index(box.kind)
+        yield "family", FAMILIES.index(box.family)
+        yield "times", box.times
+        yield "like", self.rows[box.like] if box.like else -1
+        yield "count", len(box.boxes)
+        yield "takes", self.text(_shapes(node.row.inputs) if node and node.row else "")
+        yield "gives", self.text(self._gives(node))
+        yield "reads", self.text(", ".join(node.reads) if node else "")
+        yield "line", self.text(node.line if node else "")
+
+    def _gives(self, node: Node | None) -> str:
+        if node is None:
+            return ""
+        if node.row is not None:
+            return _shapes(node.row.outputs)
+        return ", ".join(map(format_shape, node.axes))
+
+    def _group(self, box: Box) -> list[Any]:
+        layout = lay_out(box)
+        wires = [
+            [wire.source, wire.tensor, 2 * self.text(wire.label) + wire.changes, rail, *wire.targets]
+            for wire, rail in zip(box.wires, layout.rails, strict=True)
+        ]
+        is_chain = list(layout.ranks) == list(range(len(box.boxes))) and not any(layout.lanes)
+        return [wires] if is_chain else [wires, layout.ranks, layout.lanes]
+
+    def text(self, words: str) -> int:
+        """Return the index of a text; control characters in it are escaped."""
+        return self.strings.setdefault(visible(words), len(self.strings))
+
+    def packed(self) -> dict[str, Any]:
+        """Return the columns; an amount that no step has is left out."""
+        known = [name for name in AMOUNTS if any(self.amounts[name])]
+        columns = {**self.columns, **{name: self.amounts[name] for name in known}}
+        return {
+            "strings": list(self.strings),
+            "heats": known,
+            "families": [*FAMILIES[:8], "views", *FAMILIES[9:]],
+            "size": len(self.columns["key"]),
+            "boxes": {name: _sparse(column) for name, column in columns.items()},
+            "groups": self.groups,
+        }
+
+
+def _sparse(column: list[Any]) -> list[Any] | dict[str, Any]:
+    """Return a column, or, if most of it is one value, this value and the others by their rows."""
+    usual, times = Counter(column).most_common(1)[0]
+    if times * 4 < len(column) * 3:
+        return column
+    return {"": usual} | {str(row): value for row, value in enumerate(column) if value != usual}
+
+
+def page_data(
+    report: GraphReport, root: Box, opened: Sequence[str], heat: str | None, direction: str
+) -> dict[str, Any]:
+    """Return everything that the page shows. opened: the keys of the groups that are open at first."""
+    data = Data(report)
+    data.add(root, None)
+    packed = data.packed()
+    known = packed["heats"]
+    return {
+        "title": visible(report.title),
+        "warnings": [visible(warning) for warning in report.warnings],
+        "totals": asdict(report.totals) if report.totals else None,
+        "memory": asdict(report.memory) if report.memory else None,
+        "heat": heat if heat in known else next(iter(known), "macs"),
+        "direction": direction,
+        "open": list(opened),
+        **packed,
+    }
+
+
+def scene_data(report: GraphReport, constants: bool = False) -> tuple[Box, dict[str, Any]]:
+    """Return the scene of a report and the data of its page, with nothing open but the model."""
+    root = scene_of(report, constants)
+    return root, page_data(report, root, (), None, "down")
+
+
+def node_amounts(nodes: Sequence[Node]) -> list[list[float]]:
+    """Return what each node costs, in the order of AMOUNTS. Results are those of all steps beneath it."""
+    amounts = [_own_amounts(node) for node in nodes]
+    beneath: list[list[float] | None] = [None] * len(nodes)
+    for index in reversed(range(len(nodes))):
+        node, own = nodes[index], amounts[index]
+        inside = beneath[index]
+        if inside is not None:
+            own[2] = inside[2]
+            if node.row is None:  # a container, which isn't called itself
+                own[:] = inside
+        if node.parent is not None:
+            above = beneath[node.parent]
+            beneath[node.parent] = (
+                own[:] if above is None else [a + b for a, b in zip(above, own, strict=True)]
+            )
+    return amounts
+
+
+def _own_amounts(node: Node) -> list[float]:
+    row = node.row
+    seconds = node.seconds or 0.0
+    if row is None:
+        return [0, 0, 0, 0, seconds]
+    saved = row.training.saved if row.training else 0
+    return [row.macs, row.parameters, sum(map(_bytes, tensors_of(row.outputs))), saved, seconds]
+
+
+def _bytes(tensor: TensorInfo) -> int:
+    bits = re.search(r"\d+", tensor.dtype)
+    size = int(bits[0]) // 8 if bits else 1
+    for axis in tensor.shape:
+        size *= axis
+    return size
+
+
+def _shapes(value: Value) -> str:
+    return ", ".join(format_shape(tensor.shape) for tensor in tensors_of(value))

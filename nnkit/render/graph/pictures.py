@@ -1,0 +1,167 @@
+"""The formats of pictures by the suffix of the file: core's, and those that plugins declare alike."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnkit.contract.json_text import json_text
+from nnkit.contract.loading import load, missing
+from nnkit.contract.requests import CORE_PICTURES, DrawRequest, Picture
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, first_line, nearest
+from nnkit.verbs.core_handlers import plugin_manager
+from nnkit.verbs.exporting.files import staged
+from nnkit.verbs.graph.report import GraphReport
+
+HERE = "nnkit.render.graph"
+SUMMARIES = {
+    "html": "one file to look at in a browser: folds and unfolds, searches, sorts",
+    "svg": "a drawing for papers and READMEs",
+    "png": "the same in pixels",
+    "mermaid": "a diagram that GitHub and GitLab draw from text",
+    "dot": "a graph for Graphviz",
+    "json": "the graph as data",
+}
+REQUIRES = {"png": {"resvg_py": "pip install 'nnkit[png]'"}}
+
+CORE = tuple(
+    Picture(
+        name=name,
+        suffix=suffix,
+        summary=SUMMARIES[name],
+        draw=f"{HERE}.pictures:draw_{name}",
+        requires=REQUIRES.get(name, {}),
+        draws_two=name == "html",
+    )
+    for name, suffix in CORE_PICTURES.items()
+)
+
+
+def find(path: Path, others: Sequence[Picture]) -> Picture:
+    """Return the format of a file that is to be drawn. others: those of plugins.
+
+    Raises UsageProblem for a suffix that no format has, PluginProblem where a required package is missing.
+    """
+    offered = {picture.suffix: picture for picture in (*CORE, *others)}
+    suffix = next((each for each in offered if path.name.lower().endswith(each) and path.name != each), "")
+    if not suffix:
+        like = nearest(path.suffix, offered) if path.suffix else ()
+        what = f"a picture can't be a file of {path.suffix}" if path.suffix else f"{path} has no suffix"
+        raise UsageProblem(what, ask_for(like) or f"the formats are: {', '.join(offered)}")
+    return _require(offered[suffix])
+
+
+def find_name(name: str, others: Sequence[Picture]) -> Picture:
+    """Return the format of that name. Raises UsageProblem for an unknown one."""
+    offered = {picture.name: picture for picture in (*CORE, *others)}
+    if name not in offered:
+        raise UsageProblem(
+            f"unknown format {name!r}", did_you_mean(name, offered) or f"known formats: {', '.join(offered)}"
+        )
+    return _require(offered[name])
+
+
+def _require(picture: Picture) -> Picture:
+    if package := missing(picture.requires):
+        raise PluginProblem(
+            f"a picture in {picture.name} needs the package {package}",
+            f"install it: {picture.requires[package]}",
+        )
+    return picture
+
+
+def save(report: GraphReport, path: Path, force: bool, **how: Any) -> None:
+    """Write a picture of a report, complete or not at all. how: the other fields of a DrawRequest."""
+    picture = find(path, plugin_manager().pictures())
+    with staged(path, force) as file:
+        file.write_bytes(draw(picture, DrawRequest(report=report, **how)))
+
+
+def draw(picture: Picture, request: DrawRequest) -> bytes:
+    """Return the content of a picture. Raises PluginProblem if its format fails."""
+    _check(picture, request)
+    function = load(picture.draw)
+    if picture in CORE:
+        return _encoded(function(request))
+    try:
+        content = function(request)
+        if not isinstance(content, str | bytes):
+            raise TypeError(f"it returned {type(content).__name__}, neither text nor bytes")
+        return _encoded(content)
+    except NnkitError:
+        raise
+    except Exception as error:
+        raise PluginProblem(
+            f"picture {picture.name} failed to draw: {type(error).__name__}: {first_line(error)}",
+            "see the full error with -v",
+        ) from error
+
+
+def _check(picture: Picture, request: DrawRequest) -> None:
+    """Raise UsageProblem for what a picture can't show."""
+    if request.other is not None:
+        require_two(picture)
+    for report in filter(None, (request.report, request.other)):
+        check_heat(report, request.heat)
+
+
+def require_two(picture: Picture) -> None:
+    """Raise UsageProblem for a format that shows only one model."""
+    if not picture.draws_two:
+        raise UsageProblem(f"a picture in {picture.name} shows one model", "draw two to FILE.html")
+
+
+def check_heat(report: GraphReport, heat: str | None) -> None:
+    """Raise UsageProblem for a kind of cost that a report doesn't have."""
+    rows = [node.row for node in report.nodes if node.row]
+    if heat == "saved" and not any(row.training for row in rows):
+        raise UsageProblem("what is saved for backward isn't known", "name an optimizer: adam")
+    if heat == "time" and not any(node.seconds for node in report.nodes):
+        raise UsageProblem("the time of each call isn't known", "measure it: seconds=True")
+    if heat in ("macs", "params") and report.totals is None:
+        raise UsageProblem(f"{report.title} tells no {heat}", "leave --heat out")
+
+
+def _encoded(content: str | bytes) -> bytes:
+    """Return the bytes of a file; half a surrogate pair, as names may have, becomes its escape."""
+    return content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
+
+
+def draw_html(request: DrawRequest) -> str:
+    """Return one file to look at in a browser."""
+    from nnkit.render.graph.html import as_html
+
+    how = request
+    return as_html(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
+
+
+def draw_svg(request: DrawRequest) -> str:
+    """Return a drawing for papers and READMEs."""
+    from nnkit.render.graph.svg import as_svg
+
+    return as_svg(request)
+
+
+def draw_png(request: DrawRequest) -> bytes:
+    """Return the same in pixels."""
+    from nnkit.render.graph.png import as_png
+
+    return as_png(request)
+
+
+def draw_mermaid(request: DrawRequest) -> str:
+    """Return a diagram that GitHub draws from text."""
+    from nnkit.render.graph.mermaid import as_mermaid
+
+    return as_mermaid(request)
+
+
+def draw_dot(request: DrawRequest) -> str:
+    """Return a graph for Graphviz."""
+    from nnkit.render.graph.dot import as_dot
+
+    return as_dot(request)
+
+
+def draw_json(request: DrawRequest) -> str:
+    """Return the graph as data."""
+    return f"{json_text(request.report.to_dict(), indent=2)}\n"
