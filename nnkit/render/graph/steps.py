@@ -46,10 +46,9 @@ class Step:
             yield from step.leaves()
 
 
-def tree_of(report: GraphReport, edges: list[Edge], constants: bool) -> Step:
-    """Return the model as a step, with its inputs and outputs inside. edges: between what is shown."""
+def tree_of(report: GraphReport, shown: set[int], edges: list[Edge]) -> Step:
+    """Return the model as a step, with its inputs and outputs inside. shown: the nodes in it. edges: those between."""
     steps = [_step(report, index, node) for index, node in enumerate(report.nodes)]
-    shown = shown_nodes(report, constants)
     at_top = [step for step, node in zip(steps, report.nodes, strict=True) if node.parent is None]
     model = next((step for step in at_top if step.kind not in ("input", "output")), None)
     for index, node in enumerate(report.nodes):
@@ -73,9 +72,9 @@ def shown_nodes(report: GraphReport, constants: bool) -> set[int]:
     """Return the nodes that a picture has."""
     if constants:
         return set(range(len(report.nodes)))
-    taken = {edge.source: set[int]() for edge in report.edges}
+    taken: dict[int, list[int]] = {}
     for edge in report.edges:
-        taken[edge.source].add(edge.target)
+        taken.setdefault(edge.source, []).append(edge.target)
     parents = {node.parent for node in report.nodes}
     shown: set[int] = set()
     for index, node in reversed(list(enumerate(report.nodes))):
