@@ -19,7 +19,7 @@ from nnkit.verbs.graph.report import Edge, GraphReport, Node
 LONGEST_LOOP = 32  # steps in the body of a loop
 LIGHT = ("shape", "math", "other")  # families of functions in a train
 LONGEST_TRAIN = 32  # functions in a train
-FUNCTIONS_PER_TENSOR = 5  # a train takes and gives one tensor, or one for each so many functions
+LONG_TRAIN = 10  # functions in a train that may take or give a second tensor
 
 
 @dataclass(eq=False)
@@ -155,8 +155,8 @@ class _Trains:
             given = [tensor for node in inside for tensor in self.given.get(node, ())]
             comes_in = [tensor for tensor in taken if tensor[0] not in inside]
             goes_out = [tensor for tensor in given if not self.readers[tensor] <= inside]
-            most = max(1, len(inside) // FUNCTIONS_PER_TENSOR)
-            if len(comes_in) <= most and 0 < len(goes_out) <= most:
+            ends = len(comes_in) + len(goes_out)
+            if goes_out and ends <= (3 if len(inside) >= LONG_TRAIN else 2):
                 end = last + 1
         return end if end - start < len(steps) else start + 1
 
