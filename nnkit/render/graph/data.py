@@ -1,7 +1,8 @@
 """GraphReport -> what the page of a picture needs, as compact data: columns, and each text once.
 
-The boxes stand in columns, a group before what is in it, so that a list of counts is enough for the tree. A text
-is its index in `strings`. Blocks that are like an earlier one have no boxes here: the page makes them from it.
+The boxes stand in columns, a group before what is in it, so that a list of counts is enough for the tree. A
+text is its index in `strings`. Blocks that are like an earlier one have no boxes here: the page makes them
+from that one.
 """
 
 import re

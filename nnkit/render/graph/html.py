@@ -27,15 +27,15 @@ FRAME_HEIGHT = 620  # pixels of a picture in a notebook
 
 def as_html(
     report: GraphReport,
-    open: Sequence[str] = (),
+    patterns: Sequence[str] = (),
     heat: str | None = None,
     constants: bool = False,
     direction: str = "down",
     depth: int | None = None,
 ) -> str:
-    """Return the page of a report. open: patterns of the groups that are open at first; depth: or levels."""
+    """Return the page of a report. patterns: the groups that are open at first; depth: or levels."""
     root = scene_of(report, constants)
-    opened = opened_keys(report, root, open, depth)
+    opened = opened_keys(report, root, patterns, depth)
     if opened is None:
         opened = fitting(root, all_open(root), lambda keys: _count(root, keys) <= MOST_AT_FIRST)
     return page(page_data(report, root, sorted(opened), heat, direction))

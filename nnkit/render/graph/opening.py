@@ -66,7 +66,7 @@ def all_open(root: Box) -> frozenset[str]:
 
 
 def is_train(box: Box) -> bool:
-    """Whether a box stands for several functions that were folded to one step."""
+    """Whether a box is several functions that were folded to one step."""
     return box.kind == "group" and box.node < 0
 
 

@@ -126,7 +126,9 @@ class Flat(nn.Module):
     def __init__(self):
         super().__init__()
         for index in range(70):
-            is_odd = index.bit_count() % 2  # the sequence of Thue and Morse: nothing in it comes thrice in a row
+            is_odd = (
+                index.bit_count() % 2
+            )  # the sequence of Thue and Morse: nothing in it comes thrice in a row
             setattr(self, f"act{index}", nn.ReLU() if is_odd else nn.Tanh())
             setattr(self, f"fc{index}", nn.Linear(4, 4))
 
