@@ -135,6 +135,7 @@ def graph(
     *,
     optimizer: str | None = None,
     device: str = "cpu",
+    seconds: bool = False,
     preset: str | None = None,
     manager: PluginManager | None = None,
     **options: Any,
@@ -146,7 +147,8 @@ def graph(
     Args:
         inputs: as in `summarize`.
         optimizer: `sgd`, `adam` or `adamw`; also estimate what each call keeps for backward, and memory.
-        device: the device to estimate memory for (`cpu`, `cuda`, …).
+        device: the device to estimate memory for (`cpu`, `cuda`, …), and to take times on.
+        seconds: also run the model on its weights, several times, and take the time of each call.
 
     Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
@@ -155,7 +157,7 @@ def graph(
     manager = manager or plugin_manager()
     request = _summary_request(target, inputs, optimizer, device, preset, manager, options, "graph")
     with neutral_torch(request.spec.plugin, request.module):
-        return graph(request)
+        return graph(request, seconds)
 
 
 @one_at_a_time

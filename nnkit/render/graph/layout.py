@@ -119,7 +119,7 @@ class _Lanes:
         while heads:
             longest = max(self.below[box] for box in heads)
             heads = [box for box in heads if self.below[box] == longest]
-            line.append(heads[len(heads) // 2])
+            line.append(heads[(len(heads) - 1) // 2])
             heads = sorted(set(self.links.after[line[-1]]))
         return line
 

@@ -232,10 +232,10 @@ def _repeats(steps: list[Step]) -> Iterator[Step]:
 
 
 def _repeat(first: Step, steps: list[Step]) -> Step:
-    title = first.title
-    last = steps[-1].key.rpartition(".")[2]
-    if last.isdigit() and first.key != steps[-1].key:
-        title = f"{first.title}–{last}"
+    title, last = first.title, steps[-1].title
+    number = re.search(r"\d+$", last)
+    if number and title != last and first.node >= 0:
+        title = f"{title}–{number[0]}"
     return Step(
         first.node,
         f"{first.key}×{len(steps)}",
@@ -282,4 +282,4 @@ def _same_place(a: Step, b: Step) -> bool:
 
 def _pattern(key: str) -> str:
     """Return a key without the numbers of list members and of calls."""
-    return re.sub(r"(?<![^.])\d+(?![^.~…×])", "#", re.sub(r"~\d+", "", key))
+    return re.sub(r"\d+", "#", re.sub(r"~\d+", "", key))
