@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import nnkit
+from nnkit.contract.requests import DrawRequest
 from nnkit.render.graph.html import as_html
 
 sys.path.append(str(Path(__file__).parents[1] / "render" / "graph"))
@@ -72,7 +73,7 @@ def measure(name: str, visit: Any, folder: Path) -> None:
     begin = time.perf_counter()
     report = nnkit.graph(name.split(maxsplit=1)[0], **MODELS[name])
     found = time.perf_counter()
-    text = as_html(report)
+    text = as_html(DrawRequest(report=report))
     written = time.perf_counter()
     file = folder / f"{name.replace(' ', '-')}.html"
     file.write_text(text, encoding="utf-8", newline="")

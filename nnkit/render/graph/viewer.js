@@ -68,6 +68,7 @@ class Step {
     /** @type {Map<number, number>} */ this.entries = new Map()
     /** @type {Map<number, number>} */ this.exits = new Map()
     byKey.set(key, this)
+    if (data.pair) partners.set(key.replace(/×\d+/g, ''), this)
   }
 
   get isGroup() {
@@ -97,7 +98,29 @@ class Step {
   }
 
   get path() {
-    return this.key.replace(/~\d+$/, '')
+    return this.name.replace(/([~×]\d+|…)$/, '')
+  }
+
+  /** The key within its own model. */
+  get name() {
+    return data.pair ? this.key.slice(2) : this.key
+  }
+
+  /** What is the same step in the other of two models. */
+  get other() {
+    const name = this.key.replace(/×\d+/g, '')
+    return partners.get((name[0] === 'a' ? 'b' : 'a') + name.slice(1))
+  }
+
+  /** How it differs from the same step in the other of two models. */
+  get difference() {
+    if (!data.pair || this.depth < 2) return ''
+    const { other } = this
+    if (!other) return 'only'
+    const same = ['macs', 'params', 'subtitle', 'gives', 'times'].every(
+      (name) => (columns[name] ?? [])[this.index] === (columns[name] ?? [])[other.index]
+    )
+    return same ? '' : 'changed'
   }
 
   /** @param {string} name */
@@ -123,6 +146,8 @@ class Step {
 
 /** @type {Map<string, Step>} */
 const byKey = new Map()
+/** The steps of two models by their keys without the number of blocks. @type {Map<string, Step>} */
+const partners = new Map()
 let heat = data.heat
 
 /** @param {number} index */
@@ -259,8 +284,7 @@ const HEATS = {
 
 // ---------------------------------------------------------------------------------------------- place
 
-const FONT =
-  'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Noto Sans", sans-serif'
+const FONT = getComputedStyle(document.body).fontFamily
 const WIDEST = 250
 const HEADER = 30
 const PAD = 14
@@ -360,7 +384,8 @@ function placeGroup(group) {
   const shift = isDown ? (group.w - w) / 2 : 0
   if (shift) for (const item of contents.items) item.x += shift
   if (shift) for (const [lane, at] of grid.lane) grid.lane.set(lane, at + shift)
-  group.spine = grid.lane.get(0) ?? (isDown ? group.w : group.h) / 2
+  const middle = (isDown ? group.w : group.h) / 2
+  group.spine = data.pair && group === root ? middle : (grid.lane.get(0) ?? middle)
   drawLines(group, contents, grid, isDown ? header : 0)
 }
 
@@ -765,6 +790,7 @@ class Canvas {
         `kind${step.kind}`,
         `deep${step.depth % 2}`,
         step === selected ? 'selected' : '',
+        step.difference,
         isHit ? 'hit' : ''
       ]
         .filter(Boolean)
@@ -798,13 +824,15 @@ class Canvas {
 
 /** @param {Step} step @param {string} style @param {any[]} inside */
 function item(step, style, inside) {
+  const attributes = { class: style, role: 'treeitem', id: idOf(step), 'aria-level': step.depth }
   const node = svg(
     'g',
-    { class: style, role: 'treeitem', id: idOf(step), 'aria-level': step.depth, 'aria-label': spoken(step) },
-    inside
+    attributes,
+    inside.flatMap((each) => [each, document.createTextNode(' ')])
   )
+  node.setAttribute('aria-label', node.textContent.trim().replace(/ +/g, ' '))
   if (step.isGroup) node.setAttribute('aria-expanded', String(step.isOpen))
-  node.append(svg('title', {}, [document.createTextNode(step.key)]))
+  node.append(svg('title', {}, [document.createTextNode(step.name)]))
   steps.set(node, step)
   return node
 }
@@ -819,12 +847,6 @@ function idOf(step) {
   const id = ids.get(step) ?? `step${ids.size}`
   ids.set(step, id)
   return id
-}
-
-/** What a screen reader says. @param {Step} step */
-function spoken(step) {
-  const times = step.times > 1 ? `${step.times} times` : ''
-  return [step.title, subtitle(step), times].filter(Boolean).join(', ')
 }
 
 /** The strength of the color: a square root, so that small shares can be told apart. @param {Step} step */
@@ -1274,10 +1296,16 @@ function shownColumns() {
   )
 }
 
+/** Whether only what differs between two models has rows. */
+function isPicked() {
+  return $('picked').checked
+}
+
 /** Finds which rows the table has, and in what order. */
 function refresh() {
   const terms = query.toLowerCase().split(/\s+/).filter(Boolean)
   rows = [...allSteps()]
+  if (isPicked()) rows = rows.filter((step) => step.difference && !step.isGroup)
   if (terms.length) {
     rows = rows.filter((step) => {
       const all = `${step.key} ${step.title} ${step.type} ${step.words('gives')}`.toLowerCase()
@@ -1300,7 +1328,7 @@ function refresh() {
   }
   $('table').setAttribute('aria-rowcount', String(rows.length + 1))
   const all = exact(allSteps().length)
-  $('found').textContent = terms.length ? `${exact(rows.length)} of ${all}` : `${all} steps`
+  $('found').textContent = terms.length || isPicked() ? `${exact(rows.length)} of ${all}` : `${all} steps`
   drawRows()
 }
 
@@ -1332,16 +1360,20 @@ function padding(count) {
   return row
 }
 
+/** @type {Record<string, string>} */
+const TAGS = { only: 'only here', changed: 'differs' }
+
 /** @param {Step} step @param {number} index */
 function rowOf(step, index) {
-  const isFlat = query !== '' || sorting.name !== ''
+  const isFlat = query !== '' || sorting.name !== '' || isPicked()
   const name = html('td', 'step')
   name.style.paddingLeft = `${20 + (isFlat ? 0 : Math.min(8, step.depth - 1) * 14)}px`
   name.append(
     html('span', `mark family${step.family} kind${step.kind}`),
-    html('span', 'name', isFlat ? step.key || step.title : step.title)
+    html('span', 'name', isFlat ? step.name || step.title : step.title)
   )
   if (step.times > 1) name.append(html('span', 'times', `×${step.times}`))
+  if (step.difference) name.append(html('span', `tag ${step.difference}`, TAGS[step.difference]))
   if (step.type) name.append(html('span', 'type', step.type))
   name.title = step.key
   const row = html('tr', step === selected ? 'selected' : '', [
@@ -1535,6 +1567,18 @@ function describe() {
     const exactly = name === 'macs' || name === 'params' ? exact(number) : HEATS[name].format(number)
     if (number) fact(HEATS[name].name, `${exactly}${share ? ` · ${percent(share)}` : ''}`)
   }
+  const { other } = step
+  if (step.difference === 'changed' && other) {
+    const numbers = ['macs', 'params']
+      .filter((name) => data.heats.includes(name))
+      .map((name) => `${exact(other.number(name))} ${HEATS[name].name}`)
+    const times = other.times > 1 ? `×${other.times}` : ''
+    const said = [times, other.type, other.words('gives'), ...numbers].filter(Boolean).join(', ')
+    fact(
+      `In ${other.trail[1].title}`,
+      button(said, () => select(other), 'chip')
+    )
+  }
   fact('Reads', step.words('reads'))
   fact('Called at', step.words('line'))
   for (const [name, isFrom] of /** @type {[string, boolean][]} */ ([
@@ -1551,51 +1595,71 @@ function describe() {
 
 // ---------------------------------------------------------------------------------------------- the model
 
-/** Fills the numbers of the whole model, and the bar of what a training step needs. */
+/** Fills the numbers of the whole model, or of both, and the bars of what a training step needs. */
 function drawModel() {
-  const { totals, memory } = data
-  /** @param {string} name @param {string} value @param {string} more */
-  const figure = (name, value, more) =>
-    html('div', 'figure', [
-      html('dt', '', name),
-      html('dd', '', [html('strong', '', value), html('span', '', more)])
-    ])
+  const models = data.pair ?? [data]
+  /** @type {Node[]} */
   const figures = []
-  if (totals) {
-    const frozen = totals.parameters - totals.trainable
-    figures.push(
-      figure(
-        'Parameters',
-        short(totals.parameters),
-        exact(totals.parameters) + (frozen ? `, ${short(frozen)} frozen` : '')
-      )
-    )
-    figures.push(figure('MACs', short(totals.macs), exact(totals.macs)))
+  /** @param {string} name @param {(model: any) => [string, string] | false | undefined} say */
+  const figure = (name, say) => {
+    const said = models.map(say)
+    if (!said.every(Boolean)) return
+    const [values, more] = [0, 1].map((i) => [
+      ...new Set(said.map((/** @type {string[]} */ each) => each[i]))
+    ])
+    const value = html('dd', '', [html('strong', '', values.join(' → ')), html('span', '', more.join(' → '))])
+    figures.push(html('div', 'figure', [html('dt', '', name), value]))
   }
-  if (memory?.training_peak)
-    figures.push(figure('A training step', bytes(memory.training_peak), `at its peak, ${memory.optimizer}`))
-  if (memory?.inference_peak) figures.push(figure('Inference', bytes(memory.inference_peak), 'at its peak'))
-  $('figures').replaceChildren(...figures)
-  $('warnings').replaceChildren(
-    ...data.warnings.map((/** @type {string} */ warning) => html('p', '', warning))
+  figure('Parameters', ({ totals }) => {
+    if (!totals) return false
+    const frozen = totals.parameters - totals.trainable
+    return [short(totals.parameters), exact(totals.parameters) + (frozen ? `, ${short(frozen)} frozen` : '')]
+  })
+  figure('MACs', ({ totals }) => totals && [short(totals.macs), exact(totals.macs)])
+  figure(
+    'A training step',
+    ({ memory }) => memory?.training_peak && [bytes(memory.training_peak), `at its peak, ${memory.optimizer}`]
   )
-  if (!memory) return
-  const parts = [
+  figure('Inference', ({ memory }) => memory?.inference_peak && [bytes(memory.inference_peak), 'at its peak'])
+  $('figures').replaceChildren(...figures)
+  const warnings = models.flatMap((/** @type {any} */ model) => model.warnings)
+  $('warnings').replaceChildren(...warnings.map((/** @type {string} */ warning) => html('p', '', warning)))
+  const most = Math.max(...models.map((/** @type {any} */ { memory }) => (memory ? wholeOf(memory) : 0)))
+  $('memory').replaceChildren(
+    ...models.flatMap((/** @type {any} */ { title, memory }) => (memory ? memoryOf(title, memory, most) : []))
+  )
+}
+
+/** @param {any} memory @returns {[string, number][]} */
+function partsOf(memory) {
+  return [
     ['Weights', memory.parameters + memory.buffers],
     ['Gradients', memory.gradients],
-    [`Optimizer`, memory.optimizer_state],
+    ['Optimizer', memory.optimizer_state],
     ['Activations', memory.saved]
   ]
+}
+
+/** @param {any} memory */
+function wholeOf(memory) {
+  return Math.max(
+    memory.training_peak,
+    partsOf(memory).reduce((sum, [, number]) => sum + number, 0)
+  )
+}
+
+/** @param {string} title @param {any} memory @param {number} most */
+function memoryOf(title, memory, most) {
+  const parts = partsOf(memory)
   const known = parts.reduce((sum, [, number]) => sum + number, 0)
-  const rest = memory.training_peak - known
-  if (memory.training_peak && rest > 0) parts.push(['Other', rest])
-  const whole = Math.max(known, memory.training_peak)
+  if (memory.training_peak > known) parts.push(['Other', memory.training_peak - known])
   const bar = html('div', 'bar')
-  const legend = html('ul', 'parts')
+  const legend = html('ul', 'parts', data.pair ? [html('li', '', html('b', '', title))] : [])
+  bar.style.width = `${(100 * wholeOf(memory)) / most}%`
   parts.forEach(([name, number], i) => {
     if (!number) return
     const part = html('span', `part${i}`)
-    part.style.flexGrow = String(number / whole)
+    part.style.flexGrow = String(number / wholeOf(memory))
     bar.append(part)
     legend.append(
       html('li', '', [html('i', `part${i}`), html('span', '', name), html('b', '', bytes(number))])
@@ -1603,7 +1667,7 @@ function drawModel() {
   })
   bar.setAttribute('role', 'img')
   bar.setAttribute('aria-label', parts.map(([name, number]) => `${name} ${bytes(number)}`).join(', '))
-  $('memory').replaceChildren(bar, legend, ...(memory.note ? [html('p', 'note', memory.note)] : []))
+  return [bar, legend, ...(memory.note ? [html('p', 'note', memory.note)] : [])]
 }
 
 /** Fills the legend: what the colors and their strength mean. */
@@ -1659,7 +1723,7 @@ function pictureRules() {
   const style = getComputedStyle(document.documentElement)
   const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules].map((rule) => rule.cssText))
   return rules
-    .filter((rule) => rule.startsWith('.picture'))
+    .filter((rule) => /^\.(picture|family)/.test(rule))
     .join('\n')
     .replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim())
 }
@@ -1674,6 +1738,7 @@ function wholePicture() {
     class: 'picture',
     width: w,
     height: h,
+    'font-family': FONT,
     viewBox: `${-pad} ${-pad} ${w} ${h}`
   })
   whole.append(
@@ -1694,13 +1759,13 @@ function wholePicture() {
 }
 
 const MOST_PIXELS = 60e6
+const TOO_LARGE = 'The picture is too large for a PNG: close some groups, or take SVG'
 
 /** @returns {Promise<Blob>} */
 function asPng() {
   const { source, w, h } = wholePicture()
   const scale = Math.min(2, 16000 / w, 16000 / h, Math.sqrt(MOST_PIXELS / (w * h)))
-  if (scale < 0.5)
-    return Promise.reject(new Error('The picture is too large for a PNG: close some groups, or take SVG'))
+  if (scale < 0.5) return Promise.reject(new Error(TOO_LARGE))
   return new Promise((resolve, reject) => {
     const image = new Image()
     image.onload = () => {
@@ -1708,12 +1773,9 @@ function asPng() {
       sheet.width = Math.round(w * scale)
       sheet.height = Math.round(h * scale)
       sheet.getContext('2d')?.drawImage(image, 0, 0, sheet.width, sheet.height)
-      sheet.toBlob(
-        (blob) => (blob ? resolve(blob) : reject(new Error('The picture is too large for a PNG'))),
-        'image/png'
-      )
+      sheet.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(TOO_LARGE))), 'image/png')
     }
-    image.onerror = () => reject(new Error('This browser makes no PNG of it'))
+    image.onerror = () => reject(new Error(TOO_LARGE))
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(source)}`
   })
 }
@@ -2040,6 +2102,8 @@ function start() {
   )
   kinds.addEventListener('change', () => setHeat(kinds.value))
   document.body.dataset.direction = isDown ? 'down' : 'right'
+  $('picks').hidden = !data.pair
+  $('picked').addEventListener('change', refresh)
   allSteps()
   for (const key of data.open) {
     const step = byKey.get(key)

@@ -11,6 +11,7 @@ from pack_viewer import HERE, NAMES, mark, packed_name
 from reports import chain
 
 import nnkit
+from nnkit.contract.requests import DrawRequest
 from nnkit.render.graph.data import node_amounts, page_data
 from nnkit.render.graph.html import as_frame, as_html, inert_json
 from nnkit.render.graph.scene import scene_of
@@ -25,16 +26,16 @@ def parts(page):
 
 
 def test_a_page_is_small():
-    assert len(as_html(nnkit.graph("resnet18", optimizer="adam")).encode()) <= 60_000
+    assert len(as_html(DrawRequest(report=nnkit.graph("resnet18", optimizer="adam"))).encode()) <= 60_000
 
 
 @pytest.mark.slow
 def test_a_decoder_of_80_layers_is_small():
-    assert len(as_html(nnkit.graph("llama", preset="70b", optimizer="adam")).encode()) <= 500_000
+    assert len(as_html(DrawRequest(report=nnkit.graph("llama", preset="70b", optimizer="adam"))).encode()) <= 500_000
 
 
 def test_the_policy_allows_only_what_is_written():
-    policy, style, _, script = parts(as_html(chain(["a"])))
+    policy, style, _, script = parts(as_html(DrawRequest(report=chain(["a"]))))
     hashes = re.findall(r"'sha256-([^']+)'", policy)
     written = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
     assert hashes == written
@@ -53,7 +54,7 @@ def test_json_in_a_page_is_only_data(text):
 def test_a_frame_holds_the_page():
     frame = as_frame(chain(["a"], title='"><script>'))
     source = re.match(r'<iframe srcdoc="([^"]*)" ', frame)[1]
-    assert html.unescape(source) == as_html(chain(["a"], title='"><script>'))
+    assert html.unescape(source) == as_html(DrawRequest(report=chain(["a"], title='"><script>')))
     assert "<script" not in frame
     assert "allow-same-origin" not in frame
 
@@ -66,7 +67,7 @@ def test_the_packed_viewer_is_of_its_source(name):
 
 def test_the_numbers_of_the_page_are_those_of_the_summary():
     report, summary = nnkit.graph("resnet18"), nnkit.summarize("resnet18")
-    *_, data, _ = parts(as_html(report))
+    *_, data, _ = parts(as_html(DrawRequest(report=report)))
     assert data["totals"]["macs"] == summary.totals.macs
     columns = {name: column_of(data, name) for name in data["boxes"]}
     keys = keys_of(data)
@@ -103,7 +104,7 @@ def keys_of(data):
 def test_every_box_is_there_under_its_key(name):
     report = nnkit.graph(name)
     root = scene_of(report)
-    data = page_data(report, root, (), None, "down")
+    data = page_data(report, root, ())
 
     def all_keys(box):
         return [box.key, *(key for inner in box.boxes for key in all_keys(inner))]

@@ -11,6 +11,7 @@ from browser import axe_source, chromium, opener
 from reports import chain
 
 import nnkit
+from nnkit.contract.requests import DrawRequest
 from nnkit.render.graph.html import as_frame, as_html
 
 pytestmark = pytest.mark.slow
@@ -51,7 +52,7 @@ def files(tmp_path_factory):
     def write(name):
         file = folder / f"{name}.html"
         if not file.exists():
-            file.write_text(as_html(REPORTS[name]()), encoding="utf-8", newline="")
+            file.write_text(as_html(DrawRequest(report=REPORTS[name]())), encoding="utf-8", newline="")
         return file
 
     return write
@@ -181,7 +182,7 @@ def test_the_keyboard_walks_opens_and_closes(visit):
     page.keyboard.press("ArrowRight")
     assert page.evaluate("location.hash") == "#layer1.0.conv1"
     active = page.locator("#graph").get_attribute("aria-activedescendant")
-    assert page.locator(f"#{active}").get_attribute("aria-label").startswith("conv1, Conv2d 3×3")
+    assert page.locator(f"#{active}").get_attribute("aria-label").startswith("conv1 Conv2d 3×3")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
     assert watched.box("layer1.0").get_attribute("aria-expanded") == "false"
@@ -306,7 +307,7 @@ def test_wheel_and_fingers_move_and_scale(visit):
 
 def test_hostile_names_stay_names(visit, tmp_path):
     file = tmp_path / "hostile.html"
-    file.write_text(as_html(chain(HOSTILE, title=HOSTILE[0])), encoding="utf-8", newline="")
+    file.write_text(as_html(DrawRequest(report=chain(HOSTILE, title=HOSTILE[0]))), encoding="utf-8", newline="")
     watched = visit(file)
     page = watched.page
     assert page.evaluate("typeof hacked") == "undefined"

@@ -57,7 +57,7 @@ def test_a_wrong_type_is_found(tools):
     """The check of types reads the comments."""
     source = (tools / "viewer.js").read_text(encoding="utf-8")
     try:
-        (tools / "viewer.js").write_text(f"{source}\nspoken(1)\n", encoding="utf-8")
+        (tools / "viewer.js").write_text(f"{source}\nsubtitle(1)\n", encoding="utf-8")
         assert run(tools, "tsc", "-p", ".")[0] != 0
     finally:
         (tools / "viewer.js").write_text(source, encoding="utf-8")
