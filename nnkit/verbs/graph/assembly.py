@@ -20,7 +20,7 @@ Parts: TypeAlias = tuple[tuple[Node, ...], tuple[Edge, ...]]
 class Assembly:
     """The nodes and edges so far, in call order.
 
-    owners: the module that stands for a call without a node. rows: the row of each call that has one.
+    owners: for a call without a node, the module that has it. rows: the row of each call that has one.
     times: the seconds of each call that were measured.
     """
 

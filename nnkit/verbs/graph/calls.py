@@ -25,7 +25,7 @@ class Item:
 def fold(root: Call, flow: Flow) -> dict[Call, Call]:
     """Take the functions out of torch's own modules that call no module, and give the module what they took.
 
-    Return, for each call that is taken out, the module that stands for it.
+    Return, for each call that is taken out, the module that took it in.
     """
     owners: dict[Call, Call] = {}
     _fold(root, flow, owners)

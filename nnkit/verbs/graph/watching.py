@@ -42,7 +42,7 @@ OF_FIRST = frozenset({"view_as", "reshape_as", "expand_as", "type_as", "to"})
 
 @dataclass(frozen=True)
 class Take:
-    """A tensor that a call took, with a number that tells which call made it."""
+    """A tensor that a call took, with the number of the call that made it."""
 
     number: int
     shape: Shape
@@ -53,12 +53,11 @@ class Take:
 class Flow:
     """Which call made and took which tensor.
 
-    makers: the call that made each tensor, by number; the first one stands for none. takes: what each call
-    took itself. reads: the parameters and buffers that it read itself. constants: the calls that stand for
-    a tensor that is no parameter and that no call made. lines: where in the user's code functions are called.
-    inputs: a call for each tensor that forward was given. outputs: what made each that it returned.
-    order: all calls as they began, also those that are no step. through_python: the calls that gave their
-    values to Python, from where they may have come back unseen.
+    makers: the call that made each tensor, by number; the first one is none. takes: what each call took
+    itself. reads: the parameters and buffers that it read itself. lines: where in the user's code functions
+    are called. inputs: a call for each tensor that forward was given. outputs: what made each that it
+    returned. order: all calls as they began, also those that are no step. through_python: the calls that gave
+    their values to Python, from where they may have come back unseen.
     registered: the names of parameters and buffers by storage.
     """
 
@@ -242,7 +241,7 @@ class FlowWatcher(Watcher):
         return result
 
     def _pass_on(self, call: Call, result: Any, before: int) -> Any:
-        """Return the result of a module that called nothing, such that it can be told from its input.
+        """Return the result of a module that called nothing, as something other than its input.
 
         `Identity` and a dropout in eval mode return the very tensor that they were given. Later calls may
         take that one or this one, so this one becomes another Python object on the same memory.
@@ -293,7 +292,7 @@ class FlowWatcher(Watcher):
     def _note_write(self, tensor: Tensor) -> None:
         """Note that the function under way is about to write to a tensor.
 
-        If it was given a larger part of the same memory, it stands for all of that: `y[0] = a` takes `y`.
+        If it was given a larger part of the same memory, it writes all of that: `y[0] = a` takes `y`.
         """
         storages = storages_in(tensor)
         self.wrote = self.wrote or any(self.writes.last(storage) < self.began for storage in storages)
@@ -333,7 +332,7 @@ class FlowWatcher(Watcher):
         return takes
 
     def _constant(self, tensor: Tensor, name: str | None) -> int:
-        """Return a number for a tensor that no call made, given to a call that stands for it.
+        """Return a number for a tensor that no call made, given to a call made up for it.
 
         It belongs to the innermost module that isn't one of torch's own: what those take is given to them.
         """

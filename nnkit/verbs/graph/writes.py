@@ -32,14 +32,14 @@ class Region:
         return self.start + self.itemsize + sum(stride * (size - 1) for stride, size in self.axes)
 
     def overlaps(self, other: "Region") -> bool:
-        """Whether some byte is in both, as far as that can be told: if it can't be, yes."""
+        """Whether some byte is in both; also if that is uncertain."""
         if self.end <= other.start or other.end <= self.start:
             return False
         boxes = _boxes(self, other)
         return boxes is None or all(low < above and below < high for (low, high), (below, above) in boxes)
 
     def covers(self, other: "Region") -> bool:
-        """Whether every byte of the other is in this one; if that can't be told, no."""
+        """Whether it is certain that every byte of the other is in this one."""
         inside = self.start <= other.start and other.end <= self.end
         if inside and self.elements * self.itemsize == self.end - self.start:
             return True
@@ -91,7 +91,7 @@ def is_whole(tensor: Tensor) -> bool:
 class Writes:
     """The numbers of the last writes to each storage.
 
-    A number stands for the tensor that a write leaves; a later one is larger.
+    A number is that of the tensor that a write leaves; a later one is larger.
     """
 
     def __init__(self) -> None:

@@ -361,7 +361,7 @@ def describe_value(value: Any) -> Value:
 
 
 def shape_of(tensor: Tensor) -> Shape:
-    """Return the shape of a tensor; -1 stands for lengths that differ."""
+    """Return the shape of a tensor; -1 where lengths differ."""
     if tensor.is_nested:
         return (tensor.size(0), -1)  # the sequences of a nested tensor have lengths of their own
     return tuple(tensor.shape)
