@@ -12,12 +12,19 @@ from nnkit import api
 from nnkit.render.graph.svg import as_svg
 
 FOLDER = Path(__file__).parent / "pictures" / "graphs"
+FIGURE = FOLDER.with_name("figure.svg")
+"""What the README shows: nnkit graph transformer --depth 1 --direction right -o figure.svg"""
 
 
 @functools.cache
 def picture(name: str) -> str:
     """Return what `nnkit graph NAME -o FILE.svg` draws."""
     return as_svg(api.graph(name))
+
+
+def figure() -> str:
+    """Return the figure of the README."""
+    return as_svg(api.graph("transformer"), direction="right", depth=1)
 
 
 def file_name(name: str) -> str:
