@@ -146,6 +146,12 @@ def _frames_of_30_seconds(sizes: Sizes) -> int:
     return 2 * positions if positions else 3000
 
 
+def _frames_of_tokens(sizes: Sizes) -> str | None:
+    """Return the frames of a spectrogram where so many make up a token of the text."""
+    frames = sizes.number("audio_length_per_tok")
+    return f"{frames} * time" if frames else None
+
+
 def _latent_width(sizes: Sizes) -> int | None:
     return sizes.number("hidden_size", "latent_dim", "vq_hidden_dimension")
 
@@ -264,6 +270,7 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
         ),
         tensor("input_features", lambda sizes: ("batch", 1, 1001, sizes.mels), _SPECTROGRAM),
         tensor("input_features", lambda sizes: ("batch", "frames", _stacked_mels(sizes)), _SPECTROGRAM),
+        tensor("input_features", lambda sizes: ("batch", sizes.mels, _frames_of_tokens(sizes)), _SPECTROGRAM),
     ),
     "audio_mel": (tensor("audio_mel", lambda sizes: ("batch", "frames", sizes.mels), _SPECTROGRAM),),
     "bbox": (

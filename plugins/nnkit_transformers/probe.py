@@ -18,7 +18,7 @@ from nnkit_transformers.dims import dims_of
 from nnkit_transformers.inputs import KNOWN, Fixed
 from nnkit_transformers.options import options_of
 from nnkit_transformers.settings import configuration
-from nnkit_transformers.sizes import Sizes
+from nnkit_transformers.sizes import Axis, Sizes
 from nnkit_transformers.tasks import tasks_of
 from nnkit_transformers.weightless import masks_unseen, without_values
 
@@ -194,7 +194,7 @@ def _runs(model: PreTrainedModel, inputs: tuple[Input, ...], sizes: Mapping[str,
         spec = KNOWN[name][variant](Sizes(model.config))
         if spec is None:
             return False
-        shape = [sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape]
+        shape = [_size(axis, sizes) for axis in spec.shape]
         dtype = torch.float32 if spec.dtype == "float" else getattr(torch, spec.dtype)
         if isinstance(spec.sample, Fixed):  # sizes, which decide how the model runs
             tensors[name] = spec.sample(tuple(shape), {}, dtype, None)
@@ -206,6 +206,14 @@ def _runs(model: PreTrainedModel, inputs: tuple[Input, ...], sizes: Mapping[str,
     }
     with _on_meta(), without_values(model, tensors):
         return bool(len(tensors_of(model(**tensors, **constants))))
+
+
+def _size(axis: Axis, sizes: Mapping[str, Any]) -> int:
+    """Return the size of an axis: a number, a dim, or so many times a dim."""
+    if isinstance(axis, int):
+        return axis
+    times, _, name = axis.rpartition(" * ")
+    return int(times or 1) * int(sizes[name])
 
 
 def _parameters(model: PreTrainedModel) -> dict[str, inspect.Parameter]:

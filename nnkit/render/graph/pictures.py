@@ -130,8 +130,7 @@ def draw_html(request: DrawRequest) -> str:
     """Return one file to look at in a browser."""
     from nnkit.render.graph.html import as_html
 
-    how = request
-    return as_html(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
+    return as_html(request)
 
 
 def draw_svg(request: DrawRequest) -> str:
