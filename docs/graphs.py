@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nnkit import api
+from nnkit.contract.requests import DrawRequest
 from nnkit.render.graph.svg import as_svg
 
 FOLDER = Path(__file__).parent / "pictures" / "graphs"
@@ -19,12 +20,12 @@ FIGURE = FOLDER.with_name("figure.svg")
 @functools.cache
 def picture(name: str) -> str:
     """Return what `nnkit graph NAME -o FILE.svg` draws."""
-    return as_svg(api.graph(name))
+    return as_svg(DrawRequest(report=api.graph(name)))
 
 
 def figure() -> str:
     """Return the figure of the README."""
-    return as_svg(api.graph("transformer"), direction="right", depth=1)
+    return as_svg(DrawRequest(report=api.graph("transformer"), direction="right", depth=1))
 
 
 def file_name(name: str) -> str:
