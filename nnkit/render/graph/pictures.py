@@ -112,12 +112,17 @@ def require_two(picture: Picture) -> None:
 def check_heat(report: GraphReport, heat: str | None) -> None:
     """Raise UsageProblem for a kind of cost that a report doesn't have."""
     rows = [node.row for node in report.nodes if node.row]
-    if heat == "saved" and not any(row.training for row in rows):
-        raise UsageProblem("what is saved for backward isn't known", "name an optimizer: adam")
-    if heat == "time" and not any(node.seconds for node in report.nodes):
-        raise UsageProblem("the time of each call isn't known", "measure it: seconds=True")
-    if heat in ("macs", "params") and report.totals is None:
-        raise UsageProblem(f"{report.title} has no {heat}", "leave --heat out")
+    known = {
+        "saved": any(row.training for row in rows),
+        "time": any(node.seconds for node in report.nodes),
+        "macs": report.totals is not None,
+    }
+    if known.get(heat or "", True):
+        return
+    if report.source == "onnx":
+        raise UsageProblem(f"{report.title} has no {heat}: its nodes were read, not run", "leave --heat out")
+    how = {"saved": 'optimizer="adam"', "time": "seconds=True"}
+    raise UsageProblem(f"{heat} isn't known", f"ask nnkit.graph for it: {how[str(heat)]}")
 
 
 def _encoded(content: str | bytes) -> bytes:

@@ -194,6 +194,9 @@ def _whole(report: GraphReport, name: str) -> str:
     if name == "saved" and memory:
         return format_bytes(memory.saved)
     if name == "output":
+        rows = (node.row for node in report.nodes if node.row)
+        if any(size < 0 for row in rows for shape in row.output_shapes for size in shape):
+            return ""  # a file leaves sizes open
         made = output_bytes(report)
         return format_bytes(
             sum(made[index] for index, node in enumerate(report.nodes) if node.parent is None)
