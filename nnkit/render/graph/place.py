@@ -168,7 +168,7 @@ def body_of(box: Box) -> Box:
 
 
 def _bundles(root: Box) -> dict[int, int]:
-    """Return for each tensor that a repeated block gives the one that stands for it, of another block."""
+    """Return for each tensor that a repeated block gives the one of another block that is drawn for it."""
     bundles: dict[int, int] = {}
 
     def visit(box: Box) -> None:
