@@ -72,7 +72,7 @@ def as_svg(request: DrawRequest) -> str:
 
 
 def _to_show(box: Box, heat: str | None) -> Box:
-    """Return a box with texts that can be printed, no longer than they are read, and with its share of heat."""
+    """Return a box with texts that can be printed and aren't too long, and with its share of heat."""
     inside = tuple(_to_show(inner, heat) for inner in box.boxes)
     title, subtitle = shortened(visible(box.title)), shortened(visible(box.subtitle))
     share = box.costs.get(heat, 0.0) if heat else 0.0
