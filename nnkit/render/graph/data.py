@@ -157,13 +157,17 @@ def page_data(report: GraphReport, root: Box, opened: Iterable[str]) -> dict[str
 
 
 def pair_data(
-    reports: tuple[GraphReport, GraphReport], roots: tuple[Box, Box], opened: tuple[Iterable[str], Iterable[str]]
+    reports: tuple[GraphReport, GraphReport],
+    roots: tuple[Box, Box],
+    opened: tuple[Iterable[str], Iterable[str]],
 ) -> dict[str, Any]:
     """Return what the page of two models shows, one beside the other."""
     report, other = reports
     data = Data(report)
     data.add_pair(other, roots)
-    keys = [f"{prefix}{key}" for prefix, each in zip(PREFIXES, opened, strict=True) for key in ("", *sorted(each))]
+    keys = [
+        f"{prefix}{key}" for prefix, each in zip(PREFIXES, opened, strict=True) for key in ("", *sorted(each))
+    ]
     return {
         **_model(report),
         "title": visible(f"{report.title} and {other.title}"),
