@@ -79,7 +79,7 @@ class Sizes:
         return round(self.patch / min(ratios)) if ratios and self.patch else None
 
     def _of_timm(self) -> tuple[int, int] | None:
-        """Height and width where a model of timm takes pictures of one size alone."""
+        """Height and width where a model of timm takes pictures of no other size."""
         name = self.first(("architecture",), within=VISION)
         if not isinstance(name, str):
             return None

@@ -107,9 +107,9 @@ def measure(name: str) -> dict[str, Any]:
         zoo = name.partition("/")[0]
         options = OPTIONS.get(zoo, [])
         parameters, problem = count_parameters(name, options)
-        if options and "has no option" in problem:
-            options = []
-            parameters, problem = count_parameters(name, options)
+        if options and problem:  # it has no layers, or is no model with so few
+            parameters, without = count_parameters(name, [])
+            options, problem = (options, problem) if without else ([], "")
         known[name] = {"name": name, "parameters": parameters, "options": options, "problem": problem}
         with MEASURED.open("a") as file:
             file.write(json.dumps(known[name]) + "\n")

@@ -55,6 +55,8 @@ def test_a_reason_that_no_name_needs_is_a_fault(monkeypatch, capsys):
     code, text = table_of(monkeypatch, capsys, [("c*", "macs", "a reason")], row("a"))
     assert code == 1
     assert "not needed: macs of c*: a reason" in text
+    code, text = table_of(monkeypatch, capsys, [("a*", "macs", "a reason")], row("a", flop_counter=None))
+    assert (code, "not needed" in text) == (0, False)
 
 
 def test_a_name_is_measured_once_for_each_version(tmp_path):

@@ -165,6 +165,9 @@ class _Arranged:
     def _track(self, gap: int, index: int) -> float:
         return self.tracks[gap] + max(self.nets[gap][index].row, 0) * TRACK
 
+    def _edge(self, box: int) -> float:
+        return self.across.anchors[box] - self.grid.items[box].before
+
     def _labels(self, box: int) -> Iterator[tuple[Point, str]]:
         """Yield the labels of what a box gives: beside its line, or together where lines are close."""
         end = self.begins[box] + self.grid.items[box].length
@@ -178,7 +181,11 @@ class _Arranged:
                 texts[wire.label] = None
             text = ", ".join(texts)
             room = given[number + 1][0] - at if number + 1 < len(given) else math.inf
-            if room > (width_of(text, LABEL) + 10 if self.is_down else LABEL_ROW):
+            left = at - 6 - width_of(text, LABEL)
+            if text and number == 0 and self.is_down and room < math.inf and left > self._edge(box):
+                yield (left, end + 12), text
+                texts, first = {}, math.inf
+            elif room > (width_of(text, LABEL) + 10 if self.is_down else LABEL_ROW):
                 if text:
                     yield ((at + 6, end + 12) if self.is_down else (first - 5, end + 5)), text
                 texts, first = {}, math.inf

@@ -1,6 +1,7 @@
 """Types -> color families: what a step does, as far as its name tells."""
 
 import re
+from functools import cache
 
 _CONTAINS = (
     ("attention", "attention attn sdpa"),
@@ -42,6 +43,7 @@ _PARTS = [(family, re.compile("|".join(parts.split()))) for family, parts in _CO
 _NAMES = {name: family for family, names in _IS for name in names.split()}
 
 
+@cache
 def family_of(kind: str) -> str:
     """Return the color family of a class, function or operator: `conv`, `norm`, `math` …, else `other`."""
     if kind == "Conv1D":  # of transformers: a linear layer with its weight transposed

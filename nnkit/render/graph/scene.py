@@ -79,7 +79,7 @@ def scene_of(report: GraphReport, constants: bool = False) -> Box:
     """
     shown = shown_nodes(report, constants)
     edges = [edge for edge in report.edges if edge.source in shown and edge.target in shown]
-    root = tree_of(report, edges, constants)
+    root = tree_of(report, shown, edges)
     return _Frozen(report, _wires(root, edges)).box(root)
 
 

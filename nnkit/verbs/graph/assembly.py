@@ -64,19 +64,8 @@ class Assembly:
             self._connect(take, len(self.nodes) - 1)
 
     def finish(self) -> Parts:
-        """Return the nodes, with keys, and with what depends on no input, and the edges."""
-        depends = [node.kind in ("input", "output") for node in self.nodes]
-        for edge in self.edges.values():  # in call order: what an edge comes from is known by then
-            depends[edge.target] = depends[edge.target] or depends[edge.source]
-        for index, node in reversed([*enumerate(self.nodes)]):
-            if node.parent is not None and depends[index]:
-                depends[node.parent] = True
-        keys = _keys(self.nodes)
-        nodes = [
-            replace(node, key=keys[index], from_no_input=not depends[index])
-            for index, node in enumerate(self.nodes)
-        ]
-        return tuple(nodes), tuple(self.edges.values())
+        """Return the nodes and edges, complete."""
+        return complete(self.nodes, list(self.edges.values()))
 
     def _node(self, call: Call, parent: int | None) -> Node:
         line = self.flow.lines.get(call)
@@ -124,6 +113,21 @@ class Assembly:
             self.edges.setdefault((source, target, take.number), edge)
 
 
+def complete(nodes: Sequence[Node], edges: Sequence[Edge]) -> Parts:
+    """Return nodes with keys and with what depends on no input; sources come before targets."""
+    depends = [node.kind in ("input", "output") for node in nodes]
+    for edge in sorted(edges, key=lambda edge: edge.target):
+        depends[edge.target] = depends[edge.target] or depends[edge.source]
+    for index, node in reversed([*enumerate(nodes)]):
+        if node.parent is not None and depends[index]:
+            depends[node.parent] = True
+    keys = _keys(nodes)
+    finished = (
+        replace(node, key=keys[index], from_no_input=not depends[index]) for index, node in enumerate(nodes)
+    )
+    return tuple(finished), tuple(edges)
+
+
 def _axes(values: tuple[Value, ...]) -> tuple[Shape, ...]:
     return tuple(tensor.shape for tensor in tensors_of(values))
 
@@ -139,7 +143,7 @@ def _sum_training(costs: list[Training | None]) -> Training | None:
     )
 
 
-def _keys(nodes: list[Node]) -> list[str]:
+def _keys(nodes: Sequence[Node]) -> list[str]:
     """Return a key for each node: calls first, so that an input of the same name doesn't take theirs."""
     times: Counter[str] = Counter()
     keys = [""] * len(nodes)
