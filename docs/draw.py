@@ -42,6 +42,7 @@ PICTURES: dict[str, tuple[Command, ...]] = {
         Command(SMOKE_RUN, keep=".{9}(shapes|gradients|updates|batch-|determinism)|Error"),
     ),
     "summary": (Command("nnkit summary resnet18 --depth 1 --batch 8"),),
+    "graph": (Command("nnkit graph transformer --depth 3"),),
     "export": (Command("nnkit export pointer-network --onnx"),),
     "smoke-run": (Command(SMOKE_RUN),),
 }

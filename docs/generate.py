@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import draw
+import graphs
 
 from nnkit import api, schemas
 from nnkit.cli.architecture_help import option_lines, preset_lines, size_lines
@@ -27,7 +28,8 @@ FIRST_PARTY = "generative graph mlp pointcloud pointer recurrent sequence sets v
 HELP_WIDTH = 100
 ABOUT_FAMILIES = (
     "Counted at the default options and sizes. "
-    "A section that is the same as the previous architecture's is not repeated."
+    "A section that is the same as the previous architecture's is not repeated, nor is a graph with the same "
+    "types of layers."
 )
 MARK = "<!-- written by docs/generate.py: change its source, then run it -->"
 
@@ -38,13 +40,15 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
     pages = {DOCS / name: finish(text) for name, text in all_pages()}
+    pages |= {graphs.FOLDER / graphs.file_name(name): graphs.picture(name) for name in drawn_architectures()}
     pictures = {draw.FOLDER / name: svg for name, svg in draw.pictures()}
     stale = {file: text for file, text in pages.items() if not is_fresh(file, text)}
     stale |= {file: svg for file, svg in pictures.items() if not draw.is_fresh(file, svg)}
-    files = {*(DOCS / "architectures").glob("*.md"), *draw.FOLDER.glob("*.svg")}
+    files = {*(DOCS / "architectures").glob("*.md"), *draw.FOLDER.rglob("*.svg")}
     orphans = sorted(files - pages.keys() - pictures.keys())
     if check and (stale or orphans):
         sys.exit("stale: " + ", ".join(str(file.relative_to(DOCS)) for file in [*stale, *orphans]))
+    graphs.FOLDER.mkdir(exist_ok=True)
     for file, text in stale.items():
         file.write_text(text, encoding="utf-8")
     for file in orphans:
@@ -69,12 +73,8 @@ def all_pages() -> Iterator[tuple[str, str]]:
     """Yield (file name, Markdown) for each page."""
     yield "commands.md", commands_page()
     yield "schemas.md", schemas_page()
-    families: dict[str, dict[str, Architecture]] = {}
-    for name, architecture in plugin_manager().architectures().items():
-        if name.partition("/")[0] in FIRST_PARTY:
-            families.setdefault(architecture.family, {})[name] = architecture
-    yield "architectures/index.md", families_page(families)
-    for family, members in families.items():
+    yield "architectures/index.md", families_page(all_families())
+    for family, members in all_families().items():
         yield f"architectures/{slug(family)}.md", family_page(family, members)
 
 
@@ -180,6 +180,21 @@ def family_heading(family: str) -> str:
     return family[0].upper() + family[1:]
 
 
+def all_families() -> dict[str, dict[str, Architecture]]:
+    """Return the architectures of the base zoo, by family."""
+    families: dict[str, dict[str, Architecture]] = {}
+    for name, architecture in plugin_manager().architectures().items():
+        if name.partition("/")[0] in FIRST_PARTY:
+            families.setdefault(architecture.family, {})[name] = architecture
+    return families
+
+
+def drawn_architectures() -> Iterator[str]:
+    """Yield the architectures whose pages show their graphs."""
+    for members in all_families().values():
+        yield from graphs.distinct(members)
+
+
 def families_page(families: Mapping[str, Mapping[str, Architecture]]) -> str:
     """Return the page that links the families."""
     lines = []
@@ -194,13 +209,23 @@ def family_page(family: str, members: Mapping[str, Architecture]) -> str:
     """Return what `nnkit info` and `nnkit summary` print for the members of a family."""
     parts = [f"# {family_heading(family)}", f"{family_table(members)}\n\n{ABOUT_FAMILIES}"]
     written: dict[str, str] = {}
+    drawn = graphs.distinct(members)
     for name, architecture in members.items():
         parts += [f"## {architecture.name}", architecture.summary.removesuffix(".") + "."]
+        if name in drawn:
+            parts.append(graph_picture(name, architecture))
         for title, text in sections(name, architecture):
             if written.get(title) != text:
                 written[title] = text
                 parts.append(f"**{title}**\n\n{text}")
     return "\n\n".join(parts)
+
+
+def graph_picture(name: str, architecture: Architecture) -> str:
+    """Return the picture of an architecture's graph, in a frame that scrolls and leads to the file."""
+    file = f"../pictures/graphs/{graphs.file_name(name)}"
+    alt = f"The graph of {architecture.name}, from its inputs down to its outputs"
+    return f"[![{alt}]({file})]({file}){{ .nnkit-graph }}"
 
 
 def family_table(members: Mapping[str, Architecture]) -> str:

@@ -130,11 +130,12 @@ def summarize(
 
 @one_at_a_time
 def graph(
-    target: "Target",
+    target: "Target | Path",
     inputs: "Inputs" = None,
     *,
     optimizer: str | None = None,
     device: str = "cpu",
+    seconds: bool = False,
     preset: str | None = None,
     manager: PluginManager | None = None,
     **options: Any,
@@ -143,19 +144,34 @@ def graph(
 
         nnkit.graph("resnet18")  # a notebook shows it as a picture
 
+    A Path of an ONNX file gives the nodes in it, and the modules that they come from if the file says so.
+
     Args:
         inputs: as in `summarize`.
         optimizer: `sgd`, `adam` or `adamw`; also estimate what each call keeps for backward, and memory.
-        device: the device to estimate memory for (`cpu`, `cuda`, …).
+        device: the device to estimate memory for (`cpu`, `cuda`, …), and to take times on.
+        seconds: also run the model on its weights, several times, and take the time of each call.
 
     Raises ForwardFailed, whose `report` has the rows up to the failure.
     """
     from nnkit.verbs.graph.handler import graph
 
     manager = manager or plugin_manager()
+    if isinstance(target, Path):
+        return _graph_of_file(target, manager)
     request = _summary_request(target, inputs, optimizer, device, preset, manager, options, "graph")
     with neutral_torch(request.spec.plugin, request.module):
-        return graph(request)
+        return graph(request, seconds)
+
+
+def _graph_of_file(path: Path, manager: PluginManager) -> "GraphReport":
+    from nnkit.verbs.graph.onnx_files import graph_of_file
+
+    try:
+        spec, _ = resolve_target(str(path), None, None, {}, manager, "graph")
+    except NnkitError:  # not written by nnkit, or its model is declared by no plugin here
+        return graph_of_file(path)
+    return graph_of_file(path, spec)
 
 
 @one_at_a_time

@@ -22,7 +22,7 @@ from nnkit.verbs.benchmarking.report import BenchReport
 @click.argument(
     "words", nargs=-1, type=click.UNPROCESSED, metavar="ARCH [ARCH]", shell_complete=complete_architecture
 )
-@report_format("text", "json", "csv", "google-benchmark")
+@report_format("text", "json", "csv", "html", "google-benchmark")
 @device_option(EXISTING_DEVICE)
 @click.option(
     "--training/--no-training",
@@ -103,13 +103,14 @@ def command(
 
 
 def _show(settings: Settings, report: BenchReport, format: str) -> None:
-    from nnkit.render.bench import as_text
+    from nnkit.render.bench import as_html, as_text
     from nnkit.render.google_benchmark import as_google_benchmark
     from nnkit.render.timm import as_timm_csv
 
     forms = {
         "text": lambda: as_text(report, settings.on_terminal, settings.use_color),
         "csv": lambda: as_timm_csv(report),
+        "html": lambda: as_html(report),
         "google-benchmark": lambda: as_google_benchmark(report),
     }
     print_report(settings, report, format, forms)

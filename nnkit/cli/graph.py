@@ -196,9 +196,8 @@ def _find_picture(output: Path | None, name: str | None, two: bool) -> Picture |
 
 
 def _graph(target: Any, optimizer: str | None, device: str, timed: bool) -> "GraphReport":
-    timing = {"seconds": True} if timed else {}
     with redirect_stdout(sys.stderr):  # what a model prints
-        return api.graph(target, optimizer=optimizer, device=device, **timing)
+        return api.graph(target, optimizer=optimizer, device=device, seconds=timed)
 
 
 def _two_specs(ctx: click.Context, settings: Settings) -> list[ModelSpec]:

@@ -1,14 +1,15 @@
-"""BenchReport -> text."""
+"""BenchReport -> text, and HTML with a plot of the samples."""
 
 from collections.abc import Iterator, Mapping
 
 from nnkit.contract.text import format_bytes, format_count, format_percent, format_sizes, plural
 from nnkit.render.assumed import assumed_lines
 from nnkit.render.dtypes import describe_dtypes
-from nnkit.render.table import Table, paragraph, to_plain, to_terminal
+from nnkit.render.durations import format_time, three_digits
+from nnkit.render.samples_plot import Series, plot_samples
+from nnkit.render.table import Table, paragraph, to_html, to_plain, to_terminal
 from nnkit.verbs.benchmarking.report import TITLES, BenchModel, BenchReport, Measurement, Probe, Ratio
 
-TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
 UNKNOWN = "-"
 
 
@@ -17,6 +18,27 @@ def as_text(report: BenchReport, terminal: bool = False, color: bool = False) ->
     tables = [to_terminal(table, color) if terminal else to_plain(table) for table in _tables(report)]
     notes = "\n".join(paragraph(label, text, terminal) for label, text in _notes(report))
     return "\n\n".join([_title(report), *tables, notes])
+
+
+def as_html(report: BenchReport) -> str:
+    """Return the figures and a plot of the samples of each mode, in HTML that needs nothing else.
+
+    It can stand in a page or notebook, and is a page by itself.
+    """
+    parts = ['<!doctype html><meta charset="utf-8">']  # for a browser that opens it as a file
+    for mode, title in TITLES.items():
+        series = [
+            Series(label, measurement.samples.order, measurement.samples.times)
+            for label, model in zip(report.labels, report.models, strict=True)
+            for measurement in model.measurements
+            if measurement.mode == mode
+        ]
+        if series:
+            parts.append(f"<figure>\n{plot_samples(title, series)}\n</figure>")
+    *tables, last = _tables(report)
+    parts += [to_html(table, _title(report), []) for table in tables]
+    parts.append(to_html(last, _title(report), list(_notes(report))))
+    return "\n".join(parts)
 
 
 def _title(report: BenchReport) -> str:
@@ -66,7 +88,7 @@ def _figures(model: BenchModel, measured: Measurement) -> dict[str, str]:
         "p99": _time(latency.p99),
         "minimum": _time(latency.minimum),
         "measured": f"{len(samples.nanoseconds):,} times{loops}",
-        "throughput": f"{_three_digits(measured.throughput)} {unit}/s",
+        "throughput": f"{three_digits(measured.throughput)} {unit}/s",
         "FLOPs": UNKNOWN if measured.flops is None else format_count(measured.flops),
         "of peak FLOP/s": _share(measured.mfu),
         "of peak bytes/s": _share(measured.mbu),
@@ -76,17 +98,7 @@ def _figures(model: BenchModel, measured: Measurement) -> dict[str, str]:
 
 
 def _time(nanoseconds: float | None) -> str:
-    """Return `41.2 ms`."""
-    if nanoseconds is None:
-        return UNKNOWN
-    units = ((unit, length) for unit, length in TIME_UNITS if nanoseconds >= length)
-    unit, length = next(units, TIME_UNITS[-1])
-    return f"{_three_digits(nanoseconds / length)} {unit}"
-
-
-def _three_digits(number: float) -> str:
-    """Return `1.23`, `12.3`, `123`, `12,345`."""
-    return f"{number:,.{2 if number < 10 else 1 if number < 100 else 0}f}"
+    return UNKNOWN if nanoseconds is None else format_time(nanoseconds)
 
 
 def _share(share: float | None) -> str:

@@ -258,10 +258,10 @@ def to_html(table: Table, title: str, notes: Sequence[tuple[str, str]]) -> str:
         *(_html_row(table, row, "td") for row in table.rows),
         "</tbody>",
         "</table>",
-        "<dl>",
-        *(f"<dt>{_escape(label)}</dt><dd>{_escape(visible(text))}</dd>" for label, text in notes),
-        "</dl>",
     ]
+    if notes:
+        described = (f"<dt>{_escape(label)}</dt><dd>{_escape(visible(text))}</dd>" for label, text in notes)
+        lines += ["<dl>", *described, "</dl>"]
     return "\n".join(lines)
 
 

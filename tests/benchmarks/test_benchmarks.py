@@ -15,6 +15,7 @@ BENCHMARKS = {
     "bench_modern.py": ["--quick"],
     "bench_recurrent.py": ["--quick"],
     "bench_graph.py": ["--quick"],
+    "bench_viewer.py": ["--quick"],
     "bench_zoos.py": ["--rounds", "1"],
 }
 
@@ -24,6 +25,8 @@ BENCHMARKS = {
 def test_a_benchmark_runs_and_prints_ratios(name, monkeypatch):
     if name == "bench_zoos.py":  # imports the zoos in processes of their own
         monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "operators"))
+    if name == "bench_viewer.py":
+        pytest.importorskip("playwright")
     done = python(str(ROOT / "tests" / "benchmarks" / name), *BENCHMARKS[name])
     assert done.returncode == 0, done.stderr
     assert "ratio" in done.stdout or "×" in done.stdout

@@ -126,10 +126,10 @@ class _Arranged:
                 points.append((start, self._begin(index)))
                 if passes:
                     points += self._turn(first, index, start, at)
-            elif passes:  # a branch leaves the rail
+            elif not passes and abs(end - at) < 0.5:
+                points.append((at, self._begin(index)))
+            else:  # a branch leaves the trunk where it turns
                 points.append((at, self._track(rank, index) - TURN))
-            else:
-                points.append((at, self._begin(index) if abs(end - at) < 0.5 else self._track(rank, index)))
             if (index, target) in self.ports.at_side:
                 if number and passes:
                     points = []
@@ -138,7 +138,10 @@ class _Arranged:
                 stop = self.length if target == grid.count else self.begins[target]
                 points += [*self._turn(rank, index, at, end), (end, stop)]
             has_head = target < grid.count and grid.items[target].contents is None
-            yield Line(tuple(points), has_head, passes, wire)
+            is_straight = (
+                abs(at - start) < 0.5 and abs(end - at) < 0.5 and (index, target) not in self.ports.at_side
+            )
+            yield Line(tuple(points), has_head, passes and not is_straight, wire)
 
     def _begin(self, index: int) -> float:
         source = self.grid.wires[index].source
@@ -153,11 +156,17 @@ class _Arranged:
         yield anchor + (item.before if at > anchor else -item.before), middle
 
     def _turn(self, gap: int, index: int, start: float, end: float) -> list[Point]:
-        track = self._track(gap, index)
-        return [(start, track), (end, track)] if abs(end - start) >= 0.5 else []
+        track, distance = self._track(gap, index), abs(end - start)
+        if distance < 0.5:
+            return []
+        slant = TURN if distance < 2 * TURN else 0.0  # no room for two corners
+        return [(start, track - slant), (end, track + slant)]
 
     def _track(self, gap: int, index: int) -> float:
         return self.tracks[gap] + max(self.nets[gap][index].row, 0) * TRACK
+
+    def _edge(self, box: int) -> float:
+        return self.across.anchors[box] - self.grid.items[box].before
 
     def _labels(self, box: int) -> Iterator[tuple[Point, str]]:
         """Yield the labels of what a box gives: beside its line, or together where lines are close."""
@@ -172,7 +181,11 @@ class _Arranged:
                 texts[wire.label] = None
             text = ", ".join(texts)
             room = given[number + 1][0] - at if number + 1 < len(given) else math.inf
-            if room > (width_of(text, LABEL) + 10 if self.is_down else LABEL_ROW):
+            left = at - 6 - width_of(text, LABEL)
+            if text and number == 0 and self.is_down and room < math.inf and left > self._edge(box):
+                yield (left, end + 12), text
+                texts, first = {}, math.inf
+            elif room > (width_of(text, LABEL) + 10 if self.is_down else LABEL_ROW):
                 if text:
                     yield ((at + 6, end + 12) if self.is_down else (first - 5, end + 5)), text
                 texts, first = {}, math.inf

@@ -8,7 +8,10 @@ from nnkit.verbs.summary.report import TensorInfo, tensors_of
 
 
 def output_bytes(report: GraphReport) -> list[int]:
-    """Return for each node the bytes of what it returns; for one with calls beneath, of what those return."""
+    """Return for each node the bytes of what it returns; for one with calls beneath, of what those return.
+
+    What comes from no input, such as a part of a parameter, is no activation and counts for nothing.
+    """
     sums = [0] * len(report.nodes)
     parents = {node.parent for node in report.nodes}
     for index in reversed(range(len(report.nodes))):  # callers come before their calls
@@ -21,7 +24,9 @@ def output_bytes(report: GraphReport) -> list[int]:
 
 
 def _own_output(node: Node) -> int:
-    return sum(map(_bytes, tensors_of(node.row.outputs))) if node.row else 0
+    if node.row is None or node.from_no_input:
+        return 0
+    return sum(map(_bytes, tensors_of(node.row.outputs)))
 
 
 def _bytes(tensor: TensorInfo) -> int:

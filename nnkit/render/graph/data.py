@@ -1,19 +1,20 @@
 """GraphReport -> what the page of a picture needs, as compact data: columns, and each text once.
 
-The boxes stand in columns, a group before what is in it, so that a list of counts is enough for the tree. A text
-is its index in `strings`. Blocks that are like an earlier one have no boxes here: the page makes them from it.
+The boxes stand in columns, a group before what is in it, so that a list of counts is enough for the tree. A
+text is its index in `strings`. Blocks that are like an earlier one have no boxes here: the page makes them
+from that one.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nnkit.contract.text import format_shape
 from nnkit.contract.visible import visible
 from nnkit.render.graph.layout import lay_out
-from nnkit.render.graph.scene import Box, scene_of
+from nnkit.render.graph.scene import Box
 from nnkit.verbs.graph.report import GraphReport, Node
 from nnkit.verbs.summary.report import TensorInfo, Value, tensors_of
 
@@ -22,47 +23,78 @@ FAMILIES = (
     "conv", "linear", "norm", "activation", "attention", "pool", "embedding", "recurrent", "shape", "math",
     "other",
 )  # fmt: skip
+PREFIXES = ("a:", "b:")  # of the keys of two models
+TOTALS = ("parameters", "trainable", "macs")
 AMOUNTS = ("macs", "params", "output", "saved", "time")
 
 
 @dataclass
 class Data:
-    """Fills the columns, box by box."""
+    """Fills the columns, box by box.
+
+    prefix: what the keys of this report begin with, where a page shows two.
+    """
 
     report: GraphReport
+    prefix: str = ""
     strings: dict[str, int] = field(default_factory=dict)
     columns: dict[str, list[Any]] = field(default_factory=dict)
     amounts: dict[str, list[float]] = field(default_factory=dict)
     groups: dict[int, list[Any]] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)  # the row of each key
 
     def __post_init__(self) -> None:
-        self.of_nodes = node_amounts(self.report.nodes)
-        self.columns = {name: [] for name in ("key", "title", "subtitle", "kind", "family", "times", "like")}
-        self.columns |= {name: [] for name in ("count", "takes", "gives", "reads", "line")}
+        names = ("key", "title", "subtitle", "kind", "family", "times", "like", "count", "takes", "gives")
+        self.columns = {name: [] for name in (*names, "reads", "line")}
         self.amounts = {name: [] for name in AMOUNTS}
+        self.look_at(self.report, self.prefix)
+
+    def look_at(self, report: GraphReport, prefix: str) -> None:
+        """Go on with the boxes of another report."""
+        self.report, self.prefix = report, prefix
+        self.of_nodes = node_amounts(report.nodes)
+        self.rows: dict[str, int] = {}  # the row of each key
 
     def add(self, box: Box, above: str | None) -> list[float]:
         """Add a box and what is in it, and return its amounts."""
-        row = len(self.columns["key"])
-        self.rows[box.key] = row
         node = self.report.nodes[box.node] if box.node >= 0 else None
-        for name, value in self._cells(box, node, above):
-            self.columns[name].append(value)
-        for name in AMOUNTS:
-            self.amounts[name].append(0)
+        self.rows[box.key] = row = self._add_row(self._cells(box, node, above))
         if box.boxes:
             self.groups[row] = self._group(box)
         inside = [self.add(inner, box.key) for inner in box.boxes]
         is_own = node is not None and "×" not in box.key
         own = self.of_nodes[box.node] if is_own else [sum(each) for each in zip(*inside, strict=True)]
-        for name, amount in zip(AMOUNTS, own or [0] * len(AMOUNTS), strict=True):
-            self.amounts[name][row] = amount
+        self._set_amounts(row, own)
         return own
 
+    def add_pair(self, other: GraphReport, roots: tuple[Box, Box]) -> None:
+        """Add two models beside each other."""
+        title = self.text(f"{self.report.title} and {other.title}")
+        empty = dict.fromkeys(self.columns, self.text("")) | {"like": -1, "times": 1}
+        own = {"key": self.text("="), "title": title, "kind": KINDS.index("group"), "count": 2}
+        row = self._add_row((empty | own).items())
+        self.groups[row] = [[], (0, 0), (0, 1)]
+        amounts = []
+        for report, prefix, root in zip((self.report, other), PREFIXES, roots, strict=True):
+            self.look_at(report, prefix)
+            amounts.append(self.add(root, None))
+        self._set_amounts(row, list(map(max, zip(*amounts, strict=True))))
+
+    def _add_row(self, cells: Iterable[tuple[str, Any]]) -> int:
+        row = len(self.columns["key"])
+        for name, value in cells:
+            self.columns[name].append(value)
+        for name in AMOUNTS:
+            self.amounts[name].append(0)
+        return row
+
+    def _set_amounts(self, row: int, amounts: Sequence[float]) -> None:
+        for name, amount in zip(AMOUNTS, amounts or [0] * len(AMOUNTS), strict=True):
+            self.amounts[name][row] = amount
+
     def _cells(self, box: Box, node: Node | None, above: str | None) -> Iterator[tuple[str, Any]]:
-        is_beneath = above is not None and box.key.startswith(f"{above}.")
-        yield "key", self.text(box.key.removeprefix(above) if is_beneath and above else f"={box.key}")
+        is_beneath = bool(above) and box.key.startswith(f"{above}.")
+        whole = f"={self.prefix}{box.key}"
+        yield "key", self.text(box.key.removeprefix(above or "") if is_beneath else whole)
         yield "title", self.text(box.title)
         yield "subtitle", self.text(box.subtitle)
         yield "kind", KINDS.index(box.kind)
@@ -117,30 +149,39 @@ def _sparse(column: list[Any]) -> list[Any] | dict[str, Any]:
     return {"": usual} | {str(row): value for row, value in enumerate(column) if value != usual}
 
 
-def page_data(
-    report: GraphReport, root: Box, opened: Sequence[str], heat: str | None, direction: str
-) -> dict[str, Any]:
-    """Return everything that the page shows. opened: the keys of the groups that are open at first."""
+def page_data(report: GraphReport, root: Box, opened: Iterable[str]) -> dict[str, Any]:
+    """Return what the page of a model shows. opened: the keys of the groups that are open at first."""
     data = Data(report)
     data.add(root, None)
-    packed = data.packed()
-    known = packed["heats"]
+    return {**_model(report), "open": sorted(opened), **data.packed()}
+
+
+def pair_data(
+    reports: tuple[GraphReport, GraphReport], roots: tuple[Box, Box], opened: tuple[Iterable[str], Iterable[str]]
+) -> dict[str, Any]:
+    """Return what the page of two models shows, one beside the other."""
+    report, other = reports
+    data = Data(report)
+    data.add_pair(other, roots)
+    keys = [f"{prefix}{key}" for prefix, each in zip(PREFIXES, opened, strict=True) for key in ("", *sorted(each))]
     return {
-        "title": visible(report.title),
-        "warnings": [visible(warning) for warning in report.warnings],
-        "totals": asdict(report.totals) if report.totals else None,
-        "memory": asdict(report.memory) if report.memory else None,
-        "heat": heat if heat in known else next(iter(known), "macs"),
-        "direction": direction,
-        "open": list(opened),
-        **packed,
+        **_model(report),
+        "title": visible(f"{report.title} and {other.title}"),
+        "pair": [_model(each) for each in reports],
+        "open": keys,
+        **data.packed(),
     }
 
 
-def scene_data(report: GraphReport, constants: bool = False) -> tuple[Box, dict[str, Any]]:
-    """Return the scene of a report and the data of its page, with nothing open but the model."""
-    root = scene_of(report, constants)
-    return root, page_data(report, root, (), None, "down")
+def _model(report: GraphReport) -> dict[str, Any]:
+    """Return what is said of a whole model."""
+    totals = report.totals
+    return {
+        "title": visible(report.title),
+        "warnings": [visible(warning) for warning in report.warnings],
+        "totals": {name: getattr(totals, name) for name in TOTALS} if totals else None,
+        "memory": asdict(report.memory) if report.memory else None,
+    }
 
 
 def node_amounts(nodes: Sequence[Node]) -> list[list[float]]:

@@ -196,5 +196,5 @@ def _stretch(steps: Sequence[Box]) -> Box:
 
 
 def is_stretch(box: Box) -> bool:
-    """Whether a box stands for steps that were drawn as one, for they are too many."""
+    """Whether a box is a stretch of steps, drawn as one because there are too many."""
     return box.key.endswith(STRETCH)

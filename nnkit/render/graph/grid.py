@@ -11,9 +11,9 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """A part of a tensor's way, with a right angle at each inner point.
+    """A part of a tensor's way, with right angles; only a step too short for two is slanted.
 
-    has_head: whether it ends with an arrow. is_rail: whether it passes a rank.
+    has_head: whether it ends with an arrow. is_rail: whether it passes a rank beside its boxes.
     """
 
     points: tuple[Point, ...]

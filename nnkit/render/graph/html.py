@@ -9,13 +9,13 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from nnkit.contract.requests import DrawRequest
 from nnkit.contract.visible import visible
-from nnkit.render.graph.data import page_data
+from nnkit.render.graph.data import page_data, pair_data
 from nnkit.render.graph.opening import all_open, fitting, inside, opened_keys
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.verbs.graph.report import GraphReport
@@ -25,30 +25,36 @@ MOST_AT_FIRST = 24  # boxes that are drawn at first, unless the user asks for mo
 FRAME_HEIGHT = 620  # pixels of a picture in a notebook
 
 
-def as_html(
-    report: GraphReport,
-    open: Sequence[str] = (),
-    heat: str | None = None,
-    constants: bool = False,
-    direction: str = "down",
-    depth: int | None = None,
-) -> str:
-    """Return the page of a report. open: patterns of the groups that are open at first; depth: or levels."""
-    root = scene_of(report, constants)
-    opened = opened_keys(report, root, open, depth)
-    if opened is None:
-        opened = fitting(root, all_open(root), lambda keys: _count(root, keys) <= MOST_AT_FIRST)
-    return page(page_data(report, root, sorted(opened), heat, direction))
+def as_html(request: DrawRequest) -> str:
+    """Return the page of a report, or of two beside each other."""
+    report, other = request.report, request.other
+    root = scene_of(report, request.constants)
+    if other is None:
+        data = page_data(report, root, _opened(request, report, root))
+    else:
+        second = scene_of(other, request.constants)
+        opened = _opened(request, report, root), _opened(request, other, second)
+        data = pair_data((report, other), (root, second), opened)
+    heat = request.heat if request.heat in data["heats"] else next(iter(data["heats"]), "macs")
+    return page({**data, "heat": heat, "direction": request.direction})
 
 
 def as_frame(report: GraphReport) -> str:
     """Return the page in a frame of its own, for notebooks."""
-    source = html.escape(as_html(report), quote=True)
+    source = html.escape(as_html(DrawRequest(report=report)), quote=True)
     return (
         f'<iframe srcdoc="{source}" title="{html.escape(visible(report.title), quote=True)}" '
         'sandbox="allow-scripts allow-downloads allow-popups" allow="clipboard-write" '
         f'style="width:100%;height:{FRAME_HEIGHT}px;border:1px solid #8884;border-radius:8px"></iframe>'
     )
+
+
+def _opened(request: DrawRequest, report: GraphReport, root: Box) -> frozenset[str]:
+    """Return the keys of the groups that are open at first: those that were asked for, or a few."""
+    asked = opened_keys(report, root, request.opened, request.depth)
+    if asked is not None:
+        return asked
+    return fitting(root, all_open(root), lambda keys: _count(root, keys) <= MOST_AT_FIRST)
 
 
 def page(data: dict[str, Any]) -> str:

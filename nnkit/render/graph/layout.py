@@ -113,15 +113,19 @@ class _Lanes:
         heads = [box for box, before in enumerate(self.links.before) if not before]
         heads = [box for box in heads if self.links.enters[box]] or heads
         inputs = [box for box in heads if self.links.is_input[box] and self.links.after[box]]
-        # Of several inputs the first; of several branches the middle one of the longest.
         heads = inputs[:1] or heads
         line: list[int] = []
         while heads:
-            longest = max(self.below[box] for box in heads)
-            heads = [box for box in heads if self.below[box] == longest]
-            line.append(heads[len(heads) // 2])
+            line.append(self._longest(heads))
             heads = sorted(set(self.links.after[line[-1]]))
         return line
+
+    def _longest(self, ways: Sequence[int]) -> int:
+        """Return the box with the longest way on; of several the one nearest to the middle of all, so that
+        branches stand on both sides."""
+        most, middle = max(self.below[box] for box in ways), (len(ways) - 1) / 2
+        longest = [(abs(number - middle), box) for number, box in enumerate(ways) if self.below[box] == most]
+        return min(longest)[1]
 
     def _chain(self, box: int, chained: set[int]) -> list[int]:
         """Return the boxes that follow one another from `box` on, and are in no chain yet."""

@@ -66,26 +66,35 @@ def all_open(root: Box) -> frozenset[str]:
 
 
 def is_train(box: Box) -> bool:
-    """Whether a box stands for several functions that were folded to one step."""
+    """Whether a box is several functions that were folded to one step."""
     return box.kind == "group" and box.node < 0
 
 
 def of_each_type(root: Box, most: int) -> frozenset[str]:
-    """Return the first group of each type, from the outside in, while at most so many boxes are drawn."""
+    """Return one group of each type, from the outside in, as long as at most so many boxes are drawn.
+
+    Two groups are of one type if what is in them is, too.
+    """
     keys = set[str]()
-    seen = set[str]()
+    seen = set[tuple[str, ...]]()
     count = len(root.boxes)
     waiting = deque(root.boxes)
     while waiting:
         box = waiting.popleft()
         boxes = inside(box)
-        if not boxes or is_train(box) or box.subtitle in seen or count + len(boxes) - 1 > most:
+        types = (_type(box), *sorted(set(map(_type, boxes))))
+        is_plain = len(boxes) == 1 and not inside(boxes[0])  # it hides nothing
+        if not boxes or is_plain or box.node < 0 or types in seen or count + len(boxes) - 1 > most:
             continue
-        seen.add(box.subtitle)
+        seen.add(types)
         keys.add(box.key)
         count += len(boxes) - 1
         waiting.extend(boxes)
     return frozenset(keys)
+
+
+def _type(box: Box) -> str:
+    return box.subtitle.partition(" ")[0] or box.title  # without the size of its kernel
 
 
 def fitting(root: Box, wanted: frozenset[str] | None, fits: Fits) -> frozenset[str]:

@@ -118,7 +118,7 @@ def check_heat(report: GraphReport, heat: str | None) -> None:
     if heat == "time" and not any(node.seconds for node in report.nodes):
         raise UsageProblem("the time of each call isn't known", "measure it: seconds=True")
     if heat in ("macs", "params") and report.totals is None:
-        raise UsageProblem(f"{report.title} tells no {heat}", "leave --heat out")
+        raise UsageProblem(f"{report.title} has no {heat}", "leave --heat out")
 
 
 def _encoded(content: str | bytes) -> bytes:
@@ -130,8 +130,7 @@ def draw_html(request: DrawRequest) -> str:
     """Return one file to look at in a browser."""
     from nnkit.render.graph.html import as_html
 
-    how = request
-    return as_html(how.report, how.opened, how.heat, how.constants, how.direction, how.depth)
+    return as_html(request)
 
 
 def draw_svg(request: DrawRequest) -> str:

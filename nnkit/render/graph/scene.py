@@ -79,7 +79,7 @@ def scene_of(report: GraphReport, constants: bool = False) -> Box:
     """
     shown = shown_nodes(report, constants)
     edges = [edge for edge in report.edges if edge.source in shown and edge.target in shown]
-    root = tree_of(report, edges, constants)
+    root = tree_of(report, shown, edges)
     return _Frozen(report, _wires(root, edges)).box(root)
 
 
@@ -189,7 +189,7 @@ class _Frozen:
         ]
 
     def _costs(self, step: Step) -> dict[str, float]:
-        nodes = _nodes(step)
+        nodes = _nodes(step, self.report)
         costs = {}
         for name, total in self.totals.items():
             if total and name != "output":
@@ -199,11 +199,12 @@ class _Frozen:
         return {name: share for name, share in costs.items() if share}
 
 
-def _nodes(step: Step) -> list[int]:
-    """Return the nodes that a step stands for: its own, or those of the steps that it was folded from."""
-    if step.node >= 0 and "×" not in step.key:
+def _nodes(step: Step, report: GraphReport) -> list[int]:
+    """Return the nodes whose costs a step has: its own, or those within it where it was never called."""
+    is_called = step.node >= 0 and report.nodes[step.node].kind != "container"
+    if is_called and "×" not in step.key:
         return [step.node]
-    return [node for inner in step.steps for node in _nodes(inner)]
+    return [node for inner in step.steps for node in _nodes(inner, report)]
 
 
 def _totals(report: GraphReport) -> dict[str, float]:

@@ -19,7 +19,7 @@ from nnkit.verbs.graph.report import Edge, GraphReport, Node
 LONGEST_LOOP = 32  # steps in the body of a loop
 LIGHT = ("shape", "math", "other")  # families of functions in a train
 LONGEST_TRAIN = 32  # functions in a train
-FUNCTIONS_PER_TENSOR = 5  # a train takes and gives one tensor, or one for each so many functions
+LONG_TRAIN = 10  # functions in a train that may take or give a second tensor
 
 
 @dataclass(eq=False)
@@ -46,10 +46,9 @@ class Step:
             yield from step.leaves()
 
 
-def tree_of(report: GraphReport, edges: list[Edge], constants: bool) -> Step:
-    """Return the model as a step, with its inputs and outputs inside. edges: between what is shown."""
+def tree_of(report: GraphReport, shown: set[int], edges: list[Edge]) -> Step:
+    """Return the model as a step, with its inputs and outputs inside. shown: the nodes in it. edges: those between."""
     steps = [_step(report, index, node) for index, node in enumerate(report.nodes)]
-    shown = shown_nodes(report, constants)
     at_top = [step for step, node in zip(steps, report.nodes, strict=True) if node.parent is None]
     model = next((step for step in at_top if step.kind not in ("input", "output")), None)
     for index, node in enumerate(report.nodes):
@@ -73,9 +72,9 @@ def shown_nodes(report: GraphReport, constants: bool) -> set[int]:
     """Return the nodes that a picture has."""
     if constants:
         return set(range(len(report.nodes)))
-    taken = {edge.source: set[int]() for edge in report.edges}
+    taken: dict[int, list[int]] = {}
     for edge in report.edges:
-        taken[edge.source].add(edge.target)
+        taken.setdefault(edge.source, []).append(edge.target)
     parents = {node.parent for node in report.nodes}
     shown: set[int] = set()
     for index, node in reversed(list(enumerate(report.nodes))):
@@ -156,8 +155,8 @@ class _Trains:
             given = [tensor for node in inside for tensor in self.given.get(node, ())]
             comes_in = [tensor for tensor in taken if tensor[0] not in inside]
             goes_out = [tensor for tensor in given if not self.readers[tensor] <= inside]
-            most = max(1, len(inside) // FUNCTIONS_PER_TENSOR)
-            if len(comes_in) <= most and 0 < len(goes_out) <= most:
+            ends = len(comes_in) + len(goes_out)
+            if goes_out and ends <= (3 if len(inside) >= LONG_TRAIN else 2):
                 end = last + 1
         return end if end - start < len(steps) else start + 1
 
@@ -232,10 +231,10 @@ def _repeats(steps: list[Step]) -> Iterator[Step]:
 
 
 def _repeat(first: Step, steps: list[Step]) -> Step:
-    title = first.title
-    last = steps[-1].key.rpartition(".")[2]
-    if last.isdigit() and first.key != steps[-1].key:
-        title = f"{first.title}–{last}"
+    title, last = first.title, steps[-1].title
+    number = re.search(r"\d+$", last)
+    if number and title != last and first.node >= 0:
+        title = f"{title}–{number[0]}"
     return Step(
         first.node,
         f"{first.key}×{len(steps)}",
@@ -282,4 +281,4 @@ def _same_place(a: Step, b: Step) -> bool:
 
 def _pattern(key: str) -> str:
     """Return a key without the numbers of list members and of calls."""
-    return re.sub(r"(?<![^.])\d+(?![^.~…×])", "#", re.sub(r"~\d+", "", key))
+    return re.sub(r"\d+", "#", re.sub(r"~\d+", "", key))

@@ -1,6 +1,6 @@
 """GraphReport -> SVG: text as text, light and dark by the system's setting, for papers and READMEs."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
@@ -8,10 +8,11 @@ from nnkit.contract.requests import DrawRequest
 from nnkit.contract.visible import visible
 from nnkit.render.graph.grid import Line, Point
 from nnkit.render.graph.opening import of_each_type, opened_keys
-from nnkit.render.graph.place import Picture, PlacedBox, place
+from nnkit.render.graph.place import Label, Picture, PlacedBox, place
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.graph.sizes import (
     LABEL,
+    PAD,
     STACK,
     SUBTITLE,
     SYMBOLS,
@@ -64,7 +65,16 @@ def as_svg(request: DrawRequest) -> str:
     keys = opened_keys(report, root, request.opened, request.depth)
     opened = of_each_type(root, MOST_BOXES) if keys is None else keys
     picture = place(root, lambda box: box.key in opened, "right" if request.direction == "right" else "down")
+    if heat:
+        picture = _with_legend(picture, heat)
     return _Drawing(picture, visible(report.title), heat).text()
+
+
+def _with_legend(picture: Picture, heat: str) -> Picture:
+    text = f"bars: share of {HEATS[heat]}"
+    legend = Label(PAD, picture.height + 4, text)
+    width = max(picture.width, 2 * PAD + width_of(text, LABEL))
+    return replace(picture, width=width, height=picture.height + PAD, labels=(*picture.labels, legend))
 
 
 def _with_shares(box: Box, heat: str) -> Box:

@@ -12,7 +12,7 @@ Example, a part of resnet18:
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nnkit.contract.text import format_amount, format_bytes, format_shape
+from nnkit.contract.text import format_amount, format_bytes, format_shape, shorten
 from nnkit.contract.visible import visible
 from nnkit.render.document import Line
 from nnkit.render.dtypes import describe_dtypes
@@ -57,7 +57,7 @@ ASCII = Signs("|- ", "`- ", "|  ", "#")
 class Step:
     """A line of the tree.
 
-    lines: what is drawn before the title. shares: of the whole, by kind of cost; a step that stands for
+    lines: what is drawn before the title. shares: of the whole, by kind of cost; a step that is drawn for
     those of several blocks has the shares of all of them. is_open: whether steps follow beneath.
     """
 
@@ -163,14 +163,14 @@ def _steps(report: GraphReport, root: Box, opened: Collection[str], signs: Signs
 
 
 def _shape(report: GraphReport, box: Box) -> str:
-    """Return the shapes that a step returns; those of the last one, if it stands for several."""
-    while box.node < 0 and box.boxes:
+    """Return the shapes that a step returns; those of the last one, if it is several."""
+    while box.boxes and (box.node < 0 or report.nodes[box.node].kind == "container"):
         box = box.boxes[-1]
     if box.node < 0:
         return ""
     node = report.nodes[box.node]
     shapes = node.axes or (node.row.output_shapes if node.row else ())
-    return visible(", ".join(map(format_shape, shapes)))
+    return visible(shorten([format_shape(shape) for shape in shapes], 2))
 
 
 def _columns(root: Box, heat: str | None) -> list[str]:

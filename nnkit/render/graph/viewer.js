@@ -37,7 +37,9 @@ const data = JSON.parse($('data').textContent)
 /** @type {Record<string, number[]>} */
 const columns = {}
 for (const [name, column] of Object.entries(data.boxes)) {
-  columns[name] = Array.isArray(column) ? column : Array.from({ length: data.size }, (_, row) => column[row] ?? column[''])
+  columns[name] = Array.isArray(column)
+    ? column
+    : Array.from({ length: data.size }, (_, row) => column[row] ?? column[''])
 }
 
 // ---------------------------------------------------------------------------------------------- steps
@@ -50,7 +52,6 @@ class Step {
     this.parent = parent
     this.key = key
     this.like = like
-    this.depth = parent ? parent.depth + 1 : 0
     this.kind = columns.kind[index]
     this.title = text(columns.title[index])
     this.type = text(columns.subtitle[index])
@@ -67,6 +68,7 @@ class Step {
     /** @type {Map<number, number>} */ this.entries = new Map()
     /** @type {Map<number, number>} */ this.exits = new Map()
     byKey.set(key, this)
+    if (data.pair) partners.set(key.replace(/×\d+/g, ''), this)
   }
 
   get isGroup() {
@@ -91,8 +93,34 @@ class Step {
     return this.parent ? [...this.parent.trail, this] : [this]
   }
 
+  get depth() {
+    return this.trail.length - 1
+  }
+
   get path() {
-    return this.key.replace(/~\d+$/, '')
+    return this.name.replace(/([~×]\d+|…)$/, '')
+  }
+
+  /** The key within its own model. */
+  get name() {
+    return data.pair ? this.key.slice(2) : this.key
+  }
+
+  /** What is the same step in the other of two models. */
+  get other() {
+    const name = this.key.replace(/×\d+/g, '')
+    return partners.get((name[0] === 'a' ? 'b' : 'a') + name.slice(1))
+  }
+
+  /** How it differs from the same step in the other of two models. */
+  get difference() {
+    if (!data.pair || this.depth < 2) return ''
+    const { other } = this
+    if (!other) return 'only'
+    const same = ['macs', 'params', 'subtitle', 'gives', 'times'].every(
+      (name) => (columns[name] ?? [])[this.index] === (columns[name] ?? [])[other.index]
+    )
+    return same ? '' : 'changed'
   }
 
   /** @param {string} name */
@@ -118,6 +146,8 @@ class Step {
 
 /** @type {Map<string, Step>} */
 const byKey = new Map()
+/** The steps of two models by their keys without the number of blocks. @type {Map<string, Step>} */
+const partners = new Map()
 let heat = data.heat
 
 /** @param {number} index */
@@ -164,7 +194,12 @@ function unpack(packed) {
     ranks,
     lanes,
     wires: wires.map((/** @type {any[]} */ [source, tensor, label, rail, ...targets]) => ({
-      source, tensor, label: text(label >> 1), changes: (label & 1) === 1, rail, targets
+      source,
+      tensor,
+      label: text(label >> 1),
+      changes: (label & 1) === 1,
+      rail,
+      targets
     }))
   }
 }
@@ -196,7 +231,12 @@ function bundled(wires) {
   return [...same.values()].flatMap((list) => {
     if (list.length <= MOST_ALONE) return list
     const alike = list.every((wire) => wire.label === list[0].label)
-    return { ...list[0], changes: true, bundle: list, label: alike ? `${list.length} of ${list[0].label}` : `${list.length} tensors` }
+    return {
+      ...list[0],
+      changes: true,
+      bundle: list,
+      label: alike ? `${list.length} of ${list[0].label}` : `${list.length} tensors`
+    }
   })
 }
 
@@ -244,7 +284,7 @@ const HEATS = {
 
 // ---------------------------------------------------------------------------------------------- place
 
-const FONT = 'ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Noto Sans", sans-serif'
+const FONT = getComputedStyle(document.body).fontFamily
 const WIDEST = 250
 const HEADER = 30
 const PAD = 14
@@ -344,7 +384,8 @@ function placeGroup(group) {
   const shift = isDown ? (group.w - w) / 2 : 0
   if (shift) for (const item of contents.items) item.x += shift
   if (shift) for (const [lane, at] of grid.lane) grid.lane.set(lane, at + shift)
-  group.spine = grid.lane.get(0) ?? (isDown ? group.w : group.h) / 2
+  const middle = (isDown ? group.w : group.h) / 2
+  group.spine = data.pair && group === root ? middle : (grid.lane.get(0) ?? middle)
   drawLines(group, contents, grid, isDown ? header : 0)
 }
 
@@ -388,7 +429,12 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
       labels.set(wire.source, said.add(wire.label))
       const width = widthOf(wire.label, SMALL) + 12
       const count = said.size
-      if (isDown) widen(lanes[wire.source], 0, width + 6 * (wires.filter((each) => each.source === wire.source).length - 1))
+      if (isDown)
+        widen(
+          lanes[wire.source],
+          0,
+          width + 6 * (wires.filter((each) => each.source === wire.source).length - 1)
+        )
       label[rank] = Math.max(label[rank], isDown ? 14 * count : width + 6)
     }
   }
@@ -424,7 +470,9 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
 
 /** The step in the next rank to which a line runs straightest. @param {Wire} wire @param {number[]} ranks @param {number[]} lanes @param {number} next */
 function nearest(wire, ranks, lanes, next) {
-  return wire.targets.filter((target) => ranks[target] === next).sort((a, b) => Math.abs(lanes[a]) - Math.abs(lanes[b]))[0]
+  return wire.targets
+    .filter((target) => ranks[target] === next)
+    .sort((a, b) => Math.abs(lanes[a]) - Math.abs(lanes[b]))[0]
 }
 
 /** A shape is read where a box makes it, not again where it leaves the group. @param {Wire} wire @param {Step[]} items */
@@ -450,15 +498,26 @@ function drawLines(group, { items, ranks, lanes, wires }, grid, top) {
     const rail = isFar ? /** @type {number} */ (grid.lane.get(/** @type {number} */ (wire.rail))) : 0
     const a = source ? alongOf(source) + lengthOf(source) : top
     const near = nearest(wire, ranks, lanes, next)
-    const c = source ? ports.from(wire) : isFar && near === undefined ? rail : ports.into(wire, near ?? wire.targets[0])
-    for (const each of wire.bundle ?? [wire]) if (isEntry && !group.entries.has(each.tensor)) group.entries.set(each.tensor, c)
+    const c = source
+      ? ports.from(wire)
+      : isFar && near === undefined
+        ? rail
+        : ports.into(wire, near ?? wire.targets[0])
+    for (const each of wire.bundle ?? [wire])
+      if (isEntry && !group.entries.has(each.tensor)) group.entries.set(each.tensor, c)
     const trace = new Trace()
     /** Where lines turn in the gap before a rank. @param {number} rank */
     const turn = (rank) => end[rank] + label[rank]
     if (isFar) {
       const last = Math.max(...wire.targets.map(rankOf))
-      trace.from(c, a).to(c, turn(next)).bend(rail, start[next] - HEAD)
-      trace.to(rail, last === start.length - 1 && wire.targets.some((target) => target >= items.length) ? out : turn(last))
+      trace
+        .from(c, a)
+        .to(c, turn(next))
+        .bend(rail, start[next] - HEAD)
+      trace.to(
+        rail,
+        last === start.length - 1 && wire.targets.some((target) => target >= items.length) ? out : turn(last)
+      )
     }
     for (const target of wire.targets) {
       const item = items[target]
@@ -480,10 +539,16 @@ function drawLines(group, { items, ranks, lanes, wires }, grid, top) {
     if (isShown) labels.set(source, said.add(wire.label))
     const right = source && isShown ? ports.last(source) + 7 : 0
     return {
-      d: trace.d, heads: trace.heads, box: trace.box, tensor: wire.tensor, source,
+      d: trace.d,
+      heads: trace.heads,
+      box: trace.box,
+      tensor: wire.tensor,
+      source,
       targets: wire.targets.map((target) => items[target]).filter(Boolean),
-      far: isFar, label: isShown ? wire.label : '',
-      x: isDown ? right : a + 6, y: isDown ? a + 15 + count * 14 : c - 6
+      far: isFar,
+      label: isShown ? wire.label : '',
+      x: isDown ? right : a + 6,
+      y: isDown ? a + 15 + count * 14 : c - 6
     }
   })
 }
@@ -514,7 +579,8 @@ function portsOf(items, ranks, wires, grid) {
       const item = items[target]
       if (!item) continue
       const isNext = source && ranks[target] === ranks[wire.source] + 1
-      const at = wire.rail !== null && !isNext ? grid.lane.get(wire.rail) : source ? middle(source) : middle(item)
+      const at =
+        wire.rail !== null && !isNext ? grid.lane.get(wire.rail) : source ? middle(source) : middle(item)
       arriving.set(item, [...(arriving.get(item) ?? []), { wire, at: /** @type {number} */ (at) }])
     }
   }
@@ -536,22 +602,31 @@ function portsOf(items, ranks, wires, grid) {
       places1.set(item, own === undefined ? at : acrossOf(item) + own)
       places.set(each.wire, places1)
     }
-    straight.forEach((each, i) => put(each, center + (i ? (i % 2 ? 1 : -1) * Math.ceil(i / 2) * step : 0)))
-    left.forEach((each, i) => put(each, alone ? center : center - (i + shift) * step))
-    right.forEach((each, i) => put(each, alone ? center : center + (i + shift) * step))
+    straight.forEach((each, i) => {
+      put(each, center + (i ? (i % 2 ? 1 : -1) * Math.ceil(i / 2) * step : 0))
+    })
+    left.forEach((each, i) => {
+      put(each, alone ? center : center - (i + shift) * step)
+    })
+    right.forEach((each, i) => {
+      put(each, alone ? center : center + (i + shift) * step)
+    })
   }
   return {
     /** Where the last of the lines from a step begins. @param {Step} item */
     last: (item) => middle(item) + (((leaving.get(item)?.length ?? 1) - 1) / 2) * 12,
     /** @param {Wire} wire @param {number} target */
-    into: (wire, target) => places.get(wire)?.get(items[target]) ?? (grid.lane.get(0) ?? 0),
+    into: (wire, target) => places.get(wire)?.get(items[target]) ?? grid.lane.get(0) ?? 0,
     /** @param {Wire} wire */
     from: (wire) => {
       const item = items[wire.source]
       const own = item.isOpen ? item.exits.get(wire.tensor) : undefined
       if (own !== undefined) return acrossOf(item) + own
       const list = /** @type {Wire[]} */ (leaving.get(item))
-      return middle(item) + (list.length > 1 && !item.isOpen ? (list.indexOf(wire) - (list.length - 1) / 2) * 12 : 0)
+      return (
+        middle(item) +
+        (list.length > 1 && !item.isOpen ? (list.indexOf(wire) - (list.length - 1) / 2) * 12 : 0)
+      )
     }
   }
 }
@@ -566,7 +641,7 @@ class Trace {
     this.box = [Infinity, Infinity, -Infinity, -Infinity]
   }
 
-  /** @param {number} c @param {number} a */
+  /** Returns a point of the path. @param {number} c @param {number} a */
   xy(c, a) {
     const [x, y] = isDown ? [c, a] : [a, c]
     const box = this.box
@@ -641,7 +716,9 @@ class Canvas {
   /** @param {SVGElement} target */
   constructor(target) {
     this.target = target
-    this.layers = ['frames', 'lines', 'cards', 'labels'].map((name) => svg('g', { class: name, role: 'none' }))
+    this.layers = ['frames', 'lines', 'cards', 'labels'].map((name) =>
+      svg('g', { class: name, role: 'none' })
+    )
     this.layers[1].setAttribute('aria-hidden', 'true')
     this.layers[3].setAttribute('aria-hidden', 'true')
     target.append(...this.layers)
@@ -704,11 +781,21 @@ class Canvas {
     })
     const [node] = one.nodes
     set(node, 'transform', `translate(${x},${y})`)
-    const isHit = hits !== null && hits.has(step)
-    set(node, 'class', [
-      step.isOpen ? 'frame' : 'card', `kind${step.kind}`, `deep${step.depth % 2}`,
-      step === selected ? 'selected' : '', isHit ? 'hit' : ''
-    ].filter(Boolean).join(' '))
+    const isHit = hits?.has(step)
+    set(
+      node,
+      'class',
+      [
+        step.isOpen ? 'frame' : 'card',
+        `kind${step.kind}`,
+        `deep${step.depth % 2}`,
+        step === selected ? 'selected' : '',
+        step.difference,
+        isHit ? 'hit' : ''
+      ]
+        .filter(Boolean)
+        .join(' ')
+    )
     set(node, 'aria-selected', String(step === selected))
     const glow = node.querySelector('.heat')
     if (glow) set(glow, 'fill-opacity', warm)
@@ -717,7 +804,10 @@ class Canvas {
   /** @param {Line} line @param {number} x @param {number} y */
   showLine(line, x, y) {
     const one = this.take(line, '', () => {
-      const node = svg('g', {}, [svg('path', { class: 'wire', d: line.d }), svg('path', { class: 'head', d: line.heads })])
+      const node = svg('g', {}, [
+        svg('path', { class: 'wire', d: line.d }),
+        svg('path', { class: 'head', d: line.heads })
+      ])
       this.layers[1].append(node)
       if (!line.label) return [node]
       const label = words(line.label, 'shape', line.x, line.y)
@@ -734,9 +824,15 @@ class Canvas {
 
 /** @param {Step} step @param {string} style @param {any[]} inside */
 function item(step, style, inside) {
-  const node = svg('g', { class: style, role: 'treeitem', id: idOf(step), 'aria-level': step.depth, 'aria-label': spoken(step) }, inside)
+  const attributes = { class: style, role: 'treeitem', id: idOf(step), 'aria-level': step.depth }
+  const node = svg(
+    'g',
+    attributes,
+    inside.flatMap((each) => [each, document.createTextNode(' ')])
+  )
+  node.setAttribute('aria-label', node.textContent.trim().replace(/ +/g, ' '))
   if (step.isGroup) node.setAttribute('aria-expanded', String(step.isOpen))
-  node.append(svg('title', {}, [document.createTextNode(step.key)]))
+  node.append(svg('title', {}, [document.createTextNode(step.name)]))
   steps.set(node, step)
   return node
 }
@@ -751,12 +847,6 @@ function idOf(step) {
   const id = ids.get(step) ?? `step${ids.size}`
   ids.set(step, id)
   return id
-}
-
-/** What a screen reader says. @param {Step} step */
-function spoken(step) {
-  const times = step.times > 1 ? `${step.times} times` : ''
-  return [step.title, subtitle(step), times].filter(Boolean).join(', ')
 }
 
 /** The strength of the color: a square root, so that small shares can be told apart. @param {Step} step */
@@ -779,7 +869,8 @@ function cardOf(step) {
   const title = fitted(step.title, TITLE, w - 22 - dot - badge - (step.isGroup ? 18 : 0))
   const left = more ? 13 : (w - widthOf(title, TITLE) - dot - badge - (step.isGroup ? 16 : 0)) / 2
   const line = more ? 18.5 : h / 2 + 4.5
-  if (dot) inside.push(svg('circle', { class: `dot family${step.family}`, cx: left + 3.5, cy: line - 4.5, r: 3.5 }))
+  if (dot)
+    inside.push(svg('circle', { class: `dot family${step.family}`, cx: left + 3.5, cy: line - 4.5, r: 3.5 }))
   inside.push(words(title, 'title', left + dot, line))
   if (badge) inside.push(...badgeOf(step, left + dot + widthOf(title, TITLE) + 8, line))
   if (more) inside.push(words(fitted(more, SMALL, w - 24), 'more', left, 35))
@@ -790,7 +881,13 @@ function cardOf(step) {
 /** @param {Step} step */
 function frameOf(step) {
   const { w, h } = step
-  const inside = [svg('rect', { class: 'back', width: w, height: h, rx: 10 }), svg('path', { class: 'band', d: `M0,${HEADER}V10A10,10 0 0 1 10,0H${w - 10}A10,10 0 0 1 ${w},10V${HEADER}Z` })]
+  const inside = [
+    svg('rect', { class: 'back', width: w, height: h, rx: 10 }),
+    svg('path', {
+      class: 'band',
+      d: `M0,${HEADER}V10A10,10 0 0 1 10,0H${w - 10}A10,10 0 0 1 ${w},10V${HEADER}Z`
+    })
+  ]
   const badge = step.times > 1 ? widthOf(`×${step.times}`, SMALL) + 20 : 0
   const title = fitted(step.title, TITLE, w - 50 - badge)
   const end = 28 + widthOf(title, TITLE)
@@ -802,7 +899,12 @@ function frameOf(step) {
   if (step.kind === REPEAT) {
     const name = step.isUnfolded ? 'fold' : 'unfold all'
     const at = w - 12 - widthOf(name, SMALL)
-    inside.push(svg('g', { class: 'unfold' }, [svg('rect', { x: at - 8, y: 6, width: w - at + 2, height: 18, rx: 9 }), words(name, 'more', at, 19)]))
+    inside.push(
+      svg('g', { class: 'unfold' }, [
+        svg('rect', { x: at - 8, y: 6, width: w - at + 2, height: 18, rx: 9 }),
+        words(name, 'more', at, 19)
+      ])
+    )
   }
   return item(step, 'frame', inside)
 }
@@ -810,7 +912,10 @@ function frameOf(step) {
 /** @param {Step} step @param {number} x @param {number} y */
 function badgeOf(step, x, y) {
   const name = `×${step.times}`
-  return [svg('rect', { class: 'badge', x, y: y - 12, width: widthOf(name, SMALL) + 10, height: 16, rx: 8 }), words(name, 'times', x + 5, y - 0.5)]
+  return [
+    svg('rect', { class: 'badge', x, y: y - 12, width: widthOf(name, SMALL) + 10, height: 16, rx: 8 }),
+    words(name, 'times', x + 5, y - 0.5)
+  ]
 }
 
 /** @param {Step} step @param {number} x @param {number} y */
@@ -839,7 +944,10 @@ function size() {
 
 /** Moves the picture; draws again only if something comes into view that isn't drawn. */
 function moved() {
-  camera.setAttribute('transform', `translate(${view.x.toFixed(2)},${view.y.toFixed(2)}) scale(${view.scale.toFixed(5)})`)
+  camera.setAttribute(
+    'transform',
+    `translate(${view.x.toFixed(2)},${view.y.toFixed(2)}) scale(${view.scale.toFixed(5)})`
+  )
   const [w, h] = size()
   const [left, top] = [-view.x / view.scale, -view.y / view.scale]
   const [right, bottom] = [left + w / view.scale, top + h / view.scale]
@@ -936,11 +1044,14 @@ function fit(isQuick = false) {
 function begin() {
   const [w, h] = size()
   const scale = Math.min(1.1, (w - 40) / root.w, (h - 56) / root.h)
-  const readable = scale >= 0.8 ? scale : Math.max(0.8, Math.min(1, isDown ? (w - 40) / root.w : (h - 56) / root.h))
+  const readable =
+    scale >= 0.8 ? scale : Math.max(0.8, Math.min(1, isDown ? (w - 40) / root.w : (h - 56) / root.h))
   /** Where one side begins: the main line is in the middle, if nothing is cut by that. @param {number} room @param {number} whole */
   const side = (room, whole) => {
     const middle = room / 2 - root.spine * readable
-    return whole * readable > room - 40 ? middle : Math.max(20, Math.min(room - 20 - whole * readable, middle))
+    return whole * readable > room - 40
+      ? middle
+      : Math.max(20, Math.min(room - 20 - whole * readable, middle))
   }
   /** @param {number} room @param {number} whole */
   const way = (room, whole) => Math.max(28, (room - whole * readable) / 2)
@@ -968,7 +1079,8 @@ function morph(step, change) {
   /** @type {Map<Step, number[]>} */
   const before = new Map()
   const isSmooth = !isCalm.matches && canvas.drawn.size < 600
-  for (const [key] of canvas.drawn) if (key instanceof Step) before.set(key, [key.left, key.top, key.w, key.h])
+  for (const [key] of canvas.drawn)
+    if (key instanceof Step) before.set(key, [key.left, key.top, key.w, key.h])
   const [left, top] = [step.left, step.top]
   const middle = step.w / 2
   change()
@@ -986,15 +1098,28 @@ function morph(step, change) {
   for (const [key, one] of canvas.drawn) {
     const old = key instanceof Step ? before.get(key) : undefined
     if (!old) {
-      for (const node of one.nodes) node.animate([{ opacity: 0 }, { opacity: 0, offset: 0.3 }, { opacity: 1 }], way)
+      for (const node of one.nodes)
+        node.animate([{ opacity: 0 }, { opacity: 0, offset: 0.3 }, { opacity: 1 }], way)
       continue
     }
     const [fromX, fromY] = [old[0] + shift[0], old[1] + shift[1]]
     if (fromX !== key.left || fromY !== key.top) {
-      one.nodes[0].animate([{ transform: `translate(${fromX}px,${fromY}px)` }, { transform: `translate(${key.left}px,${key.top}px)` }], way)
+      one.nodes[0].animate(
+        [
+          { transform: `translate(${fromX}px,${fromY}px)` },
+          { transform: `translate(${key.left}px,${key.top}px)` }
+        ],
+        way
+      )
     }
     if (key.isOpen && (old[2] !== key.w || old[3] !== key.h)) {
-      one.nodes[0].firstChild.animate([{ width: `${old[2]}px`, height: `${old[3]}px` }, { width: `${key.w}px`, height: `${key.h}px` }], way)
+      one.nodes[0].firstChild.animate(
+        [
+          { width: `${old[2]}px`, height: `${old[3]}px` },
+          { width: `${key.w}px`, height: `${key.h}px` }
+        ],
+        way
+      )
     }
   }
 }
@@ -1105,7 +1230,8 @@ function drawMap(left, top, right, bottom) {
   const paint = (step, x, y) => {
     if (step.h * mapScale[1] < 1 && step.w * mapScale[0] < 1) return
     if (step !== root) ink.fillRect(x, y, step.w, step.h)
-    if (step.isOpen && step.h * mapScale[1] > 4) for (const item of contentsOf(step).items) paint(item, x + item.x, y + item.y)
+    if (step.isOpen && step.h * mapScale[1] > 4)
+      for (const item of contentsOf(step).items) paint(item, x + item.x, y + item.y)
   }
   paint(root, 0, 0)
   ink.strokeStyle = style.getPropertyValue('--accent')
@@ -1165,13 +1291,21 @@ function allSteps() {
 
 /** Which numbers the table shows: those of every summary, and what heat is chosen. */
 function shownColumns() {
-  return ['params', 'macs', heat === 'params' || heat === 'macs' ? 'output' : heat].filter((name) => data.heats.includes(name))
+  return ['params', 'macs', heat === 'params' || heat === 'macs' ? 'output' : heat].filter((name) =>
+    data.heats.includes(name)
+  )
+}
+
+/** Whether only what differs between two models has rows. */
+function isPicked() {
+  return $('picked').checked
 }
 
 /** Finds which rows the table has, and in what order. */
 function refresh() {
   const terms = query.toLowerCase().split(/\s+/).filter(Boolean)
   rows = [...allSteps()]
+  if (isPicked()) rows = rows.filter((step) => step.difference && !step.isGroup)
   if (terms.length) {
     rows = rows.filter((step) => {
       const all = `${step.key} ${step.title} ${step.type} ${step.words('gives')}`.toLowerCase()
@@ -1181,7 +1315,10 @@ function refresh() {
   } else hits = null
   const { name } = sorting
   if (name) {
-    const value = name === 'step' ? (/** @type {Step} */ step) => step.key : (/** @type {Step} */ step) => step.number(name)
+    const value =
+      name === 'step'
+        ? (/** @type {Step} */ step) => step.key
+        : (/** @type {Step} */ step) => step.number(name)
     const sign = sorting.isDown ? -1 : 1
     rows = rows.filter((step) => name === 'step' || !step.isGroup)
     rows.sort((a, b) => {
@@ -1191,7 +1328,7 @@ function refresh() {
   }
   $('table').setAttribute('aria-rowcount', String(rows.length + 1))
   const all = exact(allSteps().length)
-  $('found').textContent = terms.length ? `${exact(rows.length)} of ${all}` : `${all} steps`
+  $('found').textContent = terms.length || isPicked() ? `${exact(rows.length)} of ${all}` : `${all} steps`
   drawRows()
 }
 
@@ -1200,7 +1337,9 @@ let rowWindow = ''
 /** Draws the rows that are in view. */
 function drawRows(isAll = false) {
   const first = isAll ? 0 : Math.max(0, Math.floor(list.scrollTop / ROW) - 8)
-  const last = isAll ? Math.min(rows.length, 3000) : Math.min(rows.length, first + Math.ceil(list.clientHeight / ROW) + 16)
+  const last = isAll
+    ? Math.min(rows.length, 3000)
+    : Math.min(rows.length, first + Math.ceil(list.clientHeight / ROW) + 16)
   const name = `${first} ${last}`
   const made = rows.slice(first, last).map((step, i) => rowOf(step, first + i))
   const hadFocus = body.contains(document.activeElement)
@@ -1221,16 +1360,26 @@ function padding(count) {
   return row
 }
 
+/** @type {Record<string, string>} */
+const TAGS = { only: 'only here', changed: 'differs' }
+
 /** @param {Step} step @param {number} index */
 function rowOf(step, index) {
-  const isFlat = query !== '' || sorting.name !== ''
+  const isFlat = query !== '' || sorting.name !== '' || isPicked()
   const name = html('td', 'step')
   name.style.paddingLeft = `${20 + (isFlat ? 0 : Math.min(8, step.depth - 1) * 14)}px`
-  name.append(html('span', `mark family${step.family} kind${step.kind}`), html('span', 'name', isFlat ? step.key || step.title : step.title))
+  name.append(
+    html('span', `mark family${step.family} kind${step.kind}`),
+    html('span', 'name', isFlat ? step.name || step.title : step.title)
+  )
   if (step.times > 1) name.append(html('span', 'times', `×${step.times}`))
+  if (step.difference) name.append(html('span', `tag ${step.difference}`, TAGS[step.difference]))
   if (step.type) name.append(html('span', 'type', step.type))
   name.title = step.key
-  const row = html('tr', step === selected ? 'selected' : '', [name, html('td', 'gives', step.words('gives'))])
+  const row = html('tr', step === selected ? 'selected' : '', [
+    name,
+    html('td', 'gives', step.words('gives'))
+  ])
   for (const column of shownColumns()) {
     const number = step.number(column)
     const cell = html('td', 'number', html('span', '', number ? HEATS[column].format(number) : ''))
@@ -1280,7 +1429,8 @@ function sortBy(name) {
   drawHead()
   list.scrollTop = 0
   refresh()
-  for (const button of $('head').querySelectorAll('button')) if (button.textContent.startsWith(name === 'step' ? 'Step' : HEATS[name].short)) button.focus()
+  for (const button of $('head').querySelectorAll('button'))
+    if (button.textContent.startsWith(name === 'step' ? 'Step' : HEATS[name].short)) button.focus()
 }
 
 /** Scrolls the table to the row of the step that is selected. */
@@ -1305,7 +1455,9 @@ list.addEventListener('scroll', () => {
 /** @param {Step} step @param {boolean} isFromTable */
 function select(step, isFromTable = false) {
   selected = step
-  const hidden = step.trail.slice(0, -1).filter((each) => !each.isOpen || (each.kind === REPEAT && !each.isUnfolded && !inFirst(each, step)))
+  const hidden = step.trail
+    .slice(0, -1)
+    .filter((each) => !each.isOpen || (each.kind === REPEAT && !each.isUnfolded && !inFirst(each, step)))
   if (hidden.length) {
     for (const each of hidden) {
       if (each.kind === REPEAT && !inFirst(each, step)) each.isUnfolded = true
@@ -1319,7 +1471,11 @@ function select(step, isFromTable = false) {
   if (isFromTable) drawRows()
   else showRow()
   try {
-    history.replaceState(null, '', step === root ? location.pathname + location.search : `#${encodeURIComponent(step.key)}`)
+    history.replaceState(
+      null,
+      '',
+      step === root ? location.pathname + location.search : `#${encodeURIComponent(step.key)}`
+    )
   } catch {
     // a frame without an address of its own
   }
@@ -1379,7 +1535,11 @@ function describe() {
   const step = selected
   const isRoot = step === root
   const trail = step.trail.map((each) => {
-    const link = button(each === root ? data.title : each.title, () => select(each), each === step ? 'here' : '')
+    const link = button(
+      each === root ? data.title : each.title,
+      () => select(each),
+      each === step ? 'here' : ''
+    )
     if (each === step) link.setAttribute('aria-current', 'true')
     return html('li', '', link)
   })
@@ -1390,9 +1550,12 @@ function describe() {
   if (isRoot) return
   const head = html('div', 'head', [html('h2', '', step.path || step.title), html('span', 'type', step.type)])
   const buttons = html('div', 'buttons', [button('Copy path', () => copy(step.path, 'path'))])
-  buttons.append(button('Copy link', () => copy(`${location.href.split('#')[0]}#${encodeURIComponent(step.key)}`, 'link')))
+  buttons.append(
+    button('Copy link', () => copy(`${location.href.split('#')[0]}#${encodeURIComponent(step.key)}`, 'link'))
+  )
   if (step.isGroup) buttons.append(button(step.isOpen ? 'Close' : 'Open', () => toggle(step)))
-  if (step.kind === REPEAT) buttons.append(button(step.isUnfolded ? 'Fold' : `Unfold all ${step.times}`, () => unfold(step)))
+  if (step.kind === REPEAT)
+    buttons.append(button(step.isUnfolded ? 'Fold' : `Unfold all ${step.times}`, () => unfold(step)))
   const facts = html('dl')
   /** @param {string} name @param {string | Node} value */
   const fact = (name, value) => value && facts.append(html('dt', '', name), html('dd', '', value))
@@ -1404,9 +1567,24 @@ function describe() {
     const exactly = name === 'macs' || name === 'params' ? exact(number) : HEATS[name].format(number)
     if (number) fact(HEATS[name].name, `${exactly}${share ? ` · ${percent(share)}` : ''}`)
   }
+  const { other } = step
+  if (step.difference === 'changed' && other) {
+    const numbers = ['macs', 'params']
+      .filter((name) => data.heats.includes(name))
+      .map((name) => `${exact(other.number(name))} ${HEATS[name].name}`)
+    const times = other.times > 1 ? `×${other.times}` : ''
+    const said = [times, other.type, other.words('gives'), ...numbers].filter(Boolean).join(', ')
+    fact(
+      `In ${other.trail[1].title}`,
+      button(said, () => select(other), 'chip')
+    )
+  }
   fact('Reads', step.words('reads'))
   fact('Called at', step.words('line'))
-  for (const [name, isFrom] of /** @type {[string, boolean][]} */ ([['From', true], ['To', false]])) {
+  for (const [name, isFrom] of /** @type {[string, boolean][]} */ ([
+    ['From', true],
+    ['To', false]
+  ])) {
     const all = neighbors(step, isFrom)
     const links = all.slice(0, 8).map((each) => button(each.title, () => select(each), 'chip'))
     if (all.length > 8) links.push(html('span', 'more', `and ${all.length - 8} more`))
@@ -1417,48 +1595,89 @@ function describe() {
 
 // ---------------------------------------------------------------------------------------------- the model
 
-/** Fills the numbers of the whole model, and the bar of what a training step needs. */
+/** Fills the numbers of the whole model, or of both, and the bars of what a training step needs. */
 function drawModel() {
-  const { totals, memory } = data
-  /** @param {string} name @param {string} value @param {string} more */
-  const figure = (name, value, more) => html('div', 'figure', [html('dt', '', name), html('dd', '', [html('strong', '', value), html('span', '', more)])])
+  const models = data.pair ?? [data]
+  /** @type {Node[]} */
   const figures = []
-  if (totals) {
-    const frozen = totals.parameters - totals.trainable
-    figures.push(figure('Parameters', short(totals.parameters), exact(totals.parameters) + (frozen ? `, ${short(frozen)} frozen` : '')))
-    figures.push(figure('MACs', short(totals.macs), exact(totals.macs)))
+  /** @param {string} name @param {(model: any) => [string, string] | false | undefined} say */
+  const figure = (name, say) => {
+    const said = models.map(say)
+    if (!said.every(Boolean)) return
+    const [values, more] = [0, 1].map((i) => [
+      ...new Set(said.map((/** @type {string[]} */ each) => each[i]))
+    ])
+    const value = html('dd', '', [html('strong', '', values.join(' → ')), html('span', '', more.join(' → '))])
+    figures.push(html('div', 'figure', [html('dt', '', name), value]))
   }
-  if (memory?.training_peak) figures.push(figure('A training step', bytes(memory.training_peak), `at its peak, ${memory.optimizer}`))
-  if (memory?.inference_peak) figures.push(figure('Inference', bytes(memory.inference_peak), 'at its peak'))
+  figure('Parameters', ({ totals }) => {
+    if (!totals) return false
+    const frozen = totals.parameters - totals.trainable
+    return [short(totals.parameters), exact(totals.parameters) + (frozen ? `, ${short(frozen)} frozen` : '')]
+  })
+  figure('MACs', ({ totals }) => totals && [short(totals.macs), exact(totals.macs)])
+  figure(
+    'A training step',
+    ({ memory }) => memory?.training_peak && [bytes(memory.training_peak), `at its peak, ${memory.optimizer}`]
+  )
+  figure('Inference', ({ memory }) => memory?.inference_peak && [bytes(memory.inference_peak), 'at its peak'])
   $('figures').replaceChildren(...figures)
-  $('warnings').replaceChildren(...data.warnings.map((/** @type {string} */ warning) => html('p', '', warning)))
-  if (!memory) return
-  const parts = [
-    ['Weights', memory.parameters + memory.buffers], ['Gradients', memory.gradients],
-    [`Optimizer`, memory.optimizer_state], ['Activations', memory.saved]
+  const warnings = models.flatMap((/** @type {any} */ model) => model.warnings)
+  $('warnings').replaceChildren(...warnings.map((/** @type {string} */ warning) => html('p', '', warning)))
+  const most = Math.max(...models.map((/** @type {any} */ { memory }) => (memory ? wholeOf(memory) : 0)))
+  $('memory').replaceChildren(
+    ...models.flatMap((/** @type {any} */ { title, memory }) => (memory ? memoryOf(title, memory, most) : []))
+  )
+}
+
+/** @param {any} memory @returns {[string, number][]} */
+function partsOf(memory) {
+  return [
+    ['Weights', memory.parameters + memory.buffers],
+    ['Gradients', memory.gradients],
+    ['Optimizer', memory.optimizer_state],
+    ['Activations', memory.saved]
   ]
+}
+
+/** @param {any} memory */
+function wholeOf(memory) {
+  return Math.max(
+    memory.training_peak,
+    partsOf(memory).reduce((sum, [, number]) => sum + number, 0)
+  )
+}
+
+/** @param {string} title @param {any} memory @param {number} most */
+function memoryOf(title, memory, most) {
+  const parts = partsOf(memory)
   const known = parts.reduce((sum, [, number]) => sum + number, 0)
-  const rest = memory.training_peak - known
-  if (memory.training_peak && rest > 0) parts.push(['Other', rest])
-  const whole = Math.max(known, memory.training_peak)
+  if (memory.training_peak > known) parts.push(['Other', memory.training_peak - known])
   const bar = html('div', 'bar')
-  const legend = html('ul', 'parts')
+  const legend = html('ul', 'parts', data.pair ? [html('li', '', html('b', '', title))] : [])
+  bar.style.width = `${(100 * wholeOf(memory)) / most}%`
   parts.forEach(([name, number], i) => {
     if (!number) return
     const part = html('span', `part${i}`)
-    part.style.flexGrow = String(number / whole)
+    part.style.flexGrow = String(number / wholeOf(memory))
     bar.append(part)
-    legend.append(html('li', '', [html('i', `part${i}`), html('span', '', name), html('b', '', bytes(number))]))
+    legend.append(
+      html('li', '', [html('i', `part${i}`), html('span', '', name), html('b', '', bytes(number))])
+    )
   })
   bar.setAttribute('role', 'img')
   bar.setAttribute('aria-label', parts.map(([name, number]) => `${name} ${bytes(number)}`).join(', '))
-  $('memory').replaceChildren(bar, legend, ...(memory.note ? [html('p', 'note', memory.note)] : []))
+  return [bar, legend, ...(memory.note ? [html('p', 'note', memory.note)] : [])]
 }
 
 /** Fills the legend: what the colors and their strength mean. */
 function drawLegend() {
-  const used = [...new Set([...byKey.values()].filter(hasDot).map((step) => step.family))].filter((family) => family !== OTHER).sort((a, b) => a - b)
-  $('families').replaceChildren(...used.map((family) => html('li', '', [html('i', `mark family${family}`), data.families[family]])))
+  const used = [...new Set([...byKey.values()].filter(hasDot).map((step) => step.family))]
+    .filter((family) => family !== OTHER)
+    .sort((a, b) => a - b)
+  $('families').replaceChildren(
+    ...used.map((family) => html('li', '', [html('i', `mark family${family}`), data.families[family]]))
+  )
 }
 
 /** @param {string} name */
@@ -1504,7 +1723,7 @@ function pictureRules() {
   const style = getComputedStyle(document.documentElement)
   const rules = [...document.styleSheets].flatMap((sheet) => [...sheet.cssRules].map((rule) => rule.cssText))
   return rules
-    .filter((rule) => rule.startsWith('.picture'))
+    .filter((rule) => /^\.(picture|family)/.test(rule))
     .join('\n')
     .replace(/var\((--[\w-]+)\)/g, (_, name) => style.getPropertyValue(name).trim())
 }
@@ -1514,24 +1733,39 @@ function wholePicture() {
   const pad = 24
   const [w, h] = [Math.ceil(root.w + 2 * pad), Math.ceil(root.h + 2 * pad)]
   const style = getComputedStyle(document.documentElement)
-  const whole = svg('svg', { xmlns: SVG, class: 'picture', width: w, height: h, viewBox: `${-pad} ${-pad} ${w} ${h}` })
-  whole.append(svg('title', {}, [document.createTextNode(data.title)]), svg('style', {}, [document.createTextNode(pictureRules())]))
-  whole.append(svg('rect', { x: -pad, y: -pad, width: w, height: h, fill: style.getPropertyValue('--page').trim() }))
+  const whole = svg('svg', {
+    xmlns: SVG,
+    class: 'picture',
+    width: w,
+    height: h,
+    'font-family': FONT,
+    viewBox: `${-pad} ${-pad} ${w} ${h}`
+  })
+  whole.append(
+    svg('title', {}, [document.createTextNode(data.title)]),
+    svg('style', {}, [document.createTextNode(pictureRules())])
+  )
+  whole.append(
+    svg('rect', { x: -pad, y: -pad, width: w, height: h, fill: style.getPropertyValue('--page').trim() })
+  )
   const was = selected
   selected = root
   new Canvas(whole).draw([-Infinity, -Infinity, Infinity, Infinity], 1e9)
   selected = was
-  for (const node of whole.querySelectorAll('[role]')) for (const name of node.getAttributeNames()) if (/^(role|id|aria-.*)$/.test(name)) node.removeAttribute(name)
+  for (const node of whole.querySelectorAll('[role]'))
+    for (const name of node.getAttributeNames())
+      if (/^(role|id|aria-.*)$/.test(name)) node.removeAttribute(name)
   return { source: new XMLSerializer().serializeToString(whole), w, h }
 }
 
 const MOST_PIXELS = 60e6
+const TOO_LARGE = 'The picture is too large for a PNG: close some groups, or take SVG'
 
 /** @returns {Promise<Blob>} */
 function asPng() {
   const { source, w, h } = wholePicture()
   const scale = Math.min(2, 16000 / w, 16000 / h, Math.sqrt(MOST_PIXELS / (w * h)))
-  if (scale < 0.5) return Promise.reject(new Error('The picture is too large for a PNG: close some groups, or take SVG'))
+  if (scale < 0.5) return Promise.reject(new Error(TOO_LARGE))
   return new Promise((resolve, reject) => {
     const image = new Image()
     image.onload = () => {
@@ -1539,9 +1773,9 @@ function asPng() {
       sheet.width = Math.round(w * scale)
       sheet.height = Math.round(h * scale)
       sheet.getContext('2d')?.drawImage(image, 0, 0, sheet.width, sheet.height)
-      sheet.toBlob((blob) => (blob ? resolve(blob) : reject(new Error('The picture is too large for a PNG'))), 'image/png')
+      sheet.toBlob((blob) => (blob ? resolve(blob) : reject(new Error(TOO_LARGE))), 'image/png')
     }
-    image.onerror = () => reject(new Error('This browser makes no PNG of it'))
+    image.onerror = () => reject(new Error(TOO_LARGE))
     image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(source)}`
   })
 }
@@ -1562,10 +1796,21 @@ const COPIES = {
   'copy-png': () => {
     const made = asPng()
     const item = new ClipboardItem({ 'image/png': made })
-    navigator.clipboard.write([item]).then(() => toast('Copied the picture as PNG'), () => made.then((blob) => save(blob, 'png'), (error) => toast(error.message)))
+    navigator.clipboard.write([item]).then(
+      () => toast('Copied the picture as PNG'),
+      () =>
+        made.then(
+          (blob) => save(blob, 'png'),
+          (error) => toast(error.message)
+        )
+    )
   },
   'save-svg': () => save(new Blob([wholePicture().source], { type: 'image/svg+xml' }), 'svg'),
-  'save-png': () => asPng().then((blob) => save(blob, 'png'), (error) => toast(error.message))
+  'save-png': () =>
+    asPng().then(
+      (blob) => save(blob, 'png'),
+      (error) => toast(error.message)
+    )
 }
 
 // ---------------------------------------------------------------------------------------------- hands
@@ -1590,10 +1835,16 @@ graph.addEventListener('pointermove', (/** @type {PointerEvent} */ event) => {
   wasDragged = true
   graph.classList.add('grabbed')
   if (fingers.size === 2) {
-    const other = /** @type {PointerEvent} */ ([...fingers.values()].find((each) => each.pointerId !== event.pointerId))
+    const other = /** @type {PointerEvent} */ (
+      [...fingers.values()].find((each) => each.pointerId !== event.pointerId)
+    )
     const box = graph.getBoundingClientRect()
-    const apart = (/** @type {PointerEvent} */ one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY)
-    const [x, y] = [(event.clientX + other.clientX) / 2 - box.left, (event.clientY + other.clientY) / 2 - box.top]
+    const apart = (/** @type {PointerEvent} */ one) =>
+      Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY)
+    const [x, y] = [
+      (event.clientX + other.clientX) / 2 - box.left,
+      (event.clientY + other.clientY) / 2 - box.top
+    ]
     zoom(apart(event) / Math.max(1, apart(before)), x, y)
     view.x += dx / 2
     view.y += dy / 2
@@ -1612,20 +1863,24 @@ for (const name of ['pointerup', 'pointercancel']) {
   })
 }
 
-graph.addEventListener('wheel', (/** @type {WheelEvent} */ event) => {
-  event.preventDefault()
-  const box = graph.getBoundingClientRect()
-  const unit = event.deltaMode ? 30 : 1
-  if (event.ctrlKey || event.metaKey) {
-    const amount = Math.max(-60, Math.min(60, event.deltaY * unit))
-    zoom(Math.exp(-amount / 100), event.clientX - box.left, event.clientY - box.top)
-    return
-  }
-  cancelAnimationFrame(frame)
-  view.x -= (event.shiftKey ? event.deltaY : event.deltaX) * unit
-  view.y -= (event.shiftKey ? 0 : event.deltaY) * unit
-  moved()
-}, { passive: false })
+graph.addEventListener(
+  'wheel',
+  (/** @type {WheelEvent} */ event) => {
+    event.preventDefault()
+    const box = graph.getBoundingClientRect()
+    const unit = event.deltaMode ? 30 : 1
+    if (event.ctrlKey || event.metaKey) {
+      const amount = Math.max(-60, Math.min(60, event.deltaY * unit))
+      zoom(Math.exp(-amount / 100), event.clientX - box.left, event.clientY - box.top)
+      return
+    }
+    cancelAnimationFrame(frame)
+    view.x -= (event.shiftKey ? event.deltaY : event.deltaX) * unit
+    view.y -= (event.shiftKey ? 0 : event.deltaY) * unit
+    moved()
+  },
+  { passive: false }
+)
 
 /** @param {Event} event @returns {Step | undefined} */
 function stepAt(event) {
@@ -1691,13 +1946,21 @@ graph.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
 })
 
 list.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
-  if (!/** @type {Element} */ (event.target).closest('tbody')) return
+  if (!(/** @type {Element} */ (event.target).closest('tbody'))) return
   const index = rows.indexOf(selected)
   const page = Math.floor(list.clientHeight / ROW) - 2
   /** @type {Record<string, number>} */
-  const places = { ArrowDown: index + 1, ArrowUp: index - 1, PageDown: index + page, PageUp: index - page, Home: 0, End: rows.length - 1 }
+  const places = {
+    ArrowDown: index + 1,
+    ArrowUp: index - 1,
+    PageDown: index + page,
+    PageUp: index - page,
+    Home: 0,
+    End: rows.length - 1
+  }
   if (event.key === 'Enter' && selected !== root) toggle(selected)
-  else if (event.key in places && rows.length) select(rows[Math.max(0, Math.min(rows.length - 1, places[event.key]))])
+  else if (event.key in places && rows.length)
+    select(rows[Math.max(0, Math.min(rows.length - 1, places[event.key]))])
   else return
   event.preventDefault()
 })
@@ -1769,7 +2032,8 @@ document.addEventListener('keydown', (event) => {
 })
 
 document.addEventListener('click', (event) => {
-  for (const menu of document.querySelectorAll('details[open]')) if (!menu.contains(/** @type {Node} */ (event.target))) menu.removeAttribute('open')
+  for (const menu of document.querySelectorAll('details[open]'))
+    if (!menu.contains(/** @type {Node} */ (event.target))) menu.removeAttribute('open')
 })
 
 // The border between picture and table can be moved by pointer and keys.
@@ -1783,11 +2047,14 @@ function setPart(percentage) {
   split.setAttribute('aria-valuenow', String(Math.round(part)))
 }
 
-split.addEventListener('pointerdown', (/** @type {PointerEvent} */ event) => split.setPointerCapture(event.pointerId))
+split.addEventListener('pointerdown', (/** @type {PointerEvent} */ event) =>
+  split.setPointerCapture(event.pointerId)
+)
 split.addEventListener('pointermove', (/** @type {PointerEvent} */ event) => {
   const box = $('main').getBoundingClientRect()
   const isWide = getComputedStyle($('main')).flexDirection === 'row'
-  if (split.hasPointerCapture(event.pointerId)) setPart((isWide ? (event.clientX - box.left) / box.width : (event.clientY - box.top) / box.height) * 100)
+  if (split.hasPointerCapture(event.pointerId))
+    setPart((isWide ? (event.clientX - box.left) / box.width : (event.clientY - box.top) / box.height) * 100)
 })
 split.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
   /** @type {Record<string, number>} */
@@ -1828,9 +2095,15 @@ addEventListener('afterprint', () => {
 
 function start() {
   const kinds = $('heat')
-  kinds.replaceChildren(...data.heats.map((/** @type {string} */ name) => new Option(HEATS[name].name, name, false, name === heat)))
+  kinds.replaceChildren(
+    ...data.heats.map(
+      (/** @type {string} */ name) => new Option(HEATS[name].name, name, false, name === heat)
+    )
+  )
   kinds.addEventListener('change', () => setHeat(kinds.value))
   document.body.dataset.direction = isDown ? 'down' : 'right'
+  $('picks').hidden = !data.pair
+  $('picked').addEventListener('change', refresh)
   allSteps()
   for (const key of data.open) {
     const step = byKey.get(key)

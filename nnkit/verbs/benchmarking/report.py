@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from nnkit.contract.loading import load
 from nnkit.contract.spec import ModelSpec
 
 Mode = Literal["forward", "training"]
@@ -172,6 +173,10 @@ class BenchReport:
             for model in self.models
         ]
         return {"schema": self.SCHEMA, "nnkit": __version__, **data, "models": models}
+
+    def _repr_html_(self) -> str:
+        """Return the figures and the samples for a notebook, which asks the report itself."""
+        return str(load("nnkit.render.bench:as_html")(self))
 
 
 def labels_of(specs: Sequence[ModelSpec]) -> tuple[str, ...]:

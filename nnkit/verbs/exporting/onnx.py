@@ -18,6 +18,7 @@ from nnkit import __version__
 from nnkit.contract.requests import ExportOptions
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, VerificationFailed, first_line
+from nnkit.models.onnx_scopes import NAMESPACE, scopes_of, text_of
 from nnkit.models.tensors import registered
 from nnkit.verbs.exporting.bounds import Guard, broken_guards, check_ranges
 from nnkit.verbs.exporting.capture import capture, export_failure, quiet
@@ -63,7 +64,7 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
     _name_axes(program.model, plan)
     if options.float32_io:
         _convert_ports_to_float32(program.model)
-    _describe(program.model, plan.spec)
+    _describe(program.model, plan.spec, type(module).__name__)
     program.save(str(path), external_data=options.external_data)
     return Written(opset, guards)
 
@@ -157,12 +158,20 @@ def _convert_ports_to_float32(model: "onnx_ir.Model") -> None:
             graph.outputs[index] = float32
 
 
-def _describe(model: "onnx_ir.Model", spec: ModelSpec) -> None:
-    """Remove stack traces and local paths, so that the bytes are reproducible; name the producer."""
+def _describe(model: "onnx_ir.Model", spec: ModelSpec, name: str) -> None:
+    """Remove stack traces and local paths, so that the bytes are reproducible; name the producer.
+
+    Each node keeps the modules that it comes from, in torch's own form, which viewers of files read. name:
+    the class of the model.
+    """
     import onnx_ir
 
     for node in onnx_ir.traversal.RecursiveGraphIterator(model.graph):
+        # What torch exports is a wrapper around the model.
+        scopes = scopes_of(node.metadata_props.get(NAMESPACE, ""))
         node.metadata_props.clear()
+        if scopes:
+            node.metadata_props[NAMESPACE] = text_of([("", name), *scopes[1:]])
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()

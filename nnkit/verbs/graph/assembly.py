@@ -4,6 +4,7 @@ import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from nnkit.models.user_lines import short
 from nnkit.verbs.graph.calls import Item, foreign_reads, is_constant
@@ -12,15 +13,25 @@ from nnkit.verbs.graph.watching import Flow, Take
 from nnkit.verbs.summary.report import Row, Shape, Training, Value, tensors_of
 from nnkit.verbs.summary.tracing import Call
 
+Parts: TypeAlias = tuple[tuple[Node, ...], tuple[Edge, ...]]
+"""The nodes and edges of a report."""
+
 
 class Assembly:
     """The nodes and edges so far, in call order.
 
     owners: the module that stands for a call without a node. rows: the row of each call that has one.
+    times: the seconds of each call that were measured.
     """
 
-    def __init__(self, flow: Flow, owners: Mapping[Call, Call], rows: Mapping[Call, Row]) -> None:
-        self.flow, self.owners, self.rows = flow, owners, rows
+    def __init__(
+        self,
+        flow: Flow,
+        owners: Mapping[Call, Call],
+        rows: Mapping[Call, Row],
+        times: Mapping[Call, float],
+    ) -> None:
+        self.flow, self.owners, self.rows, self.times = flow, owners, rows, times
         self.nodes: list[Node] = []
         self.edges: dict[tuple[int, int, int], Edge] = {}
         self._indices: dict[Call, int] = {}
@@ -52,20 +63,9 @@ class Assembly:
         for take in takes:
             self._connect(take, len(self.nodes) - 1)
 
-    def finish(self) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
-        """Return the nodes, with keys, and with what depends on no input, and the edges."""
-        depends = [node.kind in ("input", "output") for node in self.nodes]
-        for edge in self.edges.values():  # in call order: what an edge comes from is known by then
-            depends[edge.target] = depends[edge.target] or depends[edge.source]
-        for index, node in reversed([*enumerate(self.nodes)]):
-            if node.parent is not None and depends[index]:
-                depends[node.parent] = True
-        keys = _keys(self.nodes)
-        nodes = [
-            replace(node, key=keys[index], from_no_input=not depends[index])
-            for index, node in enumerate(self.nodes)
-        ]
-        return tuple(nodes), tuple(self.edges.values())
+    def finish(self) -> Parts:
+        """Return the nodes and edges, complete."""
+        return complete(self.nodes, list(self.edges.values()))
 
     def _node(self, call: Call, parent: int | None) -> Node:
         line = self.flow.lines.get(call)
@@ -78,13 +78,18 @@ class Assembly:
             axes=_axes(call.outputs),
             reads=foreign_reads(call, self.flow),
             row=self.rows.get(call),
+            seconds=self.times.get(call),
             line=f"{self._short(line[0])}:{line[1]}" if line else "",
         )
 
     def _sum(self, index: int) -> Node:
         """Return a container with the row of all that is in it."""
-        node = self.nodes[index]
-        rows = [each.row for each in self.nodes[index + 1 :] if each.parent == index and each.row is not None]
+        children = [node for node in self.nodes[index + 1 :] if node.parent == index]
+        times = [child.seconds for child in children if child.seconds is not None]
+        node = replace(self.nodes[index], axes=children[-1].axes, seconds=sum(times) if times else None)
+        rows = [child.row for child in children if child.row is not None]
+        if not rows:
+            return node
         row = Row(
             node.path,
             "module",
@@ -98,7 +103,7 @@ class Assembly:
             leaf=False,
             training=_sum_training([row.training for row in rows]),
         )
-        return replace(node, row=row, axes=_axes(row.outputs))
+        return replace(node, row=row)
 
     def _connect(self, take: Take, target: int) -> None:
         maker = self.flow.makers[take.number]
@@ -106,6 +111,21 @@ class Assembly:
         if source is not None and source != target:
             edge = Edge(source, target, take.number, take.shape, str(take.dtype).removeprefix("torch."))
             self.edges.setdefault((source, target, take.number), edge)
+
+
+def complete(nodes: Sequence[Node], edges: Sequence[Edge]) -> Parts:
+    """Return nodes with keys and with what depends on no input; sources come before targets."""
+    depends = [node.kind in ("input", "output") for node in nodes]
+    for edge in sorted(edges, key=lambda edge: edge.target):
+        depends[edge.target] = depends[edge.target] or depends[edge.source]
+    for index, node in reversed([*enumerate(nodes)]):
+        if node.parent is not None and depends[index]:
+            depends[node.parent] = True
+    keys = _keys(nodes)
+    finished = (
+        replace(node, key=keys[index], from_no_input=not depends[index]) for index, node in enumerate(nodes)
+    )
+    return tuple(finished), tuple(edges)
 
 
 def _axes(values: tuple[Value, ...]) -> tuple[Shape, ...]:
@@ -123,7 +143,7 @@ def _sum_training(costs: list[Training | None]) -> Training | None:
     )
 
 
-def _keys(nodes: list[Node]) -> list[str]:
+def _keys(nodes: Sequence[Node]) -> list[str]:
     """Return a key for each node: calls first, so that an input of the same name doesn't take theirs."""
     times: Counter[str] = Counter()
     keys = [""] * len(nodes)

@@ -57,7 +57,8 @@ class Flow:
     took itself. reads: the parameters and buffers that it read itself. constants: the calls that stand for
     a tensor that is no parameter and that no call made. lines: where in the user's code functions are called.
     inputs: a call for each tensor that forward was given. outputs: what made each that it returned.
-    through_python: the calls that gave their values to Python, from where they may have come back unseen.
+    order: all calls as they began, also those that are no step. through_python: the calls that gave their
+    values to Python, from where they may have come back unseen.
     registered: the names of parameters and buffers by storage.
     """
 
@@ -67,6 +68,7 @@ class Flow:
     lines: dict[Call, tuple[str, int] | None] = field(default_factory=dict)
     inputs: list[tuple[Tensor, Call]] = field(default_factory=list)
     outputs: list[list[Take]] = field(default_factory=list)
+    order: list[Call] = field(default_factory=list)
     through_python: list[str] = field(default_factory=list)
     registered: dict[int, str] = field(default_factory=dict)
 
@@ -114,6 +116,13 @@ class FlowWatcher(Watcher):
                 if tensor is not None:
                     tensor.__dict__.pop(MARK, None)
 
+    @contextmanager
+    def under_way(self, call: Call) -> Iterator[None]:
+        """Put `call` on top of the stack."""
+        self.flow.order.append(call)
+        with super().under_way(call):
+            yield
+
     def call_module(self, called: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Note the call of a module and make it."""
         outermost = self.current is self.top
@@ -133,16 +142,15 @@ class FlowWatcher(Watcher):
 
     def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Make the call of a function; note it if it makes a tensor or writes to one."""
-        parent, name = self.current, func.__name__
+        parent = self.current
         if parent.kind == "function" or self.part is not None:
             return func(*args, **kwargs)
-        if isinstance(func, OpOverload):
-            name = name.partition(".")[0]
+        name = name_of(func)
         if name in ASIDES:
             return self._call_aside(func, args, kwargs)
         name = name.strip("_")
         self.given = given = _tensors((args, kwargs))
-        if parent.hides_functions and parent.module is not None and not parent.module._modules:
+        if is_leaf(parent):
             return self._call_part(func, args, kwargs)
         call = Call(f"{parent.path}.{name}".lstrip("."), "function", name, inputs=describe(args, kwargs))
         read = [] if name in SHAPE_READERS else given[:1] if name in OF_FIRST else given
@@ -357,6 +365,17 @@ class FlowWatcher(Watcher):
         if number and id(tensor) not in self.own:
             tensor.__dict__[MARK] = number
             self.marked.append(weakref.ref(tensor))
+
+
+def name_of(func: Callable[..., Any]) -> str:
+    """Return the name of a function, of an operator without that of its overload."""
+    name: str = func.__name__
+    return name.partition(".")[0] if isinstance(func, OpOverload) else name
+
+
+def is_leaf(call: Call) -> bool:
+    """Whether a call is of one of torch's own modules that has none: its functions are parts of it."""
+    return call.hides_functions and call.module is not None and not call.module._modules
 
 
 def _tensors(value: Any) -> list[Tensor]:

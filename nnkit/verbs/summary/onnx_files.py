@@ -79,17 +79,19 @@ def _graph(model: ModelProto, graphs: list[GraphProto]) -> Graph:
         ir_version=model.ir_version,
         opsets={opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
         producer=f"{model.producer_name} {model.producer_version}".strip(),
-        inputs=tuple(_port(value) for value in model.graph.input if value.name not in initialized),
-        outputs=tuple(_port(output) for output in model.graph.output),
-        operators=dict(Counter(map(_operator, nodes)).most_common()),
+        inputs=tuple(port_of(value) for value in model.graph.input if value.name not in initialized),
+        outputs=tuple(port_of(output) for output in model.graph.output),
+        operators=dict(Counter(map(operator_of, nodes)).most_common()),
     )
 
 
-def _operator(node: NodeProto) -> str:
+def operator_of(node: NodeProto) -> str:
+    """Return the name of a node's operator, with its domain unless that is ONNX's own."""
     return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
 
 
-def _port(value: ValueInfoProto) -> Port:
+def port_of(value: ValueInfoProto) -> Port:
+    """Return the name, dtype and shape of a value."""
     tensor = value.type.tensor_type
     shape: tuple[Axis, ...] = tuple(
         axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in tensor.shape.dim

@@ -8,7 +8,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -51,12 +51,13 @@ ON_CPU = 2**63  # the same: all
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a model: the module, what was seen, and which kind of run it was, and why."""
+    """A run of a model: the module, what was seen, which kind it was, why, and whether weights had values."""
 
     module: nn.Module
     traced: Trace
     method: Literal["meta", "run"]
     reason: str
+    values: bool = True
 
 
 def count(request: SummaryRequest) -> SummaryReport:
@@ -99,7 +100,8 @@ def _run_small_model(request: SummaryRequest, watch: Watch) -> Run:
     if _is_on_meta(module) or sum(tensor.nbytes for tensor in inputs) > SMALL_INPUTS:
         raise BudgetExceeded
     inputs = sample_inputs(spec, full=True)
-    return Run(module, _trace(request, module, inputs, watch, budget=SMALL_RUN, values=False), "run", "")
+    traced = _trace(request, module, inputs, watch, budget=SMALL_RUN, values=False)
+    return Run(module, traced, "run", "", values=False)
 
 
 def _run_on_meta(request: SummaryRequest, watch: Watch) -> Run:
@@ -117,7 +119,7 @@ def _run_on_meta(request: SummaryRequest, watch: Watch) -> Run:
         return _run_with_values(request, watch, reason)
     if traced.failure is not None:
         return _run_with_values(request, watch, reason)
-    return Run(module, traced, "run", reason)
+    return Run(module, traced, "run", reason, values=False)
 
 
 def _run_with_values(request: SummaryRequest, watch: Watch, reason: str) -> Run:
@@ -125,6 +127,15 @@ def _run_with_values(request: SummaryRequest, watch: Watch, reason: str) -> Run:
     module = build_with_values(request)
     traced = _trace(request, module, sample_inputs(request.spec, full=True), watch)
     return Run(module, traced, "run", reason)
+
+
+def run_again(request: SummaryRequest, before: Run, sizes: Mapping[str, int], watch: Watch) -> Trace:
+    """Run the module of an earlier run on inputs of other sizes, drawn as the spec says."""
+    spec = request.spec.with_sizes(sizes)
+    meta = before.method == "meta"
+    inputs = sample_inputs(spec, device="meta") if meta else sample_inputs(spec, full=True)
+    again = replace(request, spec=spec, module=None)
+    return _trace(again, before.module, inputs, watch, budget=None, values=before.values)
 
 
 def build_with_values(request: SummaryRequest) -> nn.Module:

@@ -185,8 +185,14 @@ class Watcher:
 
         unknowns: the tensors without values, None if all have values. snapshot: notified of every write.
         """
-        called, here = nn.Module.__call__, threading.get_ident()
         self.snapshot = snapshot
+        with uncompiled(), self.seeing_modules(), Functions(self, unknowns), Operators(self, unknowns):
+            yield
+
+    @contextmanager
+    def seeing_modules(self) -> Iterator[None]:
+        """See every call of a module."""
+        called, here = nn.Module.__call__, threading.get_ident()
 
         def call_module(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if threading.get_ident() != here:  # a model that another thread runs meanwhile
@@ -196,8 +202,7 @@ class Watcher:
         # Not hooks for all modules: those see neither keyword arguments beforehand nor a failure.
         nn.Module.__call__ = call_module  # type: ignore[method-assign]
         try:
-            with uncompiled(), Functions(self, unknowns), Operators(self, unknowns):
-                yield
+            yield
         finally:
             nn.Module.__call__ = called  # type: ignore[method-assign]
 
@@ -214,12 +219,15 @@ class Watcher:
         finally:
             self.stack.pop()
 
-    def call_module(self, called: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
-        """Note the call of a module and make it."""
+    def path_of(self, module: nn.Module) -> str:
+        """Return the dotted name of a module that is called now; the outermost one names the others."""
         if self.current is self.top:
             self.names = {id(submodule): name for name, submodule in named_modules(module).items()}
-        path = self.names.get(id(module), f"{self.current.path}.(unregistered)".lstrip("."))
-        call = Call(path, "module", type(module).__name__, module, describe(args, kwargs))
+        return self.names.get(id(module), f"{self.current.path}.(unregistered)".lstrip("."))
+
+    def call_module(self, called: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """Note the call of a module and make it."""
+        call = Call(self.path_of(module), "module", type(module).__name__, module, describe(args, kwargs))
         self.current.children.append(call)
         with self.under_way(call):
             result = called(module, *args, **kwargs)

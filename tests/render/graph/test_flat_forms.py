@@ -126,7 +126,10 @@ class Flat(nn.Module):
     def __init__(self):
         super().__init__()
         for index in range(70):
-            setattr(self, f"act{index}", nn.ReLU() if index % 3 else nn.Tanh())
+            is_odd = (
+                index.bit_count() % 2
+            )  # the sequence of Thue and Morse: nothing in it comes thrice in a row
+            setattr(self, f"act{index}", nn.ReLU() if is_odd else nn.Tanh())
             setattr(self, f"fc{index}", nn.Linear(4, 4))
 
     def forward(self, x):

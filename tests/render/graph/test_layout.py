@@ -22,7 +22,7 @@ def groups(draw: st.DrawFn, most: int = 14) -> Box:
 
 
 @given(groups())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_box_has_a_cell_of_its_own(group: Box) -> None:
     layout = lay_out(group)
     cells = set(zip(layout.ranks, layout.lanes, strict=True))
@@ -31,7 +31,7 @@ def test_a_box_has_a_cell_of_its_own(group: Box) -> None:
 
 
 @given(groups())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_nothing_runs_up(group: Box) -> None:
     layout = lay_out(group)
     for wire in group.wires:
@@ -41,7 +41,7 @@ def test_nothing_runs_up(group: Box) -> None:
 
 
 @given(groups())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_rails_run_through_nothing(group: Box) -> None:
     layout = lay_out(group)
     count, way_out = len(group.boxes), max(layout.ranks) + 1

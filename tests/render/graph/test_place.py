@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nnkit.render.graph.grid import Line
 from nnkit.render.graph.place import Picture, PlacedBox, place
 from nnkit.render.graph.scene import ENTRY, Box, Wire
-from nnkit.render.graph.sizes import LABEL
+from nnkit.render.graph.sizes import LABEL, TURN
 from nnkit.render.graph.text import width_of
 
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
@@ -92,7 +92,8 @@ def check(picture: Picture, is_down: bool = True) -> None:
                 f"{placed.box.key} {other.box.key}"
             )
     for line, segment in segments(picture):
-        assert min(segment[2] - segment[0], segment[3] - segment[1]) < 0.5, "neither down nor across"
+        is_slanted = min(segment[2] - segment[0], segment[3] - segment[1]) > 0.5
+        assert not is_slanted or (segment[2] - segment[0] if is_down else segment[3] - segment[1]) < 2 * TURN
         for box in closed:
             shrunk = (box[0] + 1, box[1] + 1, box[2] - 1, box[3] - 1)
             assert not overlap(thick(segment), shrunk), f"{line.points} {box}"
@@ -118,12 +119,12 @@ def check_labels(picture: Picture, closed: list[Rectangle]) -> None:
 
 
 @given(scenes())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_nothing_lies_on_another_thing(root: Box) -> None:
     check(place(root, lambda box: True))
 
 
 @given(scenes())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_nothing_lies_on_another_thing_if_it_runs_to_the_right(root: Box) -> None:
     check(place(root, lambda box: True, "right"), is_down=False)

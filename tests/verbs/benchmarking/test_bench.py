@@ -2,9 +2,12 @@
 
 import csv
 import json
+import math
 import random
 import re
 from dataclasses import replace
+from statistics import linear_regression
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -15,9 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import nnkit
 from nnkit.errors import NnkitError, UsageProblem
 from nnkit.render.bench import as_text
+from nnkit.render.samples_plot import Series, _ticks, plot_samples
 from nnkit.verbs.benchmarking import handler, measuring
 from nnkit.verbs.benchmarking.report import Probe, Ratio
 
+SVG = "{http://www.w3.org/2000/svg}"
 QUICK = ["--rounds", "10", "--threads", "1"]
 
 
@@ -156,6 +161,58 @@ def test_google_benchmark_has_each_sample_and_aggregates(nnkit_command, measured
     assert set(aggregates) == {"mean", "median", "stddev"}
     assert aggregates["median"]["name"] == f"{name}_median"
     assert aggregates["median"]["real_time"] == measured.latency.median
+
+
+def dots_in(svg):
+    """Return the places of the dots of each series, as a browser draws them."""
+    paths = [path.get("d") for path in svg.iter(f"{SVG}path") if path.get("stroke-linecap") == "round"]
+    return [[tuple(map(float, dot)) for dot in re.findall(r"M(\S+) (\S+)h0", path)] for path in paths]
+
+
+def test_html_plots_each_sample_where_it_was_taken(nnkit_command, measured_already, pair):
+    done = nnkit_command("bench", "simple-cnn", "simple-cnn", *QUICK, "--format", "html")
+    assert done.code == 0
+    assert done.out.rstrip("\n") == pair._repr_html_()
+    plots = [ElementTree.fromstring(text) for text in re.findall(r"<svg.*?</svg>", done.out, re.DOTALL)]
+    assert len(plots) == 2
+    for plot, measured in zip(
+        plots, zip(*(model.measurements for model in pair.models), strict=True), strict=True
+    ):
+        samples = [
+            (place, math.log(time))
+            for each in measured
+            for place, time in zip(each.samples.order, each.samples.times, strict=True)
+        ]
+        dots = [dot for series in dots_in(plot) for dot in series]
+        assert len(dots) == len(samples) == 80
+        for axis, direction in ((0, 1), (1, -1)):  # right is later, up is longer
+            shown, true = [dot[axis] for dot in dots], [sample[axis] for sample in samples]
+            slope, start = linear_regression(true, shown)
+            assert slope * direction > 0
+            assert shown == pytest.approx([start + slope * each for each in true], abs=0.2)
+        texts = [text.text for text in plot.iter(f"{SVG}text")]
+        for label in pair.labels:
+            assert any(text.startswith(f"{label}: 40 samples, median ") for text in texts)
+
+
+def test_a_label_can_not_leave_the_plot():
+    hostile = "</text><script>alert(1)</script>\x1b[2J"
+    svg = plot_samples("forward", [Series(hostile, [0], [5.0])])
+    texts = [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    assert "</text><script>alert(1)</script>\\x1b[2J: 1 sample, median 5.00 ns" in texts
+    assert "<script" not in svg
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.9e6, 4.1e6, [1e6, 2e6, 3e6, 4e6]),
+        (0.9e6, 11e6, [1e6, 2e6, 5e6, 1e7]),
+        (0.9e6, 1.1e9, [1e6, 1e7, 1e8, 1e9]),
+    ],
+)
+def test_ticks_are_round_numbers(low, high, expected):
+    assert _ticks(low, high) == pytest.approx(expected)
 
 
 def test_options_reach_the_measuring(nnkit_command, measured_already):
