@@ -170,7 +170,7 @@ def test_a_stranger_s_onnx_file_shows_its_nodes(nnkit_command, tmp_path):
 
 
 def test_two_models_are_one_page(nnkit_command, tmp_path):
-    names = ["resnet18", "resnet18", "--right.num-classes", "7", "--batch", "2", "--seed", "3"]
+    names = ["simple-cnn", "simple-cnn", "--right.num-classes", "7", "--batch", "2", "--seed", "3"]
     result = nnkit_command("graph", *names, "-o", "two.html")
     assert result.code == 0, result.err
     page = (tmp_path / "two.html").read_text(encoding="utf-8")
