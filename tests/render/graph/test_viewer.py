@@ -270,6 +270,15 @@ def test_the_picture_is_copied_as_svg(visit):
     assert watched.page.evaluate("navigator.clipboard.readText()").startswith("<svg")
 
 
+def test_the_picture_is_copied_as_png(visit):
+    watched = visit("resnet18")
+    watched.page.locator(".tools summary").click()
+    watched.page.get_by_role("button", name="Copy as PNG").click()
+    watched.page.locator("#toast", has_text="PNG").wait_for()
+    kinds = "navigator.clipboard.read().then((all) => all.flatMap((one) => one.types))"
+    assert watched.page.evaluate(kinds) == ["image/png"]
+
+
 def test_paper_gets_the_whole_picture_and_all_rows(visit):
     watched = visit("resnet18")
     shown = rows(watched).count()
