@@ -15,6 +15,8 @@ BENCHMARKS = {
     "bench_modern.py": ["--quick"],
     "bench_recurrent.py": ["--quick"],
     "bench_graph.py": ["--quick"],
+    "bench_edges.py": ["--quick"],
+    "bench_layout.py": ["--quick"],
     "bench_viewer.py": ["--quick"],
     "bench_zoos.py": ["--rounds", "1"],
 }

@@ -22,10 +22,11 @@ from nnkit.verbs.summary.runs import Run, leaves_of, name_outputs, report_of, ru
 from nnkit.verbs.summary.tracing import Call
 
 
-def graph(request: SummaryRequest, seconds: bool = False) -> GraphReport:
+def graph(request: SummaryRequest, seconds: bool = False, names: bool = True) -> GraphReport:
     """Return the graph of the given module, or of the spec's, built without weights.
 
     seconds: also run it on weights with values, on the request's device, and take the time of each call.
+    names: also run it at other sizes, to name the axes inside it after the dims that they follow.
 
     Raises ForwardFailed, which has the rows up to the failure, and UsageProblem for weights that don't fit.
     """
@@ -49,7 +50,8 @@ def graph(request: SummaryRequest, seconds: bool = False) -> GraphReport:
         rows = dict(zip(rows, summary.rows, strict=True))
     times = time_calls(request, traced.flow) if seconds else {}
     nodes, edges = _assemble(request, ran.module, traced, owners, rows, times)
-    nodes, edges = name_dims(request, nodes, edges, _at_sizes(request, ran))
+    if names:
+        nodes, edges = name_dims(request, nodes, edges, _at_sizes(request, ran))
     return GraphReport(
         title=request.spec.architecture.name,
         spec=request.spec,

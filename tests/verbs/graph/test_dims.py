@@ -11,7 +11,7 @@ def axes_of(reference, **options):
 
 
 def test_axes_follow_the_dims_of_a_u_net():
-    axes = axes_of("unet", features=4)
+    axes = axes_of("unet", channels=4)
     assert axes["encoder.0"] == (("batch", 4, "height", "width"),)
     assert axes["max_pool2d~2"] == (("batch", 8, "height/4", "width/4"),)
     assert axes["cat"][0][2:] == ("height/8", "width/8")
