@@ -41,6 +41,7 @@ def main() -> None:
     check = parser.parse_args().check
     pages = {DOCS / name: finish(text) for name, text in all_pages()}
     pages |= {graphs.FOLDER / graphs.file_name(name): graphs.picture(name) for name in drawn_architectures()}
+    pages[graphs.FIGURE] = graphs.figure()
     pictures = {draw.FOLDER / name: svg for name, svg in draw.pictures()}
     stale = {file: text for file, text in pages.items() if not is_fresh(file, text)}
     stale |= {file: svg for file, svg in pictures.items() if not draw.is_fresh(file, svg)}

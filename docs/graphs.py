@@ -9,15 +9,23 @@ from collections.abc import Collection
 from pathlib import Path
 
 from nnkit import api
+from nnkit.contract.requests import DrawRequest
 from nnkit.render.graph.svg import as_svg
 
 FOLDER = Path(__file__).parent / "pictures" / "graphs"
+FIGURE = FOLDER.with_name("figure.svg")
+"""What the README shows: nnkit graph transformer --depth 1 --direction right -o figure.svg"""
 
 
 @functools.cache
 def picture(name: str) -> str:
     """Return what `nnkit graph NAME -o FILE.svg` draws."""
-    return as_svg(api.graph(name))
+    return as_svg(DrawRequest(report=api.graph(name)))
+
+
+def figure() -> str:
+    """Return the figure of the README."""
+    return as_svg(DrawRequest(report=api.graph("transformer"), direction="right", depth=1))
 
 
 def file_name(name: str) -> str:

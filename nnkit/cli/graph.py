@@ -220,8 +220,10 @@ def _parameter_of(name: str) -> str:
 
 
 def _print_tree(settings: Settings, request: DrawRequest) -> None:
+    from nnkit.render.graph.pictures import check_heat
     from nnkit.render.graph.terminal import ASCII, UNICODE, as_tree
 
+    check_heat(request.report, request.heat)
     tree = as_tree(
         request.report,
         request.heat,

@@ -410,6 +410,32 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
             lambda sizes: sizes.number("text_encoder_vocab_size"),
         ),
     ),
+    "input_shape_ids": (
+        tokens(
+            "input_shape_ids",
+            description="the shape of each character",
+            limit=lambda sizes: sizes.number("shape_vocab_size"),
+        ),
+        tokens(
+            "input_shape_ids",
+            lambda sizes: ("batch", "choices", "time"),
+            "the shape of each character",
+            lambda sizes: sizes.number("shape_vocab_size"),
+        ),
+    ),
+    "input_pronunciation_ids": (
+        tokens(
+            "input_pronunciation_ids",
+            description="how each character is pronounced",
+            limit=lambda sizes: sizes.number("pronunciation_vocab_size"),
+        ),
+        tokens(
+            "input_pronunciation_ids",
+            lambda sizes: ("batch", "choices", "time"),
+            "how each character is pronounced",
+            lambda sizes: sizes.number("pronunciation_vocab_size"),
+        ),
+    ),
     "states": (tensor("states", lambda sizes: ("batch", "time", sizes.number("state_dim")), "states"),),
     "actions": (tensor("actions", lambda sizes: ("batch", "time", sizes.number("act_dim")), "actions"),),
     "returns_to_go": (tensor("returns_to_go", lambda sizes: ("batch", "time", 1), "rewards to come"),),

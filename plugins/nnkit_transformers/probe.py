@@ -29,6 +29,9 @@ MORE = (
 )  # fmt: skip
 """What is added to the inputs that a model needs by its signature, until it runs."""
 
+ALWAYS = ("input_shape_ids", "input_pronunciation_ids")
+"""What a model runs without, but not with all of its parameters."""
+
 TOGETHER = (
     ("pixel_values", "pixel_attention_mask", "spatial_shapes"),
     ("pixel_values", "image_attention_mask"),
@@ -234,6 +237,7 @@ def _candidates(model: PreTrainedModel) -> Iterator[tuple[Input, ...]]:
         return
     main = model.main_input_name
     main = main if isinstance(main, str) and main in parameters and main in KNOWN else ""
+    needed += [name for name in ALWAYS if name in parameters]
     starts = [[*needed, *([main] if main and main not in needed else [])]]
     if needed and starts[0] != needed:
         starts.append(needed)

@@ -16,6 +16,7 @@ BENCHMARKS = {
     "bench_recurrent.py": ["--quick"],
     "bench_graph.py": ["--quick"],
     "bench_edges.py": ["--quick"],
+    "bench_layout.py": ["--quick"],
     "bench_viewer.py": ["--quick"],
     "bench_zoos.py": ["--rounds", "1"],
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -136,6 +137,46 @@ def test_what_a_picture_leaves_out_is_said_on_stderr(nnkit_command, tmp_path):
     assert result.err.startswith("folded to ")
     assert result.err.strip() in (tmp_path / "net.mmd").read_text()
     assert nnkit_command("graph", "googlenet", "-o", "net.mmd", "--force", "-q").err == ""
+
+
+def test_an_onnx_file_is_the_model_or_its_nodes(nnkit_command, tmp_path):
+    nnkit.export("simple-cnn", tmp_path / "cnn.onnx", verify=False)
+    model, nodes = (
+        json.loads(nnkit_command("graph", "cnn.onnx", "--json", *flags).out)
+        for flags in ((), ("--contents",))
+    )
+    assert (model["source"], nodes["source"]) == ("model", "onnx")
+    assert "Relu" in {node["type"] for node in nodes["nodes"]}
+    jsonschema.validate(nodes, schemas.read("graph"), cls=jsonschema.Draft202012Validator)
+    tree = nnkit_command("graph", "cnn.onnx", "--contents").out
+    assert re.search(r"^conv1 Conv2d? ", tree, re.MULTILINE)
+    assert not re.search(
+        r"-\d", tree.split("\n\n")[1].splitlines()[0]
+    )  # sizes that are open count for nothing
+
+
+def test_a_stranger_s_onnx_file_shows_its_nodes(nnkit_command, tmp_path):
+    import onnx
+
+    nnkit.export("simple-cnn", tmp_path / "cnn.onnx", verify=False)
+    model = onnx.load(tmp_path / "cnn.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "cnn.onnx")
+    assert nnkit_command("graph", "cnn.onnx").out.startswith("cnn.onnx")
+    refused = nnkit_command("graph", "cnn.onnx", "--heat", "macs")
+    assert (refused.code, refused.out) == (2, "")
+    assert "Error: cnn.onnx has no macs" in refused.err
+    assert nnkit_command("graph", "cnn.onnx", "--model").code == 2
+
+
+def test_two_models_are_one_page(nnkit_command, tmp_path):
+    names = ["simple-cnn", "simple-cnn", "--right.num-classes", "7", "--batch", "2", "--seed", "3"]
+    result = nnkit_command("graph", *names, "-o", "two.html")
+    assert result.code == 0, result.err
+    page = (tmp_path / "two.html").read_text(encoding="utf-8")
+    assert "batch×7" in page
+    assert "batch×10" in page
+    assert nnkit_command("graph", "resnet18", "gcn", "--nodes", "9", "--widht", "3", "-o", "x.html").code == 2
 
 
 def test_completion_offers_the_formats(nnkit_command, monkeypatch):

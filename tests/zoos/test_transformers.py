@@ -154,6 +154,14 @@ def test_why_no_inputs_are_known_is_said(name, problem):
         nnkit.summarize(f"transformers/{name}", layers=2)
 
 
+def test_a_parameter_is_no_reason_to_fail_for_want_of_an_input():
+    """Without shapes and pronunciations of characters, their embeddings get no gradient."""
+    report = nnkit.smoke_run("transformers/roc_bert", layers=1, checks=["gradients"], **SMALL)
+    assert report.passed
+    choices = find_inputs("roc_bert", nnkit.resolve("transformers/roc_bert", task="multiple-choice").config)
+    assert {variant for _, variant in choices.inputs} == {1}
+
+
 def test_a_text_ends_in_one_token():
     drawn = Ending(10, 2)((3, 8), {}, torch.int64, torch.Generator().manual_seed(0))
     assert ((drawn == 2).sum(-1) == 1).all()

@@ -31,4 +31,5 @@ def _own_output(node: Node) -> int:
 
 def _bytes(tensor: TensorInfo) -> int:
     bits = re.search(r"\d+", tensor.dtype)  # float32, float8_e4m3fn; a bool has none and takes a byte
-    return math.prod(tensor.shape) * (int(bits[0]) if bits else 8) // 8
+    known = math.prod(size for size in tensor.shape if size >= 0)  # a file may leave sizes open, as -1
+    return known * (int(bits[0]) if bits else 8) // 8

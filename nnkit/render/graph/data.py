@@ -53,6 +53,7 @@ class Data:
         self.report, self.prefix = report, prefix
         self.of_nodes = node_amounts(report.nodes)
         self.rows: dict[str, int] = {}  # the row of each key
+        self.ends = _shapes_at_ends(report)
 
     def add(self, box: Box, above: str | None) -> list[float]:
         """Add a box and what is in it, and return its amounts."""
@@ -112,7 +113,7 @@ class Data:
             return ""
         if node.row is not None:
             return _shapes(node.row.outputs)
-        return ", ".join(map(format_shape, node.axes))
+        return ", ".join(map(format_shape, self.ends.get(node.key, node.axes)))
 
     def _group(self, box: Box) -> list[Any]:
         layout = lay_out(box)
@@ -141,6 +142,16 @@ class Data:
         }
 
 
+def _shapes_at_ends(report: GraphReport) -> dict[str, tuple[Sequence[int | str], ...]]:
+    """Return the shapes of inputs and outputs by their keys, in numbers, as those of steps are."""
+    shapes: dict[str, tuple[Sequence[int | str], ...]] = {}
+    for edge in report.edges:
+        for index in (edge.source, edge.target):
+            if report.nodes[index].kind in ("input", "output"):
+                shapes[report.nodes[index].key] = (edge.shape,)
+    return shapes
+
+
 def _sparse(column: list[Any]) -> list[Any] | dict[str, Any]:
     """Return a column, or, if most of it is one value, this value and the others by their rows."""
     usual, times = Counter(column).most_common(1)[0]
@@ -157,13 +168,17 @@ def page_data(report: GraphReport, root: Box, opened: Iterable[str]) -> dict[str
 
 
 def pair_data(
-    reports: tuple[GraphReport, GraphReport], roots: tuple[Box, Box], opened: tuple[Iterable[str], Iterable[str]]
+    reports: tuple[GraphReport, GraphReport],
+    roots: tuple[Box, Box],
+    opened: tuple[Iterable[str], Iterable[str]],
 ) -> dict[str, Any]:
     """Return what the page of two models shows, one beside the other."""
     report, other = reports
     data = Data(report)
     data.add_pair(other, roots)
-    keys = [f"{prefix}{key}" for prefix, each in zip(PREFIXES, opened, strict=True) for key in ("", *sorted(each))]
+    keys = [
+        f"{prefix}{key}" for prefix, each in zip(PREFIXES, opened, strict=True) for key in ("", *sorted(each))
+    ]
     return {
         **_model(report),
         "title": visible(f"{report.title} and {other.title}"),

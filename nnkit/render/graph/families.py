@@ -1,4 +1,4 @@
-"""Types -> color families: what a step does, as far as its name tells."""
+"""Types -> color families: what a step does, as far as its name shows."""
 
 import re
 from functools import cache

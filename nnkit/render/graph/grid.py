@@ -58,6 +58,11 @@ class Contents:
     takes: dict[int, float]
     gives: dict[int, float]
 
+    def texts(self) -> set[str]:
+        """Return the texts of all labels inside."""
+        inner = (item.contents.texts() for item in self.items if item.contents)
+        return {text for _, text in self.labels}.union(*inner)
+
 
 class Grid:
     """The ranks of a group's boxes and wires. The way out is the rank after the last; the way in is -1."""

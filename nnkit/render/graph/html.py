@@ -44,7 +44,7 @@ def as_frame(report: GraphReport) -> str:
     source = html.escape(as_html(DrawRequest(report=report)), quote=True)
     return (
         f'<iframe srcdoc="{source}" title="{html.escape(visible(report.title), quote=True)}" '
-        'sandbox="allow-scripts allow-downloads allow-popups" allow="clipboard-write" '
+        'sandbox="allow-scripts allow-downloads" allow="clipboard-write" '
         f'style="width:100%;height:{FRAME_HEIGHT}px;border:1px solid #8884;border-radius:8px"></iframe>'
     )
 

@@ -12,7 +12,6 @@ from nnkit.verbs.core_handlers import plugin_manager
 from nnkit.verbs.exporting.files import staged
 from nnkit.verbs.graph.report import GraphReport
 
-HERE = "nnkit.render.graph"
 SUMMARIES = {
     "html": "one file to look at in a browser: folds and unfolds, searches, sorts",
     "svg": "a drawing for papers and READMEs",
@@ -28,7 +27,7 @@ CORE = tuple(
         name=name,
         suffix=suffix,
         summary=SUMMARIES[name],
-        draw=f"{HERE}.pictures:draw_{name}",
+        draw=f"nnkit.render.graph.{'pictures' if name == 'json' else name}:as_{name}",
         requires=REQUIRES.get(name, {}),
         draws_two=name == "html",
     )
@@ -113,12 +112,17 @@ def require_two(picture: Picture) -> None:
 def check_heat(report: GraphReport, heat: str | None) -> None:
     """Raise UsageProblem for a kind of cost that a report doesn't have."""
     rows = [node.row for node in report.nodes if node.row]
-    if heat == "saved" and not any(row.training for row in rows):
-        raise UsageProblem("what is saved for backward isn't known", "name an optimizer: adam")
-    if heat == "time" and not any(node.seconds for node in report.nodes):
-        raise UsageProblem("the time of each call isn't known", "measure it: seconds=True")
-    if heat in ("macs", "params") and report.totals is None:
-        raise UsageProblem(f"{report.title} has no {heat}", "leave --heat out")
+    known = {
+        "saved": any(row.training for row in rows),
+        "time": any(node.seconds for node in report.nodes),
+        "macs": report.totals is not None,
+    }
+    if known.get(heat or "", True):
+        return
+    if report.source == "onnx":
+        raise UsageProblem(f"{report.title} has no {heat}: its nodes were read, not run", "leave --heat out")
+    how = {"saved": 'optimizer="adam"', "time": "seconds=True"}
+    raise UsageProblem(f"{heat} isn't known", f"ask nnkit.graph for it: {how[str(heat)]}")
 
 
 def _encoded(content: str | bytes) -> bytes:
@@ -126,41 +130,6 @@ def _encoded(content: str | bytes) -> bytes:
     return content if isinstance(content, bytes) else content.encode(errors="backslashreplace")
 
 
-def draw_html(request: DrawRequest) -> str:
-    """Return one file to look at in a browser."""
-    from nnkit.render.graph.html import as_html
-
-    return as_html(request)
-
-
-def draw_svg(request: DrawRequest) -> str:
-    """Return a drawing for papers and READMEs."""
-    from nnkit.render.graph.svg import as_svg
-
-    return as_svg(request)
-
-
-def draw_png(request: DrawRequest) -> bytes:
-    """Return the same in pixels."""
-    from nnkit.render.graph.png import as_png
-
-    return as_png(request)
-
-
-def draw_mermaid(request: DrawRequest) -> str:
-    """Return a diagram that GitHub draws from text."""
-    from nnkit.render.graph.mermaid import as_mermaid
-
-    return as_mermaid(request)
-
-
-def draw_dot(request: DrawRequest) -> str:
-    """Return a graph for Graphviz."""
-    from nnkit.render.graph.dot import as_dot
-
-    return as_dot(request)
-
-
-def draw_json(request: DrawRequest) -> str:
+def as_json(request: DrawRequest) -> str:
     """Return the graph as data."""
     return f"{json_text(request.report.to_dict(), indent=2)}\n"

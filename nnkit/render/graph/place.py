@@ -91,9 +91,18 @@ class _Placer:
                 given[wire.source].append(wire)
         items = [self._item(box, own) for box, own in zip(group.boxes, given, strict=True)]
         _even(items, self.is_down)
+        wires = [self._said_once(wire, items) for wire in wires]
+        for box, item in enumerate(items):
+            item.is_said = any(wire.changes for wire in wires if wire.source == box)
         return arrange(
             replace(group, wires=tuple(wires)), items, self.is_down, header, PAD if is_framed else 0.0
         )
+
+    def _said_once(self, wire: Wire, items: Sequence[Item]) -> Wire:
+        """Return a wire without its label if that is on a line inside the open box that it comes from."""
+        inside = items[wire.source].contents if wire.source != ENTRY else None
+        is_said = inside is not None and wire.label in inside.texts()
+        return replace(wire, changes=False) if is_said else wire
 
     def _bundled(self, group: Box) -> list[Wire]:
         """Return the wires of a group; those that run side by side as a repeat is folded are one."""
@@ -123,7 +132,6 @@ class _Placer:
             across, along = (width, height) if self.is_down else (height, width)
             stack = STACK if box.times > 1 else 0.0
             item = Item(box, across / 2 + stack, across / 2 + stack, along + stack)
-        item.is_said = is_said
         return item
 
     def _open(self, box: Box, first: Box, is_said: bool) -> Item:
@@ -168,7 +176,7 @@ def body_of(box: Box) -> Box:
 
 
 def _bundles(root: Box) -> dict[int, int]:
-    """Return for each tensor that a repeated block gives the one that stands for it, of another block."""
+    """Return for each tensor that a repeated block gives the one of another block that is drawn for it."""
     bundles: dict[int, int] = {}
 
     def visit(box: Box) -> None:

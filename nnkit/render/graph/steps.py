@@ -47,7 +47,7 @@ class Step:
 
 
 def tree_of(report: GraphReport, shown: set[int], edges: list[Edge]) -> Step:
-    """Return the model as a step, with its inputs and outputs inside. shown: the nodes in it. edges: those between."""
+    """Return the model as a step, with its inputs and outputs inside. edges: between the shown nodes."""
     steps = [_step(report, index, node) for index, node in enumerate(report.nodes)]
     at_top = [step for step, node in zip(steps, report.nodes, strict=True) if node.parent is None]
     model = next((step for step in at_top if step.kind not in ("input", "output")), None)

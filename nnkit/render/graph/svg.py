@@ -1,6 +1,7 @@
 """GraphReport -> SVG: text as text, light and dark by the system's setting, for papers and READMEs."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from xml.sax.saxutils import escape, quoteattr
 
@@ -8,7 +9,8 @@ from nnkit.contract.requests import DrawRequest
 from nnkit.contract.visible import visible
 from nnkit.render.graph.grid import Line, Point
 from nnkit.render.graph.opening import of_each_type, opened_keys
-from nnkit.render.graph.place import Label, Picture, PlacedBox, place
+from nnkit.render.graph.palette import HEAT, HEAT_BORDER, heat_level
+from nnkit.render.graph.place import Picture, PlacedBox, place
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.graph.sizes import (
     LABEL,
@@ -21,8 +23,9 @@ from nnkit.render.graph.sizes import (
     badge_width,
     is_symbol,
 )
-from nnkit.render.graph.text import width_of
+from nnkit.render.graph.text import shortened, width_of
 
+LEGEND = 26.0  # the height of the legend of heat
 MOST_BOXES = 60  # that are drawn, unless the user asks for more
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 HEATS = {
@@ -53,35 +56,29 @@ INK, QUIET, WIRE, RAIL = (
     ("#77818e", "#8a94a1"),
     ("#4f7cc0", "#6f9ce0"),
 )
-FRAME, HOT = (("#f8f9fb", "#c9d0da"), ("#1b2026", "#454e5a")), ("#d2553d", "#e8745c")
+FRAME = ("#f8f9fb", "#c9d0da"), ("#1b2026", "#454e5a")
+HOT = (HEAT, ("#3a3426", "#54421f", "#75501c", "#98521f", "#b8402c"))
+SHARES = ("", "1.2%", "3.7%", "11%", "33%")  # at which the levels of heat begin
 
 
 def as_svg(request: DrawRequest) -> str:
     """Return an SVG picture of a report. If nothing is asked to be open, one group of each kind is."""
     report, heat = request.report, request.heat
-    root = scene_of(report, request.constants)
-    if heat:
-        root = _with_shares(root, heat)
+    root = _to_show(scene_of(report, request.constants), heat)
     keys = opened_keys(report, root, request.opened, request.depth)
     opened = of_each_type(root, MOST_BOXES) if keys is None else keys
     picture = place(root, lambda box: box.key in opened, "right" if request.direction == "right" else "down")
-    if heat:
-        picture = _with_legend(picture, heat)
     return _Drawing(picture, visible(report.title), heat).text()
 
 
-def _with_legend(picture: Picture, heat: str) -> Picture:
-    text = f"bars: share of {HEATS[heat]}"
-    legend = Label(PAD, picture.height + 4, text)
-    width = max(picture.width, 2 * PAD + width_of(text, LABEL))
-    return replace(picture, width=width, height=picture.height + PAD, labels=(*picture.labels, legend))
-
-
-def _with_shares(box: Box, heat: str) -> Box:
-    inside = tuple(_with_shares(inner, heat) for inner in box.boxes)
-    share = box.costs.get(heat, 0.0)
-    subtitle = f"{box.subtitle} · {share:.1%}" if share >= 0.0005 and box.subtitle else box.subtitle
-    return replace(box, boxes=inside, subtitle=subtitle)
+def _to_show(box: Box, heat: str | None) -> Box:
+    """Return a box with texts that can be printed and aren't too long, and with its share of heat."""
+    inside = tuple(_to_show(inner, heat) for inner in box.boxes)
+    title, subtitle = shortened(visible(box.title)), shortened(visible(box.subtitle))
+    share = box.costs.get(heat, 0.0) if heat else 0.0
+    if subtitle and share >= 0.0005:
+        subtitle = f"{subtitle} · {share:.1%}"
+    return replace(box, boxes=inside, title=title, subtitle=subtitle)
 
 
 class _Drawing:
@@ -91,19 +88,20 @@ class _Drawing:
     def text(self) -> str:
         """Return the SVG."""
         picture = self.picture
-        width, height = _n(picture.width), _n(picture.height)
+        legend, legend_width = _legend(self.heat, picture.height) if self.heat else ([], 0.0)
+        width = _n(max(picture.width, legend_width))
+        height = _n(picture.height + (LEGEND if legend else 0.0))
+        labels = (
+            f'<text class="l" x="{_n(at.x)}" y="{_n(at.y)}">{_text(at.text)}</text>' for at in picture.labels
+        )
+        body = [*self._frames(), *self._lines(), *self._boxes(), *labels, *legend]
+        used = set(re.findall(r'class="(c-[a-z]+|q[0-9])', "".join(body)))
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
             f'height="{height}" role="img" aria-label={quoteattr(self.title)}>',
             f"<title>{escape(self.title)}</title>",
-            f"<style>{_style()}</style>",
-            *self._frames(),
-            *self._lines(),
-            *self._boxes(),
-            *(
-                f'<text class="l" x="{_n(at.x)}" y="{_n(at.y)}">{_text(at.text)}</text>'
-                for at in picture.labels
-            ),
+            f"<style>{_style(used)}</style>",
+            *body,
             "</svg>",
         ]
         return "\n".join(parts) + "\n"
@@ -141,7 +139,7 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
     box = placed.box
     x, y, width, height = placed.x, placed.y, placed.width, placed.height
     middle = x + width / 2
-    family = f"c-{box.family}"
+    family = f"c-{box.family}" if heat is None else _heat_class(box, heat)
     if is_symbol(box):
         yield f'<circle class="{family}" cx="{_n(middle)}" cy="{_n(y + height / 2)}" r="{_n(height / 2)}"/>'
         yield _centered("t", middle, y + height / 2 + 4.5, SYMBOLS[box.title])
@@ -160,12 +158,27 @@ def _closed(placed: PlacedBox, heat: str | None) -> Iterator[str]:
             box.times, middle - badge / 2 + width_of(box.title, TITLE, bold=True) / 2 + 6, title
         )
     if box.subtitle:
-        yield _centered("s", middle, y + 31, box.subtitle)
-    share = box.costs.get(heat, 0.0) if heat else 0.0
-    if share:
-        bar = max(1.0, share * (width - 12))
-        where = f'x="{_n(x + 6)}" y="{_n(y + height - 5)}" width="{_n(bar)}"'
-        yield f'<rect class="hot" {where} height="3" rx="1.5"/>'
+        yield _centered("s" if heat is None else "s n", middle, y + 31, box.subtitle)
+
+
+def _heat_class(box: Box, heat: str) -> str:
+    share = box.costs.get(heat, 0.0)
+    return f"q{heat_level(share)}" if share else "c-other"
+
+
+def _legend(heat: str, top: float) -> tuple[list[str], float]:
+    """Return what the colors of heat are, and how wide that is."""
+    text = f"share of {HEATS[heat]}:"
+    baseline = top + LEGEND - 20
+    parts = [f'<text class="s" x="{_n(PAD)}" y="{_n(baseline)}">{text}</text>']
+    x = PAD + width_of(text, SUBTITLE) + 10
+    for level, share in enumerate(SHARES):
+        words = f"from {share}" if share else f"below {SHARES[1]}"
+        where = f'x="{_n(x)}" y="{_n(baseline - 9)}" width="14" height="10" rx="3"'
+        parts.append(f'<rect class="q{level}" {where}/>')
+        parts.append(f'<text class="s" x="{_n(x + 18)}" y="{_n(baseline)}">{words}</text>')
+        x += 18 + width_of(words, SUBTITLE) + 12
+    return parts, x + PAD
 
 
 def _badge(times: int, x: float, baseline: float) -> Iterator[str]:
@@ -222,25 +235,28 @@ def _toward(start: Point, end: Point, by: float) -> Point:
     return start[0] + (end[0] - start[0]) * by / distance, start[1] + (end[1] - start[1]) * by / distance
 
 
-def _style() -> str:
+def _style(used: Collection[str]) -> str:
+    """Return the rules of the classes that are used, light and dark."""
     rules = [
         f"text{{font-family:{FONTS};font-size:{_n(TITLE)}px}}",
         f".s{{font-size:{_n(SUBTITLE)}px}}.l{{font-size:{_n(LABEL)}px}}.m{{text-anchor:middle}}",
         ".b{font-weight:bold}.w,.r{fill:none;stroke-width:1.2}rect,circle{stroke-width:1}",
     ]
-    light, dark = _theme(0), _theme(1)
+    light, dark = _theme(0, used), _theme(1, used)
     return "\n".join([*rules, *light, "@media (prefers-color-scheme:dark){", *dark, "}"])
 
 
-def _theme(theme: int) -> Iterator[str]:
+def _theme(theme: int, used: Collection[str]) -> Iterator[str]:
     for family, colors in COLORS.items():
-        yield f".c-{family}{{fill:{colors[2 * theme]};stroke:{colors[2 * theme + 1]}}}"
+        if f"c-{family}" in used:
+            yield f".c-{family}{{fill:{colors[2 * theme]};stroke:{colors[2 * theme + 1]}}}"
     yield f".t{{fill:{INK[theme]}}}.s,.l{{fill:{QUIET[theme]}}}.n{{fill:{INK[theme]}}}"
     for name, color in (("w", WIRE[theme]), ("r", RAIL[theme])):
         yield f".{name}{{stroke:{color}}}.h{name}{{fill:{color}}}"
     fill, stroke = FRAME[theme]
     yield f".f{{fill:{fill};stroke:{stroke}}}.badge{{fill:{stroke};stroke:none}}"
-    yield f".hot{{fill:{HOT[theme]};stroke:none}}"
+    for level, hot in enumerate(HOT[theme] if "q0" in used else ()):
+        yield f".q{level}{{fill:{hot};stroke:{HEAT_BORDER}}}"
     yield f".c-end{{fill:{INK[1 - theme]};stroke:{QUIET[theme]}}}"
 
 

@@ -22,6 +22,7 @@ from nnkit.render.graph.opening import all_open, inside, opened_keys
 from nnkit.render.graph.scene import Box, scene_of
 from nnkit.render.table import cut, paragraph, terminal_width
 from nnkit.verbs.graph.report import GraphReport
+from nnkit.verbs.summary.report import Shape
 
 STANDARD = ("macs", "params", "output")
 TITLES = {"macs": "MACs", "params": "params", "output": "output", "saved": "saved", "time": "time"}
@@ -103,10 +104,14 @@ def as_tree(
     """
     root = scene_of(report, constants)
     keys = opened_keys(report, root, opened, depth)
-    steps = list(_steps(report, root, all_open(root) if keys is None else keys, signs))
-    columns = _columns(root, heat)
-    headings = {name: _heading(report, name) for name in columns}
-    widths = _fit(steps, headings, terminal_width() if terminal else None)
+    open_keys = all_open(root) if keys is None else keys
+    headings = {name: _heading(report, name) for name in _columns(root, heat)}
+    room = terminal_width() if terminal else None
+    steps = list(_steps(report, root, open_keys, signs, named=True))
+    widths = _fit(steps, headings, room)
+    if any(len(step.shape) > widths.shape for step in steps):  # sizes are shorter than the names of dims
+        steps = list(_steps(report, root, open_keys, signs, named=False))
+        widths = _fit(steps, headings, room)
     hottest = {
         name: max((step.shares.get(name, 0.0) for step in steps if not step.is_open), default=0.0)
         for name in widths.bars
@@ -146,15 +151,20 @@ def _totals(report: GraphReport) -> Iterator[Line]:
 # What the lines show
 
 
-def _steps(report: GraphReport, root: Box, opened: Collection[str], signs: Signs) -> Iterator[Step]:
-    """Yield the boxes in order, each before those within it; the boxes of the model itself have no lines."""
+def _steps(
+    report: GraphReport, root: Box, opened: Collection[str], signs: Signs, named: bool
+) -> Iterator[Step]:
+    """Yield the boxes in order, each before those within it; the boxes of the model itself have no lines.
+
+    named: whether shapes have the names of dims: `batch×512`, or sizes: `1×512`.
+    """
 
     def walk(boxes: Sequence[Box], lines: str, level: int, times: int) -> Iterator[Step]:
         for box in boxes:
             is_last = box is boxes[-1]
             own = lines + (signs.last if is_last else signs.branch) if level else ""
             shares = {name: share * times for name, share in box.costs.items()}
-            yield Step(box, own, _shape(report, box), shares, box.key in opened)
+            yield Step(box, own, _shape(report, box, named), shares, box.key in opened)
             if box.key in opened:
                 below = lines + (" " * len(signs.trunk) if is_last else signs.trunk) if level else ""
                 yield from walk(inside(box), below, level + 1, times * box.times)
@@ -162,15 +172,21 @@ def _steps(report: GraphReport, root: Box, opened: Collection[str], signs: Signs
     return walk(root.boxes, "", 0, 1)
 
 
-def _shape(report: GraphReport, box: Box) -> str:
+def _shape(report: GraphReport, box: Box, named: bool) -> str:
     """Return the shapes that a step returns; those of the last one, if it is several."""
     while box.boxes and (box.node < 0 or report.nodes[box.node].kind == "container"):
         box = box.boxes[-1]
     if box.node < 0:
         return ""
     node = report.nodes[box.node]
-    shapes = node.axes or (node.row.output_shapes if node.row else ())
+    sizes = node.row.output_shapes if node.row else _sizes_of_end(report, box.node)
+    shapes = node.axes if named or not sizes else sizes
     return visible(shorten([format_shape(shape) for shape in shapes], 2))
+
+
+def _sizes_of_end(report: GraphReport, node: int) -> tuple[Shape, ...]:
+    """Return the shape of an input or output, which has no row: that of the tensor at it."""
+    return tuple(edge.shape for edge in report.edges if node in (edge.source, edge.target))[:1]
 
 
 def _columns(root: Box, heat: str | None) -> list[str]:
@@ -194,6 +210,9 @@ def _whole(report: GraphReport, name: str) -> str:
     if name == "saved" and memory:
         return format_bytes(memory.saved)
     if name == "output":
+        rows = (node.row for node in report.nodes if node.row)
+        if any(size < 0 for row in rows for shape in row.output_shapes for size in shape):
+            return ""  # a file leaves sizes open
         made = output_bytes(report)
         return format_bytes(
             sum(made[index] for index, node in enumerate(report.nodes) if node.parent is None)

@@ -24,6 +24,15 @@ _WIDTH = {letter: width for width, letters in _WIDTHS.items() for letter in lett
 _OTHER, _WIDE = 556, 1000  # digits and most letters; Chinese, Japanese, Korean and whatever else may be wide
 
 
+LONGEST = 48  # letters of a title
+
+
+def shortened(text: str) -> str:
+    """Return a text with its middle left out if it is very long."""
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}…{text[1 - half :]}"
+
+
 def width_of(text: str, size: float, bold: bool = False) -> float:
     """Return about how wide a text is at a size, rather too wide than too narrow."""
     units = sum(_WIDTH.get(letter, _OTHER if letter < "\u1100" else _WIDE) for letter in text)

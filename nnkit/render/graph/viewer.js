@@ -435,7 +435,7 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
           0,
           width + 6 * (wires.filter((each) => each.source === wire.source).length - 1)
         )
-      label[rank] = Math.max(label[rank], isDown ? 14 * count : width + 6)
+      label[rank] = Math.max(label[rank], isDown ? 14 * count + 5 : width + 6)
     }
   }
   if (sides.size === 1 && isDown) {

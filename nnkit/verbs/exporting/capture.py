@@ -5,7 +5,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -109,10 +109,13 @@ def quiet() -> Iterator[None]:
             logging.disable(previous)
 
 
-def export_failure(error: Exception, name: str, inputs: Mapping[str, TensorSpec]) -> NnkitError:
+def export_failure(
+    error: Exception, name: str, inputs: Mapping[str, TensorSpec], without: Sequence[str] = ()
+) -> NnkitError:
     """Return the error for a failure of torch.export: a dim with only one size, or anything else.
 
-    inputs: the declaration of each input, by the name that torch was given for it.
+    inputs: the declaration of each input, by the name that torch was given for it. without: the optional ones
+    that are left out; what forward makes in their place, it may not make while it is captured.
     """
     cause = error.__cause__ or error
     if static := STATIC_DIM.search(str(cause)):
@@ -131,6 +134,8 @@ def export_failure(error: Exception, name: str, inputs: Mapping[str, TensorSpec]
     hint = "see the full error with -v; `nnkit export --safetensors` needs no torch.export"
     if UNSOLVED.search(str(cause)):
         hint = "torch can't solve a comparison of sizes that it makes itself: fix them with --static or --fix"
+    elif without:
+        hint = f"it may need what is left out: --with {' --with '.join(without)}; {hint}"
     return NotCaptured(
         f"torch can't export {name}: {type(cause).__name__}: {first_line(cause)}{at_line(cause)}", hint
     )

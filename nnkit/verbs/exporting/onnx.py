@@ -89,7 +89,7 @@ def _trace(module: nn.Module, plan: Plan, opset: int) -> "ONNXProgram":
         program = capture(export, with_flat_forward(module, signature), plan.traced, {})
     except Exception as error:
         inputs = dict(zip(identifiers_of(signature.names), plan.inputs, strict=True))
-        raise export_failure(error, plan.spec.reference, inputs) from error
+        raise export_failure(error, plan.spec.reference, inputs, plan.spec.without) from error
     if program is None:
         raise NnkitError(f"torch exported nothing for {plan.spec.reference}", "see the full error with -v")
     return program

@@ -36,7 +36,7 @@ def write(request: WriteRequest) -> None:
         program = capture(export, request.module, request.inputs, keywords)
     except Exception as error:
         inputs = {tensor.name: tensor for tensor in request.spec.inputs}
-        raise export_failure(error, request.spec.reference, inputs) from error
+        raise export_failure(error, request.spec.reference, inputs, request.spec.without) from error
     _check_ranges(program, request)
     relax(program)
     for graph in program.graph_module.modules():

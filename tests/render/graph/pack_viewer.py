@@ -10,6 +10,11 @@ from pathlib import Path
 HERE = Path(__file__).parents[3] / "nnkit" / "render" / "graph"
 ESBUILD = "esbuild@0.28.2"
 NAMES = ("viewer.js", "viewer.css")
+OURS = (  # properties that only viewer.js has, neither the browser nor the data: they get short names
+    "isOpen|isStale|isGroup|isUnfolded|isRead|isDown|lanes|ranks|wires|targets|bundle|exits|spine|inside|trail|"
+    "lines|drawn|label|depth|share|shareOf|difference|children|nodes|stamp|items|changes|source|tensor|parent|rail"
+)
+FLAGS = {"viewer.js": ("--format=esm", f"--mangle-props=^({OURS})$"), "viewer.css": ()}
 
 
 def packed_name(name: str) -> str:
@@ -25,17 +30,9 @@ def mark(name: str) -> str:
 
 def pack(name: str, command: tuple[str, ...] = ("npx", "--yes", ESBUILD)) -> str:
     """Return a file of the viewer without what only people need."""
+    options = ("--minify", "--charset=utf8", *FLAGS[name])
     made = subprocess.run(
-        [
-            *command,
-            "--minify",
-            "--charset=utf8",
-            *(["--format=esm"] if name.endswith("js") else []),
-            str(HERE / name),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
+        [*command, *options, str(HERE / name)], check=True, capture_output=True, text=True, encoding="utf-8"
     )
     return f"{mark(name)}\n{made.stdout.strip()}\n"
 

@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from pack_viewer import HERE, NAMES, mark, packed_name
@@ -31,7 +32,10 @@ def test_a_page_is_small():
 
 @pytest.mark.slow
 def test_a_decoder_of_80_layers_is_small():
-    assert len(as_html(DrawRequest(report=nnkit.graph("llama", preset="70b", optimizer="adam"))).encode()) <= 500_000
+    assert (
+        len(as_html(DrawRequest(report=nnkit.graph("llama", preset="70b", optimizer="adam"))).encode())
+        <= 500_000
+    )
 
 
 def test_the_policy_allows_only_what_is_written():
@@ -130,3 +134,19 @@ def _elements(shape):
     for axis in shape:
         size *= axis
     return size
+
+
+def test_the_page_of_two_models_has_the_keys_of_both():
+    reports = chain(["same", "old"], title="left"), chain(["same", "new"], title="right")
+    *_, data, _ = parts(as_html(DrawRequest(report=reports[0], other=reports[1])))
+    keys = keys_of(data)
+    assert keys[0] == ""
+    assert {"a:", "a:same", "a:old", "b:", "b:same", "b:new"} <= set(keys)
+    assert [model["title"] for model in data["pair"]] == ["left", "right"]
+
+
+def test_a_file_that_tells_no_numbers_has_a_page(tmp_path):
+    report = replace(chain(["Gemm"]), totals=None, source="onnx")
+    nodes = tuple(replace(node, row=None) for node in report.nodes)
+    *_, data, _ = parts(as_html(DrawRequest(report=replace(report, nodes=nodes))))
+    assert (data["totals"], data["heats"]) == (None, [])

@@ -121,7 +121,7 @@ def test_an_unknown_suffix_has_a_way_out(path, hint):
 
 @pytest.mark.parametrize("heat", ["saved", "time"])
 def test_a_cost_that_was_not_measured_is_an_error(report, heat, tmp_path):
-    with pytest.raises(UsageProblem, match="isn't known"):
+    with pytest.raises(UsageProblem, match=f"{heat} isn't known"):
         report.save(tmp_path / "net.dot", heat=heat)
     assert not any(tmp_path.iterdir())
 

@@ -49,6 +49,15 @@ def test_it_opens_what_is_asked_for(report: GraphReport) -> None:
 def test_heat_says_each_share(report: GraphReport) -> None:
     shown = texts(as_svg(DrawRequest(report=report, depth=1, heat="macs")))
     assert "Conv2d 7×7 · 6.5%" in shown  # 118,013,952 of 1,813,561,344
+    assert {"share of MACs:", "below 1.2%", "from 33%"} <= set(shown)
+
+
+def test_a_box_is_as_hot_as_its_share(report: GraphReport) -> None:
+    svg = as_svg(DrawRequest(report=report, depth=1, heat="macs"))
+    names = [element.attrib.get("class") for element in ElementTree.fromstring(svg).iter(f"{SVG}rect")]
+    # From conv1 to fc: 6.5 %; nothing; layer1 to layer4, of which the first is drawn as two; nothing; 0.03 %.
+    hot = [name for name in names if name and name.startswith("q")]
+    assert hot == ["q2", "q3", "q3", "q3", "q3", "q3", "q0", *(f"q{level}" for level in range(5))]
 
 
 def test_it_runs_to_the_right(report: GraphReport) -> None:

@@ -70,6 +70,14 @@ def test_what_has_no_room_is_named(resnet, monkeypatch):
     assert "no room for" not in as_tree(resnet, terminal=True)
 
 
+def test_shapes_have_names_where_there_is_room_and_sizes_where_not(monkeypatch):
+    report = nnkit.graph("transformer")
+    for width, shape in ((160, "batch×source_time×512"), (90, "1×16×512")):
+        monkeypatch.setenv("COLUMNS", str(width))
+        line = next(x for x in as_tree(report, terminal=True).splitlines() if x.startswith("encoder Stack"))
+        assert line.split()[2] == shape
+
+
 def test_colors_change_no_letter(resnet, monkeypatch):
     monkeypatch.setenv("COLUMNS", "90")
     plain = as_tree(resnet, terminal=True)

@@ -254,7 +254,7 @@ def test_the_picture_is_saved_as_svg_and_png(visit):
     watched = visit("resnet18")
     drawing = ElementTree.fromstring(saved(watched, "Save as SVG"))
     texts = {"".join(text.itertext()) for text in drawing.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"image", "fc", "1×64×112×112"} <= texts
+    assert {"image", "fc", "batch×64×height/2×width/2"} <= texts
     assert "var(" not in ElementTree.tostring(drawing, encoding="unicode")
     pixels = saved(watched, "Save as PNG")
     assert pixels[:8] == b"\x89PNG\r\n\x1a\n"
@@ -268,6 +268,15 @@ def test_the_picture_is_copied_as_svg(visit):
     watched.page.get_by_role("button", name="Copy as SVG").click()
     watched.page.wait_for_selector("#toast.on")
     assert watched.page.evaluate("navigator.clipboard.readText()").startswith("<svg")
+
+
+def test_the_picture_is_copied_as_png(visit):
+    watched = visit("resnet18")
+    watched.page.locator(".tools summary").click()
+    watched.page.get_by_role("button", name="Copy as PNG").click()
+    watched.page.locator("#toast", has_text="PNG").wait_for()
+    kinds = "navigator.clipboard.read().then((all) => all.flatMap((one) => one.types))"
+    assert watched.page.evaluate(kinds) == ["image/png"]
 
 
 def test_paper_gets_the_whole_picture_and_all_rows(visit):
@@ -307,7 +316,9 @@ def test_wheel_and_fingers_move_and_scale(visit):
 
 def test_hostile_names_stay_names(visit, tmp_path):
     file = tmp_path / "hostile.html"
-    file.write_text(as_html(DrawRequest(report=chain(HOSTILE, title=HOSTILE[0]))), encoding="utf-8", newline="")
+    file.write_text(
+        as_html(DrawRequest(report=chain(HOSTILE, title=HOSTILE[0]))), encoding="utf-8", newline=""
+    )
     watched = visit(file)
     page = watched.page
     assert page.evaluate("typeof hacked") == "undefined"
@@ -350,6 +361,24 @@ def test_the_policy_lets_nothing_in_or_out(visit):
     refused = [error for error in watched.errors if "Content Security Policy" in error]
     assert len(watched.errors) == len(refused) >= 3
     watched.errors.clear()
+
+
+def test_two_models_show_what_differs(visit, tmp_path):
+    file = tmp_path / "pair.html"
+    request = DrawRequest(report=nnkit.graph("resnet18"), other=nnkit.graph("resnet34"))
+    file.write_text(as_html(request), encoding="utf-8", newline="")
+    watched = visit(file)
+    page = watched.page
+    marked = page.locator(".changed .title").all_text_contents()
+    assert marked == ["layer1", "layer2", "layer3", "layer4"] * 2
+    assert "11,181,642 → 21,289,802" in page.locator("#model").inner_text()
+    page.get_by_label("Only what differs").check()
+    names = rows(watched).locator(".name").all_inner_texts()
+    assert names[:2] == ["layer1.2.conv1", "layer1.2.bn1"]
+    assert not any(name.startswith(("conv1", "layer1.0", "layer2.1")) for name in names)
+    page.evaluate("location.hash = 'a:layer1'")
+    page.locator("#about .chip", has_text="×3, BasicBlock").click()
+    assert page.evaluate("location.hash") == "#b%3Alayer1"
 
 
 def test_it_works_in_a_frame_of_a_notebook(visit, browser, tmp_path):

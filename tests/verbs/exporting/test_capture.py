@@ -14,3 +14,8 @@ def test_sizes_that_sympy_cannot_compare_can_be_fixed():
     problem = export_failure(refused.value, "net", {})
     assert "NotImplementedError: The inequality" in problem.message
     assert "--static" in problem.hint
+
+
+def test_an_optional_input_that_is_left_out_is_the_first_thing_to_try():
+    problem = export_failure(TypeError("'NoneType' object is not subscriptable"), "net", {}, ["mask"])
+    assert problem.hint.startswith("it may need what is left out: --with mask; ")
