@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from nnkit.models.user_lines import short
 from nnkit.verbs.graph.calls import Item, foreign_reads, is_constant
+from nnkit.verbs.graph.flow import Flow, Take
 from nnkit.verbs.graph.report import Edge, Node
-from nnkit.verbs.graph.watching import Flow, Take
 from nnkit.verbs.summary.report import Row, Shape, Training, Value, tensors_of
 from nnkit.verbs.summary.tracing import Call
 

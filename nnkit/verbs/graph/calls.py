@@ -8,7 +8,7 @@ from torch import nn
 
 from nnkit.models.members import named_buffers, named_parameters
 from nnkit.models.tensors import storages_of
-from nnkit.verbs.graph.watching import Flow
+from nnkit.verbs.graph.flow import Flow
 from nnkit.verbs.summary.tracing import Call
 
 

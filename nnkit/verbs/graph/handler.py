@@ -12,9 +12,10 @@ from nnkit.models.members import named_modules
 from nnkit.verbs.graph.assembly import Assembly, Parts
 from nnkit.verbs.graph.calls import fold, is_constant, items_of
 from nnkit.verbs.graph.dims import name_dims
+from nnkit.verbs.graph.flow import Flow, FlowTrace
 from nnkit.verbs.graph.report import GraphReport
 from nnkit.verbs.graph.timing import time_calls
-from nnkit.verbs.graph.watching import Flow, FlowTrace, FlowWatcher
+from nnkit.verbs.graph.watching import FlowWatcher
 from nnkit.verbs.summary.handler import add_training_or_warn
 from nnkit.verbs.summary.modes import NeedsValues
 from nnkit.verbs.summary.report import ForwardFailed, Row, TensorInfo

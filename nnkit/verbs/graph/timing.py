@@ -16,7 +16,8 @@ from nnkit.models.building import build_module
 from nnkit.models.devices import find_device
 from nnkit.models.members import move
 from nnkit.models.sampling import sample_inputs
-from nnkit.verbs.graph.watching import ASIDES, Flow, is_leaf, name_of
+from nnkit.verbs.graph.flow import Flow
+from nnkit.verbs.graph.watching import ASIDES, is_leaf, name_of
 from nnkit.verbs.summary.keeping import Snapshot
 from nnkit.verbs.summary.modes import Functions, Unknowns
 from nnkit.verbs.summary.runs import bind_inputs

@@ -13,7 +13,6 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -24,12 +23,12 @@ from torch.utils._python_dispatch import _disable_current_modes
 from nnkit.models.members import named_buffers, named_parameters
 from nnkit.models.tensors import storages_of, tensors_in
 from nnkit.models.user_lines import users_frame
+from nnkit.verbs.graph.flow import Flow, FlowTrace, Take
 from nnkit.verbs.graph.writes import Writes, is_strided, is_whole, region_of, storages_in
 from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.keeping import Snapshot
 from nnkit.verbs.summary.modes import SHAPE_READERS, VALUE_READERS, Unknowns
-from nnkit.verbs.summary.report import Shape
-from nnkit.verbs.summary.tracing import Call, Trace, Watcher, describe, describe_value, shape_of
+from nnkit.verbs.summary.tracing import Call, Watcher, describe, describe_value, shape_of
 
 MARK = "_nnkit_number"
 
@@ -38,45 +37,6 @@ ASIDES = frozenset({"__get__", "__set__", "detach", "requires_grad_", "set_", "a
 
 # Functions that take a second tensor for its shape, dtype or device, but not for its values.
 OF_FIRST = frozenset({"view_as", "reshape_as", "expand_as", "type_as", "to"})
-
-
-@dataclass(frozen=True)
-class Take:
-    """A tensor that a call took, with the number of the call that made it."""
-
-    number: int
-    shape: Shape
-    dtype: torch.dtype
-
-
-@dataclass
-class Flow:
-    """Which call made and took which tensor.
-
-    makers: the call that made each tensor, by number; the first one is none. takes: what each call took
-    itself. reads: the parameters and buffers that it read itself. lines: where in the user's code functions
-    are called. inputs: a call for each tensor that forward was given. outputs: what made each that it
-    returned. order: all calls as they began, also those that are no step. through_python: the calls that gave
-    their values to Python, from where they may have come back unseen.
-    registered: the names of parameters and buffers by storage.
-    """
-
-    makers: list[Call]
-    takes: dict[Call, list[Take]] = field(default_factory=dict)
-    reads: dict[Call, list[str]] = field(default_factory=dict)
-    lines: dict[Call, tuple[str, int] | None] = field(default_factory=dict)
-    inputs: list[tuple[Tensor, Call]] = field(default_factory=list)
-    outputs: list[list[Take]] = field(default_factory=list)
-    order: list[Call] = field(default_factory=list)
-    through_python: list[str] = field(default_factory=list)
-    registered: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass
-class FlowTrace(Trace):
-    """What a run showed, with which tensors flowed."""
-
-    flow: Flow = field(default_factory=lambda: Flow([]))
 
 
 class FlowWatcher(Watcher):
