@@ -220,10 +220,11 @@ def _parameter_of(name: str) -> str:
 
 
 def _print_tree(settings: Settings, request: DrawRequest) -> None:
-    from nnkit.render.graph.pictures import check_heat
+    from nnkit.render.graph.pictures import check_heat, check_opened
     from nnkit.render.graph.terminal import ASCII, UNICODE, as_tree
 
     check_heat(request.report, request.heat)
+    check_opened(request)
     tree = as_tree(
         request.report,
         request.heat,

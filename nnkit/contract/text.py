@@ -56,8 +56,14 @@ def format_percent(share: float) -> str:
 
 
 def format_shape(axes: Sequence[int | str]) -> str:
-    """Return `64×8×8`; a scalar is `1`."""
-    return "×".join(map(str, axes)) or "1"
+    """Return `64×8×8`; a scalar is `1`. A sum beside other axes is in parentheses: `2×(nodes+edges)`."""
+    if len(axes) == 1:
+        return str(axes[0])
+    return "×".join(f"({axis})" if _is_sum(axis) else str(axis) for axis in axes) or "1"
+
+
+def _is_sum(axis: int | str) -> bool:
+    return isinstance(axis, str) and ("+" in axis or "-" in axis.removeprefix("-") or "−" in axis)
 
 
 def format_shapes(shapes: Sequence[Sequence[int]]) -> str:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -198,3 +199,15 @@ def test_a_terminal_s_encoding_without_these_signs_gets_ascii(tmp_path):
     assert "|- layer2.0 BasicBlock" in text
     assert "##" in text
     assert "?" not in text
+
+
+@pytest.mark.parametrize("file", [(), ("-o", "x.html"), ("-o", "x.svg")])
+def test_a_pattern_that_opens_nothing_was_misspelled(nnkit_command, file):
+    done = nnkit_command("graph", "resnet18", "--open", "layer5", *file)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "Error: no group has a path or type like 'layer5'\nhint: did you mean layer4 or layer3 or layer2?\n"
+    )
+    assert not Path("x.html").exists()
+    assert not Path("x.svg").exists()
+    assert nnkit_command("graph", "resnet18", "--open", "layer1.1").code == 0  # drawn once, as the first

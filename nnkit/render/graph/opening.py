@@ -37,10 +37,23 @@ def _around(report: GraphReport, box: Box, pattern: str) -> set[str]:
 
 
 def _matches(report: GraphReport, box: Box, pattern: str) -> bool:
+    return any(fnmatchcase(name, pattern) for name in _names(report, box))
+
+
+def _names(report: GraphReport, box: Box) -> set[str]:
     names = {box.title, box.subtitle.partition(" ")[0]}
     if box.node >= 0:
         names |= {report.nodes[box.node].path, report.nodes[box.node].type}
-    return any(fnmatchcase(name, pattern) for name in names)
+    return names - {""}
+
+
+def names_of_groups(report: GraphReport, box: Box) -> set[str]:
+    """Return all by which the groups beneath a box can be named, also those of blocks that are drawn once."""
+    names = set[str]()
+    for inner in box.boxes:
+        if inner.boxes or inner.like:
+            names |= _names(report, inner) | names_of_groups(report, inner)
+    return names
 
 
 def inside(box: Box) -> tuple[Box, ...]:

@@ -1,6 +1,7 @@
 """The formats of pictures by the suffix of the file: core's, and those that plugins declare alike."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from nnkit.contract.json_text import json_text
 from nnkit.contract.loading import load, missing
 from nnkit.contract.requests import CORE_PICTURES, DrawRequest, Picture
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, first_line, nearest
+from nnkit.render.graph.opening import names_of_groups
+from nnkit.render.graph.scene import scene_of
 from nnkit.verbs.core_handlers import plugin_manager
 from nnkit.verbs.exporting.files import staged
 from nnkit.verbs.graph.report import GraphReport
@@ -101,12 +104,29 @@ def _check(picture: Picture, request: DrawRequest) -> None:
         require_two(picture)
     for report in filter(None, (request.report, request.other)):
         check_heat(report, request.heat)
+    check_opened(request)
 
 
 def require_two(picture: Picture) -> None:
     """Raise UsageProblem for a format that shows only one model."""
     if not picture.draws_two:
         raise UsageProblem(f"a picture in {picture.name} shows one model", "draw two to FILE.html")
+
+
+def check_opened(request: DrawRequest) -> None:
+    """Raise UsageProblem for a pattern that no group has: it was misspelled."""
+    if not request.opened:
+        return
+    reports = [report for report in (request.report, request.other) if report is not None]
+    names = {
+        name for report in reports for name in names_of_groups(report, scene_of(report, request.constants))
+    }
+    for pattern in request.opened:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise UsageProblem(
+                f"no group has a path or type like {pattern!r}",
+                did_you_mean(pattern, names) or "see the groups: nnkit graph ARCH",
+            )
 
 
 def check_heat(report: GraphReport, heat: str | None) -> None:

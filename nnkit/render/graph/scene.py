@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from nnkit.contract.text import format_shape
 from nnkit.render.graph.costs import output_bytes
 from nnkit.render.graph.families import family_of
 from nnkit.render.graph.steps import Step, shown_nodes, tree_of
@@ -248,4 +249,4 @@ def _inside(box: Box, prefix: str) -> Hashable:
 
 def label_of(axes: Sequence[Axis]) -> str:
     """Return a shape as text: `1×64×56×56`, `batch×time`, or `scalar`."""
-    return "×".join(str(axis) for axis in axes) or "scalar"
+    return format_shape(axes) if axes else "scalar"

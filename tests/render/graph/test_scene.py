@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import nnkit
-from nnkit.render.graph.scene import ENTRY, Box, scene_of
+from nnkit.render.graph.scene import ENTRY, Box, label_of, scene_of
 from nnkit.verbs.graph.report import GraphReport
 
 
@@ -168,3 +168,17 @@ def test_a_label_says_where_a_shape_changes() -> None:
     changes = {root.boxes[wire.source].title: wire.changes for wire in root.wires}
     assert changes["conv1"]
     assert not changes["relu"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "text"),
+    [
+        ((2, "nodes+edges"), "2×(nodes+edges)"),  # not 2·nodes + edges
+        (("edges + nodes", 1), "(edges + nodes)×1"),
+        (("nodes+1",), "nodes+1"),
+        (("batch", "2·time", "height/2"), "batch×2·time×height/2"),
+        ((), "scalar"),
+    ],
+)
+def test_a_sum_among_axes_stands_in_parentheses(axes, text):
+    assert label_of(axes) == text
