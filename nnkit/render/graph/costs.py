@@ -1,32 +1,52 @@
-"""What each call of a graph costs, by kind of heat: macs, params, output, saved, time."""
+"""What each call of a graph costs, one number for each kind of heat: every form of picture shows these."""
 
 import math
 import re
+from collections.abc import Iterable
+from typing import TypeAlias
 
+from nnkit.contract.requests import HEATS
 from nnkit.verbs.graph.report import GraphReport, Node
 from nnkit.verbs.summary.report import TensorInfo, tensors_of
 
+Costs: TypeAlias = tuple[float, ...]
+"""Numbers in the order of HEATS."""
 
-def output_bytes(report: GraphReport) -> list[int]:
-    """Return for each node the bytes of what it returns; for one with calls beneath, of what those return.
+OUTPUT = HEATS.index("output")
+NONE: Costs = (0,) * len(HEATS)
+
+
+def node_costs(report: GraphReport) -> list[Costs]:
+    """Return what each node costs. The output of one with calls beneath is what those return.
 
     What comes from no input, such as a part of a parameter, is no activation and counts for nothing.
     """
-    sums = [0] * len(report.nodes)
-    parents = {node.parent for node in report.nodes}
+    beneath: list[Costs | None] = [None] * len(report.nodes)
+    costs = [NONE] * len(report.nodes)
     for index in reversed(range(len(report.nodes))):  # callers come before their calls
-        node = report.nodes[index]
-        if index not in parents:
-            sums[index] = _own_output(node)
+        node, inside = report.nodes[index], beneath[index]
+        if node.row is None and inside is not None:  # a container, which isn't called itself
+            costs[index] = inside
+        else:
+            costs[index] = _own(node, None if inside is None else inside[OUTPUT])
         if node.parent is not None:
-            sums[node.parent] += sums[index]
-    return sums
+            beneath[node.parent] = sum_costs(filter(None, (beneath[node.parent], costs[index])))
+    return costs
 
 
-def _own_output(node: Node) -> int:
-    if node.row is None or node.from_no_input:
-        return 0
-    return sum(map(_bytes, tensors_of(node.row.outputs)))
+def sum_costs(costs: Iterable[Costs]) -> Costs:
+    """Return the sums of costs, by kind."""
+    return tuple(map(sum, zip(*costs, strict=True))) or NONE
+
+
+def _own(node: Node, output: float | None) -> Costs:
+    """Return what a node costs. output: what the calls beneath it return; None if there are none."""
+    row, seconds = node.row, node.seconds or 0.0
+    if row is None:
+        return (0, 0, 0, 0, seconds)
+    if output is None:
+        output = 0 if node.from_no_input else sum(map(_bytes, tensors_of(row.outputs)))
+    return (row.macs, row.parameters, output, row.training.saved if row.training else 0, seconds)
 
 
 def _bytes(tensor: TensorInfo) -> int:

@@ -5,18 +5,19 @@ text is its index in `strings`. Blocks that are like an earlier one have no boxe
 from that one.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nnkit.contract.requests import HEATS
 from nnkit.contract.text import format_shape
 from nnkit.contract.visible import visible
+from nnkit.render.graph.costs import Costs
 from nnkit.render.graph.layout import lay_out
 from nnkit.render.graph.scene import Box
 from nnkit.verbs.graph.report import GraphReport, Node
-from nnkit.verbs.summary.report import TensorInfo, Value, tensors_of
+from nnkit.verbs.summary.report import Value, tensors_of
 
 KINDS = ("input", "output", "module", "function", "constant", "group", "repeat")
 FAMILIES = (
@@ -25,7 +26,6 @@ FAMILIES = (
 )  # fmt: skip
 PREFIXES = ("a:", "b:")  # of the keys of two models
 TOTALS = ("parameters", "trainable", "macs")
-AMOUNTS = ("macs", "params", "output", "saved", "time")
 
 
 @dataclass
@@ -45,52 +45,43 @@ class Data:
     def __post_init__(self) -> None:
         names = ("key", "title", "subtitle", "kind", "family", "times", "like", "count", "takes", "gives")
         self.columns = {name: [] for name in (*names, "reads", "line")}
-        self.amounts = {name: [] for name in AMOUNTS}
+        self.amounts = {name: [] for name in HEATS}
         self.look_at(self.report, self.prefix)
 
     def look_at(self, report: GraphReport, prefix: str) -> None:
         """Go on with the boxes of another report."""
         self.report, self.prefix = report, prefix
-        self.of_nodes = node_amounts(report.nodes)
         self.rows: dict[str, int] = {}  # the row of each key
         self.ends = _shapes_at_ends(report)
 
-    def add(self, box: Box, above: str | None) -> list[float]:
-        """Add a box and what is in it, and return its amounts."""
+    def add(self, box: Box, above: str | None) -> None:
+        """Add a box and what is in it."""
         node = self.report.nodes[box.node] if box.node >= 0 else None
-        self.rows[box.key] = row = self._add_row(self._cells(box, node, above))
+        self.rows[box.key] = row = self._add_row(self._cells(box, node, above), box.amounts)
         if box.boxes:
             self.groups[row] = self._group(box)
-        inside = [self.add(inner, box.key) for inner in box.boxes]
-        is_own = node is not None and "×" not in box.key
-        own = self.of_nodes[box.node] if is_own else [sum(each) for each in zip(*inside, strict=True)]
-        self._set_amounts(row, own)
-        return own
+        for inner in box.boxes:
+            self.add(inner, box.key)
 
     def add_pair(self, other: GraphReport, roots: tuple[Box, Box]) -> None:
         """Add two models beside each other."""
         title = self.text(f"{self.report.title} and {other.title}")
         empty = dict.fromkeys(self.columns, self.text("")) | {"like": -1, "times": 1}
         own = {"key": self.text("="), "title": title, "kind": KINDS.index("group"), "count": 2}
-        row = self._add_row((empty | own).items())
+        largest = tuple(map(max, *(root.amounts for root in roots)))
+        row = self._add_row((empty | own).items(), largest)
         self.groups[row] = [[], (0, 0), (0, 1)]
-        amounts = []
         for report, prefix, root in zip((self.report, other), PREFIXES, roots, strict=True):
             self.look_at(report, prefix)
-            amounts.append(self.add(root, None))
-        self._set_amounts(row, list(map(max, zip(*amounts, strict=True))))
+            self.add(root, None)
 
-    def _add_row(self, cells: Iterable[tuple[str, Any]]) -> int:
+    def _add_row(self, cells: Iterable[tuple[str, Any]], amounts: Costs) -> int:
         row = len(self.columns["key"])
         for name, value in cells:
             self.columns[name].append(value)
-        for name in AMOUNTS:
-            self.amounts[name].append(0)
+        for name, amount in zip(HEATS, amounts, strict=True):
+            self.amounts[name].append(amount)
         return row
-
-    def _set_amounts(self, row: int, amounts: Sequence[float]) -> None:
-        for name, amount in zip(AMOUNTS, amounts or [0] * len(AMOUNTS), strict=True):
-            self.amounts[name][row] = amount
 
     def _cells(self, box: Box, node: Node | None, above: str | None) -> Iterator[tuple[str, Any]]:
         is_beneath = bool(above) and box.key.startswith(f"{above}.")
@@ -130,7 +121,7 @@ class Data:
 
     def packed(self) -> dict[str, Any]:
         """Return the columns; an amount that no step has is left out."""
-        known = [name for name in AMOUNTS if any(self.amounts[name])]
+        known = [name for name in HEATS if any(self.amounts[name])]
         columns = {**self.columns, **{name: self.amounts[name] for name in known}}
         return {
             "strings": list(self.strings),
@@ -197,42 +188,6 @@ def _model(report: GraphReport) -> dict[str, Any]:
         "totals": {name: getattr(totals, name) for name in TOTALS} if totals else None,
         "memory": asdict(report.memory) if report.memory else None,
     }
-
-
-def node_amounts(nodes: Sequence[Node]) -> list[list[float]]:
-    """Return what each node costs, in the order of AMOUNTS. Results are those of all steps beneath it."""
-    amounts = [_own_amounts(node) for node in nodes]
-    beneath: list[list[float] | None] = [None] * len(nodes)
-    for index in reversed(range(len(nodes))):
-        node, own = nodes[index], amounts[index]
-        inside = beneath[index]
-        if inside is not None:
-            own[2] = inside[2]
-            if node.row is None:  # a container, which isn't called itself
-                own[:] = inside
-        if node.parent is not None:
-            above = beneath[node.parent]
-            beneath[node.parent] = (
-                own[:] if above is None else [a + b for a, b in zip(above, own, strict=True)]
-            )
-    return amounts
-
-
-def _own_amounts(node: Node) -> list[float]:
-    row = node.row
-    seconds = node.seconds or 0.0
-    if row is None:
-        return [0, 0, 0, 0, seconds]
-    saved = row.training.saved if row.training else 0
-    return [row.macs, row.parameters, sum(map(_bytes, tensors_of(row.outputs))), saved, seconds]
-
-
-def _bytes(tensor: TensorInfo) -> int:
-    bits = re.search(r"\d+", tensor.dtype)
-    size = int(bits[0]) // 8 if bits else 1
-    for axis in tensor.shape:
-        size *= axis
-    return size
 
 
 def _shapes(value: Value) -> str:

@@ -12,11 +12,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from nnkit.contract.requests import HEATS
 from nnkit.contract.text import format_shape
-from nnkit.render.graph.costs import output_bytes
+from nnkit.render.graph.costs import NONE, Costs, node_costs, sum_costs
 from nnkit.render.graph.families import family_of
 from nnkit.render.graph.steps import Step, shown_nodes, tree_of
-from nnkit.verbs.graph.report import Axis, Edge, GraphReport, Node
+from nnkit.verbs.graph.report import Axis, Edge, GraphReport
 
 ENTRY = -1
 """The source of a wire that comes into its group from outside."""
@@ -38,7 +39,8 @@ class Box:
     embedding, recurrent, shape (views), math, other.
     takes, gives: the tensors that come in and those that go out, in the order of its wires that do so; the
     n-th of a repeat's block is the n-th of each that is like it.
-    costs: share of the whole by each kind of heat that is known: macs, params, output, saved, time.
+    amounts: what it costs, in the order of HEATS. costs: its share of the whole model by each kind of heat
+    that is known.
     """
 
     key: str
@@ -53,6 +55,7 @@ class Box:
     family: str = "other"
     takes: tuple[int, ...] = ()
     gives: tuple[int, ...] = ()
+    amounts: Costs = NONE
     costs: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -140,12 +143,9 @@ class _Frozen:
     wires: Mapping[Step, Mapping[tuple[int, int], _Open]]
 
     def __post_init__(self) -> None:
-        self.totals = _totals(self.report)
-        self.made = output_bytes(self.report)
-        at_top = (
-            made for made, node in zip(self.made, self.report.nodes, strict=True) if node.parent is None
-        )
-        self.all_made = sum(at_top)
+        self.of_nodes = node_costs(self.report)
+        nodes = zip(self.report.nodes, self.of_nodes, strict=True)
+        self.whole = sum_costs(costs for node, costs in nodes if node.parent is None)
 
     def box(self, step: Step) -> Box:
         """Return the box of a step."""
@@ -154,6 +154,7 @@ class _Frozen:
         if step.kind == "repeat":
             boxes = _without_copies(boxes)
         outside = len(step.steps)
+        amounts = self._amounts(step, boxes)
         return Box(
             step.key,
             step.title,
@@ -166,7 +167,12 @@ class _Frozen:
             family=family_of(step.type),
             takes=tuple(wire.tensor for wire in wires if wire.source == ENTRY),
             gives=tuple(wire.tensor for wire in wires if outside in wire.targets),
-            costs=self._costs(step),
+            amounts=amounts,
+            costs={
+                name: amount / whole
+                for name, amount, whole in zip(HEATS, amounts, self.whole, strict=True)
+                if amount and whole
+            },
         )
 
     def _sorted(self, step: Step) -> list[Wire]:
@@ -189,44 +195,11 @@ class _Frozen:
             for wire in wires
         ]
 
-    def _costs(self, step: Step) -> dict[str, float]:
-        nodes = _nodes(step, self.report)
-        costs = {}
-        for name, total in self.totals.items():
-            if total and name != "output":
-                costs[name] = sum(_cost(self.report.nodes[node], name) for node in nodes) / total
-        if self.all_made:
-            costs["output"] = sum(self.made[node] for node in nodes) / self.all_made
-        return {name: share for name, share in costs.items() if share}
-
-
-def _nodes(step: Step, report: GraphReport) -> list[int]:
-    """Return the nodes whose costs a step has: its own, or those within it where it was never called."""
-    is_called = step.node >= 0 and report.nodes[step.node].kind != "container"
-    if is_called and "×" not in step.key:
-        return [step.node]
-    return [node for inner in step.steps for node in _nodes(inner, report)]
-
-
-def _totals(report: GraphReport) -> dict[str, float]:
-    first = next((node for node in report.nodes if node.parent is None and node.row), None)
-    whole = {name: _cost(first, name) if first else 0.0 for name in ("macs", "params", "saved", "time")}
-    if report.totals:
-        whole["macs"], whole["params"] = report.totals.macs, report.totals.parameters
-    return whole
-
-
-def _cost(node: Node, name: str) -> float:
-    row = node.row
-    if name == "time":
-        return node.seconds or 0.0
-    if row is None:
-        return 0.0
-    if name == "macs":
-        return row.macs
-    if name == "params":
-        return row.parameters
-    return row.training.saved if row.training else 0
+    def _amounts(self, step: Step, boxes: Sequence[Box]) -> Costs:
+        """Return what a step costs: as much as the call it stands for, or as all that is folded in it."""
+        if step.node >= 0 and self.report.nodes[step.node].key == step.key:
+            return self.of_nodes[step.node]
+        return sum_costs(box.amounts for box in boxes)
 
 
 def _without_copies(boxes: list[Box]) -> list[Box]:

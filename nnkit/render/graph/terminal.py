@@ -12,11 +12,11 @@ Example, a part of resnet18:
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nnkit.contract.requests import HEATS
 from nnkit.contract.text import format_amount, format_bytes, format_shape, shorten
 from nnkit.contract.visible import visible
 from nnkit.render.document import Line
 from nnkit.render.dtypes import describe_dtypes
-from nnkit.render.graph.costs import output_bytes
 from nnkit.render.graph.flat import titled
 from nnkit.render.graph.opening import all_open, inside, opened_keys
 from nnkit.render.graph.scene import Box, scene_of
@@ -105,7 +105,7 @@ def as_tree(
     root = scene_of(report, constants)
     keys = opened_keys(report, root, opened, depth)
     open_keys = all_open(root) if keys is None else keys
-    headings = {name: _heading(report, name) for name in _columns(root, heat)}
+    headings = {name: _heading(report, root, name) for name in _columns(root, heat)}
     room = terminal_width() if terminal else None
     steps = list(_steps(report, root, open_keys, signs, named=True))
     widths = _fit(steps, headings, room)
@@ -196,34 +196,24 @@ def _columns(root: Box, heat: str | None) -> list[str]:
     return [name for name in chosen if name is not None][: len(STANDARD)]
 
 
-def _heading(report: GraphReport, name: str) -> str:
+def _heading(report: GraphReport, root: Box, name: str) -> str:
     """Return `MACs 1.81G`: the kind of cost, and all of it."""
-    return f"{TITLES[name]} {_whole(report, name)}".rstrip()
+    return f"{TITLES[name]} {_whole(report, root, name)}".rstrip()
 
 
-def _whole(report: GraphReport, name: str) -> str:
-    totals, memory = report.totals, report.memory
-    if name == "macs" and totals:
-        return format_amount(totals.macs)
-    if name == "params" and totals:
-        return format_amount(totals.parameters)
-    if name == "saved" and memory:
-        return format_bytes(memory.saved)
-    if name == "output":
-        rows = (node.row for node in report.nodes if node.row)
-        if any(size < 0 for row in rows for shape in row.output_shapes for size in shape):
-            return ""  # a file leaves sizes open
-        made = output_bytes(report)
-        return format_bytes(
-            sum(made[index] for index, node in enumerate(report.nodes) if node.parent is None)
-        )
-    if name == "time" and (model := _model_seconds(report)):
-        return f"{model * 1e3:.3g} ms"
-    return ""
+def _whole(report: GraphReport, root: Box, name: str) -> str:
+    amount = root.amounts[HEATS.index(name)]
+    if name in ("macs", "params"):
+        return format_amount(int(amount)) if report.totals else ""
+    if name == "time":
+        return f"{amount * 1e3:.3g} ms"
+    return "" if _has_open_sizes(report) else format_bytes(int(amount))
 
 
-def _model_seconds(report: GraphReport) -> float | None:
-    return next((node.seconds for node in report.nodes if node.kind == "module"), None)
+def _has_open_sizes(report: GraphReport) -> bool:
+    """Whether a file leaves the size of an axis open."""
+    rows = (node.row for node in report.nodes if node.row)
+    return any(size < 0 for row in rows for shape in row.output_shapes for size in shape)
 
 
 # How they are drawn

@@ -12,8 +12,8 @@ from pack_viewer import HERE, NAMES, mark, packed_name
 from reports import chain
 
 import nnkit
-from nnkit.contract.requests import DrawRequest
-from nnkit.render.graph.data import node_amounts, page_data
+from nnkit.contract.requests import HEATS, DrawRequest
+from nnkit.render.graph.data import page_data
 from nnkit.render.graph.html import as_frame, as_html, inert_json
 from nnkit.render.graph.scene import scene_of
 
@@ -118,15 +118,33 @@ def test_every_box_is_there_under_its_key(name):
 
 
 def test_what_results_hold_adds_up_over_the_steps():
-    nodes = nnkit.graph("resnet18").nodes
-    amounts = node_amounts(nodes)
+    report = nnkit.graph("resnet18")
     leaves = [
         sum(4 * _elements(shape) for shape in node.row.output_shapes)
-        for node in nodes
+        for node in report.nodes
         if node.row and node.row.leaf
     ]
-    model = next(i for i, node in enumerate(nodes) if node.parent is None and node.kind == "module")
-    assert amounts[model][2] == sum(leaves)
+    assert scene_of(report).amounts[HEATS.index("output")] == sum(leaves)
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer", "unet", "gcn"])
+def test_the_page_and_the_pictures_in_python_have_the_same_shares(name):
+    report = nnkit.graph(name, optimizer="adam")
+    root = scene_of(report)
+    data = page_data(report, root, ())
+
+    def boxes(box):
+        return [box, *(each for inner in box.boxes for each in boxes(inner))]
+
+    for heat in ("macs", "params", "output", "saved"):
+        whole, *_ = amounts = column_of(data, heat)
+        shares = [box.costs.get(heat, 0) for box in boxes(root)]
+        assert [amount / whole for amount in amounts] == pytest.approx(shares)
+
+
+def test_a_module_named_like_a_repeat_has_its_cost():
+    root = scene_of(chain(["a×b", "c"]))
+    assert [box.costs.get("macs") for box in root.boxes if box.kind == "module"] == [0.5, 0.5]
 
 
 def _elements(shape):
