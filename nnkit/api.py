@@ -144,7 +144,8 @@ def graph(
 
         nnkit.graph("resnet18")  # a notebook shows it as a picture
 
-    A Path of an ONNX file gives the nodes in it, and the modules that they come from if the file says so.
+    A Path of an ONNX file gives the nodes in it, and the modules that they come from if the file says so. So
+    does its name as text, if nnkit didn't write the file; if it did, that gives the model.
 
     Args:
         inputs: as in `summarize`.
@@ -157,21 +158,38 @@ def graph(
     from nnkit.verbs.graph.handler import graph
 
     manager = manager or plugin_manager()
+    is_plain = inputs is None and preset is None and not options
+    if isinstance(target, str) and is_plain and _is_onnx_without_model(target, manager):
+        target = Path(target)
     if isinstance(target, Path):
+        if not is_plain:
+            raise UsageProblem(
+                f"the nodes of {target.name} take no inputs, preset or options",
+                f"leave them out; to draw the model in a file that nnkit wrote, pass text: {str(target)!r}",
+            )
         return _graph_of_file(target, manager)
     request = _summary_request(target, inputs, optimizer, device, preset, manager, options, "graph")
     with neutral_torch(request.spec.plugin, request.module):
         return graph(request, seconds)
 
 
+def _is_onnx_without_model(text: str, manager: PluginManager) -> bool:
+    path = Path(text)
+    return path.suffix == ".onnx" and path.is_file() and _spec_in_file(path, manager) is None
+
+
+def _spec_in_file(path: Path, manager: PluginManager) -> ModelSpec | None:
+    """Return the spec in a file; None if nnkit didn't write it, or no plugin here declares its model."""
+    try:
+        return resolve_target(str(path), None, None, {}, manager, "graph")[0]
+    except NnkitError:
+        return None
+
+
 def _graph_of_file(path: Path, manager: PluginManager) -> "GraphReport":
     from nnkit.verbs.graph.onnx_files import graph_of_file
 
-    try:
-        spec, _ = resolve_target(str(path), None, None, {}, manager, "graph")
-    except NnkitError:  # not written by nnkit, or its model is declared by no plugin here
-        return graph_of_file(path)
-    return graph_of_file(path, spec)
+    return graph_of_file(path, _spec_in_file(path, manager))
 
 
 @one_at_a_time

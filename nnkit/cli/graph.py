@@ -171,7 +171,7 @@ def command(
         )
 
     if picture is None:
-        _print_tree(settings, request())
+        _print_tree(settings, request)
     elif output is None:
         _print_picture(picture, request())
     else:
@@ -219,10 +219,18 @@ def _parameter_of(name: str) -> str:
     return "with_" if name == "with" else name
 
 
-def _print_tree(settings: Settings, request: DrawRequest) -> None:
+def _print_tree(settings: Settings, make_request: Callable[[], DrawRequest]) -> None:
+    """Print the tree; of a model that fails, the rows up to the failure, as `nnkit summary` does."""
+    from nnkit.cli.summary import Shown, show
     from nnkit.render.graph.pictures import check_heat, check_opened
     from nnkit.render.graph.terminal import ASCII, UNICODE, as_tree
+    from nnkit.verbs.summary.report import ForwardFailed
 
+    try:
+        request = make_request()
+    except ForwardFailed as failed:
+        show(settings, failed.report, Shown("text"))
+        raise
     check_heat(request.report, request.heat)
     check_opened(request)
     tree = as_tree(

@@ -63,11 +63,11 @@ class Shown:
     """Which part of a report to show, and how."""
 
     format: str
-    columns: tuple[str, ...] | None
-    depth: int | None
-    only: str | None
-    functional: bool
-    unfold: bool
+    columns: tuple[str, ...] | None = None
+    depth: int | None = None
+    only: str | None = None
+    functional: bool = True
+    unfold: bool = False
 
 
 SECTIONS: Sections = {

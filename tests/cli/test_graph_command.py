@@ -211,3 +211,16 @@ def test_a_pattern_that_opens_nothing_was_misspelled(nnkit_command, file):
     assert not Path("x.html").exists()
     assert not Path("x.svg").exists()
     assert nnkit_command("graph", "resnet18", "--open", "layer1.1").code == 0  # drawn once, as the first
+
+
+def test_a_model_that_fails_shows_the_rows_up_to_there_as_in_a_summary(nnkit_command, tmp_path):
+    (tmp_path / "net.py").write_text(NET.replace("nn.Linear(width, 2)", "nn.Linear(9, 2)"))
+    model = ["net.py:Net", "--input", "x: float32[batch, 8]"]
+    tree, summary = nnkit_command("graph", *model), nnkit_command("summary", *model)
+    assert tree.code == summary.code == 1
+    assert re.search("second +Linear +4 → failed", tree.out)
+    assert tree.out == summary.out.removeprefix("built\n")
+    assert tree.err.removeprefix("built\n") == summary.err.removeprefix("built\n")
+    picture = nnkit_command("graph", *model, "-o", "net.svg")
+    assert (picture.code, picture.out) == (1, "")
+    assert not (tmp_path / "net.svg").exists()

@@ -1,5 +1,6 @@
 """The formats of pictures by the suffix of the file: core's, and those that plugins declare alike."""
 
+import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from nnkit.contract.json_text import json_text
 from nnkit.contract.loading import load, missing
 from nnkit.contract.requests import CORE_PICTURES, DrawRequest, Picture
+from nnkit.contract.text import shorten
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, first_line, nearest
 from nnkit.render.graph.opening import names_of_groups
 from nnkit.render.graph.scene import scene_of
@@ -125,8 +127,17 @@ def check_opened(request: DrawRequest) -> None:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise UsageProblem(
                 f"no group has a path or type like {pattern!r}",
-                did_you_mean(pattern, names) or "see the groups: nnkit graph ARCH",
+                did_you_mean(pattern, names) or _see_groups(reports, sorted(names)),
             )
+
+
+def _see_groups(reports: Sequence[GraphReport], names: list[str]) -> str:
+    """Return the hint where to see the groups: a command, or their names if no command draws the model."""
+    if not names:
+        return "nothing in it can be opened: leave the pattern out"
+    ran = [report.spec for report in reports if report.spec and report.source == "model"]
+    commands = [f"nnkit graph {shlex.join(spec.typed)}" for spec in ran if spec.typed]
+    return f"see the groups: {'; '.join(commands)}" if commands else f"the groups are: {shorten(names, 20)}"
 
 
 def check_heat(report: GraphReport, heat: str | None) -> None:

@@ -1,5 +1,6 @@
 """Formats of pictures: those of plugins beside core's, what can't be drawn, and what is written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,23 @@ def test_a_report_saves_itself_and_keeps_what_is_there(report, tmp_path):
 def test_core_s_declarations_are_complete():
     assert {picture.name: picture.suffix for picture in pictures.CORE} == CORE_PICTURES
     assert all(isinstance(picture, Picture) and picture.summary for picture in pictures.CORE)
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        ("resnet18", "see the groups: nnkit graph vision/resnet18"),
+        ("simple-cnn", "nothing in it can be opened: leave the pattern out"),
+    ],
+)
+def test_a_pattern_like_nothing_leads_to_the_groups(model, hint):
+    with pytest.raises(UsageProblem) as caught:
+        pictures.check_opened(DrawRequest(report=nnkit.graph(model), opened=("zzz",)))
+    assert caught.value.hint == hint
+
+
+def test_groups_that_no_command_shows_are_named():
+    report = replace(nnkit.graph("resnet18"), spec=None)
+    with pytest.raises(UsageProblem) as caught:
+        pictures.check_opened(DrawRequest(report=report, opened=("zzz",)))
+    assert caught.value.hint.startswith("the groups are: BasicBlock, Sequential, downsample, layer1, ")

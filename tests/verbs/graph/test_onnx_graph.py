@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import nnkit
-from nnkit.errors import NnkitError
+from nnkit.errors import NnkitError, UsageProblem
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,17 @@ def test_a_file_of_someone_else_has_its_nodes(tmp_path):
     edges = [f"{keys[edge.source]}>{keys[edge.target]}" for edge in report.edges]
     assert sorted(edges) == ["add>y", "mul>add", "relu>mul", "x>add", "x>relu"]
     assert report.spec is None
+    assert nnkit.graph(str(tmp_path / "theirs.onnx")) == report
+
+
+def test_the_name_of_a_file_of_ours_is_its_model_and_a_path_takes_no_options(tmp_path):
+    path = tmp_path / "ours.onnx"
+    nnkit.export("simple-cnn", path, verify=False)
+    assert nnkit.graph(str(path)).source == "model"
+    assert nnkit.graph(str(path), batch=2).sizes["batch"] == 2
+    assert nnkit.graph(path).source == "onnx"
+    with pytest.raises(UsageProblem, match=r"the nodes of ours\.onnx take no inputs"):
+        nnkit.graph(path, batch=2)
 
 
 def test_what_a_branch_takes_from_outside_flows_into_it(tmp_path):
