@@ -144,8 +144,8 @@ def graph(
 
         nnkit.graph("resnet18")  # a notebook shows it as a picture
 
-    A Path of an ONNX file gives the nodes in it, and the modules that they come from if the file says so. So
-    does its name as text, if nnkit didn't write the file; if it did, that gives the model.
+    A Path of an ONNX file gives the nodes in it, in the modules that they come from if the file names them.
+    Its path as text does the same, except for a file that nnkit wrote: then it gives the model.
 
     Args:
         inputs: as in `summarize`.

@@ -31,10 +31,10 @@ ONNX = ".onnx"
 
 
 class GraphCommand(ArchitectureCommand):
-    """Also takes two models, and an ONNX file: of one that nnkit didn't write, the nodes are drawn.
+    """Also takes two models, or an ONNX file; if nnkit didn't write the file, its nodes are drawn.
 
-    `--contents` and `--model` choose. With two models the words that click doesn't know are sorted as those
-    of `nnkit compare`.
+    `--contents` and `--model` choose. With two models, the words that click doesn't know are sorted as for
+    `nnkit compare`.
     """
 
     def find_reference(self, ctx: click.Context, args: Sequence[str]) -> str | None:
@@ -106,9 +106,13 @@ SECTIONS: Sections = {
     type=click.Choice(HEATS),
     help="What colors show: multiply-adds, parameters, output bytes, bytes saved for backward, or time.",
 )
-@click.option("--constants", is_flag=True, help="Draw what depends on no input too.")
+@click.option("--constants", is_flag=True, help="Also draw what depends on no input.")
 @click.option(
-    "--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True, help="Where it runs."
+    "--direction",
+    type=click.Choice(DIRECTIONS),
+    default="down",
+    show_default=True,
+    help="Which way the graph runs.",
 )
 @click.option(
     "--optimizer",
@@ -189,7 +193,9 @@ def _find_picture(output: Path | None, name: str | None, two: bool) -> Picture |
     elif output is not None:
         picture = pictures.find(output, others)
     if two and picture is None:
-        raise UsageProblem("two models are drawn to a file", "add -o FILE.html; as text: nnkit compare")
+        raise UsageProblem(
+            "two models can only be drawn to a file", "add -o FILE.html; as text: nnkit compare"
+        )
     if two and picture:
         pictures.require_two(picture)
     return picture
@@ -222,7 +228,7 @@ def _parameter_of(name: str) -> str:
 def _print_tree(settings: Settings, make_request: Callable[[], DrawRequest]) -> None:
     """Print the tree; of a model that fails, the rows up to the failure, as `nnkit summary` does."""
     from nnkit.cli.summary import Shown, show
-    from nnkit.render.graph.pictures import check_heat, check_opened
+    from nnkit.render.graph.pictures import check
     from nnkit.render.graph.terminal import ASCII, UNICODE, as_tree
     from nnkit.verbs.summary.report import ForwardFailed
 
@@ -231,8 +237,7 @@ def _print_tree(settings: Settings, make_request: Callable[[], DrawRequest]) -> 
     except ForwardFailed as failed:
         show(settings, failed.report, Shown("text"))
         raise
-    check_heat(request.report, request.heat)
-    check_opened(request)
+    check(request)
     tree = as_tree(
         request.report,
         request.heat,
@@ -257,7 +262,8 @@ def _print_picture(picture: Picture, request: DrawRequest) -> None:
         text = content.decode()
     except UnicodeDecodeError as error:
         raise UsageProblem(
-            f"a picture in {picture.name} is no text to print", f"write it: -o FILE{picture.suffix}"
+            f"a picture in {picture.name} can't be printed as text",
+            f"write it to a file: -o FILE{picture.suffix}",
         ) from error
     print_text(text.removesuffix("\n"))
 

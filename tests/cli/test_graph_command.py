@@ -83,7 +83,7 @@ def test_a_module_of_the_user_s_own_and_its_options(nnkit_command, tmp_path):
 @pytest.mark.parametrize(
     ("args", "code", "error", "hint"),
     [
-        (["resnet18", "-o", "x.htm"], 2, "a picture can't be a file of .htm", "did you mean .html?"),
+        (["resnet18", "-o", "x.htm"], 2, ".htm is no format of pictures", "did you mean .html?"),
         (
             ["resnet18", "-o", "x"],
             2,
@@ -101,10 +101,15 @@ def test_a_module_of_the_user_s_own_and_its_options(nnkit_command, tmp_path):
         (
             ["resnet18", "gcn"],
             2,
-            "two models are drawn to a file",
+            "two models can only be drawn to a file",
             "add -o FILE.html; as text: nnkit compare",
         ),
-        (["resnet18", "gcn", "-o", "x.svg"], 2, "a picture in svg shows one model", "draw two to FILE.html"),
+        (
+            ["resnet18", "gcn", "-o", "x.svg"],
+            2,
+            "a picture in svg shows only one model",
+            "draw two to FILE.html",
+        ),
         (["resnet18", "gcn", "lstm", "-o", "x.html"], 2, "graph draws one model or two", "for example: "),
         (["resnet18", "--contents"], 2, "--contents is for ONNX files", "name one: model.onnx"),
         (["none.onnx"], 2, "file none.onnx does not exist", "check the path"),

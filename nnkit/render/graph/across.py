@@ -77,7 +77,7 @@ def _cells(grid: Grid, is_down: bool) -> dict[int, dict[int, _Cell]]:
         before, beyond = item.before, item.beyond
         if is_down:
             beyond = max(beyond, _reach_of_labels(grid, box))
-        elif item.is_said:
+        elif item.is_labeled:
             before = max(before, LABEL_ROW)
         for reached in range(rank, rank + grid.spans[box]):
             lanes.setdefault(lane, {})[reached] = _Cell(before, beyond, SIDE)

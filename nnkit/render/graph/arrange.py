@@ -74,7 +74,7 @@ class _Arranged:
         """Return how much of each gap the labels need."""
         rooms = [0.0] * (self.grid.ranks + 1)
         for box, (item, rank) in enumerate(zip(self.grid.items, self.grid.layout.ranks, strict=True)):
-            if item.is_said:
+            if item.is_labeled:
                 text = ", ".join(dict.fromkeys(wire.label for wire in self.grid.given(box) if wire.changes))
                 room = LABEL_ROW if self.is_down else width_of(text, LABEL) + 8
                 rooms[rank + 1] = max(rooms[rank + 1], room)
@@ -93,7 +93,7 @@ class _Arranged:
         grid = self.grid
         for item, first, span in zip(grid.items, grid.layout.ranks, grid.spans, strict=True):
             if span > 1 and first + span - 1 == rank:
-                yield begins[first] + item.length + (LABEL_ROW if item.is_said else 0.0)
+                yield begins[first] + item.length + (LABEL_ROW if item.is_labeled else 0.0)
 
     def contents(self, items: list[Item]) -> Contents:
         """Return what was placed."""

@@ -1,8 +1,8 @@
 """GraphReport -> what the page of a picture needs, as compact data: columns, and each text once.
 
-The boxes stand in columns, a group before what is in it, so that a list of counts is enough for the tree. A
-text is its index in `strings`. Blocks that are like an earlier one have no boxes here: the page makes them
-from that one.
+The boxes are stored in columns, a group before what is in it, so that a list of counts is enough for the
+tree. A text is its index in `strings`. Blocks that are like an earlier one have no boxes here: the page makes
+them from that one.
 """
 
 from collections import Counter
@@ -180,7 +180,7 @@ def pair_data(
 
 
 def _model(report: GraphReport) -> dict[str, Any]:
-    """Return what is said of a whole model."""
+    """Return what the page shows of a whole model."""
     totals = report.totals
     return {
         "title": visible(report.title),

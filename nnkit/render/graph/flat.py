@@ -114,7 +114,7 @@ class _Flattening:
                 yield from self.arrows(box)
 
     def _sources(self, drawn: Box, real: Box, wire: Wire) -> Iterator[tuple[int, str]]:
-        """Yield the box in which a tensor is made, and what an arrow from there says."""
+        """Yield the box in which a tensor is made, and the label of an arrow from there."""
         if drawn.key in self.numbers and not self._is_open(drawn):
             yield self.numbers[drawn.key], wire.label if wire.changes else ""
             return
@@ -139,7 +139,7 @@ class _Flattening:
                 yield from self._targets(_drawn(drawn, target), real.boxes[target], wire.tensor)
 
     def _with_boxes(self, box: Box, tensor: int, leaving: bool) -> tuple[Box, int]:
-        """Return the box that says what is in a box that is like it, and the tensor of that one."""
+        """Return the box that has what is in a box that is like it, and the tensor of that one."""
         if not box.like:
             return box, tensor
         like = self.by_key[box.like]

@@ -1,4 +1,4 @@
-"""One group of a picture: its boxes as large as they will be, and what its layout says of its wires."""
+"""One group of a picture: its boxes as large as they will be, and where its wires run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ class Line:
 class Item:
     """A box as large as it will be. before, beyond: how far it reaches across from its anchor.
 
-    takes, gives: where the lines of an open box go on inside, by tensor, from its anchor. is_said: whether a
-    label has the shape of what it gives.
+    takes, gives: where the lines of an open box go on inside, by tensor, from its anchor. is_labeled: whether
+    a label shows the shape of what it gives.
     """
 
     box: Box
@@ -38,7 +38,7 @@ class Item:
     title_at: float = 0.0
     takes: dict[int, float] = field(default_factory=dict)
     gives: dict[int, float] = field(default_factory=dict)
-    is_said: bool = False
+    is_labeled: bool = False
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Where the boxes of one group stand relative to each other: ranks, lanes and rails, but no sizes.
+"""Where the boxes of one group are relative to each other: ranks, lanes and rails, but no sizes.
 
 The calls of a group are in an order that topology allows, and whatever is folded is an interval of it. So no
 edge ever runs backward, and no cycle has to be broken.
@@ -121,8 +121,10 @@ class _Lanes:
         return line
 
     def _longest(self, ways: Sequence[int]) -> int:
-        """Return the box with the longest way on; of several the one nearest to the middle of all, so that
-        branches stand on both sides."""
+        """Return the box with the longest way on; of several the one nearest to the middle.
+
+        So there are branches on both sides.
+        """
         most, middle = max(self.below[box] for box in ways), (len(ways) - 1) / 2
         longest = [(abs(number - middle), box) for number, box in enumerate(ways) if self.below[box] == most]
         return min(longest)[1]

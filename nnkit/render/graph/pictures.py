@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from nnkit.contract.json_text import json_text
 from nnkit.contract.loading import load, missing
@@ -49,7 +48,7 @@ def find(path: Path, others: Sequence[Picture]) -> Picture:
     suffix = next((each for each in offered if path.name.lower().endswith(each) and path.name != each), "")
     if not suffix:
         like = nearest(path.suffix, offered) if path.suffix else ()
-        what = f"a picture can't be a file of {path.suffix}" if path.suffix else f"{path} has no suffix"
+        what = f"{path.suffix} is no format of pictures" if path.suffix else f"{path} has no suffix"
         raise UsageProblem(what, ask_for(like) or f"the formats are: {', '.join(offered)}")
     return _require(offered[suffix])
 
@@ -73,16 +72,18 @@ def _require(picture: Picture) -> Picture:
     return picture
 
 
-def save(report: GraphReport, path: Path, force: bool, **how: Any) -> None:
-    """Write a picture of a report, complete or not at all. how: the other fields of a DrawRequest."""
+def save(request: DrawRequest, path: Path, force: bool) -> None:
+    """Write a picture, complete or not at all; the suffix chooses the format."""
     picture = find(path, plugin_manager().pictures())
     with staged(path, force) as file:
-        file.write_bytes(draw(picture, DrawRequest(report=report, **how)))
+        file.write_bytes(draw(picture, request))
 
 
 def draw(picture: Picture, request: DrawRequest) -> bytes:
     """Return the content of a picture. Raises PluginProblem if its format fails."""
-    _check(picture, request)
+    if request.other is not None:
+        require_two(picture)
+    check(request)
     function = load(picture.draw)
     if picture in CORE:
         return _encoded(function(request))
@@ -100,26 +101,23 @@ def draw(picture: Picture, request: DrawRequest) -> bytes:
         ) from error
 
 
-def _check(picture: Picture, request: DrawRequest) -> None:
-    """Raise UsageProblem for what a picture can't show."""
-    if request.other is not None:
-        require_two(picture)
-    for report in filter(None, (request.report, request.other)):
-        check_heat(report, request.heat)
-    check_opened(request)
-
-
 def require_two(picture: Picture) -> None:
     """Raise UsageProblem for a format that shows only one model."""
     if not picture.draws_two:
-        raise UsageProblem(f"a picture in {picture.name} shows one model", "draw two to FILE.html")
+        raise UsageProblem(f"a picture in {picture.name} shows only one model", "draw two to FILE.html")
 
 
-def check_opened(request: DrawRequest) -> None:
-    """Raise UsageProblem for a pattern that no group has: it was misspelled."""
-    if not request.opened:
-        return
+def check(request: DrawRequest) -> None:
+    """Raise UsageProblem for a heat or a group that the reports don't have."""
     reports = [report for report in (request.report, request.other) if report is not None]
+    for report in reports:
+        _check_heat(report, request.heat)
+    if request.opened:
+        _check_opened(request, reports)
+
+
+def _check_opened(request: DrawRequest, reports: Sequence[GraphReport]) -> None:
+    """Raise UsageProblem for a pattern that no group has: it was misspelled."""
     names = {
         name for report in reports for name in names_of_groups(report, scene_of(report, request.constants))
     }
@@ -140,7 +138,7 @@ def _see_groups(reports: Sequence[GraphReport], names: list[str]) -> str:
     return f"see the groups: {'; '.join(commands)}" if commands else f"the groups are: {shorten(names, 20)}"
 
 
-def check_heat(report: GraphReport, heat: str | None) -> None:
+def _check_heat(report: GraphReport, heat: str | None) -> None:
     """Raise UsageProblem for a kind of cost that a report doesn't have."""
     rows = [node.row for node in report.nodes if node.row]
     known = {
@@ -153,7 +151,7 @@ def check_heat(report: GraphReport, heat: str | None) -> None:
     if report.source == "onnx":
         raise UsageProblem(f"{report.title} has no {heat}: its nodes were read, not run", "leave --heat out")
     how = {"saved": 'optimizer="adam"', "time": "seconds=True"}
-    raise UsageProblem(f"{heat} isn't known", f"ask nnkit.graph for it: {how[str(heat)]}")
+    raise UsageProblem(f"the report has no {heat}", f"ask nnkit.graph for it: {how[str(heat)]}")
 
 
 def _encoded(content: str | bytes) -> bytes:

@@ -65,7 +65,7 @@ class Picture:
 def place(root: Box, is_open: Callable[[Box], bool], direction: Direction = "down") -> Picture:
     """Return a picture of what is inside the model. A repeat that is open shows its first block."""
     placer = _Placer(root, is_open, direction)
-    inside = placer.contents(root, header=0.0, is_labeled=True, is_framed=False)
+    inside = placer.contents(root, header=0.0, labels_exits=True, is_framed=False)
     collected = _Collected(direction)
     collected.add(inside, PAD + inside.before, PAD, 0)
     across, along = inside.before + inside.beyond + 2 * PAD, inside.length + 2 * PAD
@@ -78,11 +78,11 @@ class _Placer:
         self.is_open, self.is_down = is_open, direction == "down"
         self.bundles = _bundles(root)
 
-    def contents(self, group: Box, header: float, is_labeled: bool, is_framed: bool = True) -> Contents:
-        """Return what is inside a group. is_labeled: whether what leaves it has to be labeled here."""
+    def contents(self, group: Box, header: float, labels_exits: bool, is_framed: bool = True) -> Contents:
+        """Return what is inside a group. labels_exits: whether what leaves it is labeled here."""
         count = len(group.boxes)
         wires = [
-            wire if is_labeled or wire.targets != (count,) else replace(wire, changes=False)
+            wire if labels_exits or wire.targets != (count,) else replace(wire, changes=False)
             for wire in self._bundled(group)
         ]
         given: list[list[Wire]] = [[] for _ in group.boxes]
@@ -91,18 +91,18 @@ class _Placer:
                 given[wire.source].append(wire)
         items = [self._item(box, own) for box, own in zip(group.boxes, given, strict=True)]
         _even(items, self.is_down)
-        wires = [self._said_once(wire, items) for wire in wires]
+        wires = [self._labeled_once(wire, items) for wire in wires]
         for box, item in enumerate(items):
-            item.is_said = any(wire.changes for wire in wires if wire.source == box)
+            item.is_labeled = any(wire.changes for wire in wires if wire.source == box)
         return arrange(
             replace(group, wires=tuple(wires)), items, self.is_down, header, PAD if is_framed else 0.0
         )
 
-    def _said_once(self, wire: Wire, items: Sequence[Item]) -> Wire:
+    def _labeled_once(self, wire: Wire, items: Sequence[Item]) -> Wire:
         """Return a wire without its label if that is on a line inside the open box that it comes from."""
         inside = items[wire.source].contents if wire.source != ENTRY else None
-        is_said = inside is not None and wire.label in inside.texts()
-        return replace(wire, changes=False) if is_said else wire
+        is_labeled = inside is not None and wire.label in inside.texts()
+        return replace(wire, changes=False) if is_labeled else wire
 
     def _bundled(self, group: Box) -> list[Wire]:
         """Return the wires of a group; those that run side by side as a repeat is folded are one."""
@@ -122,11 +122,11 @@ class _Placer:
         return list(bundled.values())
 
     def _item(self, box: Box, given: Sequence[Wire]) -> Item:
-        is_said = any(wire.changes for wire in given)
+        is_labeled = any(wire.changes for wire in given)
         item = None
         if box.boxes and self.is_open(box):
             first = body_of(box)
-            item = self._open(box, first, is_said) if first.boxes else None
+            item = self._open(box, first, is_labeled) if first.boxes else None
         if item is None:
             width, height = size_of(box)
             across, along = (width, height) if self.is_down else (height, width)
@@ -134,8 +134,8 @@ class _Placer:
             item = Item(box, across / 2 + stack, across / 2 + stack, along + stack)
         return item
 
-    def _open(self, box: Box, first: Box, is_said: bool) -> Item:
-        inside = self.contents(first, HEADER if self.is_down else PAD, not is_said)
+    def _open(self, box: Box, first: Box, is_labeled: bool) -> Item:
+        inside = self.contents(first, HEADER if self.is_down else PAD, not is_labeled)
         item = Item(box, inside.before + PAD, inside.beyond + PAD, inside.length, inside)
         item.takes, item.gives = inside.takes, inside.gives
         if first is not box:

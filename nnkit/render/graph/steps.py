@@ -3,7 +3,7 @@
 Left out, unless asked for, are values that come from no input, and functions that lead to no output, if no
 parameters are in them. Folded are
 
-- trains: functions called one after another that only view and reckon, and take one tensor and give one,
+- trains: cheap functions called one after another that take one tensor and give one,
 - repeats: blocks that are alike, from the second on, and calls and stretches of calls, from the third on.
 
 Each is an interval of the calls of its group, so what is folded never makes a cycle.

@@ -66,7 +66,7 @@ def _second_run(parts: Parts, dims: Dims, sizes: Sizes, at: At) -> tuple[Sizes, 
 
 
 def _vary(dims: Dims, sizes: Sizes, names: list[str], at: At) -> tuple[Sizes, Parts] | None:
-    """Return other sizes for some dims alone, with the nodes and edges at them."""
+    """Return other sizes for only some dims, with the nodes and edges at them."""
     others = {**sizes, **other_sizes(dims.free(names, sizes), {name: sizes[name] for name in names})}
     if others == dict(sizes) or dims.problem_with(others):
         return None
@@ -134,16 +134,16 @@ class _Names:
         """Yield the dims, and products of two, that the axis is a multiple or a part of."""
         for name, (one, two) in self.pairs.items():
             yield from _multiple(name, Fraction(size, one), Fraction(other, two))
-        for (name, (one, two)), (by, (ein, zwei)) in combinations(self.pairs.items(), 2):
-            yield from _multiple(f"{name}·{by}", Fraction(size, one * ein), Fraction(other, two * zwei))
+        for (name, (one, two)), (by, (first, second)) in combinations(self.pairs.items(), 2):
+            yield from _multiple(f"{name}·{by}", Fraction(size, one * first), Fraction(other, two * second))
 
     def _sums(self, size: int, other: int) -> Iterator[str]:
         """Yield the dims that the axis is longer or shorter than, and the sums of two."""
         for name, (one, two) in self.pairs.items():
             if size - one == other - two and abs(size - one) <= MOST_ADDED:
                 yield f"{name}{size - one:+d}".replace("-", "−")
-        for (name, (one, two)), (by, (ein, zwei)) in combinations(self.pairs.items(), 2):
-            if (size, other) == (one + ein, two + zwei):
+        for (name, (one, two)), (by, (first, second)) in combinations(self.pairs.items(), 2):
+            if (size, other) == (one + first, two + second):
                 yield f"{name}+{by}"
 
 

@@ -1,4 +1,4 @@
-"""ONNX file -> GraphReport: its nodes and edges, in the modules that they come from if the file says so."""
+"""ONNX file -> GraphReport: its nodes and edges, in the modules that they come from if it names them."""
 
 import math
 import re
@@ -69,7 +69,7 @@ def _taken_within(node: NodeProto) -> Iterator[str]:
 
 
 def _in_modules(graph: GraphProto) -> list[_Step]:
-    """Return the nodes in order; one that says no module comes right before what takes it, in its module."""
+    """Return the nodes in order; one without a module comes right before what takes it, in its module."""
     steps = [_Step(node, _scopes(node)) for node in graph.node]
     if not any(step.scopes for step in steps):
         return steps
@@ -228,5 +228,5 @@ def _row(
     parameters: int,
     leaf: bool = True,
 ) -> Row:
-    """Return a row without multiply-adds, of which a file doesn't tell."""
+    """Return a row without multiply-adds, which a file doesn't have."""
     return Row(path, kind, name, 0, inputs, outputs, parameters, 0, leaf=leaf)

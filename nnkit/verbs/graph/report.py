@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from nnkit.contract.loading import load
-from nnkit.contract.requests import ignore_progress
+from nnkit.contract.requests import DrawRequest, ignore_progress
 from nnkit.contract.spec import ModelSpec
 from nnkit.verbs.summary.report import Memory, Row, Shape, Totals
 
@@ -70,7 +70,7 @@ class GraphReport:
 
     nodes: the calls, with inputs and outputs. edges: what flows between those that have no nodes beneath.
     title: the name of the model or file. spec: None for a file that nnkit didn't write. method, reason,
-    warnings, totals, memory: as in a summary; totals and memory are None where a file doesn't tell.
+    warnings, totals, memory: as in a summary; totals and memory are None for a file.
     sizes: of each dim. source: what was read: a model that ran, or the nodes of an ONNX file.
 
     Example:
@@ -134,11 +134,8 @@ class GraphReport:
         other, opened, depth, heat, constants, direction, progress: as in `nnkit.DrawRequest`; `opened` may be
         one pattern. force: replace an existing file.
         """
-        # Verbs don't import renderers, so this one is named.
-        load("nnkit.render.graph.pictures:save")(
-            self,
-            Path(path),
-            force,
+        request = DrawRequest(
+            report=self,
             other=other,
             opened=(opened,) if isinstance(opened, str) else tuple(opened),
             depth=depth,
@@ -147,8 +144,10 @@ class GraphReport:
             direction=direction,
             progress=progress,
         )
+        # Verbs don't import renderers, so this one is named.
+        load("nnkit.render.graph.pictures:save")(request, Path(path), force)
 
     def _repr_html_(self) -> str:
         """Return the picture for a notebook: the whole page in a frame of its own."""
-        # A notebook asks the report itself. Verbs don't import renderers, so this one is named.
+        # As in `save`: a notebook asks the report itself.
         return str(load("nnkit.render.graph.html:as_frame")(self))

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ from nnkit.models.members import move
 from nnkit.models.sampling import sample_inputs
 from nnkit.verbs.graph.flow import Flow
 from nnkit.verbs.graph.watching import ASIDES, is_leaf, name_of
+from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.keeping import Snapshot
 from nnkit.verbs.summary.modes import Functions, Unknowns
 from nnkit.verbs.summary.runs import bind_inputs
-from nnkit.verbs.summary.tracing import Call, Watcher, trace, uncompiled
+from nnkit.verbs.summary.tracing import Call, Trace, Watcher, trace, uncompiled
 
 ROUNDS = 7  # after one to warm up
 MOST_SECONDS = 10.0  # after which no further round begins
@@ -38,13 +40,11 @@ def time_calls(request: SummaryRequest, flow: Flow) -> Mapping[Call, float]:
     rounds: list[list[tuple[str, float]]] = []
     began = time.perf_counter()
     while len(rounds) <= ROUNDS and (len(rounds) < 2 or time.perf_counter() - began < MOST_SECONDS):
-        stopwatch = Stopwatch({})
-        traced = trace(
-            module, args, kwargs, watch=lambda formulas, budget, watcher=stopwatch: watcher.reset()
-        )
+        traced = trace(module, args, kwargs, watch=Stopwatch)
+        assert isinstance(traced, TimedTrace)
         if traced.failure is not None:
             raise NnkitError(f"the time can't be measured: {traced.failure.error}", "leave --heat time out")
-        rounds.append(stopwatch.taken)
+        rounds.append(traced.taken)
     return dict(_match(flow.order, rounds[1:]))
 
 
@@ -66,18 +66,27 @@ def _match(order: Sequence[Call], rounds: list[list[tuple[str, float]]]) -> Iter
         yield call, statistics.median(samples)
 
 
+@dataclass
+class TimedTrace(Trace):
+    """What a run showed. taken: path and seconds of each call, in the order in which they began."""
+
+    taken: list[tuple[str, float]] = field(default_factory=list)
+
+
 class Stopwatch(Watcher):
     """Takes the time of the calls that a FlowWatcher sees, in the same order.
 
     taken: path and seconds of each. spent_here: the seconds that taking times itself took so far.
     """
 
-    def reset(self) -> "Stopwatch":
-        """Begin anew."""
-        super().__init__({})
+    def __init__(self, formulas: Mapping[str, Formula], budget: int | None = None) -> None:
+        super().__init__(formulas, budget)
         self.taken: list[tuple[str, float]] = []
         self.spent_here = 0.0
-        return self
+
+    def result(self, error: Exception | None = None) -> TimedTrace:
+        """Return what was seen."""
+        return TimedTrace(**vars(super().result(error)), taken=self.taken)
 
     @contextmanager
     def watching(self, unknowns: Unknowns | None = None, snapshot: Snapshot | None = None) -> Iterator[None]:

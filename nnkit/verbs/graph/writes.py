@@ -28,7 +28,7 @@ class Region:
 
     @property
     def end(self) -> int:
-        """The first byte behind it."""
+        """The first byte after it."""
         return self.start + self.itemsize + sum(stride * (size - 1) for stride, size in self.axes)
 
     def overlaps(self, other: "Region") -> bool:

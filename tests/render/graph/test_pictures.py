@@ -93,7 +93,7 @@ def test_a_declaration_that_can_t_be_used_is_refused(plugin, how, problem):
 
 
 def test_two_models_need_a_format_that_draws_two(report):
-    with pytest.raises(UsageProblem, match="picture in svg shows one model"):
+    with pytest.raises(UsageProblem, match="picture in svg shows only one model"):
         pictures.draw(pictures.find_name("svg", ()), nnkit.DrawRequest(report=report, other=report))
 
 
@@ -122,17 +122,18 @@ def test_an_unknown_suffix_has_a_way_out(path, hint):
 
 @pytest.mark.parametrize("heat", ["saved", "time"])
 def test_a_cost_that_was_not_measured_is_an_error(report, heat, tmp_path):
-    with pytest.raises(UsageProblem, match=f"{heat} isn't known"):
+    with pytest.raises(UsageProblem, match=f"the report has no {heat}"):
         report.save(tmp_path / "net.dot", heat=heat)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_report_saves_itself_and_keeps_what_is_there(report, tmp_path):
-    path = tmp_path / "net.dot"
+def test_a_report_saves_itself_and_keeps_what_is_there(tmp_path):
+    report, path = nnkit.graph("resnet18"), tmp_path / "net.dot"
     report.save(path, opened="Sequential", direction="right")
     text = path.read_text()
-    assert text.startswith('digraph "simple-cnn" {')
+    assert text.startswith('digraph "resnet18" {')
     assert "rankdir=LR" in text
+    assert 'label="layer1 Sequential"' in text
     with pytest.raises(UsageProblem, match="already exists"):
         report.save(path)
     assert path.read_text() == text
@@ -156,12 +157,12 @@ def test_core_s_declarations_are_complete():
 )
 def test_a_pattern_like_nothing_leads_to_the_groups(model, hint):
     with pytest.raises(UsageProblem) as caught:
-        pictures.check_opened(DrawRequest(report=nnkit.graph(model), opened=("zzz",)))
+        pictures.check(DrawRequest(report=nnkit.graph(model), opened=("zzz",)))
     assert caught.value.hint == hint
 
 
 def test_groups_that_no_command_shows_are_named():
     report = replace(nnkit.graph("resnet18"), spec=None)
     with pytest.raises(UsageProblem) as caught:
-        pictures.check_opened(DrawRequest(report=report, opened=("zzz",)))
+        pictures.check(DrawRequest(report=report, opened=("zzz",)))
     assert caught.value.hint.startswith("the groups are: BasicBlock, Sequential, downsample, layer1, ")
