@@ -196,7 +196,7 @@ class _Frozen:
         ]
 
     def _amounts(self, step: Step, boxes: Sequence[Box]) -> Costs:
-        """Return what a step costs: as much as the call it stands for, or as all that is folded in it."""
+        """Return what a step costs: its own call, or else all that is folded in it."""
         if step.node >= 0 and self.report.nodes[step.node].key == step.key:
             return self.of_nodes[step.node]
         return sum_costs(box.amounts for box in boxes)

@@ -133,7 +133,7 @@ def test_a_report_saves_itself_and_keeps_what_is_there(tmp_path):
     text = path.read_text()
     assert text.startswith('digraph "resnet18" {')
     assert "rankdir=LR" in text
-    assert 'label="layer1 Sequential"' in text
+    assert 'label="layer1 BasicBlock ×2"' in text
     with pytest.raises(UsageProblem, match="already exists"):
         report.save(path)
     assert path.read_text() == text
