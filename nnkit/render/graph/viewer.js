@@ -11,7 +11,7 @@
  */
 
 /**
- * A tensor's line in the coordinates of its group; x, y: where its label stands.
+ * A tensor's line in the coordinates of its group; x, y: where its label is.
  * @typedef {{d: string, heads: string, tensor: number, source: Step | null, targets: Step[], far: boolean,
  *   label: string, x: number, y: number, box: number[]}} Line
  */
@@ -270,16 +270,16 @@ const time = (seconds) => scaled(seconds * 1e6, 1000, ['µs', 'ms', 's'])
 /** @param {number} share */
 function percent(share) {
   const hundredths = share * 100
-  return hundredths && hundredths < 0.1 ? '<0.1 %' : `${hundredths.toFixed(hundredths < 10 ? 1 : 0)} %`
+  return hundredths && hundredths < 0.1 ? '<0.1%' : `${hundredths.toFixed(hundredths < 10 ? 1 : 0)}%`
 }
 
-/** @type {Record<string, {name: string, short: string, unit: string, format: (number: number) => string}>} */
+/** @type {Record<string, {name: string, short: string, format: (number: number) => string}>} */
 const HEATS = {
-  macs: { name: 'MACs', short: 'MACs', unit: '', format: short },
-  params: { name: 'Parameters', short: 'Params', unit: '', format: short },
-  output: { name: 'Size of results', short: 'Results', unit: '', format: bytes },
-  saved: { name: 'Kept for backward', short: 'Kept', unit: '', format: bytes },
-  time: { name: 'Time', short: 'Time', unit: '', format: time }
+  macs: { name: 'MACs', short: 'MACs', format: short },
+  params: { name: 'Parameters', short: 'Params', format: short },
+  output: { name: 'Size of results', short: 'Results', format: bytes },
+  saved: { name: 'Kept for backward', short: 'Kept', format: bytes },
+  time: { name: 'Time', short: 'Time', format: time }
 }
 
 // ---------------------------------------------------------------------------------------------- place
@@ -390,10 +390,22 @@ function placeGroup(group) {
 }
 
 /**
- * Finds the columns of lanes, and the bands of ranks with the gaps between, in which labels stand and lines turn.
+ * Finds the columns of lanes, and the bands of ranks with the gaps between, in which labels are and lines turn.
  * @param {Contents} contents @param {number} first @param {number} top @returns {Grid}
  */
-function gridOf({ items, ranks, lanes, wires }, first, top) {
+function gridOf(contents, first, top) {
+  const room = roomOf(contents)
+  const isEntered = contents.wires.some((wire) => wire.source < 0)
+  return { ...columnsOf(room, first), ...bandsOf(room, top, isEntered), label: room.label }
+}
+
+/**
+ * What a group needs: to both sides of each lane, and along each rank and in the gap before it.
+ * @typedef {{sides: Map<number, number[]>, thick: number[], label: number[], turns: boolean[]}} Room
+ */
+
+/** @param {Contents} contents @returns {Room} */
+function roomOf({ items, ranks, lanes, wires }) {
   /** @type {Map<number, number[]>} */
   const sides = new Map([[0, [0, 0]]])
   /** @param {number} lane @param {number} before @param {number} after */
@@ -405,13 +417,12 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
   const thick = new Array(count).fill(0)
   const label = new Array(count + 1).fill(0)
   const turns = new Array(count + 1).fill(false)
-  /** @type {Map<number, Set<string>>} */
-  const labels = new Map()
   items.forEach((item, i) => {
     const [along, across] = isDown ? [item.h, item.w] : [item.w, item.h]
     widen(lanes[i], item.spine, across - item.spine)
     thick[ranks[i]] = Math.max(thick[ranks[i]], along)
   })
+  const labels = new Labels(items)
   for (const wire of wires) {
     const rank = wire.source < 0 ? 0 : ranks[wire.source] + 1
     const near = nearest(wire, ranks, lanes, rank)
@@ -424,48 +435,53 @@ function gridOf({ items, ranks, lanes, wires }, first, top) {
       const before = ranks[target] === rank ? from : wire.rail
       if (target < items.length && lanes[target] !== before) turns[ranks[target]] = true
     }
-    const said = labels.get(wire.source) ?? new Set()
-    if (isLabeled(wire, items) && !said.has(wire.label)) {
-      labels.set(wire.source, said.add(wire.label))
+    const above = labels.add(wire)
+    if (above !== null) {
       const width = widthOf(wire.label, SMALL) + 12
-      const count = said.size
-      if (isDown)
-        widen(
-          lanes[wire.source],
-          0,
-          width + 6 * (wires.filter((each) => each.source === wire.source).length - 1)
-        )
-      label[rank] = Math.max(label[rank], isDown ? 14 * count + 5 : width + 6)
+      const others = wires.filter((each) => each.source === wire.source).length - 1
+      if (isDown) widen(lanes[wire.source], 0, width + 6 * others)
+      label[rank] = Math.max(label[rank], isDown ? 14 * (above + 1) + 5 : width + 6)
     }
   }
+  return { sides, thick, label, turns }
+}
+
+/** Puts the lanes beside each other. @param {Room} room @param {number} first */
+function columnsOf({ sides }, first) {
   if (sides.size === 1 && isDown) {
     const most = Math.max(.../** @type {number[]} */ (sides.get(0)))
     sides.set(0, [most, most])
   }
   const lane = new Map()
-  let at = first
-  let before = /** @type {number | null} */ (null)
+  let size = first
+  let wasRail = /** @type {boolean | null} */ (null)
   for (const number of [...sides.keys()].sort((a, b) => a - b)) {
     const [left, right] = /** @type {number[]} */ (sides.get(number))
     const isRail = left === RAIL && right === RAIL
-    if (before !== null) at += isRail && before ? 2 : isRail || before ? 12 : 28
-    lane.set(number, at + left)
-    at += left + right
-    before = isRail ? 1 : 0
+    if (wasRail !== null) size += isRail && wasRail ? 2 : isRail || wasRail ? 12 : 28
+    lane.set(number, size + left)
+    size += left + right
+    wasRail = isRail
   }
+  return { lane, size }
+}
+
+/** Puts the ranks one after another. @param {Room} room @param {number} top @param {boolean} isEntered */
+function bandsOf({ thick, label, turns }, top, isEntered) {
+  const count = thick.length
   const start = []
   const end = [top]
   let along = top
   for (let rank = 0; rank <= count; rank++) {
     const isEdge = rank === 0 || rank === count
     const gap = isEdge ? (turns[rank] ? GAP : 18) : isDown ? (turns[rank] ? GAP + 6 : GAP - 4) : GAP
-    along += (rank === 0 && top === 0 && !wires.some((wire) => wire.source < 0) ? 0 : gap) + label[rank]
+    along += (rank === 0 && top === 0 && !isEntered ? 0 : gap) + label[rank]
     start.push(along)
     along += thick[rank] ?? 0
     if (rank < count) end.push(along)
   }
   end.push(start[count])
-  return { lane, start, end, label, size: at }
+  return { start, end }
 }
 
 /** The step in the next rank to which a line runs straightest. @param {Wire} wire @param {number[]} ranks @param {number[]} lanes @param {number} next */
@@ -475,69 +491,38 @@ function nearest(wire, ranks, lanes, next) {
     .sort((a, b) => Math.abs(lanes[a]) - Math.abs(lanes[b]))[0]
 }
 
-/** A shape is read where a box makes it, not again where it leaves the group. @param {Wire} wire @param {Step[]} items */
-function isLabeled(wire, items) {
-  return wire.changes && wire.source >= 0 && !items[wire.source].isOpen
+/** The labels of a group: what a step gives of one shape has one, where a box makes it and not where it leaves. */
+class Labels {
+  /** @param {Step[]} items */
+  constructor(items) {
+    this.items = items
+    /** @type {Map<number, Set<string>>} */
+    this.shown = new Map()
+  }
+
+  /** Returns how many labels are above that of a wire; null if it has none. @param {Wire} wire */
+  add(wire) {
+    const shown = this.shown.get(wire.source) ?? new Set()
+    const isMade = wire.changes && wire.source >= 0 && !this.items[wire.source].isOpen
+    if (!isMade || shown.has(wire.label)) return null
+    this.shown.set(wire.source, shown.add(wire.label))
+    return shown.size - 1
+  }
 }
 
 /** @param {Step} group @param {Contents} contents @param {Grid} grid @param {number} top */
-function drawLines(group, { items, ranks, lanes, wires }, grid, top) {
+function drawLines(group, contents, grid, top) {
+  const { items, ranks, wires } = contents
   const ports = portsOf(items, ranks, wires, grid)
-  const { start, end, label } = grid
-  const out = start[start.length - 1]
+  const labels = new Labels(items)
   group.entries = new Map()
   group.exits = new Map()
-  /** @type {Map<Step | null, Set<string>>} */
-  const labels = new Map()
   group.lines = wires.map((wire) => {
-    const isEntry = wire.source < 0
-    const source = isEntry ? null : items[wire.source]
-    const next = isEntry ? 0 : ranks[wire.source] + 1
-    const rankOf = (/** @type {number} */ target) => ranks[target] ?? start.length - 1
-    const isFar = wire.rail !== null && wire.targets.some((target) => rankOf(target) > next)
-    const rail = isFar ? /** @type {number} */ (grid.lane.get(/** @type {number} */ (wire.rail))) : 0
-    const a = source ? alongOf(source) + lengthOf(source) : top
-    const near = nearest(wire, ranks, lanes, next)
-    const c = source
-      ? ports.from(wire)
-      : isFar && near === undefined
-        ? rail
-        : ports.into(wire, near ?? wire.targets[0])
-    for (const each of wire.bundle ?? [wire])
-      if (isEntry && !group.entries.has(each.tensor)) group.entries.set(each.tensor, c)
-    const trace = new Trace()
-    /** Where lines turn in the gap before a rank. @param {number} rank */
-    const turn = (rank) => end[rank] + label[rank]
-    if (isFar) {
-      const last = Math.max(...wire.targets.map(rankOf))
-      trace
-        .from(c, a)
-        .to(c, turn(next))
-        .bend(rail, start[next] - HEAD)
-      trace.to(
-        rail,
-        last === start.length - 1 && wire.targets.some((target) => target >= items.length) ? out : turn(last)
-      )
-    }
-    for (const target of wire.targets) {
-      const item = items[target]
-      if (!item) {
-        for (const each of wire.bundle ?? [wire]) group.exits.set(each.tensor, isFar ? rail : c)
-        if (!isFar) trace.from(c, a).to(c, out)
-        continue
-      }
-      const rank = ranks[target]
-      const to = ports.into(wire, target)
-      if (isFar && rank > next) trace.from(rail, turn(rank))
-      else trace.from(c, a).to(c, turn(rank))
-      trace.bend(to, start[rank] - HEAD).to(to, alongOf(item))
-      if (!item.isOpen) trace.head()
-    }
-    const said = labels.get(source) ?? new Set()
-    const isShown = isLabeled(wire, items) && !said.has(wire.label)
-    const count = said.size
-    if (isShown) labels.set(source, said.add(wire.label))
-    const right = source && isShown ? ports.last(source) + 7 : 0
+    const source = wire.source < 0 ? null : items[wire.source]
+    const begin = source ? alongOf(source) + lengthOf(source) : top
+    const { trace, across, isFar } = traceOf(wire, group, contents, grid, ports, begin)
+    const above = labels.add(wire)
+    const right = source && above !== null ? ports.last(source) + 7 : 0
     return {
       d: trace.d,
       heads: trace.heads,
@@ -546,11 +531,55 @@ function drawLines(group, { items, ranks, lanes, wires }, grid, top) {
       source,
       targets: wire.targets.map((target) => items[target]).filter(Boolean),
       far: isFar,
-      label: isShown ? wire.label : '',
-      x: isDown ? right : a + 6,
-      y: isDown ? a + 15 + count * 14 : c - 6
+      label: above === null ? '' : wire.label,
+      x: isDown ? right : begin + 6,
+      y: isDown ? begin + 15 + (above ?? 0) * 14 : across - 6
     }
   })
+}
+
+/**
+ * Runs a line from its source to all its targets, and notes where it crosses the frame of its group.
+ * @param {Wire} wire @param {Step} group @param {Contents} contents @param {Grid} grid
+ * @param {ReturnType<typeof portsOf>} ports @param {number} begin where it begins, along
+ */
+function traceOf(wire, group, { items, ranks, lanes }, { lane, start, end, label }, ports, begin) {
+  const way = start.length - 1 // the rank of the way out
+  const next = wire.source < 0 ? 0 : ranks[wire.source] + 1
+  const rankOf = (/** @type {number} */ target) => ranks[target] ?? way
+  const isFar = wire.rail !== null && wire.targets.some((target) => rankOf(target) > next)
+  const rail = isFar ? /** @type {number} */ (lane.get(/** @type {number} */ (wire.rail))) : 0
+  const near = nearest(wire, ranks, lanes, next)
+  const isRailOnly = isFar && near === undefined
+  const into = () => (isRailOnly ? rail : ports.into(wire, near ?? wire.targets[0]))
+  const across = wire.source < 0 ? into() : ports.from(wire)
+  const tensors = (wire.bundle ?? [wire]).map((each) => each.tensor)
+  if (wire.source < 0)
+    for (const tensor of tensors) if (!group.entries.has(tensor)) group.entries.set(tensor, across)
+  const trace = new Trace()
+  /** Where lines turn in the gap before a rank. @param {number} rank */
+  const turn = (rank) => end[rank] + label[rank]
+  if (isFar) {
+    const last = Math.max(...wire.targets.map(rankOf))
+    const leaves = last === way && wire.targets.some((target) => target >= items.length)
+    trace.from(across, begin).to(across, turn(next))
+    trace.bend(rail, start[next] - HEAD).to(rail, leaves ? start[way] : turn(last))
+  }
+  for (const target of wire.targets) {
+    const item = items[target]
+    if (!item) {
+      for (const tensor of tensors) group.exits.set(tensor, isFar ? rail : across)
+      if (!isFar) trace.from(across, begin).to(across, start[way])
+      continue
+    }
+    const rank = ranks[target]
+    const to = ports.into(wire, target)
+    if (isFar && rank > next) trace.from(rail, turn(rank))
+    else trace.from(across, begin).to(across, turn(rank))
+    trace.bend(to, start[rank] - HEAD).to(to, alongOf(item))
+    if (!item.isOpen) trace.head()
+  }
+  return { trace, across, isFar }
 }
 
 /** Where a step begins to the side. @param {Step} item */
@@ -559,19 +588,18 @@ const acrossOf = (item) => (isDown ? item.x : item.y)
 /** Where a step begins along the way. @param {Step} item */
 const alongOf = (item) => (isDown ? item.y : item.x)
 
+/** Where the main line of a step runs. @param {Step} item */
+const middleOf = (item) => acrossOf(item) + item.spine
+
 /** @param {Step} item */
 const lengthOf = (item) => (isDown ? item.h : item.w)
 
-/**
- * Where lines meet boxes: straight ones in the middle, others to the side from which they come.
- * @param {Step[]} items @param {number[]} ranks @param {Wire[]} wires @param {Grid} grid
- */
+/** Where lines meet boxes. @param {Step[]} items @param {number[]} ranks @param {Wire[]} wires @param {Grid} grid */
 function portsOf(items, ranks, wires, grid) {
-  /** @type {Map<Step, {wire: Wire, at: number}[]>} */
+  /** @type {Map<Step, Arrival[]>} */
   const arriving = new Map()
   /** @type {Map<Step, Wire[]>} */
   const leaving = new Map()
-  const middle = (/** @type {Step} */ item) => acrossOf(item) + item.spine
   for (const wire of wires) {
     const source = items[wire.source]
     if (source) leaving.set(source, [...(leaving.get(source) ?? []), wire])
@@ -579,42 +607,20 @@ function portsOf(items, ranks, wires, grid) {
       const item = items[target]
       if (!item) continue
       const isNext = source && ranks[target] === ranks[wire.source] + 1
-      const at =
-        wire.rail !== null && !isNext ? grid.lane.get(wire.rail) : source ? middle(source) : middle(item)
+      const at = wire.rail !== null && !isNext ? grid.lane.get(wire.rail) : middleOf(source ?? item)
       arriving.set(item, [...(arriving.get(item) ?? []), { wire, at: /** @type {number} */ (at) }])
     }
   }
   /** @type {Map<Wire, Map<Step, number>>} */
-  const places = new Map()
-  for (const [item, list] of arriving) {
-    const center = middle(item)
-    const room = (isDown ? item.w : item.h) / 2 - 8
-    const step = Math.min(9, room / Math.max(1, list.length / 2))
-    const left = list.filter((each) => each.at < center - 1).sort((a, b) => b.at - a.at)
-    const right = list.filter((each) => each.at > center + 1).sort((a, b) => a.at - b.at)
-    const straight = list.filter((each) => Math.abs(each.at - center) <= 1)
-    const shift = straight.length || left.length !== right.length ? 1 : 0.5
-    const alone = list.length === 1
-    /** @param {{wire: Wire}} each @param {number} at */
-    const put = (each, at) => {
-      const places1 = places.get(each.wire) ?? new Map()
-      const own = item.isOpen ? item.entries.get(each.wire.tensor) : undefined
-      places1.set(item, own === undefined ? at : acrossOf(item) + own)
-      places.set(each.wire, places1)
+  const places = new Map(wires.map((wire) => [wire, new Map()]))
+  for (const [item, list] of arriving)
+    for (const [{ wire }, at] of spread(item, list)) {
+      const own = item.isOpen ? item.entries.get(wire.tensor) : undefined
+      places.get(wire)?.set(item, own === undefined ? at : acrossOf(item) + own)
     }
-    straight.forEach((each, i) => {
-      put(each, center + (i ? (i % 2 ? 1 : -1) * Math.ceil(i / 2) * step : 0))
-    })
-    left.forEach((each, i) => {
-      put(each, alone ? center : center - (i + shift) * step)
-    })
-    right.forEach((each, i) => {
-      put(each, alone ? center : center + (i + shift) * step)
-    })
-  }
   return {
     /** Where the last of the lines from a step begins. @param {Step} item */
-    last: (item) => middle(item) + (((leaving.get(item)?.length ?? 1) - 1) / 2) * 12,
+    last: (item) => middleOf(item) + (((leaving.get(item)?.length ?? 1) - 1) / 2) * 12,
     /** @param {Wire} wire @param {number} target */
     into: (wire, target) => places.get(wire)?.get(items[target]) ?? grid.lane.get(0) ?? 0,
     /** @param {Wire} wire */
@@ -624,10 +630,40 @@ function portsOf(items, ranks, wires, grid) {
       if (own !== undefined) return acrossOf(item) + own
       const list = /** @type {Wire[]} */ (leaving.get(item))
       return (
-        middle(item) +
+        middleOf(item) +
         (list.length > 1 && !item.isOpen ? (list.indexOf(wire) - (list.length - 1) / 2) * 12 : 0)
       )
     }
+  }
+}
+
+/**
+ * A line that ends at a step, and the place across from which it comes.
+ * @typedef {{wire: Wire, at: number}} Arrival
+ */
+
+/**
+ * Spreads lines over the side of a step: straight ones in the middle, others to the side from which they come.
+ * @param {Step} item @param {Arrival[]} list @returns {[Arrival, number][]}
+ */
+function spread(item, list) {
+  const center = middleOf(item)
+  if (list.length === 1) return [[list[0], center]]
+  const room = (isDown ? item.w : item.h) / 2 - 8
+  const step = Math.min(9, room / Math.max(1, list.length / 2))
+  const left = list.filter((each) => each.at < center - 1).sort((a, b) => b.at - a.at)
+  const right = list.filter((each) => each.at > center + 1).sort((a, b) => a.at - b.at)
+  const straight = list.filter((each) => Math.abs(each.at - center) <= 1)
+  const shift = straight.length || left.length !== right.length ? 1 : 0.5
+  return [
+    ...straight.map((each, i) => at(each, (i % 2 ? 1 : -1) * Math.ceil(i / 2))),
+    ...left.map((each, i) => at(each, -(i + shift))),
+    ...right.map((each, i) => at(each, i + shift))
+  ]
+
+  /** @param {Arrival} each @param {number} steps @returns {[Arrival, number]} */
+  function at(each, steps) {
+    return [each, center + steps * step]
   }
 }
 
@@ -1534,63 +1570,81 @@ function button(label, act, style = '') {
 function describe() {
   const step = selected
   const isRoot = step === root
-  const trail = step.trail.map((each) => {
-    const link = button(
-      each === root ? data.title : each.title,
-      () => select(each),
-      each === step ? 'here' : ''
-    )
-    if (each === step) link.setAttribute('aria-current', 'true')
-    return html('li', '', link)
-  })
-  $('trail').replaceChildren(...trail)
+  $('trail').replaceChildren(...step.trail.map((each) => html('li', '', trailLink(each))))
   $('trail').hidden = isRoot
   const about = $('about')
   about.hidden = isRoot
   if (isRoot) return
   const head = html('div', 'head', [html('h2', '', step.path || step.title), html('span', 'type', step.type)])
-  const buttons = html('div', 'buttons', [button('Copy path', () => copy(step.path, 'path'))])
-  buttons.append(
-    button('Copy link', () => copy(`${location.href.split('#')[0]}#${encodeURIComponent(step.key)}`, 'link'))
+  const facts = factsOf(step).filter(([, value]) => value)
+  const list = facts.flatMap(([name, value]) => [html('dt', '', name), html('dd', '', value)])
+  about.replaceChildren(head, html('dl', '', list), html('div', 'buttons', buttonsOf(step)))
+}
+
+/** @param {Step} step */
+function trailLink(step) {
+  const link = button(
+    step === root ? data.title : step.title,
+    () => select(step),
+    step === selected ? 'here' : ''
   )
-  if (step.isGroup) buttons.append(button(step.isOpen ? 'Close' : 'Open', () => toggle(step)))
+  if (step === selected) link.setAttribute('aria-current', 'true')
+  return link
+}
+
+/** @param {Step} step */
+function buttonsOf(step) {
+  const link = () => `${location.href.split('#')[0]}#${encodeURIComponent(step.key)}`
+  const buttons = [
+    button('Copy path', () => copy(step.path, 'path')),
+    button('Copy link', () => copy(link(), 'link'))
+  ]
+  if (step.isGroup) buttons.push(button(step.isOpen ? 'Close' : 'Open', () => toggle(step)))
   if (step.kind === REPEAT)
-    buttons.append(button(step.isUnfolded ? 'Fold' : `Unfold all ${step.times}`, () => unfold(step)))
-  const facts = html('dl')
-  /** @param {string} name @param {string | Node} value */
-  const fact = (name, value) => value && facts.append(html('dt', '', name), html('dd', '', value))
+    buttons.push(button(step.isUnfolded ? 'Fold' : `Unfold all ${step.times}`, () => unfold(step)))
+  return buttons
+}
+
+/** Returns names and values; one that isn't known is empty. @param {Step} step @returns {[string, string | Node][]} */
+function factsOf(step) {
   const shapes = [step.words('takes'), step.words('gives')].filter(Boolean)
-  fact('Shape', shapes[0] === shapes[1] ? shapes[0] : shapes.join(' → '))
-  for (const name of data.heats) {
-    const number = step.number(name)
-    const share = step.shareOf(name)
-    const exactly = name === 'macs' || name === 'params' ? exact(number) : HEATS[name].format(number)
-    if (number) fact(HEATS[name].name, `${exactly}${share ? ` · ${percent(share)}` : ''}`)
-  }
   const { other } = step
-  if (step.difference === 'changed' && other) {
-    const numbers = ['macs', 'params']
-      .filter((name) => data.heats.includes(name))
-      .map((name) => `${exact(other.number(name))} ${HEATS[name].name}`)
-    const times = other.times > 1 ? `×${other.times}` : ''
-    const said = [times, other.type, other.words('gives'), ...numbers].filter(Boolean).join(', ')
-    fact(
-      `In ${other.trail[1].title}`,
-      button(said, () => select(other), 'chip')
-    )
-  }
-  fact('Reads', step.words('reads'))
-  fact('Called at', step.words('line'))
-  for (const [name, isFrom] of /** @type {[string, boolean][]} */ ([
-    ['From', true],
-    ['To', false]
-  ])) {
-    const all = neighbors(step, isFrom)
-    const links = all.slice(0, 8).map((each) => button(each.title, () => select(each), 'chip'))
-    if (all.length > 8) links.push(html('span', 'more', `and ${all.length - 8} more`))
-    if (links.length) fact(name, html('div', 'chips', links))
-  }
-  about.replaceChildren(head, facts, buttons)
+  return [
+    ['Shape', shapes[0] === shapes[1] ? shapes[0] : shapes.join(' → ')],
+    ...data.heats.map((/** @type {string} */ name) => [HEATS[name].name, amountOf(step, name)]),
+    ...(step.difference === 'changed' && other ? [[`In ${other.trail[1].title}`, otherLink(other)]] : []),
+    ['Reads', step.words('reads')],
+    ['Called at', step.words('line')],
+    ['From', neighborLinks(step, true)],
+    ['To', neighborLinks(step, false)]
+  ]
+}
+
+/** @param {Step} step @param {string} name */
+function amountOf(step, name) {
+  const number = step.number(name)
+  if (!number) return ''
+  const share = step.shareOf(name)
+  const exactly = name === 'macs' || name === 'params' ? exact(number) : HEATS[name].format(number)
+  return `${exactly}${share ? ` · ${percent(share)}` : ''}`
+}
+
+/** Returns a link to the same step of the other of two models. @param {Step} other */
+function otherLink(other) {
+  const numbers = ['macs', 'params']
+    .filter((name) => data.heats.includes(name))
+    .map((name) => `${exact(other.number(name))} ${HEATS[name].name}`)
+  const times = other.times > 1 ? `×${other.times}` : ''
+  const words = [times, other.type, other.words('gives'), ...numbers].filter(Boolean).join(', ')
+  return button(words, () => select(other), 'chip')
+}
+
+/** @param {Step} step @param {boolean} isFrom @returns {string | Node} */
+function neighborLinks(step, isFrom) {
+  const all = neighbors(step, isFrom)
+  const links = all.slice(0, 8).map((each) => button(each.title, () => select(each), 'chip'))
+  if (all.length > 8) links.push(html('span', 'more', `and ${all.length - 8} more`))
+  return links.length ? html('div', 'chips', links) : ''
 }
 
 // ---------------------------------------------------------------------------------------------- the model
@@ -1600,12 +1654,12 @@ function drawModel() {
   const models = data.pair ?? [data]
   /** @type {Node[]} */
   const figures = []
-  /** @param {string} name @param {(model: any) => [string, string] | false | undefined} say */
-  const figure = (name, say) => {
-    const said = models.map(say)
-    if (!said.every(Boolean)) return
+  /** @param {string} name @param {(model: any) => [string, string] | false | undefined} read */
+  const figure = (name, read) => {
+    const found = models.map(read)
+    if (!found.every(Boolean)) return
     const [values, more] = [0, 1].map((i) => [
-      ...new Set(said.map((/** @type {string[]} */ each) => each[i]))
+      ...new Set(found.map((/** @type {string[]} */ each) => each[i]))
     ])
     const value = html('dd', '', [html('strong', '', values.join(' → ')), html('span', '', more.join(' → '))])
     figures.push(html('div', 'figure', [html('dt', '', name), value]))
