@@ -28,7 +28,7 @@ from nnkit.render.graph.text import shortened, width_of
 LEGEND = 26.0  # the height of the legend of heat
 MOST_BOXES = 60  # that are drawn, unless the user asks for more
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
-HEATS = {
+HEAT_NAMES = {
     "macs": "MACs",
     "params": "parameters",
     "output": "output bytes",
@@ -168,7 +168,7 @@ def _heat_class(box: Box, heat: str) -> str:
 
 def _legend(heat: str, top: float) -> tuple[list[str], float]:
     """Return what the colors of heat are, and how wide that is."""
-    text = f"share of {HEATS[heat]}:"
+    text = f"share of {HEAT_NAMES[heat]}:"
     baseline = top + LEGEND - 20
     parts = [f'<text class="s" x="{_n(PAD)}" y="{_n(baseline)}">{text}</text>']
     x = PAD + width_of(text, SUBTITLE) + 10

@@ -277,8 +277,8 @@ function percent(share) {
 const HEATS = {
   macs: { name: 'MACs', short: 'MACs', format: short },
   params: { name: 'Parameters', short: 'Params', format: short },
-  output: { name: 'Size of results', short: 'Results', format: bytes },
-  saved: { name: 'Kept for backward', short: 'Kept', format: bytes },
+  output: { name: 'Output bytes', short: 'Output', format: bytes },
+  saved: { name: 'Saved for backward', short: 'Saved', format: bytes },
   time: { name: 'Time', short: 'Time', format: time }
 }
 
@@ -766,7 +766,6 @@ class Canvas {
   /** @param {number[]} view left, top, right, bottom @param {number} scale */
   draw(view, scale) {
     this.round++
-    this.isNear = scale > 0.38
     this.visit(root, 0, 0, view, 3 / scale)
     for (const [key, one] of this.drawn) {
       if (one.round === this.round) continue
@@ -799,7 +798,7 @@ class Canvas {
       one = undefined
     }
     if (!one) {
-      one = { nodes: make(), stamp, round: 0, isNew: true }
+      one = { nodes: make(), stamp, round: 0 }
       this.drawn.set(key, one)
     }
     one.round = this.round
@@ -1207,15 +1206,14 @@ function level(isOpen) {
   })
 }
 
-/** @param {boolean} isUnfolding whether also the blocks that repeat are drawn, each for itself */
-function openAll(isUnfolding = false) {
+/** Opens every group; blocks that repeat stay drawn once. */
+function openAll() {
   morph(selected, () => {
     /** @param {Step} step */
     const open = (step) => {
       if (!step.isGroup) return
       step.isOpen = true
       step.isStale = true
-      if (step.kind === REPEAT && isUnfolding) step.isUnfolded = true
       for (const child of contentsOf(step).items) open(child)
     }
     open(root)
@@ -1368,7 +1366,7 @@ function refresh() {
   drawRows()
 }
 
-let rowWindow = ''
+let firstRow = 0 // of those that are drawn
 
 /** Draws the rows that are in view. */
 function drawRows(isAll = false) {
@@ -1376,11 +1374,10 @@ function drawRows(isAll = false) {
   const last = isAll
     ? Math.min(rows.length, 3000)
     : Math.min(rows.length, first + Math.ceil(list.clientHeight / ROW) + 16)
-  const name = `${first} ${last}`
   const made = rows.slice(first, last).map((step, i) => rowOf(step, first + i))
   const hadFocus = body.contains(document.activeElement)
   body.replaceChildren(padding(first), ...made, padding(rows.length - last))
-  rowWindow = name
+  firstRow = first
   if (hadFocus) (body.querySelector('[tabindex="0"]') ?? list).focus({ preventScroll: true })
 }
 
@@ -1483,7 +1480,7 @@ function showRow() {
 
 list.addEventListener('scroll', () => {
   const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 8)
-  if (rowWindow.split(' ')[0] !== String(first)) drawRows()
+  if (firstRow !== first) drawRows()
 })
 
 // ---------------------------------------------------------------------------------------------- selection
@@ -2023,7 +2020,7 @@ list.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
 const ACTS = {
   more: () => level(true),
   less: () => level(false),
-  all: () => openAll(),
+  all: openAll,
   none: closeAll,
   turn: () => {
     isDown = !isDown

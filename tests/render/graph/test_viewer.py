@@ -221,7 +221,7 @@ def test_heat_shows_other_costs(visit):
     assert watched.page.locator("#most").inner_text() != before
     assert watched.page.locator(".heat").count() > 4
     watched.page.select_option("#heat", "saved")
-    assert watched.page.get_by_role("button", name="Kept").is_visible()
+    assert watched.page.get_by_role("button", name="Saved").is_visible()
 
 
 def test_left_to_right_runs_to_the_right(visit):
