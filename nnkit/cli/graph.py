@@ -252,9 +252,10 @@ def _print_tree(settings: Settings, make_request: Callable[[], DrawRequest]) -> 
 
 
 def _print_picture(picture: Picture, request: DrawRequest) -> None:
-    from nnkit.render.graph.pictures import draw
+    from nnkit.render.graph.pictures import check, draw
 
     if picture.name == "json":
+        check(request)
         print_json(request.report.to_dict())
         return
     content = draw(picture, request)

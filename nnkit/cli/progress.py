@@ -37,7 +37,8 @@ class StatusLine:
         self._signs = (SPINNER, BAR) if takes_everything(terminal) else (PLAIN_SPINNER, PLAIN_BAR)
         self._lock = threading.RLock()
         self._started_at = time.monotonic()
-        self._line, self._share = "", None  # type: str, float | None
+        self._line = ""
+        self._share: float | None = None
         self._turn, self._drawn_at = 0, 0.0
         self._is_drawn = self._ended = False
         self._at_line_start = True

@@ -206,7 +206,7 @@ def test_a_terminal_s_encoding_without_these_signs_gets_ascii(tmp_path):
     assert "?" not in text
 
 
-@pytest.mark.parametrize("file", [(), ("-o", "x.html"), ("-o", "x.svg")])
+@pytest.mark.parametrize("file", [(), ("-o", "x.html"), ("-o", "x.svg"), ("--json",)])
 def test_a_pattern_that_opens_nothing_was_misspelled(nnkit_command, file):
     done = nnkit_command("graph", "resnet18", "--open", "layer5", *file)
     assert (done.code, done.out) == (2, "")

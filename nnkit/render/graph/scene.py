@@ -10,19 +10,16 @@ Every form is drawn from a scene: HTML, SVG, Mermaid, DOT and the tree on a term
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from nnkit.contract.requests import HEATS
 from nnkit.contract.text import format_shape
 from nnkit.render.graph.costs import NONE, Costs, node_costs, sum_costs
 from nnkit.render.graph.families import family_of
-from nnkit.render.graph.steps import Step, shown_nodes, tree_of
+from nnkit.render.graph.steps import Kind, Step, shown_nodes, tree_of
 from nnkit.verbs.graph.report import Axis, Edge, GraphReport
 
 ENTRY = -1
 """The source of a wire that comes into its group from outside."""
-
-Kind = Literal["input", "output", "module", "function", "constant", "group", "repeat"]
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,7 @@ class _Frozen:
             step.key,
             step.title,
             step.subtitle,
-            "repeat" if step.kind == "repeat" else "group" if step.steps else step.kind,  # type: ignore[arg-type]
+            "group" if step.steps and step.kind != "repeat" else step.kind,
             step.node,
             tuple(boxes),
             tuple(wires),

@@ -12,9 +12,12 @@ Each is an interval of the calls of its group, so what is folded never makes a c
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nnkit.render.graph.families import family_of
 from nnkit.verbs.graph.report import Edge, GraphReport, Node
+
+Kind = Literal["input", "output", "module", "function", "constant", "group", "repeat"]
 
 LONGEST_LOOP = 32  # steps in the body of a loop
 LIGHT = ("shape", "math", "other")  # families of functions in a train
@@ -30,7 +33,7 @@ class Step:
     key: str
     title: str
     subtitle: str
-    kind: str
+    kind: Kind
     type: str
     steps: list["Step"] = field(default_factory=list)
     times: int = 1
@@ -87,7 +90,7 @@ def shown_nodes(report: GraphReport, constants: bool) -> set[int]:
 
 
 def _step(report: GraphReport, index: int, node: Node) -> Step:
-    kind = "group" if node.kind == "container" else node.kind
+    kind: Kind = "group" if node.kind == "container" else node.kind
     if node.kind in ("function", "constant"):
         return Step(index, node.key, node.type, "", kind, node.type)
     return Step(index, node.key, title_of(node.path), _subtitle(node), kind, node.type)
