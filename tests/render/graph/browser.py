@@ -12,7 +12,11 @@ import npm
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SIZES = {"wide": {"width": 1440, "height": 900}, "narrow": {"width": 390, "height": 844}}
+SIZES = {
+    "wide": {"width": 1440, "height": 900},
+    "notebook": {"width": 980, "height": 620},  # the cell of a notebook in such a window
+    "narrow": {"width": 390, "height": 844},
+}
 
 
 @dataclass

@@ -83,6 +83,16 @@ def rows(watched):
     return watched.page.locator("#body tr:not(.padding)")
 
 
+@pytest.mark.parametrize("size", ["wide", "notebook", "narrow"])
+def test_the_table_fits_its_panel(visit, size):
+    page = visit("llama", size=size).page
+    assert page.evaluate(
+        "document.querySelector('#rows').scrollWidth <= document.querySelector('#rows').clientWidth"
+    )
+    name = page.locator("#body td.step .name").first  # which isn't cut to nothing
+    assert name.evaluate("name => name.getBoundingClientRect().width") > 50
+
+
 def test_it_begins_at_a_size_that_can_be_read(visit):
     watched = visit("resnet18")
     assert {"image", "conv1", "layer1", "layer2"} <= set(titles(watched))
