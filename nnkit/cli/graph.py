@@ -98,9 +98,9 @@ SECTIONS: Sections = {
     "opened",
     multiple=True,
     metavar="PATTERN",
-    help="Draw the groups open whose path or type matches, such as 'layer1*' or Sequential (repeatable).",
+    help="Open the groups whose path or type matches PATTERN, such as 'layer1*' or Sequential (repeatable).",
 )
-@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Draw N levels open.")
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Draw at most N levels.")
 @click.option(
     "--heat",
     type=click.Choice(HEATS),

@@ -236,7 +236,7 @@ def test_heat_shows_other_costs(visit):
 
 def test_left_to_right_runs_to_the_right(visit):
     watched = visit("resnet18")
-    watched.page.get_by_role("button", name="Turn").click()
+    watched.page.get_by_role("button", name="Switch direction").click()
     first, second = (watched.box(key).bounding_box() for key in ("image", "conv1"))
     assert second["x"] >= first["x"] + first["width"]
     assert abs(second["y"] + second["height"] / 2 - first["y"] - first["height"] / 2) < 2
@@ -406,10 +406,10 @@ def test_it_works_in_a_frame_of_a_notebook(visit, browser, tmp_path):
 @pytest.mark.parametrize("direction", ["down", "right"])
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "gcn", "transformer", "llama"])
 def test_nothing_is_drawn_over_anything_else(visit, name, direction):
-    """Boxes are beside or within each other, no line runs through a box, no label stands on a box or label."""
+    """Boxes are beside or within each other, no line runs through a box, no label is on a box or label."""
     watched = visit(name)
     if direction == "right":
-        watched.page.get_by_role("button", name="Turn").click()
+        watched.page.get_by_role("button", name="Switch direction").click()
     for _ in range(4):
         watched.page.keyboard.press("e")
     drawing = ElementTree.fromstring(saved(watched, "Save as SVG"))
