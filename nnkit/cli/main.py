@@ -15,7 +15,12 @@ import click
 from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.cli.signals import Terminated, end_by, raise_when_terminated
+from nnkit.cli.signals import (
+    Terminated,
+    end_by,
+    interrupt_after_imports_of_torch,
+    raise_when_terminated,
+)
 from nnkit.cli.streams import claim_stdout, make_readable, open_missing, release_stdout, silence
 from nnkit.contract.visible import message_line, visible_lines
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
@@ -122,6 +127,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     results = claim_stdout()
     make_readable(sys.stdout, sys.stderr)
     raise_when_terminated()
+    interrupt_after_imports_of_torch()
     try:
         code = _run(None if args is None else list(args))
     finally:

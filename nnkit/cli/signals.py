@@ -1,5 +1,6 @@
 """SIGTERM and SIGHUP end a command as Ctrl-C does: half-written files are removed first."""
 
+import _thread
 import os
 import signal
 import threading
@@ -29,6 +30,37 @@ def raise_when_terminated() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
+
+
+PAUSE = 0.05  # seconds until an interrupt that had to wait is tried again
+
+
+def interrupt_after_imports_of_torch() -> None:
+    """Let an interrupt that comes while torch is imported wait until it is.
+
+    torch imports NumPy from C++, which clears the KeyboardInterrupt. Then the command would go on, or fail
+    later because NumPy is there only in part.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if not _is_importing_torch(frame):
+        raise KeyboardInterrupt
+    again = threading.Timer(PAUSE, _thread.interrupt_main)
+    again.daemon = True
+    again.start()
+
+
+def _is_importing_torch(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") == "torch":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def end_by(number: int) -> NoReturn:

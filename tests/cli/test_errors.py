@@ -293,3 +293,28 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path):
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("path,kind,type")
     assert done.stderr == ""
+
+
+PRESSES_CTRL_C = """
+import os, signal, sys
+from nnkit.cli.main import main
+
+class Keyboard:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Keyboard())
+main(["summary", "simple-cnn"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill would end the process")
+@pytest.mark.parametrize("module", ["torch.nn", "numpy.linalg", "nnkit.verbs.summary.rows"])
+def test_an_interrupt_while_torch_is_imported_is_not_lost(module):
+    """torch imports NumPy from C++, which clears the KeyboardInterrupt: the command went on, or failed."""
+    code = PRESSES_CTRL_C.format(module=module)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "Error: interrupted\nhint: what was there before is unchanged\n"
