@@ -315,6 +315,6 @@ main(["summary", "simple-cnn"])
 def test_an_interrupt_while_torch_is_imported_is_not_lost(module):
     """torch imports NumPy from C++, which clears the KeyboardInterrupt: the command went on, or failed."""
     code = PRESSES_CTRL_C.format(module=module)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "Error: interrupted\nhint: what was there before is unchanged\n"
