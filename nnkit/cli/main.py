@@ -18,7 +18,7 @@ from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.signals import (
     Terminated,
     end_by,
-    interrupt_after_imports_of_torch,
+    raise_when_interrupted,
     raise_when_terminated,
 )
 from nnkit.cli.streams import claim_stdout, make_readable, open_missing, release_stdout, silence
@@ -127,7 +127,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     results = claim_stdout()
     make_readable(sys.stdout, sys.stderr)
     raise_when_terminated()
-    interrupt_after_imports_of_torch()
+    raise_when_interrupted()
     try:
         code = _run(None if args is None else list(args))
     finally:

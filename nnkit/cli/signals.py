@@ -25,22 +25,19 @@ def raise_when_terminated() -> None:
     def end(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a fork has no files of its own to remove
             end_by(number)
-        raise Terminated(number)
+        if not _waits_for_torch(number, frame):
+            raise Terminated(number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
 
 
-PAUSE = 0.05  # seconds until an interrupt that had to wait is tried again
+PAUSE = 0.05  # seconds until a signal that had to wait is raised again
 
 
-def interrupt_after_imports_of_torch() -> None:
-    """Let an interrupt that comes while torch is imported wait until it is.
-
-    torch imports NumPy from C++, which clears the KeyboardInterrupt. Then the command would go on, or fail
-    later because NumPy is there only in part.
-    """
+def raise_when_interrupted() -> None:
+    """Raise KeyboardInterrupt in the main thread for Ctrl-C, after torch is imported if it is just then."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return
     if threading.current_thread() is threading.main_thread():
@@ -48,11 +45,22 @@ def interrupt_after_imports_of_torch() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if not _is_importing_torch(frame):
+    if not _waits_for_torch(number, frame):
         raise KeyboardInterrupt
-    again = threading.Timer(PAUSE, _thread.interrupt_main)
+
+
+def _waits_for_torch(number: int, frame: FrameType | None) -> bool:
+    """Whether a signal came while torch is imported; then it is raised again a little later.
+
+    torch imports NumPy from C++, which clears any exception. Then the command would go on, or fail later
+    because NumPy is there only in part.
+    """
+    if not _is_importing_torch(frame):
+        return False
+    again = threading.Timer(PAUSE, _thread.interrupt_main, [number])
     again.daemon = True
     again.start()
+    return True
 
 
 def _is_importing_torch(frame: FrameType | None) -> bool:

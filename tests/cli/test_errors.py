@@ -295,26 +295,33 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path):
     assert done.stderr == ""
 
 
-PRESSES_CTRL_C = """
-import os, signal, sys
+SENDS_A_SIGNAL = """
+import os, sys
 from nnkit.cli.main import main
 
-class Keyboard:
+class Sender:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
             sys.meta_path.remove(self)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), {number})
 
-sys.meta_path.insert(0, Keyboard())
+sys.meta_path.insert(0, Sender())
 main(["summary", "simple-cnn"])
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill would end the process")
 @pytest.mark.parametrize("module", ["torch.nn", "numpy.linalg", "nnkit.verbs.summary.rows"])
-def test_an_interrupt_while_torch_is_imported_is_not_lost(module):
-    """torch imports NumPy from C++, which clears the KeyboardInterrupt: the command went on, or failed."""
-    code = PRESSES_CTRL_C.format(module=module)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "Error: interrupted\nhint: what was there before is unchanged\n"
+@pytest.mark.parametrize(
+    ("number", "code", "error"),
+    [
+        (signal.SIGINT, 1, "Error: interrupted\nhint: what was there before is unchanged\n"),
+        (signal.SIGTERM, -signal.SIGTERM, ""),
+    ],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_a_signal_while_torch_is_imported_is_not_lost(module, number, code, error):
+    """torch imports NumPy from C++, which clears what a signal raises: the command went on, or failed."""
+    program = SENDS_A_SIGNAL.format(module=module, number=int(number))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", error)
