@@ -113,6 +113,21 @@ def tokens(
     return declare
 
 
+def features_of_tokens(name: str, description: str, vocabulary: str) -> tuple[Variant, Variant]:
+    """Return how one more number for each token is declared: for a text, and for each of several choices.
+
+    vocabulary: the field of the config with the count of such numbers.
+    """
+
+    def limit(sizes: Sizes) -> int | None:
+        return sizes.number(vocabulary)
+
+    return (
+        tokens(name, description=description, limit=limit),
+        tokens(name, lambda sizes: ("batch", "choices", "time"), description, limit),
+    )
+
+
 def fixed(
     name: str, shape: tuple[Axis, ...], row: tuple[Any, ...], description: str, dtype: str = "int64"
 ) -> Variant:
@@ -410,31 +425,11 @@ KNOWN: Mapping[str, tuple[Variant, ...]] = {
             lambda sizes: sizes.number("text_encoder_vocab_size"),
         ),
     ),
-    "input_shape_ids": (
-        tokens(
-            "input_shape_ids",
-            description="the shape of each character",
-            limit=lambda sizes: sizes.number("shape_vocab_size"),
-        ),
-        tokens(
-            "input_shape_ids",
-            lambda sizes: ("batch", "choices", "time"),
-            "the shape of each character",
-            lambda sizes: sizes.number("shape_vocab_size"),
-        ),
+    "input_shape_ids": features_of_tokens(
+        "input_shape_ids", "the shape of each character", "shape_vocab_size"
     ),
-    "input_pronunciation_ids": (
-        tokens(
-            "input_pronunciation_ids",
-            description="how each character is pronounced",
-            limit=lambda sizes: sizes.number("pronunciation_vocab_size"),
-        ),
-        tokens(
-            "input_pronunciation_ids",
-            lambda sizes: ("batch", "choices", "time"),
-            "how each character is pronounced",
-            lambda sizes: sizes.number("pronunciation_vocab_size"),
-        ),
+    "input_pronunciation_ids": features_of_tokens(
+        "input_pronunciation_ids", "how each character is pronounced", "pronunciation_vocab_size"
     ),
     "states": (tensor("states", lambda sizes: ("batch", "time", sizes.number("state_dim")), "states"),),
     "actions": (tensor("actions", lambda sizes: ("batch", "time", sizes.number("act_dim")), "actions"),),

@@ -50,8 +50,7 @@ def _large_enough(subject: Subject) -> Subject:
     An auxiliary head that only training uses may need larger pictures than evaluation.
     """
     whole = {
-        **subject.spec.sizes,
-        **{name: subject.sizes[name] for name in ("batch",) if name in subject.sizes},
+        name: subject.sizes[name] if name == "batch" else size for name, size in subject.spec.sizes.items()
     }
     if whole == subject.sizes or _trains(subject) or not subject.allows(whole):
         return subject
