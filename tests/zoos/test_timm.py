@@ -255,3 +255,8 @@ def test_published_weights_are_found_in_the_cache_of_the_hub(tmp_path, monkeypat
     assert cached(spec) == str(file)
     assert cached(nnkit.resolve("timm/resnet18.a2_in1k")) is None
     assert cached(nnkit.resolve("timm/resnet18")) == str(file)  # the default weights are a1_in1k
+
+
+def test_a_picture_names_the_zoo():
+    assert nnkit.graph("timm/test_resnet").title == "timm/test_resnet"
+    assert nnkit.graph("vision/simple-cnn").title == "simple-cnn"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from nnkit.contract.requests import SummaryRequest
+from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError
 from nnkit.models.building import check_weights_fit
 from nnkit.models.members import named_modules
@@ -54,7 +55,7 @@ def graph(request: SummaryRequest, seconds: bool = False, names: bool = True) ->
     if names:
         nodes, edges = name_dims(request, nodes, edges, _at_sizes(request, ran))
     return GraphReport(
-        title=request.spec.architecture.name,
+        title=_title(request.spec),
         spec=request.spec,
         method=summary.method,
         reason=summary.reason,
@@ -65,6 +66,11 @@ def graph(request: SummaryRequest, seconds: bool = False, names: bool = True) ->
         sizes=dict(request.spec.sizes),
         warnings=(*summary.warnings, *_warn_of_python(traced.flow)),
     )
+
+
+def _title(spec: ModelSpec) -> str:
+    """Return the name of a model, with its zoo: two zoos have a resnet18, and a picture may show both."""
+    return spec.name if spec.architecture.namespace else spec.architecture.name
 
 
 def _assemble(
