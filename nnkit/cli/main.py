@@ -15,12 +15,7 @@ import click
 from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.settings import Settings, settings_options
-from nnkit.cli.signals import (
-    Terminated,
-    end_by,
-    raise_when_interrupted,
-    raise_when_terminated,
-)
+from nnkit.cli.signals import Terminated, end_by, raising_signals
 from nnkit.cli.streams import claim_stdout, make_readable, open_missing, release_stdout, silence
 from nnkit.contract.visible import message_line, visible_lines
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
@@ -126,10 +121,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     open_missing()
     results = claim_stdout()
     make_readable(sys.stdout, sys.stderr)
-    raise_when_terminated()
-    raise_when_interrupted()
     try:
-        code = _run(None if args is None else list(args))
+        with raising_signals():
+            code = _run(None if args is None else list(args))
     finally:
         release_stdout(results)
     _leave(code)

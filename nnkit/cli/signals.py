@@ -4,8 +4,12 @@ import _thread
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+Handler = Callable[[int, FrameType | None], Any] | int
 
 
 class Terminated(BaseException):
@@ -16,10 +20,24 @@ class Terminated(BaseException):
         self.number = number
 
 
-def raise_when_terminated() -> None:
-    """Raise Terminated in the main thread for a signal that would end the process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        return
+@contextmanager
+def raising_signals() -> Iterator[None]:
+    """Raise Terminated for a signal that would end the process at once, and KeyboardInterrupt for Ctrl-C.
+
+    Both wait while torch is being imported. A handler that somebody else has set stays, and what was there
+    before is there again afterwards, since a program may run commands by `main(args)`.
+    """
+    with ExitStack() as restored:
+        if threading.current_thread() is threading.main_thread():
+            for number, usual, handler in _handlers():
+                if signal.getsignal(number) is usual:
+                    signal.signal(number, handler)
+                    restored.callback(signal.signal, number, usual)
+        yield
+
+
+def _handlers() -> Iterator[tuple[signal.Signals, Handler, Handler]]:
+    """Yield each signal, the handler that Python starts with and the one that raises."""
     owner = os.getpid()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -28,20 +46,12 @@ def raise_when_terminated() -> None:
         if not _waits_for_torch(number, frame):
             raise Terminated(number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, end)
+    yield signal.SIGINT, signal.default_int_handler, _interrupt
+    yield signal.SIGTERM, signal.SIG_DFL, end
+    yield signal.SIGHUP, signal.SIG_DFL, end
 
 
 PAUSE = 0.05  # seconds until a signal that had to wait is raised again
-
-
-def raise_when_interrupted() -> None:
-    """Raise KeyboardInterrupt in the main thread for Ctrl-C, after torch is imported if it is just then."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

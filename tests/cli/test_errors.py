@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nnkit.cli.main import main
 from nnkit.models.devices import available_devices
 
 MISSING_DEVICE = next(kind for kind in ("cuda", "mps", "xpu") if f"{kind}:0" not in available_devices())
@@ -325,3 +326,14 @@ def test_a_signal_while_torch_is_imported_is_not_lost(module, number, code, erro
     program = SENDS_A_SIGNAL.format(module=module, number=int(number))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", error)
+
+
+def test_a_program_that_runs_a_command_keeps_its_own_signal_handlers(capsys):
+    def handlers():
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+    before = handlers()
+    for args, code in ((["--version"], 0), (["summary", "resnet19"], 2)):
+        with pytest.raises(SystemExit, match=str(code)):
+            main(args)
+        assert handlers() == before
