@@ -18,7 +18,8 @@ from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.several_models import INPUT_OPTIONS, MODEL_OPTIONS, sort_words, specs_of
 from nnkit.cli.state import state_of
 from nnkit.cli.streams import can_encode
-from nnkit.contract.requests import DIRECTIONS, HEATS, OPTIMIZERS, DrawRequest, Picture
+from nnkit.contract.contributions import Picture
+from nnkit.contract.requests import DIRECTIONS, HEATS, OPTIMIZERS, DrawRequest
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import format_bytes
 from nnkit.errors import UsageProblem
