@@ -32,6 +32,25 @@ def copy_of(module: M, own: Collection[nn.Parameter] = (), replaced: Mapping[int
     return copy.deepcopy(module, {**_refused_in(module), **_copy_sharing(copied), **shared, **replaced})
 
 
+def sharing_copy_of(module: M) -> M:
+    """Return a copy with its own buffers, attributes and parameters; the latter lie in the module's memory.
+
+    A parameter of the copy has its own gradient and dtype. What writes to it writes to the module's too, and
+    torch's count of writes (`_version`) is the same for both.
+    """
+    shared: dict[int, object] = {
+        id(parameter): nn.Parameter(parameter.detach(), parameter.requires_grad)
+        for parameter in named_parameters(module).values()
+        if is_shared(parameter)
+    }
+    return copy.deepcopy(module, {**_refused_in(module), **shared})
+
+
+def is_shared(parameter: Tensor) -> bool:
+    """Whether `sharing_copy_of` shares the memory of a parameter: one of a class of its own is copied."""
+    return type(parameter) is nn.Parameter and parameter.layout == torch.strided
+
+
 def whole_copy_of(module: M) -> M:
     """Return a copy that shares nothing with the module; what shares one memory in it still does."""
     return copy.deepcopy(module, {**_copy_sharing(named_parameters(module).values()), **_refused_in(module)})
