@@ -320,7 +320,7 @@ class ExecuteRequest:
     Attributes:
         function: Takes a task and returns its result. It starts a process for the model, watches it, and
             returns shortly after `time_limit` at the latest. It is defined at the top level of a module,
-            so that it can be pickled.
+            so that it can be pickled. Calls in one process share a server that has torch imported.
         tasks: The tasks, in order.
         jobs: How many tasks run at once. None: the executor decides.
         time_limit: For each task, in seconds.
