@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnkit import api
 from nnkit.cli.command import Sections
 from nnkit.cli.completers import complete_picture
 from nnkit.cli.installed import installed_plugins
@@ -203,6 +202,8 @@ def _find_picture(output: Path | None, name: str | None, two: bool) -> Picture |
 
 
 def _graph(target: Any, optimizer: str | None, device: str, timed: bool) -> "GraphReport":
+    from nnkit import api
+
     with redirect_stdout(sys.stderr):  # what a model prints
         return api.graph(target, optimizer=optimizer, device=device, seconds=timed)
 
