@@ -54,6 +54,7 @@ def command(ctx: click.Context, timed: bool, as_json: bool) -> None:
         starts = measure(plugin for plugin in manager.plugins.values() if configured.loads(*plugin.names))
     else:
         manager, starts = plugin_manager(checked=False), None
+        manager.check_all()
     problems = [f"{problem.message}; {problem.hint}" for problem in configured.problems]
     for line in (*problems, *manager.unknown_names()):
         settings.note(f"warning: {line}")
