@@ -9,6 +9,7 @@ BENCHMARKS = {
     "bench_export.py": ["--quick"],
     "bench_counts.py": ["--quick"],
     "bench_sizes.py": ["--quick"],
+    "bench_smoke.py": ["--quick"],
     "bench_summary.py": ["--quick"],
     "bench_sweep.py": ["--quick"],
     "bench_memory.py": ["--quick"],

@@ -44,13 +44,14 @@ class TrainingRun:
     """What was seen of one run in training mode.
 
     Attributes:
-        outputs: for each output its name, its elements, and how many of those are infinite or NaN.
+        outputs: for each output its name, its elements, and how many of those are infinite or NaN; None where
+            forward failed.
         gradients: of the parameters that got one, by name.
         changed_inputs: the names of the inputs that it changed.
         error: what forward or backward raised.
     """
 
-    outputs: Sequence[tuple[str, int, int]]
+    outputs: Sequence[tuple[str, int, int]] | None
     gradients: dict[str, Gradient]
     changed_inputs: Sequence[str]
     error: Exception | None
@@ -68,7 +69,7 @@ class TrainingRun:
 
     def check_finite(self, when: str = "") -> None:
         """Raise Failed for the first output or gradient that is not finite, or what the run raised."""
-        for name, elements, count in self.outputs:
+        for name, elements, count in self.outputs or ():
             _refuse(name_output(name), elements, count, when)
         self.raise_error()
         for name, gradient in self.gradients.items():
@@ -96,7 +97,7 @@ def first_training_run(subject: Subject, step: Step = WHOLE) -> TrainingRun:
 def run_training(subject: Subject, module: nn.Module, inputs: Inputs, step: Step = WHOLE) -> TrainingRun:
     """Run forward, and backward from the loss of a step, and return what is seen."""
     passed = tuple(tensor.clone() for tensor in inputs)
-    seen: list[tuple[str, int, int]] = []
+    seen = None
     gradients: dict[str, Gradient] = {}
     error = None
     try:

@@ -19,7 +19,7 @@ def shapes(subject: Subject) -> str:
     """Outputs have the declared shapes and are on the device, at two assignments of the sizes."""
     first, seen = subject.first_run(), []
     for sizes in (subject.sizes, subject.other_sizes):
-        if not sizes:
+        if sizes is None:
             continue
         outputs = first.outputs
         if sizes != subject.sizes:

@@ -142,7 +142,7 @@ def add_noise(module: nn.Module) -> Callable[[], None]:
         some.add_(torch.randn(some.shape, generator=generator).to(some), alpha=NOISE)
 
     def undo() -> None:
-        for some, before in moved:
+        for some, before in reversed(moved):  # two may lie in one memory
             some.copy_(before)
 
     return undo

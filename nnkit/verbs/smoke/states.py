@@ -120,23 +120,34 @@ def round_trip(subject: Subject) -> str:
         module, other = rebuilt
         add_noise(module)
         state = module.state_dict()
-        count = _reload(subject, state, subject.evaluate(module, subject.inputs()), other)
+        _load(other, state)
+        _compare_reloaded(subject, subject.evaluate(module, subject.inputs()), other)
     else:
         with subject.noise():
             state, outputs = subject.copy().state_dict(), subject.first_run().outputs
-            count = build_otherwise(subject, lambda other: _reload(subject, state, outputs, other))
+
+            def check(other: nn.Module) -> None:
+                _load(other, state)
+                _compare_reloaded(subject, outputs, other)
+
+            build_otherwise(subject, check)
         if is_object:
-            return f"{plural(count, 'tensor')}, loaded into a copy; what its constructor draws is unknown"
-    return f"{plural(count, 'tensor')}, and the outputs depend on nothing else"
+            return (
+                f"{plural(len(state), 'tensor')}, loaded into a copy; what its constructor draws is unknown"
+            )
+    return f"{plural(len(state), 'tensor')}, and the outputs depend on nothing else"
 
 
-def _reload(subject: Subject, state: dict[str, Any], outputs: Outputs, other: nn.Module) -> int:
-    """Load a state dict into a module; return how many tensors it has. Raises Failed for other outputs."""
+def _load(other: nn.Module, state: dict[str, Any]) -> None:
     try:
         other.load_state_dict(state)
     except RuntimeError as error:
         message = " ".join(str(error).split())[:MAX_MESSAGE]
         raise Failed(f"the model can't load its own state dict: {message}") from error
+
+
+def _compare_reloaded(subject: Subject, outputs: Outputs, other: nn.Module) -> None:
+    """Raise Failed where a module that was loaded gives other outputs."""
     others = subject.evaluate(other, subject.inputs())
     apart, name, rounding = largest_difference(outputs, others)
     if not rounding:
@@ -144,7 +155,6 @@ def _reload(subject: Subject, state: dict[str, Any], outputs: Outputs, other: nn
             f"{name_output(name)} differs by {apart:.2g}× its spread after a reload: "
             "the state dict lacks something"
         )
-    return len(state)
 
 
 def _is_object(spec: ModelSpec) -> bool:

@@ -30,7 +30,7 @@ def finite(subject: Subject) -> str:
             raise
         values += cases
     special = f", also for {plural(len(values), 'special value')} of integers" if values else ""
-    return f"{plural(len(run.outputs), 'output')} and every gradient{special}"
+    return f"{plural(len(run.outputs or ()), 'output')} and every gradient{special}"
 
 
 @dataclass(frozen=True)

@@ -145,3 +145,15 @@ def test_a_server_that_is_killed_costs_no_result(monkeypatch):
         launcher.wait(0.1)
     assert outcome["status"] == "passed"
     launcher.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("executor", "package"), [("slurm", "submitit"), ("dask", "distributed")])
+def test_a_worker_forks_all_of_its_models(monkeypatch, executor, package):
+    pytest.importorskip(package)
+    monkeypatch.setenv("NNKIT_PLUGINS", f"mirror {executor}")
+    monkeypatch.setenv("NNKIT_SLURM", "cluster=local folder=jobs cpus_per_task=1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    one, two = sweep("one", "two", executor=executor, jobs=1)
+    assert one["parent"] == two["parent"] != os.getpid()
+    assert one["pid"] != two["pid"]

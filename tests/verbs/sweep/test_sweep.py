@@ -382,6 +382,21 @@ def test_nnkit_plugins_lists_executors(nnkit_command, seeds):
     assert {each["name"]: each["executors"] for each in plugins if each["executors"]} == {
         "instant": [*sweep_executors.NAMES, "far"]
     }
+    assert "executor far (not installed: pip install x)" in nnkit_command("plugins").out
+
+
+@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("dask", "distributed")])
+def test_an_executor_without_its_extra_is_listed_and_refused(nnkit_command, monkeypatch, name, package):
+    from nnkit.contract import loading
+
+    find = loading.find_spec
+    monkeypatch.setattr(loading, "find_spec", lambda wanted: None if wanted == package else find(wanted))
+    install = f"pip install 'nnkit[{name}]'"
+    assert f"executor {name} (not installed: {install})" in nnkit_command("plugins").out
+    done = nnkit_command("smoke-run", "gc?", "--executor", name)
+    assert (done.code, done.out, done.err.splitlines()) == (
+        3, "", [f"Error: executor {name} needs the package {package}", f"hint: install it: {install}"]
+    )  # fmt: skip
 
 
 def test_from_python(seeds):
@@ -524,16 +539,3 @@ def test_what_is_finished_is_kept_and_what_runs_ends(seeds, tmp_path, how):
         "chatty": 1,
         "slow": 2,
     }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("dask", "distributed")])
-def test_the_executors_among_the_examples_run_on_their_local_mode(environment, tmp_path, name, package):
-    pytest.importorskip(package)
-    folder = ROOT / "examples" / f"nnkit-{name}"
-    env = environment(True)
-    env.install(str(folder))
-    assert f"executor {name}" in env.run("-m", "nnkit", "plugins").stdout
-    tests = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(folder / "tests")]
-    done = env.run(*tests, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
