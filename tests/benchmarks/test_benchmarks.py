@@ -10,6 +10,7 @@ BENCHMARKS = {
     "bench_counts.py": ["--quick"],
     "bench_sizes.py": ["--quick"],
     "bench_summary.py": ["--quick"],
+    "bench_rows.py": ["--quick"],
     "bench_memory.py": ["--quick"],
     "bench_vision.py": ["--quick"],
     "bench_modern.py": ["--quick"],
