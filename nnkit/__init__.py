@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from nnkit.contract.hooks import hookimpl as hookimpl
     from nnkit.contract.namespace import DeclareRequest as DeclareRequest
     from nnkit.contract.namespace import Namespace as Namespace
-    from nnkit.contract.namespace import OpenField as OpenField
     from nnkit.contract.namespace import ReadRequest as ReadRequest
     from nnkit.contract.namespace import ZooName as ZooName
-    from nnkit.contract.namespace import open_config as open_config
+    from nnkit.contract.open_config import OpenField as OpenField
+    from nnkit.contract.open_config import open_config as open_config
     from nnkit.contract.requests import BuildRequest as BuildRequest
     from nnkit.contract.requests import Check as Check
     from nnkit.contract.requests import DrawRequest as DrawRequest
@@ -91,7 +91,7 @@ _HOMES = {
     "ModelSpec": "nnkit.contract.spec",
     "Namespace": "nnkit.contract.namespace",
     "NnkitError": "nnkit.errors",
-    "OpenField": "nnkit.contract.namespace",
+    "OpenField": "nnkit.contract.open_config",
     "OperatorFormula": "nnkit.contract.requests",
     "Picture": "nnkit.contract.requests",
     "Preset": "nnkit.contract.architecture",
@@ -119,7 +119,7 @@ _HOMES = {
     "graph": "nnkit.api",
     "hookimpl": "nnkit.contract.hooks",
     "inspect_file": "nnkit.api",
-    "open_config": "nnkit.contract.namespace",
+    "open_config": "nnkit.contract.open_config",
     "resolve": "nnkit.api",
     "settings_of": "nnkit.contract.settings",
     "settings_text": "nnkit.contract.settings",

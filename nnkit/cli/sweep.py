@@ -63,7 +63,9 @@ class SweepCommand(ArchitectureCommand):
         parameters = [
             references if parameter.name == references.name else parameter for parameter in parameters
         ]
-        architectures = plugin_manager().architectures().values()
+        manager = plugin_manager()
+        manager.check_all()
+        architectures = manager.architectures().values()
         dims = {dim for architecture in architectures for dim in architecture.dims}
         known = {flag for parameter in parameters for flag in (*parameter.opts, *parameter.secondary_opts)}
         dims |= {name for name in state_of(ctx).sizes if flag_of(name) not in known}

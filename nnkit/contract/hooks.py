@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from nnkit.verbs.smoke.report import SmokeReport
     from nnkit.verbs.summary.report import SummaryReport
 
-PLUGIN_API = "1.1"
-
 hookspec = pluggy.HookspecMarker("nnkit")
 hookimpl = pluggy.HookimplMarker("nnkit")
 

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pluggy
 
-from nnkit.contract.spec import ModelSpec
-
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from nnkit.contract.spec import ModelSpec
     from nnkit.verbs.graph.report import GraphReport
 
 CORE_FORMATS = ("onnx", "safetensors", "pt2")
@@ -81,7 +80,7 @@ class BuildRequest:
         assert build(BuildRequest(spec=resolve("simple-cnn"))).out_features == 10
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ class SummaryRequest:
         assert seen == ["vision/simple-cnn"]
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
     host: "Host"
     module: "nn.Module | None" = None
     inputs: tuple[Any, ...] | None = None
@@ -184,7 +183,7 @@ class ExportRequest:
         ) is None
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
     host: "Host"
     path: Path
     format: str
@@ -232,7 +231,7 @@ class WriteRequest:
         )
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
     module: "nn.Module"
     path: Path
     inputs: "tuple[Any, ...]"
@@ -379,7 +378,7 @@ class SmokeRequest:
         assert smoke_run(SmokeRequest(spec=resolve("gcn"), host=manager, device="mps")).passed
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
     host: "Host"
     device: str = "cpu"
     simulate: str | None = None
@@ -450,7 +449,7 @@ class ExecuteRequest:
     Attributes:
         function: Takes a task and returns its result. It starts a process for the model, watches it, and
             returns shortly after `time_limit` at the latest. It is defined at the top level of a module,
-            so that it can be pickled.
+            so that it can be pickled. Calls in one process share a server that has torch imported.
         tasks: The tasks, in order.
         jobs: How many tasks run at once. None: the executor decides.
         time_limit: For each task, in seconds.

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import Any, TypeAlias
 
-from nnkit.errors import NnkitError
+from nnkit.errors import NnkitError, first_line
 
 HEAVY = (
     "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "transformers", "timm", "torchvision",
@@ -58,6 +58,13 @@ class Guard:
         sys.stdout = self._stdout
         self.printed = self._text.getvalue()
         self.replaced = tuple(sorted(replaced))
+
+    def faults(self) -> Iterator[str]:
+        """Yield what was undone, in words."""
+        if self.printed.strip():
+            yield f"it prints to stdout, which is for results: {first_line(self.printed)!r}"
+        if self.replaced:
+            yield f"it replaces {', '.join(self.replaced)}, which was put back"
 
 
 @contextmanager
@@ -176,6 +183,8 @@ def _restore(before: SharedMembers) -> Iterator[str]:
     """Restore what was replaced, and yield its names."""
     for owner, members in before.items():
         now = vars(owner)
+        if members.items() <= now.items():  # as it nearly always is: the loop below takes five times as long
+            continue
         for name, member in members.items():
             if now.get(name, _MISSING) is not member:
                 setattr(owner, name, member)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.catalog import CatalogRow
-from nnkit.contract.declarations import declaration_problem
 from nnkit.contract.loading import load
 from nnkit.contract.namespace import DeclareRequest, Namespace
 from nnkit.contract.visible import brief
@@ -57,6 +56,8 @@ def declare(
         family=family,
         versions={namespace.distribution: installed_version(namespace)},
     )
+    from nnkit.contract.declarations import declaration_problem
+
     if problem := declaration_problem(architecture):
         raise PluginProblem(
             f"{full_name} is declared wrongly: {problem}", "report it to the author of the plugin"

@@ -202,11 +202,12 @@ def _read_archive(path: Path) -> str | None:
 
 
 def _read_onnx(path: Path) -> str | None:
-    import onnx
     from google.protobuf.message import DecodeError
 
+    from nnkit.models.onnx_values import read_parts
+
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = read_parts(path).model
     except (DecodeError, ValueError) as error:
         raise damaged(path, error) from error
     return next((entry.value for entry in model.metadata_props if entry.key == KEY), None)

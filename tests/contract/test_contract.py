@@ -17,6 +17,7 @@ from conftest import ROOT
 
 import nnkit
 from nnkit.contract import hooks, requests
+from nnkit.contract.api_version import PLUGIN_API
 from nnkit.contract.loading import load
 from nnkit.render.graph.pictures import draw
 from nnkit.verbs.core_handlers import make_manager, plugin_manager
@@ -114,7 +115,7 @@ def yours(tmp_path, monkeypatch):
             codes[name], *others = re.split(r"^# nnkit_yours/(\w+)\.py\n", code, flags=re.MULTILINE)
             codes.update(zip(others[::2], others[1::2], strict=True))
         for name, code in codes.items():
-            version = f'NNKIT_PLUGIN_API = "{hooks.PLUGIN_API}"\n'
+            version = f'NNKIT_PLUGIN_API = "{PLUGIN_API}"\n'
             (folder / f"{name}.py").write_text(with_imports(code) + version)
         return make_manager([EntryPoint("yours", f"{PACKAGE}.plugin", "nnkit")], {})
 
@@ -194,7 +195,7 @@ def test_the_page_names_every_hook_check_and_version():
     checks = [check.name for check in (*PLUGIN_CHECKS, *ARCHITECTURE_CHECKS)]
     table = PAGE.partition("| check | what it proves |")[2]
     assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == checks
-    assert f"This nnkit has {hooks.PLUGIN_API}." in PAGE
+    assert f"This nnkit has {PLUGIN_API}." in PAGE
     assert f"its own version, {VERSION} today" in PAGE
 
 

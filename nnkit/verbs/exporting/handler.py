@@ -168,7 +168,7 @@ def _write_onnx(
         plain = Path(folder, path.name) if options.optimize else path
         written = write_onnx(copy_of(module), plan, options, plain)
         opset = written.opset
-        candidate = OnnxFile(plain, module, plan)
+        candidate = OnnxFile(plain, module, plan, scratch=path.parent)
         if options.optimize:
             optimize_file(plain, path)
             candidate = OptimizedFile(path, module, plan, candidate)

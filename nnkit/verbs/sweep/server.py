@@ -79,26 +79,31 @@ def _import_everything() -> "_Imported":
     """Import what every smoke-run imports, and return what came of it."""
     started_at = time.time_ns()
     gc.disable()
-    descriptors, exit_handlers = _count(DESCRIPTORS), _count_exit_handlers()
-    manager = core_handlers.plugin_manager()  # before torch: it reports the plugins that import torch
-    shares = "exit handlers" if _count_exit_handlers() > exit_handlers else ""
+    shared = import_plugins()  # before torch: the manager reports the plugins that import torch
     importlib.import_module("nnkit.verbs.smoke.handler")
     importlib.import_module("numpy.random")
     sys.stdout.flush()
     sys.stderr.flush()
     ctypes.CDLL(None).fflush(None)  # else each child would print what a library has printed here
     _end_threads_of_openblas()
-    if _count(DESCRIPTORS) > descriptors:
-        shares = "descriptors"
-    if _has_children():
-        shares = "processes"
     gc.collect()
     gc.freeze()  # so that the collector of a child doesn't touch, and thereby copy, the memory they share
-    settings = [source.place for source in manager.configuration.files]
+    settings = [source.place for source in core_handlers.plugin_manager().configuration.files]
     modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     stamps = {path: _stamp(path) for path in (*filter(None, modules), *settings)}
     is_outdated = any(stamp and stamp[0] > started_at for stamp in stamps.values())
-    return _Imported(stamps, "changed" if is_outdated else shares)
+    return _Imported(stamps, "changed" if is_outdated else shared)
+
+
+def import_plugins() -> str:
+    """Import the plugins, and return what they have made that children would share; empty for nothing."""
+    descriptors, exit_handlers = _count(DESCRIPTORS), _count_exit_handlers()
+    core_handlers.plugin_manager()
+    if _has_children():
+        return "processes"
+    if _count(DESCRIPTORS) > descriptors:
+        return "descriptors"
+    return "exit handlers" if _count_exit_handlers() > exit_handlers else ""
 
 
 def _count(folder: str) -> int:
