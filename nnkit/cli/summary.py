@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from nnkit.cli.command import Sections
 from nnkit.cli.completers import complete_columns
 from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
-from nnkit.cli.output import print_report, print_text, report_format
+from nnkit.cli.output import print_json_pieces, print_report, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.state import CommandState, state_of
 from nnkit.contract.requests import OPTIMIZERS
@@ -204,6 +205,9 @@ def show(settings: Settings, report: "SummaryReport", shown: Shown) -> None:
     from nnkit.render import summary as render
 
     report = report.select(shown.depth, shown.only, shown.functional)
+    if shown.format == "json":
+        print_json_pieces(partial(render.as_json, report))
+        return
     columns = shown.columns or render.STANDARD
     forms = {
         "text": lambda: render.as_text(
