@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import torch
 
+from nnkit.contract.contributions import Check
 from nnkit.contract.loading import load
 from nnkit.contract.own_declarations import own_declarations
-from nnkit.contract.requests import Check, Host, SmokeRequest
+from nnkit.contract.requests import Host, SmokeRequest
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.models.devices import find_device
