@@ -95,11 +95,12 @@ class GCN(GCNLayers):
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         edges = self._edges(x, edge_index, edge_weight)
         drops = self.training and self.config.dropout > 0
-        if not drops and all(type(conv) is GCNConv for conv in self.convs) and may_overwrite(x, self.convs):
+        convs = [conv for conv in self.convs if type(conv) is GCNConv]
+        if not drops and len(convs) == len(self.convs) and may_overwrite(x, convs):
             rows = edges.compress(x)
             if rows is not None:
-                matrices = [rows if self.aggregates(depth) else None for depth in range(len(self.convs))]
-                return scores_in_two_buffers(x, self.convs, matrices)
+                matrices = [rows if self.aggregates(depth) else None for depth in range(len(convs))]
+                return scores_in_two_buffers(x, convs, matrices)
         return self.scores(x, edges)
 
     def _edges(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> EdgeList:

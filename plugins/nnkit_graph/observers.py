@@ -15,7 +15,7 @@ def is_transformed() -> bool:
     return (
         torch.compiler.is_compiling()
         or torch.compiler.is_exporting()
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         or torch._C._functorch.maybe_current_level() is not None
     )
 
@@ -32,7 +32,7 @@ def sees_operations() -> bool:
 def sees_calls(module: nn.Module) -> bool:
     """Return whether calls of this module go through a hook, or through a forward put in its place."""
     return bool(
-        _has_any_global_hook()
+        _has_any_global_hook()  # type: ignore[no-untyped-call]
         or "forward" in vars(module)
         or module._forward_hooks
         or module._forward_pre_hooks
