@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from nnkit.contract.architecture import TensorSpec as TensorSpec
     from nnkit.contract.architecture import TrainingStep as TrainingStep
     from nnkit.contract.catalog import CatalogRow as CatalogRow
+    from nnkit.contract.contributions import Check as Check
+    from nnkit.contract.contributions import Executor as Executor
+    from nnkit.contract.contributions import Exporter as Exporter
+    from nnkit.contract.contributions import OperatorFormula as OperatorFormula
+    from nnkit.contract.contributions import Picture as Picture
     from nnkit.contract.hooks import hookimpl as hookimpl
     from nnkit.contract.namespace import DeclareRequest as DeclareRequest
     from nnkit.contract.namespace import Namespace as Namespace
@@ -37,17 +42,12 @@ if TYPE_CHECKING:
     from nnkit.contract.open_config import OpenField as OpenField
     from nnkit.contract.open_config import open_config as open_config
     from nnkit.contract.requests import BuildRequest as BuildRequest
-    from nnkit.contract.requests import Check as Check
     from nnkit.contract.requests import DrawRequest as DrawRequest
     from nnkit.contract.requests import Executed as Executed
     from nnkit.contract.requests import ExecuteRequest as ExecuteRequest
-    from nnkit.contract.requests import Executor as Executor
-    from nnkit.contract.requests import Exporter as Exporter
     from nnkit.contract.requests import ExportOptions as ExportOptions
     from nnkit.contract.requests import ExportRequest as ExportRequest
     from nnkit.contract.requests import Host as Host
-    from nnkit.contract.requests import OperatorFormula as OperatorFormula
-    from nnkit.contract.requests import Picture as Picture
     from nnkit.contract.requests import SmokeRequest as SmokeRequest
     from nnkit.contract.requests import SummaryRequest as SummaryRequest
     from nnkit.contract.requests import WriteRequest as WriteRequest
@@ -72,18 +72,18 @@ _HOMES = {
     "Architecture": "nnkit.contract.architecture",
     "BuildRequest": "nnkit.contract.requests",
     "CatalogRow": "nnkit.contract.catalog",
-    "Check": "nnkit.contract.requests",
+    "Check": "nnkit.contract.contributions",
     "CheckResult": "nnkit.verbs.smoke.report",
     "DeclareRequest": "nnkit.contract.namespace",
     "Dim": "nnkit.contract.architecture",
     "DrawRequest": "nnkit.contract.requests",
     "ExecuteRequest": "nnkit.contract.requests",
     "Executed": "nnkit.contract.requests",
-    "Executor": "nnkit.contract.requests",
+    "Executor": "nnkit.contract.contributions",
     "ExportOptions": "nnkit.contract.requests",
     "ExportReport": "nnkit.verbs.exporting.report",
     "ExportRequest": "nnkit.contract.requests",
-    "Exporter": "nnkit.contract.requests",
+    "Exporter": "nnkit.contract.contributions",
     "Failed": "nnkit.verbs.smoke.subject",
     "GraphReport": "nnkit.verbs.graph.report",
     "Host": "nnkit.contract.requests",
@@ -92,8 +92,8 @@ _HOMES = {
     "Namespace": "nnkit.contract.namespace",
     "NnkitError": "nnkit.errors",
     "OpenField": "nnkit.contract.open_config",
-    "OperatorFormula": "nnkit.contract.requests",
-    "Picture": "nnkit.contract.requests",
+    "OperatorFormula": "nnkit.contract.contributions",
+    "Picture": "nnkit.contract.contributions",
     "Preset": "nnkit.contract.architecture",
     "ReadRequest": "nnkit.contract.namespace",
     "Skipped": "nnkit.verbs.smoke.subject",

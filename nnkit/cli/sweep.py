@@ -18,7 +18,7 @@ from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import state_of
 from nnkit.contract.byte_sizes import parse_size
-from nnkit.contract.requests import CORE_EXECUTOR
+from nnkit.contract.contributions import CORE_EXECUTOR
 from nnkit.contract.spec import AS_BUILT
 from nnkit.contract.text import plural
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import typing
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType, TracebackType
@@ -147,6 +148,9 @@ SHARED = frozenset({"click", "pluggy", "nnkit"})
 
 STREAMS = ("stdin", "stdout", "stderr")
 
+PATCHED = ("_check_generic", "_collect_parameters", "_collect_type_vars")
+"""What typing_extensions replaces in typing; the first plugin that needs msgspec imports both."""
+
 
 SharedMembers: TypeAlias = Mapping[Any, Mapping[str, Any]]
 
@@ -175,8 +179,13 @@ def _is_class_of(value: object, module: str) -> bool:
 
 def _members(owner: Any) -> dict[str, Any]:
     """Return the functions and classes of a module, or all of a class."""
-    is_class = isinstance(owner, type)
-    return {name: member for name, member in vars(owner).items() if is_class or callable(member)}
+    if isinstance(owner, type):
+        return dict(vars(owner))
+    return {
+        name: member
+        for name, member in vars(owner).items()
+        if callable(member) and not (owner is typing and name in PATCHED)
+    }
 
 
 def _restore(before: SharedMembers) -> Iterator[str]:

@@ -20,8 +20,7 @@ import pluggy
 from nnkit.contract import hooks
 from nnkit.contract.api_version import api_problem
 from nnkit.contract.architecture import NAME, Architecture, bounded
-from nnkit.contract.namespace import Namespace, namespace_problem
-from nnkit.contract.requests import (
+from nnkit.contract.contributions import (
     CORE_EXECUTOR,
     CORE_FORMATS,
     CORE_PICTURES,
@@ -31,6 +30,7 @@ from nnkit.contract.requests import (
     OperatorFormula,
     Picture,
 )
+from nnkit.contract.namespace import Namespace, namespace_problem
 from nnkit.contract.visible import brief
 from nnkit.errors import PluginProblem, did_you_mean
 from nnkit.host.discovery import Damaged, Installed

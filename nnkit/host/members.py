@@ -1,6 +1,5 @@
 """Declares one architecture of a zoo. Torch-free until the zoo's adapter imports it."""
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -78,6 +77,8 @@ def _unusable(namespace: Namespace, full_name: str, error: BaseException) -> Nnk
         others = "torch" if importing == namespace.package else f"{namespace.package} and torch"
         hint = f"install a version of {importing} that fits {others}"
     else:
+        import traceback
+
         frame = traceback.extract_tb(root.__traceback__)[-1]
         message = f"{full_name} can't be declared: {what} ({frame.filename}:{frame.lineno})"
         hint = REPORT
@@ -97,6 +98,8 @@ def _root(error: BaseException) -> BaseException:
 
 def _importing(error: BaseException) -> str:
     """Return the package whose import an error ended, or an empty string."""
+    import traceback
+
     modules = [
         str(frame.f_globals.get("__name__", ""))
         for frame, _ in traceback.walk_tb(error.__traceback__)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nnkit.contract.architecture import Architecture
+from nnkit.contract.contributions import Check, Executor, Exporter, OperatorFormula, Picture
 from nnkit.contract.namespace import Namespace
-from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula, Picture
 
 
 @dataclass

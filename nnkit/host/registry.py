@@ -11,8 +11,8 @@ import pluggy
 from nnkit.contract import hooks
 from nnkit.contract.architecture import VERBS, Architecture, QualifiedName
 from nnkit.contract.catalog import CatalogRow
+from nnkit.contract.contributions import Check, Executor, Exporter, OperatorFormula, Picture
 from nnkit.contract.namespace import Namespace
-from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula, Picture
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, first_line, nearest
 from nnkit.host.cache import cache_folder
 from nnkit.host.catalog import choose_rows, measured_file, read_catalog, shipped_file

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "bench_smoke.py": ["--quick"],
     "bench_summary.py": ["--quick"],
     "bench_sweep.py": ["--quick"],
+    "bench_rows.py": ["--quick"],
     "bench_memory.py": ["--quick"],
     "bench_vision.py": ["--quick"],
     "bench_modern.py": ["--quick"],

@@ -16,7 +16,7 @@ import torch
 from conftest import ROOT
 
 import nnkit
-from nnkit.contract import hooks, requests
+from nnkit.contract import contributions, hooks, requests
 from nnkit.contract.api_version import PLUGIN_API
 from nnkit.contract.loading import load
 from nnkit.render.graph.pictures import draw
@@ -37,7 +37,8 @@ def _reports():
 
 def _public():
     """Yield what plugins get, give and read: the dataclasses of the contract and of `import nnkit`, reports."""
-    yield from (each for each in vars(requests).values() if dataclasses.is_dataclass(each))
+    for module in (requests, contributions):
+        yield from (each for each in vars(module).values() if dataclasses.is_dataclass(each))
     yield from (each for name in nnkit.__all__ if dataclasses.is_dataclass(each := getattr(nnkit, name)))
     yield from _reports()
 
@@ -80,7 +81,13 @@ def test_it_is_documented_with_an_example(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_each_field_is_explained(name):
     lineage = [each for each in PUBLIC[name].__mro__ if dataclasses.is_dataclass(each)]
-    said = " ".join([requests.__doc__, *(each.__doc__.partition("Example:")[0] for each in lineage)])
+    said = " ".join(
+        [
+            requests.__doc__,
+            contributions.__doc__,
+            *(each.__doc__.partition("Example:")[0] for each in lineage),
+        ]
+    )
     for field in dataclasses.fields(PUBLIC[name]):
         assert re.search(rf"\b{field.name}\b", said), f"the docstring of {name} doesn't explain {field.name}"
 

@@ -55,7 +55,7 @@ def test_the_parts_are_the_whole(model, tmp_path):
     for light, full in zip(parts.model.graph.initializer, model.graph.initializer, strict=True):
         values, expected = parts.values(light), onnx.numpy_helper.to_array(full)
         assert (values.dtype, values.shape) == (expected.dtype, expected.shape)
-        assert values.tobytes() == expected.tobytes()
+        assert values.tolist() == expected.tolist()
         assert parts.whole(light) == full
         light.CopyFrom(parts.whole(light))
     assert parts.model == model
@@ -68,14 +68,14 @@ def test_a_model_spread_over_two_files_is_the_same(model, tmp_path):
     written = parts.spread(tmp_path / "spread")
     again = read_parts(written)
     assert not again.places
-    for tensor in again.model.graph.initializer:
+    for tensor, light in zip(again.model.graph.initializer, parts.model.graph.initializer, strict=True):
         place = {entry.key: entry.value for entry in tensor.external_data}
         assert int(place.get("offset", 0)) % 64 == 0
         if tensor.name in parts.places:
-            assert again.values(tensor).tobytes() == parts.values(tensor).tobytes()
+            assert again.values(tensor).tobytes() == parts.values(light).tobytes()
     loaded = onnx.load(written)
     for before, after in zip(model.graph.initializer, loaded.graph.initializer, strict=True):
-        assert onnx.numpy_helper.to_array(before).tobytes() == onnx.numpy_helper.to_array(after).tobytes()
+        assert onnx.numpy_helper.to_array(before).tolist() == onnx.numpy_helper.to_array(after).tolist()
 
 
 def test_values_that_are_asked_for_are_not_written_to_disk(model, tmp_path):

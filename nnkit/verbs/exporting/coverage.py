@@ -47,7 +47,7 @@ REDRAWS = 4
 # the largest difference, which is larger than the average.
 VISIBLE = 3
 
-BLOCK = 2**22  # elements that are converted at a time
+BLOCK = 2**18  # elements that are converted at a time
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nnkit.contract.contributions import Exporter
 from nnkit.contract.loading import load, missing
-from nnkit.contract.requests import Exporter, ExportOptions, Host, WriteRequest
+from nnkit.contract.requests import ExportOptions, Host, WriteRequest
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean, first_line
 from nnkit.models import metadata
 from nnkit.models.copies import whole_copy_of

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from nnkit.contract.axes import names_in_constraint
-from nnkit.contract.requests import Exporter, ExportRequest
+from nnkit.contract.contributions import Exporter
+from nnkit.contract.requests import ExportRequest
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.models.building import build_module

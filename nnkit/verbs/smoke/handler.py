@@ -5,17 +5,21 @@ from dataclasses import replace
 
 import torch
 
+from nnkit.contract.contributions import Check
 from nnkit.contract.loading import load
 from nnkit.contract.own_declarations import own_declarations
-from nnkit.contract.requests import Check, Host, SmokeRequest
+from nnkit.contract.requests import Host, SmokeRequest
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
 from nnkit.models.devices import find_device
 from nnkit.models.precision import count_dtypes
 from nnkit.verbs.exporting.plan import run_declared
+from nnkit.verbs.smoke.backward import first_training_run
 from nnkit.verbs.smoke.checklist import CHECKS
 from nnkit.verbs.smoke.report import CheckResult, SmokeReport
 from nnkit.verbs.smoke.subject import Failed, Skipped, Subject, Warned
+
+TRAINING = ("finite", "gradients", "updates", "inputs-unchanged")  # they begin with a run in training mode
 
 
 def smoke_run(request: SmokeRequest) -> SmokeReport:
@@ -29,7 +33,7 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     if request.spec.plugin and not request.compiled:
         request.progress("running the model once")
         _run_once(subject)
-    subject = _large_enough(subject)
+    subject = _large_enough(subject, shares_run=any(check.name in TRAINING for check in checks))
     spec = request.spec.with_sizes(subject.sizes)
     names = tuple(check.name for check in checks)
     report = SmokeReport(spec, str(device), (), request.compiled, dtypes, not_run=names)
@@ -49,21 +53,24 @@ def _run_once(subject: Subject) -> None:
         run_declared(subject.spec, subject.built, subject.inputs())
 
 
-def _large_enough(subject: Subject) -> Subject:
+def _large_enough(subject: Subject, shares_run: bool) -> Subject:
     """Return the subject at sizes at which it trains too, if its defaults are.
 
-    An auxiliary head that only training uses may need larger pictures than evaluation.
+    An auxiliary head that only training uses may need larger pictures than evaluation. shares_run: whether a
+    check begins with a run in training mode as well, which is then taken from here.
     """
     whole = {
         name: subject.sizes[name] if name == "batch" else size for name, size in subject.spec.sizes.items()
     }
-    if whole == subject.sizes or _trains(subject) or not subject.allows(whole):
+    if whole == subject.sizes or _trains(subject, shares_run) or not subject.allows(whole):
         return subject
     larger = subject.at(whole)
-    return larger if _trains(larger) else subject
+    return larger if _trains(larger, shares_run=False) else subject
 
 
-def _trains(subject: Subject) -> bool:
+def _trains(subject: Subject, shares_run: bool) -> bool:
+    if shares_run:
+        return first_training_run(subject).outputs is not None
     try:
         with subject.seeded():
             subject.outputs(subject.copy().train(), subject.inputs())

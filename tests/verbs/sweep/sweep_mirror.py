@@ -23,6 +23,7 @@ from nnkit import Architecture, Dim, TensorSpec, hookimpl
 
 NNKIT_PLUGIN_API = "1.0"
 KEPT = []
+LOGS = []
 
 
 def start_thread():
@@ -46,7 +47,7 @@ def nnkit_architectures():
         Architecture(
             name=name,
             summary="",
-            build="sweep_mirror:build",
+            build=f"sweep_mirror:build_{name}",
             config=NoOptions,
             dims={"batch": Dim(default=4)},
             inputs=[TensorSpec("x", ("batch", 3))],
@@ -56,19 +57,38 @@ def nnkit_architectures():
     ]
 
 
-def build(config):
+class Final:
+    def __del__(self):
+        os.write(self.descriptor, b"deleted ")
+
+
+def build_one(config):
     import numpy as np
     import torch
     from parts import SCALE  # a file of the test's own
 
-    with Path(os.environ["MIRROR_FILE"]).open("a") as file:
+    path = Path(os.environ["MIRROR_FILE"])
+    with path.open("a") as file:
         file.write(
             json.dumps(
                 {**facts(), "scale": SCALE, "numpy": np.random.rand(), "torch": torch.rand(3).tolist()}
             )
         )
         file.write("\n")
+    if not LOGS:
+        LOGS.append(log := path.with_suffix(f".{os.getpid()}").open("w"))
+        log.write("open ")  # and never flushed
+        atexit.register(log.write, "exit ")
+        threading.Thread(target=lambda: (time.sleep(0.3), log.write("thread "))).start()
     return torch.nn.Linear(3, 3)
+
+
+def build_two(config):
+    module = build_one(config)
+    final = Final()
+    final.descriptor = LOGS[0].fileno()
+    final.itself = final
+    return module
 
 
 def facts():

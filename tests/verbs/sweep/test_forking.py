@@ -42,7 +42,10 @@ def facts():
     file = Path(os.environ["MIRROR_FILE"])
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     file.unlink(missing_ok=True)
-    return list({line["pid"]: line for line in reversed(lines)}.values())[::-1]
+    first = {line["pid"]: line for line in reversed(lines)}
+    return [
+        {**line, "written": file.with_suffix(f".{pid}").read_text()} for pid, line in reversed(first.items())
+    ]
 
 
 def sweep(*names, **options):
@@ -53,17 +56,20 @@ def sweep(*names, **options):
 
 def test_a_child_is_like_a_new_process(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(executors, "WORTHWHILE", 10**9)
-    (new,) = sweep("one")
-    monkeypatch.setattr(executors, "WORTHWHILE", 2)
-    one, two = sweep("one", "two")
-    assert new["parent"] == os.getpid()
-    assert one["parent"] == two["parent"] != os.getpid()
-    for forked in (one, two):
-        assert {name: value for name, value in forked.items() if name not in OWN} == {
-            name: value for name, value in new.items() if name not in OWN
+    found = {}
+    for least in (1000, 2):
+        monkeypatch.setattr(executors, "WORTHWHILE", least)
+        found[least] = sweep("one", "two")
+    new, forked = found[1000], found[2]
+    assert {each["parent"] for each in new} == {os.getpid()}
+    (server,) = {each["parent"] for each in forked}
+    assert server != os.getpid()
+    for one, other in zip(new, forked, strict=True):
+        assert {name: one[name] for name in one.keys() - OWN} == {
+            name: other[name] for name in one.keys() - OWN
         }
-    assert len({each[name] for each in (new, one, two) for name in ("python", "numpy")}) == 6
+    assert [each["written"] for each in forked] == ["open thread exit ", "deleted open thread exit "]
+    assert len({each[name] for each in (*new, *forked) for name in ("python", "numpy")}) == 8
 
 
 @pytest.mark.parametrize(
