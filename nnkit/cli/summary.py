@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nnkit import api
 from nnkit.cli.command import Sections
 from nnkit.cli.completers import complete_columns
 from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
@@ -149,6 +148,8 @@ def command(
     nnkit summary file.py:Net --input "x: float32[batch, 3, 32, 32]" --width 64
     nnkit summary weights.safetensors --stats
     """
+    from nnkit import api
+
     settings, state = ctx.ensure_object(Settings), state_of(ctx)
     if state.model_file is not None:
         show_file(settings, api.inspect_file(state.model_file, stats=stats), format)
@@ -185,6 +186,8 @@ def _summarize(
     memory: str | None,
     fsdp: int | None,
 ) -> "SummaryReport":
+    from nnkit import api
+
     dim = state.largest
     if fsdp and (dim or memory):
         raise UsageProblem("--fsdp estimates one size, not the largest", "give a size instead of max")

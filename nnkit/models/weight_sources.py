@@ -94,7 +94,15 @@ def _find_cached(spec: ModelSpec, zoos: Mapping[str, Namespace], own: str | None
             "download them: --weights hub:org/name, or with the zoo's own package; without --weights they "
             "are random",
         )
-    return _as_hub_name(path) or str(path)
+    published = _as_hub_name(path)
+    if published is None:
+        return str(path)
+    if not hub.find_cached_weights(published):
+        raise NnkitError(
+            f"the cache of this machine has only some of the files of {published.shown}",
+            f"download the others: --weights {published.model}",
+        )
+    return published.text
 
 
 def _ask(namespace: Namespace, spec: ModelSpec) -> Path | None:
@@ -111,8 +119,8 @@ def _ask(namespace: Namespace, spec: ModelSpec) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _as_hub_name(path: Path) -> str:
-    """Return the name on the hub of a file in its cache; empty for any other.
+def _as_hub_name(path: Path) -> HubName | None:
+    """Return the name on the hub of a file in its cache, None for any other.
 
     .../models--org--name/snapshots/COMMIT/model.safetensors   ->   hub:org/name/model.safetensors@COMMIT
     """
@@ -122,5 +130,5 @@ def _as_hub_name(path: Path) -> str:
             file = "/".join(parts[parts.index(commit) + 1 :])
             name = HubName(folder.removeprefix("models--").replace("--", "/"), file, commit)
             if hub.find_cached(name) == path:
-                return name.text
-    return ""
+                return name
+    return None

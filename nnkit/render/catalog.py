@@ -54,7 +54,7 @@ def as_text(report: CatalogReport, columns: Sequence[str], terminal: bool, color
     headings = tuple(COLUMNS[name].heading for name in columns)
     rows = [tuple(_cell(entry, COLUMNS[name].field) for name in columns) for entry in report.entries]
     longest = max((len(entry.name) for entry in report.entries), default=0)
-    table = Table(headings, rows, NUMBERS, first=longest)
+    table = Table(headings, rows, NUMBERS, least=longest)
     text = to_plain(table)
     is_too_wide = max(map(len, text.splitlines())) > terminal_width()
     return to_terminal(table, color) if terminal and is_too_wide else text

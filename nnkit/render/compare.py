@@ -7,6 +7,7 @@ from nnkit.render.assumed import assumed_lines
 from nnkit.render.table import Table, to_csv, to_markdown, to_plain, to_terminal
 from nnkit.verbs.summary.comparison import Change, CompareReport, Layer, Side
 
+LONGEST_PATH = 32  # characters of a path, which a narrow terminal doesn't cut
 SIGNS = {"added": "+", "removed": "-", "changed": "~", "moved": "↕"}
 
 
@@ -56,9 +57,9 @@ def _tables(report: CompareReport) -> Iterator[Table]:
         yield Table(("option", "left", "right"), options)
     if report.changes:
         rows = [_change(change) for change in report.changes]
-        yield Table(
-            ("", "step", "left", "right", "parameters", "MACs"), rows, frozenset({"parameters", "MACs"})
-        )
+        columns = ("", "step", "left", "right", "parameters", "MACs")
+        longest = max(len(change.path) for change in report.changes)
+        yield Table(columns, rows, frozenset({"parameters", "MACs"}), 1, min(longest, LONGEST_PATH))
 
 
 def _side_by_side(report: CompareReport) -> Table:

@@ -110,7 +110,7 @@ def _table(report: SummaryReport, columns: Sequence[str], unfold: bool) -> Table
     titles = ("step", *(column.title for column in chosen))
     numbers = frozenset(column.title for column in chosen if column.is_number)
     longest = max((len(name) for name, *_ in ends[0] + ends[1]), default=0)
-    return Table(titles, [*ends[0], *steps, *ends[1]], numbers, first=min(longest, LONGEST_NAME))
+    return Table(titles, [*ends[0], *steps, *ends[1]], numbers, least=min(longest, LONGEST_NAME))
 
 
 def _ends(

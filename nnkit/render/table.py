@@ -1,6 +1,5 @@
 """A table of text, and its forms: plain, drawn on a terminal, CSV, Markdown, LaTeX, HTML."""
 
-import csv
 import io
 import os
 import re
@@ -24,13 +23,15 @@ LABEL = 12  # width of the labels beneath a table
 class Table:
     """Columns and rows of text, every character visible. Columns in `numbers` are aligned to the right.
 
-    first: characters that the first column keeps on a narrow terminal, as long as each column fits.
+    subject: the column that says which row this is; it is never left out. least: characters that it keeps
+        on a narrow terminal, as long as each column fits.
     """
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     numbers: frozenset[str] = frozenset()
-    first: int = NARROWEST
+    subject: int = 0
+    least: int = NARROWEST
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(map(visible, self.columns)))
@@ -39,7 +40,8 @@ class Table:
     def without(self, index: int) -> "Table":
         """Return the table without one of its columns."""
         columns, *rows = ((*line[:index], *line[index + 1 :]) for line in (self.columns, *self.rows))
-        return Table(columns, rows, self.numbers, self.first)
+        subject = self.subject - (index < self.subject)
+        return Table(columns, rows, self.numbers, subject, self.least)
 
 
 def to_plain(table: Table) -> str:
@@ -90,7 +92,8 @@ def _fitted(table: Table, width: int) -> tuple[Table, list[int], list[str]]:
         widths = _widths(table, width - GAP * (len(table.columns) - 1))
         if sum(widths) + GAP * (len(widths) - 1) <= width or len(widths) == 1:
             return table, widths, left_out
-        texts = [name for name in table.columns[1:] if name not in table.numbers]
+        subject = table.columns[table.subject]
+        texts = [name for name in table.columns if name not in table.numbers and name not in ("", subject)]
         dropped = texts[0] if texts else table.columns[-1]
         left_out.append(dropped)
         table = table.without(table.columns.index(dropped))
@@ -100,8 +103,9 @@ def _widths(table: Table, room: int) -> list[int]:
     """Return a width for each column; if they don't all fit, the first columns of text shrink first."""
     widths = [max(map(len, column)) for column in zip(table.columns, *table.rows, strict=True)]
     texts = [index for index, name in enumerate(table.columns) if name not in table.numbers]
-    limits = [(index, NARROWEST if index else max(table.first, NARROWEST)) for index in texts]
-    for index, least in (*limits, (0, NARROWEST)):
+    kept = {table.subject: max(table.least, NARROWEST)}
+    limits = [(index, kept.get(index, NARROWEST)) for index in texts]
+    for index, least in (*limits, (table.subject, NARROWEST)):
         excess = sum(widths) - room
         widths[index] -= min(max(excess, 0), max(widths[index] - least, 0))
     return widths
@@ -177,6 +181,8 @@ def beside(left: str, text: str, indent: int, width: int | None) -> list[str]:
 
 def to_csv(table: Table) -> str:
     """Return the table as CSV with a header line; no cell of it is a formula to a spreadsheet."""
+    import csv  # not for what is printed as text
+
     out = io.StringIO()
     lines = (map(_not_a_formula, line) for line in (table.columns, *table.rows))
     csv.writer(out, lineterminator="\n").writerows(lines)

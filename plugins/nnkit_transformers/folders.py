@@ -156,5 +156,14 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
 
 
+def settings_that_matter(config: Any) -> dict[str, Any]:
+    """Return the settings of a configuration that make its network, as JSON has them."""
+    from nnkit_transformers.settings import known_names
+
+    known = known_names(type(config))
+    values: dict[str, Any] = _essence(config.to_dict())
+    return {key: value for key, value in values.items() if key in known and not key.startswith("_")}
+
+
 def _essence(values: Mapping[str, Any]) -> Any:
     return _plain({key: value for key, value in values.items() if key not in SAID_ELSEWHERE})

@@ -13,6 +13,7 @@ TRANSFORMERS = Namespace(
     names="nnkit_transformers.names:names",
     declare="nnkit_transformers.declare:declare",
     read="nnkit_transformers.folders:read",
+    cached="nnkit_transformers.published:cached",
     probe="nnkit_transformers.probe:probe",
 )
 

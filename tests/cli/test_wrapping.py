@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from nnkit import resolve
+from nnkit import compare, resolve
 from nnkit.cli import info
 from nnkit.cli import list as listing
+from nnkit.render import compare as comparison
 from nnkit.render.table import beside, wrapped
 from nnkit.verbs.core_handlers import plugin_manager
 
@@ -59,3 +60,12 @@ def test_a_column_that_would_be_too_narrow_is_beneath():
 
 def test_a_line_break_in_a_text_forges_no_line():
     assert wrapped("a\nb\x1b[2J", 80) == ["a\\nb\\x1b[2J"]
+
+
+def test_the_steps_that_differ_keep_their_whole_path(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    report = compare("resnet18", "resnet34")
+    lines = comparison.as_text(report, terminal=True).splitlines()
+    assert max(map(len, lines)) <= 80
+    steps = [line[4:].split()[0] for line in lines if line.startswith("+ ")]
+    assert steps == [change.path for change in report.changes]

@@ -25,7 +25,7 @@ from nnkit.errors import NnkitError, PluginProblem
 
 AT_ONCE = 40  # names for each process
 TICK = 0.2  # seconds between two looks at the time limit
-START_UP = 120  # seconds that a process may take before its first name
+START_UP = 600  # seconds that a process may take before its first name, on a busy machine
 START = "import sys; sys.path[:] = {path!r}; from nnkit.verbs.catalog.child import main; main()"
 LOG_SIZE = 2**13  # bytes of stderr that are looked at
 
@@ -74,6 +74,7 @@ class _Worker:
         self._at = ""
         self._since = time.monotonic() + START_UP
         self._overdue = False
+        self._has_started = False
         self._rows: list[tuple[str, CatalogRow]] = []
         self._last_line = ""
         self._log = TemporaryFile()  # noqa: SIM115 - it lives as long as the process
@@ -107,6 +108,7 @@ class _Worker:
             raise PluginProblem(message, hint)
         if "at" in event:
             self._at, self._row, self._since = event["at"], None, time.monotonic()
+            self._has_started = True
         elif "row" in event:
             self._row = CatalogRow(**event["row"])
         elif self._row:
@@ -137,7 +139,8 @@ class _Worker:
     def conclude(self) -> None:
         """Give the name that the process was at when it ended a row, if it was at one.
 
-        Raises NnkitError for a process that couldn't start.
+        A process may also die between two names, such as for want of memory; another one goes on then.
+        Raises NnkitError for a process that died before its first name.
         """
         code = self.end()
         if self.names and self._overdue and self._at:
@@ -145,7 +148,7 @@ class _Worker:
         elif self.names and code and self._at:
             reason = f"signal {-code}" if code < 0 else f"exit code {code}"
             self._fail(f"its process died: {reason}")
-        elif self.names and code:
+        elif self.names and code and not self._has_started:
             raise NnkitError("the process that measures architectures can't start", self._last_line)
 
     def _fail(self, reason: str) -> None:

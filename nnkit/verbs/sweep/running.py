@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnkit.contract.text import plural
+from nnkit.verbs.sweep.forking import can_fork
+from nnkit.verbs.sweep.launching import Launcher, shared_launcher
 from nnkit.verbs.sweep.memory import peak_memory, resident_memory
+from nnkit.verbs.sweep.processes import Lost
 
 TICK = 0.05  # seconds between two polls
 BLOCK_SIZE = 2**16  # bytes to read at once
@@ -20,7 +22,6 @@ BLOCKS_PER_POLL = 64  # so that a process that writes without end can't hold up 
 LOG_SIZE = 2**13  # bytes of stderr to keep
 EVENTS_SIZE = 2**26  # bytes of stdout to keep
 LAST_LINE = 200  # characters of the last line of stderr to show
-START = "import sys; sys.path[:] = {path!r}; from nnkit.verbs.sweep.child import main; main()"
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "DefaultCPUAllocator: can't allocate memory")
 """The messages of Python and torch for having no memory left."""
 
@@ -33,10 +34,13 @@ def run_task(task: Mapping[str, Any]) -> Outcome:
     The outcome has a ModelResult's `status`, `message`, `seconds`, `peak_memory` and `report`; or `refused`,
     a message and a hint, where no model can be run in the requested way.
     """
-    run = Run(task)
+    launcher = shared_launcher(can_fork(task["device"]))
+    while launcher.is_starting:
+        launcher.wait(TICK)
+    run = Run(task, launcher)
     try:
         while (outcome := run.poll()) is None:
-            time.sleep(TICK)
+            launcher.wait(TICK)
     finally:
         run.stop()
     return outcome
@@ -45,34 +49,24 @@ def run_task(task: Mapping[str, Any]) -> Outcome:
 class Run:
     """A running task, in a process that leads a group of its own.
 
-    threads: how many torch may use, unless the environment sets it; None for torch's default.
+    launcher: starts the process.
     """
 
-    def __init__(self, task: Mapping[str, Any], threads: int | None = None) -> None:
+    def __init__(self, task: Mapping[str, Any], launcher: Launcher) -> None:
         self.task = task
+        self._launcher = launcher
+        self._start()
+
+    def _start(self) -> None:
         self._exceeded: tuple[str, str] | None = None  # status and message, once a limit is exceeded
         self._ended = False
         self._peak = 0  # bytes, the most seen so far
         self._started_at = time.monotonic()
-        environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-        self._process = subprocess.Popen(
-            # It finds the modules that this process finds, wherever it was started.
-            [sys.executable, "-c", START.format(path=sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-            env={**environment, **os.environ},
-        )
-        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
-        assert stdin
-        assert stdout
-        assert stderr
+        self._process, stdin, stdout, stderr = self._launcher.start()
         self._pipes = (stdin, stdout, stderr)
         self._stdout, self._log = _Stream(stdout, EVENTS_SIZE), _Stream(stderr, LOG_SIZE)
         with suppress(BrokenPipeError):
-            stdin.write(json.dumps(task).encode() + b"\n")
+            stdin.write(json.dumps(self.task).encode() + b"\n")
         with suppress(OSError):  # where the machine itself runs out of memory, Linux ends this process first
             Path(f"/proc/{self._process.pid}/oom_score_adj").write_text("1000")
 
@@ -81,17 +75,21 @@ class Run:
         self._stdout.drain()
         self._log.drain()
         self._peak = max(self._peak, peak_memory(self._process.pid))
-        pid, wait_status, usage = os.wait4(self._process.pid, os.WNOHANG)
-        if pid == 0:
+        try:
+            ended = self._process.poll()
+        except Lost:
+            self.stop()
+            self._start()
+            return None
+        if ended is None:
             if self._exceeded is None:
                 self._enforce_limits()
             return None
-        self._process.returncode = os.waitstatus_to_exitcode(wait_status)
         self.stop()
         events: dict[str, Any] = {}
         for event in self._read_events():
             events.update(event)
-        status, message, report = self._judge(self._process.returncode, events)
+        status, message, report = self._judge(ended.code, events)
         if status == "refused":
             return {"refused": message}
         unit = 1 if sys.platform == "darwin" else 1024
@@ -99,7 +97,7 @@ class Run:
             "status": status,
             "message": message,
             "seconds": round(time.monotonic() - self._started_at, 2),
-            "peak_memory": max(self._peak, events.get("peak_memory", 0)) or usage.ru_maxrss * unit,
+            "peak_memory": max(self._peak, events.get("peak_memory", 0)) or ended.peak * unit,
             "report": report,
         }
 

@@ -12,7 +12,7 @@ import tiny_zoo
 from nnkit.contract.catalog import CatalogRow
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
 from nnkit.host.catalog import as_line, measured_file, read_catalog
-from nnkit.verbs.catalog import refreshing
+from nnkit.verbs.catalog import measuring, refreshing
 from nnkit.verbs.catalog.refreshing import RefreshRequest, refresh
 from nnkit.verbs.catalog.row import measure
 from nnkit.verbs.core_handlers import plugin_manager
@@ -227,3 +227,28 @@ def test_the_smallest_is_measured_first_and_what_has_no_size_last(zoo, here, tmp
         )
     )
     assert seen == ["tiny/net_3", "tiny/net_9", "tiny/net_1"]
+
+
+DIES_BETWEEN_TWO = """
+import json, os, sys
+name = json.loads(sys.stdin.readline())["names"][0]
+row = {{"name": name.partition("/")[2], "macs": 4, "method": "meta"}}
+for event in ({{"at": name}}, {{"row": row}}, {{"done": name}}):
+    print(json.dumps(event), flush=True)
+sys.exit(9)
+"""
+
+
+def test_a_process_that_dies_between_two_names_is_replaced(monkeypatch):
+    monkeypatch.setattr(measuring, "START", DIES_BETWEEN_TWO)
+    rows = dict(measuring.measure_all(["tiny/a", "tiny/b", "tiny/c"], quick=True, time_limit=60))
+    assert {name: row.method for name, row in rows.items()} == dict.fromkeys(
+        ["tiny/a", "tiny/b", "tiny/c"], "meta"
+    )
+
+
+def test_a_process_that_dies_before_its_first_name_is_an_error(monkeypatch):
+    monkeypatch.setattr(measuring, "START", "import sys; sys.exit('no torch here')")
+    with pytest.raises(NnkitError, match="can't start") as error:
+        list(measuring.measure_all(["tiny/a"], quick=True, time_limit=60))
+    assert error.value.hint == "no torch here"
