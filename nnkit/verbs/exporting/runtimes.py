@@ -55,6 +55,8 @@ class OnnxRuntime:
         self.name = f"ONNX Runtime {version('onnxruntime')}"
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.logid = 2, LOG
+        # Its threads would burn a processor while they wait for the next operator.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._harmless = harmless
         with _no_warnings(harmless):
             try:
