@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from nnkit.contract.architecture import TensorSpec as TensorSpec
     from nnkit.contract.architecture import TrainingStep as TrainingStep
     from nnkit.contract.catalog import CatalogRow as CatalogRow
+    from nnkit.contract.contributions import Check as Check
+    from nnkit.contract.contributions import Executor as Executor
+    from nnkit.contract.contributions import Exporter as Exporter
+    from nnkit.contract.contributions import OperatorFormula as OperatorFormula
+    from nnkit.contract.contributions import Picture as Picture
     from nnkit.contract.hooks import hookimpl as hookimpl
-    from nnkit.contract.namespace import DeclareRequest as DeclareRequest
     from nnkit.contract.namespace import Namespace as Namespace
-    from nnkit.contract.namespace import OpenField as OpenField
-    from nnkit.contract.namespace import ReadRequest as ReadRequest
     from nnkit.contract.namespace import ZooName as ZooName
-    from nnkit.contract.namespace import open_config as open_config
+    from nnkit.contract.open_config import OpenField as OpenField
+    from nnkit.contract.open_config import open_config as open_config
     from nnkit.contract.requests import BuildRequest as BuildRequest
-    from nnkit.contract.requests import Check as Check
+    from nnkit.contract.requests import DeclareRequest as DeclareRequest
     from nnkit.contract.requests import DrawRequest as DrawRequest
     from nnkit.contract.requests import Executed as Executed
     from nnkit.contract.requests import ExecuteRequest as ExecuteRequest
-    from nnkit.contract.requests import Executor as Executor
-    from nnkit.contract.requests import Exporter as Exporter
     from nnkit.contract.requests import ExportOptions as ExportOptions
     from nnkit.contract.requests import ExportRequest as ExportRequest
     from nnkit.contract.requests import Host as Host
-    from nnkit.contract.requests import OperatorFormula as OperatorFormula
-    from nnkit.contract.requests import Picture as Picture
+    from nnkit.contract.requests import ReadRequest as ReadRequest
     from nnkit.contract.requests import SmokeRequest as SmokeRequest
     from nnkit.contract.requests import SummaryRequest as SummaryRequest
     from nnkit.contract.requests import WriteRequest as WriteRequest
@@ -72,18 +72,18 @@ _HOMES = {
     "Architecture": "nnkit.contract.architecture",
     "BuildRequest": "nnkit.contract.requests",
     "CatalogRow": "nnkit.contract.catalog",
-    "Check": "nnkit.contract.requests",
+    "Check": "nnkit.contract.contributions",
     "CheckResult": "nnkit.verbs.smoke.report",
-    "DeclareRequest": "nnkit.contract.namespace",
+    "DeclareRequest": "nnkit.contract.requests",
     "Dim": "nnkit.contract.architecture",
     "DrawRequest": "nnkit.contract.requests",
     "ExecuteRequest": "nnkit.contract.requests",
     "Executed": "nnkit.contract.requests",
-    "Executor": "nnkit.contract.requests",
+    "Executor": "nnkit.contract.contributions",
     "ExportOptions": "nnkit.contract.requests",
     "ExportReport": "nnkit.verbs.exporting.report",
     "ExportRequest": "nnkit.contract.requests",
-    "Exporter": "nnkit.contract.requests",
+    "Exporter": "nnkit.contract.contributions",
     "Failed": "nnkit.verbs.smoke.subject",
     "GraphReport": "nnkit.verbs.graph.report",
     "Host": "nnkit.contract.requests",
@@ -91,11 +91,11 @@ _HOMES = {
     "ModelSpec": "nnkit.contract.spec",
     "Namespace": "nnkit.contract.namespace",
     "NnkitError": "nnkit.errors",
-    "OpenField": "nnkit.contract.namespace",
-    "OperatorFormula": "nnkit.contract.requests",
-    "Picture": "nnkit.contract.requests",
+    "OpenField": "nnkit.contract.open_config",
+    "OperatorFormula": "nnkit.contract.contributions",
+    "Picture": "nnkit.contract.contributions",
     "Preset": "nnkit.contract.architecture",
-    "ReadRequest": "nnkit.contract.namespace",
+    "ReadRequest": "nnkit.contract.requests",
     "Skipped": "nnkit.verbs.smoke.subject",
     "SmokeReport": "nnkit.verbs.smoke.report",
     "SmokeRequest": "nnkit.contract.requests",
@@ -119,7 +119,7 @@ _HOMES = {
     "graph": "nnkit.api",
     "hookimpl": "nnkit.contract.hooks",
     "inspect_file": "nnkit.api",
-    "open_config": "nnkit.contract.namespace",
+    "open_config": "nnkit.contract.open_config",
     "resolve": "nnkit.api",
     "settings_of": "nnkit.contract.settings",
     "settings_text": "nnkit.contract.settings",

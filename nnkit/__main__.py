@@ -1,6 +1,6 @@
 """`python -m nnkit` is `nnkit`."""
 
-from nnkit.cli.main import main
+from nnkit.cli.program import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnkit.contract.byte_sizes import parse_size
+from nnkit.contract.contributions import CORE_EXECUTOR, CORE_FORMATS
 from nnkit.contract.requests import (
-    CORE_EXECUTOR,
-    CORE_FORMATS,
     ExportOptions,
     ExportRequest,
     SmokeRequest,

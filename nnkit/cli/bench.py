@@ -5,7 +5,6 @@ from contextlib import redirect_stdout
 
 import click
 
-from nnkit import api
 from nnkit.cli.command import Command
 from nnkit.cli.completers import complete_architecture
 from nnkit.cli.installed import installed_plugins
@@ -81,6 +80,8 @@ def command(
     Two models run in turns (A B B A), and the ratio of their times comes with a confidence interval. An
     architecture's option applies to both, or with the prefix --left. or --right. to one of them.
     """
+    from nnkit import api
+
     settings = ctx.ensure_object(Settings)
     manager = installed_plugins(settings)
     models = sort_words(words, manager)

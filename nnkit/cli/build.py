@@ -2,7 +2,6 @@
 
 import click
 
-from nnkit import api
 from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import settings_options
@@ -25,6 +24,8 @@ def command(ctx: click.Context, device: str, as_yaml: bool, as_json: bool, spec:
     nnkit build resnet18 --num-classes 100 --device cuda
     nnkit build resnet18 --num-classes 100 --spec > r.yaml
     """
+    from nnkit import api
+
     if as_yaml:
         print_text(spec.to_yaml().rstrip())
         return

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nnkit import api
 from nnkit.cli.command import Command
 from nnkit.cli.completers import complete_architecture
 from nnkit.cli.installed import installed_plugins
@@ -57,6 +56,8 @@ def command(
     An option applies to every model that has it. With two models, the prefix --left. or --right. applies it
     to one of them.
     """
+    from nnkit import api
+
     settings = ctx.ensure_object(Settings)
     manager = installed_plugins(settings)
     models = sort_words(words, manager)

@@ -53,7 +53,7 @@ def complete_file(ctx: click.Context, parameter: click.Parameter, incomplete: st
 
 def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the export formats of core and of plugins."""
-    from nnkit.contract.requests import CORE_FORMATS
+    from nnkit.contract.contributions import CORE_FORMATS
     from nnkit.verbs.core_handlers import plugin_manager
 
     exporters = plugin_manager(checked=False).exporters()
@@ -62,7 +62,7 @@ def complete_format(ctx: click.Context, parameter: click.Parameter, incomplete: 
 
 def complete_picture(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the formats of pictures, of core and of plugins."""
-    from nnkit.contract.requests import CORE_PICTURES
+    from nnkit.contract.contributions import CORE_PICTURES
     from nnkit.verbs.core_handlers import plugin_manager
 
     pictures = plugin_manager(checked=False).pictures()
@@ -71,7 +71,7 @@ def complete_picture(ctx: click.Context, parameter: click.Parameter, incomplete:
 
 def complete_check(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Offer the smoke checks of core and of plugins."""
-    from nnkit.contract.requests import CORE_CHECKS
+    from nnkit.contract.contributions import CORE_CHECKS
     from nnkit.verbs.core_handlers import plugin_manager
 
     checks = plugin_manager(checked=False).checks()
@@ -82,7 +82,7 @@ def complete_executor(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the executors of a sweep, of core and of plugins."""
-    from nnkit.contract.requests import CORE_EXECUTOR
+    from nnkit.contract.contributions import CORE_EXECUTOR
     from nnkit.verbs.core_handlers import plugin_manager
 
     executors = plugin_manager(checked=False).executors()

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from nnkit import api
 from nnkit.cli.command import Decorator, Sections, add_options
 from nnkit.cli.completers import complete_format
 from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
@@ -159,6 +158,7 @@ def command(
     nnkit export resnet18 --weights resnet18.pt --onnx --fix batch=1 --optimize
     nnkit export resnet18 --preset imagenet --safetensors -o weights.safetensors
     """
+    from nnkit import api
     from nnkit.render import export as render
 
     settings = ctx.ensure_object(Settings)

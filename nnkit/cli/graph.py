@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nnkit import api
 from nnkit.cli.command import Sections
 from nnkit.cli.completers import complete_picture
 from nnkit.cli.installed import installed_plugins
@@ -18,7 +17,8 @@ from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.several_models import INPUT_OPTIONS, MODEL_OPTIONS, sort_words, specs_of
 from nnkit.cli.state import state_of
 from nnkit.cli.streams import can_encode
-from nnkit.contract.requests import DIRECTIONS, HEATS, OPTIMIZERS, DrawRequest, Picture
+from nnkit.contract.contributions import Picture
+from nnkit.contract.requests import DIRECTIONS, HEATS, OPTIMIZERS, DrawRequest
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import format_bytes
 from nnkit.errors import UsageProblem
@@ -202,6 +202,8 @@ def _find_picture(output: Path | None, name: str | None, two: bool) -> Picture |
 
 
 def _graph(target: Any, optimizer: str | None, device: str, timed: bool) -> "GraphReport":
+    from nnkit import api
+
     with redirect_stdout(sys.stderr):  # what a model prints
         return api.graph(target, optimizer=optimizer, device=device, seconds=timed)
 

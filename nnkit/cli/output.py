@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import click
@@ -61,4 +61,15 @@ def print_text(text: str, color: bool = False) -> None:
 
 def print_json(data: Any) -> None:
     """Print data as JSON on stdout; escaping letters that stdout can't encode."""
-    click.echo(json_text(data, indent=2, ascii_only=not takes_everything(sys.stdout)))
+    click.echo(json_text(data, indent=2, ascii_only=_needs_ascii()))
+
+
+def print_json_pieces(pieces_of: Callable[[bool], Iterable[str]]) -> None:
+    """Print JSON that comes in pieces on stdout; `pieces_of` is told whether letters must be escaped."""
+    for piece in pieces_of(_needs_ascii()):
+        click.echo(piece, nl=False)
+    click.echo()
+
+
+def _needs_ascii() -> bool:
+    return not takes_everything(sys.stdout)

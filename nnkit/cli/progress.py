@@ -40,7 +40,8 @@ class StatusLine:
         self._line = ""
         self._share: float | None = None
         self._turn, self._drawn_at = 0, 0.0
-        self._is_drawn = self._ended = False
+        self._is_drawn = False
+        self._ended = threading.Event()
         self._at_line_start = True
         self._ticking = threading.Event()
         self._ticking.set()
@@ -62,17 +63,22 @@ class StatusLine:
 
     def run(self) -> None:
         """Draw the line until it has ended; this is what the thread does."""
-        time.sleep(DELAY)
-        while not self._ended:
+        pause = DELAY
+        while not self._ended.wait(pause):
             self._ticking.wait()
             with suppress(OSError, ValueError):  # the terminal has gone, or the stream was closed
                 self.draw()
-            time.sleep(INTERVAL)
+            pause = INTERVAL
 
     def draw(self) -> None:
         """Draw the line, unless something is on the line already, or another command owns the terminal."""
         with self._lock:
-            if self._ended or not self._at_line_start or not self._is_wanted() or not self._is_foreground():
+            if (
+                self._ended.is_set()
+                or not self._at_line_start
+                or not self._is_wanted()
+                or not self._is_foreground()
+            ):
                 return
             self._terminal.write(f"{ERASE}{NO_WRAP}{self._text()}{WRAP}")
             self._terminal.flush()
@@ -111,7 +117,7 @@ class StatusLine:
     def end(self) -> None:
         """Erase the line for good."""
         with self._lock, suppress(OSError, ValueError):
-            self._ended = True
+            self._ended.set()
             self.erase()
         self._ticking.set()
 
@@ -160,12 +166,14 @@ def status_line(is_wanted: Callable[[], bool]) -> Iterator[StatusLine | None]:
     with open(descriptor, "w", -1, *letters) as terminal:  # noqa: PTH123 - a descriptor has no path
         status = StatusLine(terminal, is_wanted)
         sys.stdout, sys.stderr = (_Above(stream, status) for stream in streams)
-        threading.Thread(target=status.run, daemon=True).start()
+        thread = threading.Thread(target=status.run, daemon=True)
+        thread.start()
         try:
             yield status
         finally:
             sys.stdout, sys.stderr = streams
             status.end()
+            thread.join(INTERVAL)  # a terminal that takes nothing may hold it
 
 
 def _can_draw() -> bool:

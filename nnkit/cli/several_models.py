@@ -90,6 +90,7 @@ def _field(name: str) -> str:
 
 def _flags(manager: PluginManager, words: Sequence[str]) -> frozenset[str]:
     """Return the yes-or-no options of all architectures, and of those of zoos in `words`, as typed."""
+    manager.check_all()
     architectures = list(manager.architectures().values())
     for word in filter(manager.is_member, words):
         with suppress(NnkitError), redirect_stdout(sys.stderr):  # it is reported when it is looked up

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nnkit import api
 from nnkit.cli.completers import complete_check
 from nnkit.cli.options import EXISTING_DEVICE, architecture_options, device_option
 from nnkit.cli.output import print_json, print_text
@@ -76,6 +75,8 @@ def command(
     The checks cover forward, backward, an optimizer step and how the outputs depend on the inputs. With
     several models, each runs in its own process.
     """
+    from nnkit import api
+
     if simulate and device:
         raise UsageProblem("--device and --simulate don't go together", "use one of them")
     device = device or "cpu"

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from nnkit import api
 from nnkit.cli.command import Sections
 from nnkit.cli.completers import complete_columns
 from nnkit.cli.options import ArchitectureCommand, architecture_options, device_option
-from nnkit.cli.output import print_report, print_text, report_format
+from nnkit.cli.output import print_json_pieces, print_report, print_text, report_format
 from nnkit.cli.settings import Settings, settings_options
 from nnkit.cli.state import CommandState, state_of
 from nnkit.contract.requests import OPTIMIZERS
@@ -148,6 +148,8 @@ def command(
     nnkit summary file.py:Net --input "x: float32[batch, 3, 32, 32]" --width 64
     nnkit summary weights.safetensors --stats
     """
+    from nnkit import api
+
     settings, state = ctx.ensure_object(Settings), state_of(ctx)
     if state.model_file is not None:
         show_file(settings, api.inspect_file(state.model_file, stats=stats), format)
@@ -184,6 +186,8 @@ def _summarize(
     memory: str | None,
     fsdp: int | None,
 ) -> "SummaryReport":
+    from nnkit import api
+
     dim = state.largest
     if fsdp and (dim or memory):
         raise UsageProblem("--fsdp estimates one size, not the largest", "give a size instead of max")
@@ -201,6 +205,9 @@ def show(settings: Settings, report: "SummaryReport", shown: Shown) -> None:
     from nnkit.render import summary as render
 
     report = report.select(shown.depth, shown.only, shown.functional)
+    if shown.format == "json":
+        print_json_pieces(partial(render.as_json, report))
+        return
     columns = shown.columns or render.STANDARD
     forms = {
         "text": lambda: render.as_text(

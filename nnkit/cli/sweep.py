@@ -18,7 +18,7 @@ from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
 from nnkit.cli.state import state_of
 from nnkit.contract.byte_sizes import parse_size
-from nnkit.contract.requests import CORE_EXECUTOR
+from nnkit.contract.contributions import CORE_EXECUTOR
 from nnkit.contract.spec import AS_BUILT
 from nnkit.contract.text import plural
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed
@@ -63,7 +63,9 @@ class SweepCommand(ArchitectureCommand):
         parameters = [
             references if parameter.name == references.name else parameter for parameter in parameters
         ]
-        architectures = plugin_manager().architectures().values()
+        manager = plugin_manager()
+        manager.check_all()
+        architectures = manager.architectures().values()
         dims = {dim for architecture in architectures for dim in architecture.dims}
         known = {flag for parameter in parameters for flag in (*parameter.opts, *parameter.secondary_opts)}
         dims |= {name for name in state_of(ctx).sizes if flag_of(name) not in known}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from nnkit import api
 from nnkit.cli.completers import complete_architecture, complete_file
 from nnkit.cli.options import ArchitectureCommand, architecture_options
 from nnkit.cli.output import print_json, print_text
@@ -44,6 +43,7 @@ def command(ctx: click.Context, against: str | None, as_json: bool, spec: ModelS
     nnkit verify theirs.onnx --against resnet18 --weights theirs.safetensors
     nnkit verify mine.onnx --against file.py:Net --input "x: float32[batch, 3]"
     """
+    from nnkit import api
     from nnkit.render.export import as_text
 
     settings = ctx.ensure_object(Settings)

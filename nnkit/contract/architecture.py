@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from nnkit.contract.axes import names_in, size_of
+from nnkit.contract.loading import load
 from nnkit.contract.signature import Container, is_within
 
 OF_NUMBERS = ("normal", "uniform", "positive", "unit", "angles", "zeros")
@@ -263,6 +264,25 @@ class TrainingStep:
 Stochastic: TypeAlias = Literal["", "training", "always"]
 
 
+class ConfigType:
+    """The field `config`: a type, or the `module:name` of one, which is imported when it is first read.
+
+    Making a dataclass takes Python a millisecond, so those of a hundred architectures delay every command.
+    """
+
+    def __get__(self, architecture: Any, owner: type | None = None) -> type:
+        if architecture is None:
+            raise AttributeError("config")  # so dataclass sees that the field has no default
+        fields = vars(architecture)
+        if isinstance(fields["config"], str):
+            fields["config"] = load(fields["config"])
+        config: type = fields["config"]
+        return config
+
+    def __set__(self, architecture: Any, config: type | str) -> None:
+        vars(architecture)["config"] = config
+
+
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """A network that nnkit can build, summarize, export and smoke-run.
@@ -271,7 +291,8 @@ class Architecture:
         name: Lower-case words joined by hyphens, unique within its plugin.
         summary: One line, for `nnkit list`.
         build: `module:callable`, called as `callable(config)`; returns the `torch.nn.Module`.
-        config: A frozen, keyword-only dataclass; each field has a default and becomes an option.
+        config: A frozen, keyword-only dataclass; each field has a default and becomes an option. Or
+            `module:name` of it, which is imported when somebody asks for the architecture.
         inputs: The tensors that `forward` takes, in order; or a function of the config that returns them.
         outputs: The tensors that `forward` returns, in the same form.
         dims: Every dim that a shape may name. Dims that no input uses under the chosen config (`edges` if
@@ -327,7 +348,7 @@ class Architecture:
     name: str
     summary: str
     build: str | Callable[[Any], Any]
-    config: type
+    config: ConfigType = ConfigType()
     inputs: TensorsOf
     outputs: TensorsOf
     dims: Mapping[str, Dim] = field(default_factory=dict)
@@ -354,6 +375,11 @@ class Architecture:
     assumed: Sequence[str] = ()
     namespace: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def awaits_config(self) -> bool:
+        """Whether the config is named by a string, and has not been imported yet."""
+        return isinstance(vars(self)["config"], str)
 
     def inputs_for(self, config: object) -> tuple[TensorSpec, ...]:
         """Return the inputs under `config`, optional ones included."""

@@ -1,8 +1,9 @@
-"""Finds what is wrong with a plugin's API version, or with a declaration. Torch-free."""
+"""Finds what is wrong with a declaration. Torch-free; imports msgspec, which `nnkit list` does without."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
+from nnkit.contract.api_version import CURRENT, PLUGIN_API
 from nnkit.contract.architecture import NAME, VERBS, Architecture, Dim, Stochastic, TrainingStep, bounded
 from nnkit.contract.axes import names_in_constraint
 from nnkit.contract.config import REQUIRED, options_of, reserved_names
@@ -16,31 +17,11 @@ from nnkit.contract.declared_tensors import (
     shape_problems,
     value_problems,
 )
-from nnkit.contract.hooks import PLUGIN_API
-from nnkit.contract.namespace import MEMBER, PREFIX, Namespace
+from nnkit.contract.namespace import MEMBER
 from nnkit.contract.settings import SETTINGS
 from nnkit.errors import did_you_mean, first_line
 
-CURRENT = tuple(int(part) for part in PLUGIN_API.split("."))
 RESERVED_PAGE = "docs/contract.md"
-
-
-def api_problem(version: object) -> tuple[str, str]:
-    """Return why a plugin for API `version` can't be used, and the distribution to upgrade.
-
-    The distribution is `nnkit` if nnkit is too old, and empty otherwise.
-    """
-    if version is None:
-        return f'it states no API version; add NNKIT_PLUGIN_API = "{PLUGIN_API}" to its module', ""
-    try:
-        major, minor = (int(part) for part in str(version).split("."))
-    except ValueError:
-        return f"NNKIT_PLUGIN_API is {version!r}, not a version like {PLUGIN_API!r}", ""
-    if (major, minor) > CURRENT:
-        return f"it needs plugin API {version}, this nnkit has {PLUGIN_API}; upgrade nnkit", "nnkit"
-    if major < CURRENT[0]:
-        return f"it is for plugin API {version}, this nnkit has {PLUGIN_API}; upgrade the plugin", ""
-    return "", ""
 
 
 def inputs_problem(architecture: Architecture) -> str:
@@ -52,23 +33,6 @@ def inputs_problem(architecture: Architecture) -> str:
 def behavior_problem(architecture: Architecture) -> str:
     """Return what is wrong with what is declared beside the inputs, or an empty string."""
     return next(_behavior_problems(architecture, CURRENT), "")
-
-
-def namespace_problem(namespace: Namespace) -> str:
-    """Return what is wrong with a namespace, or an empty string."""
-    if not PREFIX.fullmatch(namespace.prefix):
-        return "a prefix is lower-case words joined by hyphens"
-    for field in ("package", "distribution", "install"):
-        if not isinstance(value := getattr(namespace, field), str) or not value:
-            return f"{field} is {value!r}, not text"
-    for field in ("names", "declare", "read", "cached", "probe"):
-        value = getattr(namespace, field)
-        if value == "" and field not in ("names", "declare"):
-            continue
-        module, colon, function = str(value).partition(":")
-        if not colon or not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
-            return f"{field} is {value!r}; name a function as 'module:function'"
-    return ""
 
 
 def declaration_problem(architecture: Architecture, api: str = PLUGIN_API) -> str:

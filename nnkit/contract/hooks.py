@@ -12,33 +12,22 @@ The examples run as they are, in a package `nnkit_yours`. A comment names the fi
 `plugin.py`. They use the names of `nnkit`.
 """
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pluggy
 
-from nnkit.contract.architecture import Architecture
-from nnkit.contract.namespace import Namespace
-from nnkit.contract.requests import (
-    BuildRequest,
-    Check,
-    Executor,
-    Exporter,
-    ExportRequest,
-    OperatorFormula,
-    Picture,
-    SmokeRequest,
-    SummaryRequest,
-)
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import nn
 
+    from nnkit.contract.architecture import Architecture
+    from nnkit.contract.contributions import Check, Executor, Exporter, OperatorFormula, Picture
+    from nnkit.contract.namespace import Namespace
+    from nnkit.contract.requests import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest
     from nnkit.verbs.exporting.report import ExportReport
     from nnkit.verbs.smoke.report import SmokeReport
     from nnkit.verbs.summary.report import SummaryReport
-
-PLUGIN_API = "1.1"
 
 hookspec = pluggy.HookspecMarker("nnkit")
 hookimpl = pluggy.HookimplMarker("nnkit")
@@ -52,7 +41,7 @@ HOOK_OF_VERB = {
 
 
 @hookspec
-def nnkit_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body]
+def nnkit_architectures() -> "Iterable[Architecture]":  # type: ignore[empty-body]
     """Return the architectures that the plugin declares.
 
     Example:
@@ -89,7 +78,7 @@ def nnkit_architectures() -> Iterable[Architecture]:  # type: ignore[empty-body]
 
 
 @hookspec
-def nnkit_namespaces() -> Iterable[Namespace]:  # type: ignore[empty-body]
+def nnkit_namespaces() -> "Iterable[Namespace]":  # type: ignore[empty-body]
     """Return the zoos whose architectures are too many to declare: `yours/net-1` to `yours/net-999`.
 
     Example:
@@ -134,7 +123,7 @@ def nnkit_namespaces() -> Iterable[Namespace]:  # type: ignore[empty-body]
 
 
 @hookspec
-def nnkit_checks() -> Iterable[Check]:  # type: ignore[empty-body]
+def nnkit_checks() -> "Iterable[Check]":  # type: ignore[empty-body]
     """Return further checks for `nnkit smoke-run`.
 
     Example:
@@ -154,7 +143,7 @@ def nnkit_checks() -> Iterable[Check]:  # type: ignore[empty-body]
 
 
 @hookspec
-def nnkit_formulas() -> Iterable[OperatorFormula]:  # type: ignore[empty-body]
+def nnkit_formulas() -> "Iterable[OperatorFormula]":  # type: ignore[empty-body]
     """Return how to count operators that torch doesn't have.
 
     Example:
@@ -170,7 +159,7 @@ def nnkit_formulas() -> Iterable[OperatorFormula]:  # type: ignore[empty-body]
 
 
 @hookspec
-def nnkit_exporters() -> Iterable[Exporter]:  # type: ignore[empty-body]
+def nnkit_exporters() -> "Iterable[Exporter]":  # type: ignore[empty-body]
     """Return further formats for `nnkit export`.
 
     Example:
@@ -195,7 +184,7 @@ def nnkit_exporters() -> Iterable[Exporter]:  # type: ignore[empty-body]
 
 
 @hookspec
-def nnkit_pictures() -> Iterable[Picture]:  # type: ignore[empty-body]
+def nnkit_pictures() -> "Iterable[Picture]":  # type: ignore[empty-body]
     """Return further formats for `nnkit graph`.
 
     Example:
@@ -219,7 +208,7 @@ def nnkit_pictures() -> Iterable[Picture]:  # type: ignore[empty-body]
 
 
 @hookspec
-def nnkit_executors() -> Iterable[Executor]:  # type: ignore[empty-body]
+def nnkit_executors() -> "Iterable[Executor]":  # type: ignore[empty-body]
     """Return further places for the models of a sweep to run: `nnkit smoke-run --all --executor NAME`.
 
     Example:
@@ -243,7 +232,7 @@ def nnkit_executors() -> Iterable[Executor]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def nnkit_build(request: BuildRequest) -> "nn.Module | None":
+def nnkit_build(request: "BuildRequest") -> "nn.Module | None":
     """Return the module for `request.spec`, or None to leave it to the next handler.
 
     Example:
@@ -259,7 +248,7 @@ def nnkit_build(request: BuildRequest) -> "nn.Module | None":
 
 
 @hookspec(firstresult=True)
-def nnkit_summarize(request: SummaryRequest) -> "SummaryReport | None":
+def nnkit_summarize(request: "SummaryRequest") -> "SummaryReport | None":
     """Return the summary of `request.spec`, or None to leave it to the next handler.
 
     Example:
@@ -272,7 +261,7 @@ def nnkit_summarize(request: SummaryRequest) -> "SummaryReport | None":
 
 
 @hookspec(firstresult=True)
-def nnkit_export(request: ExportRequest) -> "ExportReport | None":
+def nnkit_export(request: "ExportRequest") -> "ExportReport | None":
     """Write and prove the file that `request` asks for, or return None to leave it to the next handler.
 
     Example:
@@ -287,7 +276,7 @@ def nnkit_export(request: ExportRequest) -> "ExportReport | None":
 
 
 @hookspec(firstresult=True)
-def nnkit_smoke_run(request: SmokeRequest) -> "SmokeReport | None":
+def nnkit_smoke_run(request: "SmokeRequest") -> "SmokeReport | None":
     """Run the checks that `request` asks for, or return None to leave it to the next handler.
 
     Example:

@@ -6,17 +6,9 @@ by commands that import both anyway.
 """
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, make_dataclass
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-import msgspec
-from msgspec import Meta
-
-from nnkit.contract.catalog import CatalogRow
-from nnkit.contract.config import RESERVED, options_of
-from nnkit.contract.settings import SETTINGS
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 PREFIX = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MEMBER = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
@@ -33,48 +25,6 @@ class ZooName(NamedTuple):
 
     name: str
     family: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeclareRequest:
-    """Declare `name`.
-
-    Attributes:
-        name: The name without the prefix.
-        row: What the catalog knows about it under the installed version of the zoo, if anything.
-
-    Example:
-
-        request = DeclareRequest(name="net-8", row=CatalogRow(name="net-8", sizes="32"))
-        assert (request.name, request.row.sizes) == ("net-8", "32")
-    """
-
-    name: str
-    row: CatalogRow | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadRequest:
-    """Say which architecture a folder or file describes, if it is one of this zoo.
-
-    Attributes:
-        config: What its `config.json` holds; empty for a file that has none.
-        path: The folder, or the file.
-
-    Example:
-
-        def read(request: ReadRequest):
-            if request.config.get("model_type") != "net":
-                return None
-            config = {"width": request.config["width"]}
-            return {"architecture": "yours/net", "config": config, "weights": None}
-
-        request = ReadRequest(config={"model_type": "net", "width": 8}, path=Path("net"))
-        assert read(request)["config"] == {"width": 8}
-    """
-
-    config: Mapping[str, Any]
-    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,55 +80,6 @@ class Namespace:
         return self.prefix
 
 
-class OpenField(NamedTuple):
-    """A parameter of a zoo's builder: its type, its default, and what it does.
-
-    Example:
-
-        assert OpenField(int, 16).default == 16
-    """
-
-    kind: Any
-    default: Any
-    description: str = ""
-
-
-def open_config(name: str, fields: Mapping[str, OpenField]) -> type:
-    """Return a config type with an option for each field that can be one, and `set` for all else.
-
-    A field can't be an option if its name is one of nnkit's own, if a command line can't express its type, or
-    if its default is not of that type. It can still be given: `--set depth=3`.
-
-    Example:
-
-        config = open_config("NetOptions", {"width": OpenField(int, 16), "device": OpenField(str, "cpu")})
-        assert list(config.__dataclass_fields__) == ["width", "set"]
-    """
-    typed = [
-        (key, Annotated[each.kind, Meta(description=each.description)], field(default=each.default))
-        for key, each in fields.items()
-        if key not in RESERVED and key.isidentifier() and _can_be_option(key, each)
-    ]
-    settings = Annotated[
-        tuple[str, ...], Meta(description="any other option of the zoo, as KEY=VALUE (repeatable)")
-    ]
-    return make_dataclass(name, [*typed, (SETTINGS, settings, field(default=()))], frozen=True, kw_only=True)
-
-
-def _can_be_option(name: str, each: OpenField) -> bool:
-    if each.default is MISSING or type(each.default).__hash__ is None:
-        return False
-    try:
-        typed = [(name, each.kind, field(default=each.default))]
-        option = options_of(make_dataclass("Trial", typed, frozen=True, kw_only=True))[0]
-        msgspec.convert(msgspec.to_builtins(each.default), each.kind)
-    except (TypeError, RuntimeError, msgspec.ValidationError):
-        return False
-    words = option.kind.replace(",…", "").split(" or ")
-    known = {"flag", "integer", "number", "text", "none"}
-    return bool(option.choices) or all(word in known for word in words)
-
-
 def members(names: Iterable[ZooName]) -> dict[str, str]:
     """Return the family of each name; raises ValueError for what can't be a name."""
     families: dict[str, str] = {}
@@ -188,3 +89,20 @@ def members(names: Iterable[ZooName]) -> dict[str, str]:
             raise ValueError(f"{name!r} can't be the name of an architecture")
         families[name] = " ".join(str(family).split())
     return families
+
+
+def namespace_problem(namespace: Namespace) -> str:
+    """Return what is wrong with a namespace, or an empty string."""
+    if not PREFIX.fullmatch(namespace.prefix):
+        return "a prefix is lower-case words joined by hyphens"
+    for part in ("package", "distribution", "install"):
+        if not isinstance(value := getattr(namespace, part), str) or not value:
+            return f"{part} is {value!r}, not text"
+    for field in ("names", "declare", "read", "cached", "probe"):
+        value = getattr(namespace, field)
+        if value == "" and field not in ("names", "declare"):
+            continue
+        module, colon, function = str(value).partition(":")
+        if not colon or not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
+            return f"{field} is {value!r}; name a function as 'module:function'"
+    return ""

@@ -1,8 +1,7 @@
-"""What handlers are called with, and what a plugin can add: requests, formats, checks, executors. Torch-free.
+"""What handlers and the functions of plugins are called with: requests. Torch-free.
 
 Each is a frozen, keyword-only dataclass, so that fields can be added later. In all of them `spec` is the
-model with every choice made, and `host` is what a handler may ask nnkit for; `name` is what a user types,
-and `summary` describes it in one line.
+model with every choice made, and `host` is what a handler may ask nnkit for.
 
 The examples run as they are, in a package `nnkit_yours`. They use the names of `nnkit`.
 """
@@ -14,27 +13,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pluggy
 
-from nnkit.contract.spec import ModelSpec
+from nnkit.contract.catalog import CatalogRow
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from nnkit.contract.contributions import Check, Exporter, OperatorFormula, Picture
+    from nnkit.contract.spec import ModelSpec
     from nnkit.verbs.graph.report import GraphReport
 
-CORE_FORMATS = ("onnx", "safetensors", "pt2")
-CORE_EXECUTOR = "local"
-CORE_PICTURES = {
-    "html": ".html", "svg": ".svg", "png": ".png", "mermaid": ".mmd", "dot": ".dot", "json": ".json",
-}  # fmt: skip
 OPTIMIZERS = ("sgd", "adam", "adamw")
 HEATS = ("macs", "params", "output", "saved", "time")
 DIRECTIONS = ("down", "right")
-CORE_CHECKS = tuple(
-    "shapes finite gradients updates batch-independence batch-sizes determinism eval-state inputs-unchanged "
-    "input-effect in-place optional-inputs causality padding permutation pointwise stochastic tied "
-    "registry round-trip cast placement derivative "
-    "overfit compile export autocast half train-determinism gradient-checkpointing channels-last".split()
-)
 
 
 def ignore_progress(line: str, share: float = 0.0) -> None:
@@ -81,7 +71,7 @@ class BuildRequest:
         assert build(BuildRequest(spec=resolve("simple-cnn"))).out_features == 10
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +102,7 @@ class SummaryRequest:
         assert seen == ["vision/simple-cnn"]
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
     host: "Host"
     module: "nn.Module | None" = None
     inputs: tuple[Any, ...] | None = None
@@ -184,7 +174,7 @@ class ExportRequest:
         ) is None
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
     host: "Host"
     path: Path
     format: str
@@ -232,7 +222,7 @@ class WriteRequest:
         )
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
     module: "nn.Module"
     path: Path
     inputs: "tuple[Any, ...]"
@@ -241,48 +231,6 @@ class WriteRequest:
     output_names: tuple[str, ...]
     keywords: "Mapping[str, Any]" = field(default_factory=dict)
     tensors: "tuple[Tensor, ...]" = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exporter:
-    """A format to export to. The functions are named as `module:function` and imported when needed.
-
-    Attributes:
-        name: What a user types after `--format`.
-        suffix: The suffix of its files, with the dot.
-        summary: One line that describes it.
-        write: Called with a WriteRequest.
-        run: Called with the path; returns a function from a tuple of tensors, in declared order, to a list
-            of tensors. The file is proven by running it; without `run` it isn't.
-        weights: Called with the path; returns the tensors in the file by their names in the module. They
-            are compared bit for bit.
-        stamp: Called with the path and a text to put into the file: the ModelSpec and the proof, as JSON.
-        requires: Packages that must be installed, each with the command that installs it.
-        takes_trees: Whether `write` is given the model itself also where forward takes trees or constants.
-            Then `run` takes the tensors in the order in which `inputs` and `keywords` hold them.
-
-    Example:
-
-        exporter = Exporter(
-            name="openvino",
-            suffix=".xml",
-            summary="OpenVINO IR",
-            write="nnkit_openvino.openvino_ir:write",
-            run="nnkit_openvino.openvino_ir:run",
-            requires={"openvino": "pip install openvino"},
-        )
-        assert exporter.weights is None  # the file is proven by running it
-    """
-
-    name: str
-    suffix: str
-    summary: str
-    write: str
-    run: str | None = None
-    weights: str | None = None
-    stamp: str | None = None
-    requires: Mapping[str, str] = field(default_factory=dict)
-    takes_trees: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,37 +267,6 @@ class DrawRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A format that `nnkit graph` draws. The function is named as `module:function` and imported when needed.
-
-    Attributes:
-        name: What the format is called.
-        suffix: The suffix of its files, with the dot, by which a user chooses it.
-        summary: One line that describes it.
-        draw: Called with a DrawRequest; returns the content of the file, as text or bytes.
-        requires: Packages that must be installed, each with the command that installs it.
-        draws_two: Whether it draws `other` too.
-
-    Example:
-
-        picture = Picture(
-            name="tikz",
-            suffix=".tex",
-            summary="TikZ, for LaTeX",
-            draw="nnkit_yours.tikz:draw",
-        )
-        assert not picture.requires
-    """
-
-    name: str
-    suffix: str
-    summary: str
-    draw: str
-    requires: Mapping[str, str] = field(default_factory=dict)
-    draws_two: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class SmokeRequest:
     """Run the checks on `spec` on `device`.
 
@@ -379,7 +296,7 @@ class SmokeRequest:
         assert smoke_run(SmokeRequest(spec=resolve("gcn"), host=manager, device="mps")).passed
     """
 
-    spec: ModelSpec
+    spec: "ModelSpec"
     host: "Host"
     device: str = "cpu"
     simulate: str | None = None
@@ -394,51 +311,6 @@ class SmokeRequest:
     finished: Callable[[Any], None] = ignore_report
 
 
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """A check of `nnkit smoke-run`.
-
-    Attributes:
-        name: What a user types after `--check`.
-        summary: One line that describes it.
-        run: `module:function`, called with a `nnkit.Subject`. It returns what it found, or raises
-            `nnkit.Failed` (`Warned`, `Skipped`) with the reason.
-        full: Whether it is slow and runs only with `--full`.
-
-    Example:
-
-        check = Check(name="bounded", summary="Outputs stay small", run="nnkit_yours.checks:bounded")
-        assert not check.full
-    """
-
-    name: str
-    summary: str
-    run: str
-    full: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatorFormula:
-    """The cost of one call of a custom operator.
-
-    Attributes:
-        operator: The qualified name of the operator, `namespace::name`.
-        macs: `module:function`, called as `function(args, kwargs, result)`; returns the multiply-adds, or
-            None to leave the call uncounted.
-
-    Example:
-
-        def scan_macs(args, kwargs, result):
-            return args[0].numel()
-
-        formula = OperatorFormula(operator="yours::scan", macs="nnkit_yours.counting:scan_macs")
-        assert formula.operator.count("::") == 1
-    """
-
-    operator: str
-    macs: str
-
-
 Plain: TypeAlias = Mapping[str, Any]
 """Numbers, text, lists and mappings of them: what JSON can hold and every pickle can carry."""
 
@@ -450,7 +322,7 @@ class ExecuteRequest:
     Attributes:
         function: Takes a task and returns its result. It starts a process for the model, watches it, and
             returns shortly after `time_limit` at the latest. It is defined at the top level of a module,
-            so that it can be pickled.
+            so that it can be pickled. Calls in one process share a server that has torch imported.
         tasks: The tasks, in order.
         jobs: How many tasks run at once. None: the executor decides.
         time_limit: For each task, in seconds.
@@ -480,28 +352,42 @@ Executed: TypeAlias = Generator[tuple[Plain, Plain | Exception], None, None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Executor:
-    """Where the models of a sweep run.
+class DeclareRequest:
+    """Declare `name`.
 
     Attributes:
-        name: What a user types after `--executor`.
-        summary: One line that describes it.
-        run: `module:generator function`, called with an ExecuteRequest; yields what `Executed` describes.
-            If it is closed, or Ctrl-C interrupts it, it cancels the unfinished tasks in its `finally`.
-        requires: Packages that must be installed, each with the command that installs it.
+        name: The name without the prefix.
+        row: What the catalog knows about it under the installed version of the zoo, if anything.
 
     Example:
 
-        executor = Executor(
-            name="slurm",
-            summary="an array of Slurm jobs",
-            run="nnkit_slurm.slurm:run",
-            requires={"submitit": "pip install submitit"},
-        )
-        assert executor.name == "slurm"
+        request = DeclareRequest(name="net-8", row=CatalogRow(name="net-8", sizes="32"))
+        assert (request.name, request.row.sizes) == ("net-8", "32")
     """
 
     name: str
-    summary: str
-    run: str
-    requires: Mapping[str, str] = field(default_factory=dict)
+    row: CatalogRow | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRequest:
+    """Say which architecture a folder or file describes, if it is one of this zoo.
+
+    Attributes:
+        config: What its `config.json` holds; empty for a file that has none.
+        path: The folder, or the file.
+
+    Example:
+
+        def read(request: ReadRequest):
+            if request.config.get("model_type") != "net":
+                return None
+            config = {"width": request.config["width"]}
+            return {"architecture": "yours/net", "config": config, "weights": None}
+
+        request = ReadRequest(config={"model_type": "net", "width": 8}, path=Path("net"))
+        assert read(request)["config"] == {"width": 8}
+    """
+
+    config: Mapping[str, Any]
+    path: Path

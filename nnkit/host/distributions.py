@@ -8,6 +8,8 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,14 +34,21 @@ def fingerprint(distribution: Distribution | None, package: Path) -> str:
     That is the digest of RECORD, the list of its files with a digest of each. Where RECORD isn't about the
     files of this folder, as in an editable install, it is a digest of their names, sizes and dates.
     """
-    from hashlib import sha256  # not for commands that ask for no zoo: its library takes 3 ms to load
-
     if distribution is not None and Path(distribution.folder).parent == package.parent:
         try:
-            return sha256(Path(distribution.folder, "RECORD").read_bytes()).hexdigest()
+            return digest(Path(distribution.folder, "RECORD").read_bytes())
         except OSError:
             pass
-    return sha256("\n".join(sorted(_described(str(package)))).encode()).hexdigest()
+    return digest("\n".join(sorted(_described(str(package)))).encode())
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of data; if possible without hashlib, which loads OpenSSL, as `random` does it."""
+    for name in ("_sha2", "_sha256", "hashlib"):
+        with suppress(ImportError):
+            hexadecimal: str = import_module(name).sha256(data).hexdigest()
+            return hexadecimal
+    raise ImportError("this Python has no SHA-256")
 
 
 def _described(folder: str) -> Iterator[str]:

@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 import threading
+import typing
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import Any, TypeAlias
 
-from nnkit.errors import NnkitError
+from nnkit.errors import NnkitError, first_line
 
 HEAVY = (
     "torch", "numpy", "onnx", "onnxruntime", "onnxscript", "transformers", "timm", "torchvision",
@@ -58,6 +59,13 @@ class Guard:
         sys.stdout = self._stdout
         self.printed = self._text.getvalue()
         self.replaced = tuple(sorted(replaced))
+
+    def faults(self) -> Iterator[str]:
+        """Yield what was undone, in words."""
+        if self.printed.strip():
+            yield f"it prints to stdout, which is for results: {first_line(self.printed)!r}"
+        if self.replaced:
+            yield f"it replaces {', '.join(self.replaced)}, which was put back"
 
 
 @contextmanager
@@ -140,6 +148,9 @@ SHARED = frozenset({"click", "pluggy", "nnkit"})
 
 STREAMS = ("stdin", "stdout", "stderr")
 
+PATCHED = ("_check_generic", "_collect_parameters", "_collect_type_vars")
+"""What typing_extensions replaces in typing; the first plugin that needs msgspec imports both."""
+
 
 SharedMembers: TypeAlias = Mapping[Any, Mapping[str, Any]]
 
@@ -168,14 +179,21 @@ def _is_class_of(value: object, module: str) -> bool:
 
 def _members(owner: Any) -> dict[str, Any]:
     """Return the functions and classes of a module, or all of a class."""
-    is_class = isinstance(owner, type)
-    return {name: member for name, member in vars(owner).items() if is_class or callable(member)}
+    if isinstance(owner, type):
+        return dict(vars(owner))
+    return {
+        name: member
+        for name, member in vars(owner).items()
+        if callable(member) and not (owner is typing and name in PATCHED)
+    }
 
 
 def _restore(before: SharedMembers) -> Iterator[str]:
     """Restore what was replaced, and yield its names."""
     for owner, members in before.items():
         now = vars(owner)
+        if members.items() <= now.items():  # as it nearly always is: the loop below takes five times as long
+            continue
         for name, member in members.items():
             if now.get(name, _MISSING) is not member:
                 setattr(owner, name, member)

@@ -12,16 +12,15 @@ import warnings
 from collections.abc import Callable, Collection, Iterable
 from enum import Enum
 from pathlib import PurePath
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import pluggy
 
 from nnkit.contract import hooks
+from nnkit.contract.api_version import api_problem
 from nnkit.contract.architecture import NAME, Architecture, bounded
-from nnkit.contract.declarations import api_problem, declaration_problem, namespace_problem
-from nnkit.contract.namespace import Namespace
-from nnkit.contract.requests import (
+from nnkit.contract.contributions import (
     CORE_EXECUTOR,
     CORE_FORMATS,
     CORE_PICTURES,
@@ -31,8 +30,9 @@ from nnkit.contract.requests import (
     OperatorFormula,
     Picture,
 )
+from nnkit.contract.namespace import Namespace, namespace_problem
 from nnkit.contract.visible import brief
-from nnkit.errors import PluginProblem, did_you_mean, first_line
+from nnkit.errors import PluginProblem, did_you_mean
 from nnkit.host.discovery import Damaged, Installed
 from nnkit.host.isolation import (
     Guard,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from nnkit.host.entry_points import Point
 
+HOOKABLE: tuple[Any, ...] = (FunctionType, MethodType, staticmethod, classmethod)
 PLUGIN_NAME = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
 T = TypeVar("T")
@@ -114,12 +115,8 @@ class PluginLoader:
         with guard:
             # An entry point may name anything, so any step may raise, even the look at its attributes.
             self._attempt(plugin, "registration", lambda: self._load(plugin, point))
-        if guard.printed.strip():
-            problem = f"it prints to stdout, which is for results: {first_line(guard.printed)!r}"
-            self._fail(plugin, "loading", problem, harmless=True)
-        if guard.replaced:
-            problem = f"it replaces {', '.join(guard.replaced)}, which was put back"
-            self._fail(plugin, "loading", problem, harmless=True)
+        for fault in guard.faults():
+            self._fail(plugin, "loading", fault, harmless=True)
 
     def _load(self, plugin: Plugin, point: "EntryPoint | Point") -> None:
         before, start = heavy_modules(), time.perf_counter()
@@ -157,6 +154,8 @@ class PluginLoader:
         """Return the plugin's hookimpls, each of them kept from harming other plugins' architectures."""
         guarded = ModuleType(plugin.name)
         for name, impl in vars(module).items():
+            if not isinstance(impl, HOOKABLE):  # pluggy looks at each name far more closely
+                continue
             options = self.registry.hook_manager.parse_hookimpl_opts(module, name)
             if options is None:
                 continue
@@ -188,10 +187,13 @@ class PluginLoader:
     # What collecting hooks return
 
     def _collect_all(self, plugin: Plugin, module: ModuleType, api: str) -> None:
-        find_problem = functools.partial(declaration_problem, api=api)
+        plugin.api = api
+        find_problem = functools.partial(_architecture_problem, api=api)
         for architecture in self._collect(plugin, module, "nnkit_architectures", Architecture):
             if self._accepts(plugin, "architecture", architecture, find_problem, plugin.architectures):
                 plugin.architectures[architecture.name] = architecture
+                if architecture.awaits_config:
+                    plugin.unchecked.add(architecture.name)
         for namespace in self._collect(plugin, module, "nnkit_namespaces", Namespace):
             prefixes = {*self.registry.namespaces(), *(self._names - {plugin.name})}
             if self._accepts(plugin, "namespace", namespace, namespace_problem, prefixes):
@@ -277,6 +279,15 @@ def _unknown_hooks(module: ModuleType) -> list[str]:
         for name, value in vars(module).items()
         if callable(value) and hasattr(value, "nnkit_impl") and not hasattr(hooks, name)
     ]
+
+
+def _architecture_problem(architecture: Architecture, api: str) -> str:
+    """Return what is wrong with an architecture; what its config must be imported for is found later."""
+    if architecture.awaits_config and NAME.fullmatch(architecture.name):
+        return ""
+    from nnkit.contract.declarations import declaration_problem
+
+    return declaration_problem(architecture, api)
 
 
 def _exporter_problem(exporter: Exporter) -> str:

@@ -1,14 +1,13 @@
 """Declares one architecture of a zoo. Torch-free until the zoo's adapter imports it."""
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.catalog import CatalogRow
-from nnkit.contract.declarations import declaration_problem
 from nnkit.contract.loading import load
-from nnkit.contract.namespace import DeclareRequest, Namespace
+from nnkit.contract.namespace import Namespace
+from nnkit.contract.requests import DeclareRequest
 from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 from nnkit.host.zoo_index import installed_version
@@ -57,6 +56,8 @@ def declare(
         family=family,
         versions={namespace.distribution: installed_version(namespace)},
     )
+    from nnkit.contract.declarations import declaration_problem
+
     if problem := declaration_problem(architecture):
         raise PluginProblem(
             f"{full_name} is declared wrongly: {problem}", "report it to the author of the plugin"
@@ -77,6 +78,8 @@ def _unusable(namespace: Namespace, full_name: str, error: BaseException) -> Nnk
         others = "torch" if importing == namespace.package else f"{namespace.package} and torch"
         hint = f"install a version of {importing} that fits {others}"
     else:
+        import traceback
+
         frame = traceback.extract_tb(root.__traceback__)[-1]
         message = f"{full_name} can't be declared: {what} ({frame.filename}:{frame.lineno})"
         hint = REPORT
@@ -96,6 +99,8 @@ def _root(error: BaseException) -> BaseException:
 
 def _importing(error: BaseException) -> str:
     """Return the package whose import an error ended, or an empty string."""
+    import traceback
+
     modules = [
         str(frame.f_globals.get("__name__", ""))
         for frame, _ in traceback.walk_tb(error.__traceback__)

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nnkit.contract.architecture import Architecture
+from nnkit.contract.contributions import Check, Executor, Exporter, OperatorFormula, Picture
 from nnkit.contract.namespace import Namespace
-from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula, Picture
 
 
 @dataclass
@@ -18,6 +18,8 @@ class Plugin:
         version: The version of that distribution.
         module: The module of its hooks.
         enabled: Whether the settings let it load.
+        api: The version of the API that it states.
+        unchecked: The names of architectures whose config is named by a string, which nobody has asked for.
         seconds: How long its import took.
         heavy: The heavy modules that its import brought in.
         architectures: Its architectures, by short name.
@@ -34,6 +36,8 @@ class Plugin:
     version: str
     module: str
     enabled: bool = True
+    api: str = ""
+    unchecked: set[str] = field(default_factory=set)
     seconds: float = 0.0
     heavy: tuple[str, ...] = ()
     architectures: dict[str, Architecture] = field(default_factory=dict)

@@ -4,23 +4,24 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import pluggy
 
 from nnkit.contract import hooks
 from nnkit.contract.architecture import VERBS, Architecture, QualifiedName
-from nnkit.contract.catalog import CatalogRow
+from nnkit.contract.contributions import Check, Executor, Exporter, OperatorFormula, Picture
 from nnkit.contract.namespace import Namespace
-from nnkit.contract.requests import Check, Executor, Exporter, OperatorFormula, Picture
-from nnkit.contract.spec import ModelSpec
-from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, nearest
+from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, first_line, nearest
 from nnkit.host.cache import cache_folder
-from nnkit.host.catalog import choose_rows, measured_file, read_catalog, shipped_file
 from nnkit.host.configuration import Configuration
-from nnkit.host.members import declare
+from nnkit.host.isolation import Guard, shared_members
 from nnkit.host.plugins import Deprecation, Failure, FailureLog, Plugin
 from nnkit.host.zoo_index import installed_version, package_folder, read_names
+
+if TYPE_CHECKING:
+    from nnkit.contract.catalog import CatalogRow
+    from nnkit.contract.spec import ModelSpec
 
 
 class PluginRegistry:
@@ -79,7 +80,7 @@ class PluginRegistry:
 
         self.hook_manager.add_hookcall_monitoring(divert, restore)
 
-    def handlers(self, spec: ModelSpec) -> dict[str, str]:
+    def handlers(self, spec: "ModelSpec") -> dict[str, str]:
         """Return, for each verb, which handler serves `spec` first, with the wrappers around it."""
         descriptions: dict[str, str] = {}
         for verb in VERBS:
@@ -183,12 +184,14 @@ class PluginRegistry:
 
     # Catalogs
 
-    def catalog(self, prefix: str) -> Mapping[str, CatalogRow]:
+    def catalog(self, prefix: str) -> Mapping[str, "CatalogRow"]:
         """Return what is known of the architectures of a zoo, or of a plugin, by name without the prefix.
 
         A row may be of another version than `version_of(prefix)`. Lines that can't be read are recorded.
         """
         if prefix not in self._catalogs:
+            from nnkit.host.catalog import choose_rows, measured_file, shipped_file
+
             plugin = self.plugins.get(prefix) or self._plugin_with(prefix)
             shipped, measured = (
                 self._read_catalog(plugin, prefix, path)
@@ -197,7 +200,9 @@ class PluginRegistry:
             self._catalogs[prefix] = choose_rows(shipped, measured, self.version_of(prefix))
         return self._catalogs[prefix]
 
-    def _read_catalog(self, plugin: Plugin, prefix: str, path: Path | None) -> Mapping[str, CatalogRow]:
+    def _read_catalog(self, plugin: Plugin, prefix: str, path: Path | None) -> Mapping[str, "CatalogRow"]:
+        from nnkit.host.catalog import read_catalog
+
         catalog = read_catalog(path)
         if path and (problem := catalog.problem(path)):
             hint = f"measure what is missing: nnkit list --refresh {prefix}/"
@@ -254,13 +259,55 @@ class PluginRegistry:
                 f"type {' or '.join(map(str, choices))}; "
                 f'or prefer one in nnkit.toml: prefer = ["{first.plugin}"]',
             )
+        self._check(match)
         return match.plugin, declared[match]
+
+    def _check(self, name: QualifiedName) -> None:
+        """Check a declaration whose config had not been imported; raises PluginProblem if it is wrong."""
+        plugin = self.plugins[name.plugin]
+        if name.name not in plugin.unchecked:
+            return
+        problem = self._declaration_problem(plugin, plugin.architectures[name.name])
+        if problem:
+            raise PluginProblem(f"{name} is declared wrongly: {problem}", plugin.way_out())
+        plugin.unchecked.remove(name.name)
+
+    def _declaration_problem(self, plugin: Plugin, architecture: Architecture) -> str:
+        """Return what is wrong with a declaration; the module of its config is imported under guard."""
+        guard = Guard(shared_members())
+        try:
+            with guard:
+                from nnkit.contract.declarations import declaration_problem
+
+                return declaration_problem(architecture, plugin.api)
+        except PluginProblem as problem:
+            return problem.message
+        except (Exception, SystemExit) as error:
+            return f"{type(error).__name__}: {first_line(error)}"
+        finally:
+            for fault in guard.faults():
+                where = (plugin.name, plugin.distribution, "loading")
+                self.log.record(Failure(*where, fault, plugin.way_out(), harmless=True))
+
+    def check_all(self) -> None:
+        """Check every declaration; a wrong one is recorded, and its architecture dropped."""
+        for plugin in self.plugins.values():
+            for name in sorted(plugin.unchecked):
+                problem = self._declaration_problem(plugin, plugin.architectures[name])
+                if problem:
+                    del plugin.architectures[name]
+                    where = (plugin.name, plugin.distribution, "registration")
+                    message = f"architecture {name!r}: {problem}"
+                    self.log.record(Failure(*where, message, plugin.way_out()))
+            plugin.unchecked.clear()
 
     def _find_member(self, name: str) -> tuple[str, Architecture]:
         """Return the architecture `timm/convnext_tiny`, which its zoo declares when it is first asked for."""
         prefix, _, member = name.partition("/")
         plugin = self._plugin_with(prefix)
         if name not in self._members:
+            from nnkit.host.members import declare
+
             families = self.require_members(prefix, name)
             row = self.catalog(prefix).get(member)
             current = row if row and row.version == self.version_of(prefix) else None

@@ -22,9 +22,8 @@ from nnkit.contract.loading import load
 from nnkit.contract.namespace import MEMBER, Namespace
 from nnkit.contract.text import plural
 from nnkit.contract.visible import brief
-from nnkit.errors import first_line
 from nnkit.host.cache import keep_newest, write_whole
-from nnkit.host.distributions import find_distribution, fingerprint
+from nnkit.host.distributions import digest, find_distribution, fingerprint
 from nnkit.host.isolation import Guard, heavy_modules, shared_members, time_limit
 
 PATIENCE = 60  # seconds that an adapter may take to read the names
@@ -89,8 +88,6 @@ def _key(namespace: Namespace, folder: Path) -> str:
         status = origin.stat() if origin else None
     except OSError:
         status = None
-    from hashlib import sha256
-
     parts = (
         fingerprint(find_distribution(namespace.distribution), folder),
         str(folder),
@@ -98,7 +95,7 @@ def _key(namespace: Namespace, folder: Path) -> str:
         __version__,
         f"{status.st_size} {status.st_mtime_ns}" if status else "",
     )
-    return sha256("\n".join(parts).encode()).hexdigest()[:12]
+    return digest("\n".join(parts).encode())[:12]
 
 
 def _load(file: Path) -> dict[str, str] | None:
@@ -143,10 +140,7 @@ def _sort_out(given: Iterable[object]) -> tuple[dict[str, str], list[object]]:
 
 
 def _faults(guard: Guard, heavy: list[str], refused: list[object]) -> Iterator[str]:
-    if guard.printed.strip():
-        yield f"it prints to stdout, which is for results: {first_line(guard.printed)!r}"
-    if guard.replaced:
-        yield f"it replaces {', '.join(guard.replaced)}, which was put back"
+    yield from guard.faults()
     if heavy:
         yield f"it imports {', '.join(heavy)}, which takes long"
     if refused:

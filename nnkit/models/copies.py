@@ -1,7 +1,8 @@
 """Copies of a module to run, so that the module itself stays as it was built."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -11,32 +12,67 @@ from torch.nn.parameter import is_lazy
 from nnkit.models.members import named_modules, named_parameters
 
 M = TypeVar("M", bound=nn.Module)
+NONE: Mapping[int, nn.Parameter] = MappingProxyType({})
 COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc)
 PLAIN_TYPES = (bool, int, float, str, type(None))
 
 
-def copy_of(module: M) -> M:
-    """Return a copy with its own buffers and attributes; parameters are shared, to save memory."""
-    parameters = named_parameters(module).values()
-    shared = {id(parameter): parameter for parameter in parameters if not is_lazy(parameter)}
+def copy_of(module: M, own: Collection[Tensor] = (), replaced: Mapping[int, nn.Parameter] = NONE) -> M:
+    """Return a copy with its own buffers and attributes; parameters are shared, to save memory.
+
+    own: parameters that are copied too, with all that lie at the same place. replaced: others to use in place
+    of parameters, by the id of each.
+    """
+    parameters = list(named_parameters(module).values())
+    places = {_place_of(parameter) for parameter in own} - {None}
+    ids = {id(parameter) for parameter in own}
+    copied = [each for each in parameters if id(each) in ids or _place_of(each) in places]
+    ids = {id(parameter) for parameter in copied}
+    shared = {id(each): each for each in parameters if id(each) not in ids and not is_lazy(each)}
+    return copy.deepcopy(module, {**_refused_in(module), **_copy_sharing(copied), **shared, **replaced})
+
+
+def sharing_copy_of(module: M) -> M:
+    """Return a copy with its own buffers, attributes and parameters; the latter lie in the module's memory.
+
+    A parameter of the copy has its own gradient and dtype. What writes to it writes to the module's too, and
+    torch's count of writes (`_version`) is the same for both.
+    """
+    shared: dict[int, object] = {
+        id(parameter): nn.Parameter(parameter.detach(), parameter.requires_grad)
+        for parameter in named_parameters(module).values()
+        if is_shared(parameter)
+    }
     return copy.deepcopy(module, {**_refused_in(module), **shared})
+
+
+def is_shared(parameter: Tensor) -> bool:
+    """Whether `sharing_copy_of` shares the memory of a parameter: one of a class of its own is copied."""
+    return type(parameter) is nn.Parameter and parameter.layout == torch.strided
 
 
 def whole_copy_of(module: M) -> M:
     """Return a copy that shares nothing with the module; what shares one memory in it still does."""
-    return copy.deepcopy(module, {**_sharing_in(module), **_refused_in(module)})
+    return copy.deepcopy(module, {**_copy_sharing(named_parameters(module).values()), **_refused_in(module)})
 
 
-def _sharing_in(module: nn.Module) -> dict[int, object]:
+def _place_of(parameter: Tensor) -> tuple[object, ...] | None:
+    """Return where a plain parameter lies in memory and how, None for any other."""
+    if type(parameter) is not nn.Parameter or not parameter.numel() or parameter.layout != torch.strided:
+        return None
+    address = parameter.data_ptr()
+    return (address, parameter.shape, parameter.stride(), parameter.dtype) if address else None
+
+
+def _copy_sharing(parameters: Iterable[Tensor]) -> dict[int, object]:
     """Return copies of parameters that lie at one place in memory: deepcopy would part them."""
-    groups: dict[tuple[object, ...], list[nn.Parameter]] = {}
-    for parameter in named_parameters(module).values():
-        if type(parameter) is nn.Parameter and parameter.numel() and parameter.layout == torch.strided:
-            place = (parameter.data_ptr(), parameter.shape, parameter.stride(), parameter.dtype)
+    groups: dict[tuple[object, ...], list[Tensor]] = {}
+    for parameter in parameters:
+        if (place := _place_of(parameter)) is not None:
             groups.setdefault(place, []).append(parameter)
     copies: dict[int, object] = {}
-    for (address, *_), group in groups.items():
-        if address and len(group) > 1:
+    for group in groups.values():
+        if len(group) > 1:
             data = group[0].detach().clone()
             copies |= {id(parameter): nn.Parameter(data, parameter.requires_grad) for parameter in group}
     return copies

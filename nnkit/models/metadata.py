@@ -1,7 +1,6 @@
 """The ModelSpec that nnkit writes into the files it exports: one key that holds JSON."""
 
 import json
-import zipfile
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -180,6 +179,8 @@ def check_shards(path: Path, shards: Collection[str]) -> None:
 
 
 def _read_archive(path: Path) -> str | None:
+    import zipfile  # not for what only looks up a name
+
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
@@ -202,11 +203,12 @@ def _read_archive(path: Path) -> str | None:
 
 
 def _read_onnx(path: Path) -> str | None:
-    import onnx
     from google.protobuf.message import DecodeError
 
+    from nnkit.models.onnx_values import read_parts
+
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = read_parts(path).model
     except (DecodeError, ValueError) as error:
         raise damaged(path, error) from error
     return next((entry.value for entry in model.metadata_props if entry.key == KEY), None)

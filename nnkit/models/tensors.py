@@ -12,9 +12,25 @@ from torch.nn.parameter import is_lazy
 CORE_FACTOR = 10
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yield the tensors of a value in order, however nested in tuples, lists, mappings and dataclasses."""
-    return (tensor for _, tensor in named_tensors_in(value))
+# Types without parts. Most arguments of most operators have one, or are tensors.
+ATOMS = frozenset({type(None), bool, int, float, complex, str, torch.dtype, torch.device, torch.layout})
+
+# Types of tensors that hold their memory themselves where their layout is strided.
+PLAIN = frozenset({Tensor, nn.Parameter})
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors of a value in order, however nested in tuples, lists, mappings and dataclasses."""
+    if isinstance(value, Tensor):
+        return [value]
+    found: list[Tensor] = []
+    is_sequence = type(value) is tuple or type(value) is list
+    for part in value if is_sequence else [part for _, part in parts_of(value)]:
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif type(part) not in ATOMS:
+            found += tensors_in(part)
+    return found
 
 
 def named_tensors_in(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -117,9 +133,16 @@ def stored_parts(tensor: Tensor) -> Iterator[Tensor]:
         yield tensor
 
 
-def storages_of(tensor: Tensor) -> set[int]:
-    """Return ids of the storages of a tensor."""
-    return {part.untyped_storage()._cdata for part in stored_parts(tensor) if part.layout == torch.strided}
+def storages_of(*tensors: Tensor) -> set[int]:
+    """Return ids of the storages of tensors."""
+    storages = set()
+    for tensor in tensors:
+        if type(tensor) in PLAIN and tensor.layout == torch.strided:  # nearly all
+            storages.add(tensor.untyped_storage()._cdata)
+        else:
+            parts = (part for part in stored_parts(tensor) if part.layout == torch.strided)
+            storages.update(part.untyped_storage()._cdata for part in parts)
+    return storages
 
 
 def elements_of(tensor: Tensor) -> int:

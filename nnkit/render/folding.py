@@ -12,7 +12,7 @@ names beneath; their index in a list doesn't matter. Example, with `b` a block t
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from nnkit.verbs.summary.report import Row
+from nnkit.verbs.summary.report import Row, Value
 
 LONGEST_LOOP = 32  # calls in the body of a loop
 
@@ -31,7 +31,7 @@ class FoldedRow:
     steps: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Node:
     row: Row
     children: list["_Node"] = field(default_factory=list)
@@ -50,10 +50,20 @@ def fold(rows: Sequence[Row]) -> list[FoldedRow]:
     from the third on, because two calls of one module are worth seeing.
     """
     seen: dict[Hashable, int] = {}
-    roots = _tree(rows)
+    roots, text_of = _tree(rows), _Texts()
     for root in roots:
-        _classify(root, seen)
+        _classify(root, seen, text_of)
     return list(_fold(roots))
+
+
+class _Texts(dict[int, str]):
+    """Texts of values that rows hold, each made once: the calls of a loop share their values."""
+
+    def __call__(self, values: tuple[Value, ...]) -> str:
+        key = id(values)
+        if key not in self:
+            self[key] = str(values)
+        return self[key]
 
 
 def _tree(rows: Sequence[Row]) -> list[_Node]:
@@ -68,12 +78,12 @@ def _tree(rows: Sequence[Row]) -> list[_Node]:
     return roots
 
 
-def _classify(node: _Node, seen: dict[Hashable, int]) -> None:
+def _classify(node: _Node, seen: dict[Hashable, int], text_of: _Texts) -> None:
     for child in node.children:
-        _classify(child, seen)
+        _classify(child, seen, text_of)
     row, prefix = node.row, node.row.path
     beneath = tuple((child.likeness, child.row.path.removeprefix(prefix)) for child in node.children)
-    look = (row.kind, row.type, str(row.inputs), str(row.outputs), row.macs, row.kernel, beneath)
+    look = (row.kind, row.type, text_of(row.inputs), text_of(row.outputs), row.macs, row.kernel, beneath)
     node.likeness = seen.setdefault(look, len(seen))
 
 
@@ -106,10 +116,9 @@ def _repetition(nodes: list[_Node], start: int) -> tuple[int, int]:
 
 def _alike(nodes: list[_Node], start: int, other: int, count: int) -> bool:
     """Whether the `count` nodes from `start` on are like those from `other` on."""
-    if other + count > len(nodes):
+    if other + count > len(nodes) or not _same(nodes[start], nodes[other]):
         return False
-    pairs = zip(nodes[start : start + count], nodes[other : other + count], strict=True)
-    return all(_same(a, b) for a, b in pairs)
+    return all(map(_same, nodes[start : start + count], nodes[other : other + count]))
 
 
 def _same(a: _Node, b: _Node) -> bool:

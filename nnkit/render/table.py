@@ -1,6 +1,5 @@
 """A table of text, and its forms: plain, drawn on a terminal, CSV, Markdown, LaTeX, HTML."""
 
-import csv
 import io
 import os
 import re
@@ -182,6 +181,8 @@ def beside(left: str, text: str, indent: int, width: int | None) -> list[str]:
 
 def to_csv(table: Table) -> str:
     """Return the table as CSV with a header line; no cell of it is a formula to a spreadsheet."""
+    import csv  # not for what is printed as text
+
     out = io.StringIO()
     lines = (map(_not_a_formula, line) for line in (table.columns, *table.rows))
     csv.writer(out, lineterminator="\n").writerows(lines)

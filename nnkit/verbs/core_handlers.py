@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from nnkit.contract.architecture import Verb
 from nnkit.contract.hooks import hookimpl
 from nnkit.contract.loading import load
-from nnkit.contract.requests import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest
 from nnkit.errors import NnkitError, PluginProblem
 from nnkit.host.configuration import Configuration, configuration
 from nnkit.host.plugin_manager import PluginManager
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from nnkit.contract.requests import BuildRequest, ExportRequest, SmokeRequest, SummaryRequest
     from nnkit.contract.spec import ModelSpec
     from nnkit.verbs.exporting.report import ExportReport
     from nnkit.verbs.smoke.report import SmokeReport
@@ -30,19 +30,19 @@ class OwnHandlers:
     """Calls the handler that the architecture itself names."""
 
     @hookimpl(tryfirst=True)
-    def nnkit_build(self, request: BuildRequest) -> Any:
+    def nnkit_build(self, request: "BuildRequest") -> Any:
         return _call_own_handler("build", request.spec, request)
 
     @hookimpl(tryfirst=True)
-    def nnkit_summarize(self, request: SummaryRequest) -> Any:
+    def nnkit_summarize(self, request: "SummaryRequest") -> Any:
         return _call_own_handler("summary", request.spec, request)
 
     @hookimpl(tryfirst=True)
-    def nnkit_export(self, request: ExportRequest) -> Any:
+    def nnkit_export(self, request: "ExportRequest") -> Any:
         return _call_own_handler("export", request.spec, request)
 
     @hookimpl(tryfirst=True)
-    def nnkit_smoke_run(self, request: SmokeRequest) -> Any:
+    def nnkit_smoke_run(self, request: "SmokeRequest") -> Any:
         return _call_own_handler("smoke-run", request.spec, request)
 
 
@@ -65,25 +65,25 @@ class CoreHandlers:
     """Serves every verb that no handler before it served."""
 
     @hookimpl(trylast=True)
-    def nnkit_build(self, request: BuildRequest) -> "nn.Module":
+    def nnkit_build(self, request: "BuildRequest") -> "nn.Module":
         from nnkit.models.building import build_default
 
         return build_default(request)
 
     @hookimpl(trylast=True)
-    def nnkit_summarize(self, request: SummaryRequest) -> "SummaryReport":
+    def nnkit_summarize(self, request: "SummaryRequest") -> "SummaryReport":
         from nnkit.verbs.summary.handler import summarize
 
         return summarize(request)
 
     @hookimpl(trylast=True)
-    def nnkit_export(self, request: ExportRequest) -> "ExportReport":
+    def nnkit_export(self, request: "ExportRequest") -> "ExportReport":
         from nnkit.verbs.exporting.handler import export
 
         return export(request)
 
     @hookimpl(trylast=True)
-    def nnkit_smoke_run(self, request: SmokeRequest) -> "SmokeReport":
+    def nnkit_smoke_run(self, request: "SmokeRequest") -> "SmokeReport":
         if request.simulate is not None:
             from nnkit.verbs.smoke.simulation import simulate
 

@@ -89,6 +89,7 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Return the facts. This takes some seconds, because it tries to import the optional packages."""
     manager = plugin_manager(checked=False)
+    manager.check_all()
     listed = tuple(f"{zoo.prefix}/ ({zoo.state})" for zoo in zoos(manager))
     packages = {name: _version(name) for name in (*NEEDED, *OPTIONAL)}
     to_import = {"torch": "torch", **OPTIONAL}

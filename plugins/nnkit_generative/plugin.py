@@ -1,15 +1,12 @@
 """Declares networks that generate images. Torch-free."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from nnkit import Architecture, Dim, Preset, TensorSpec, TrainingStep, hookimpl
-from nnkit_generative.configs import (
-    DCGANConfig,
-    DCGANDiscriminatorConfig,
-    DDPMUNetConfig,
-    VAEConfig,
-    VQVAEConfig,
-)
+
+if TYPE_CHECKING:
+    from nnkit_generative.configs import DDPMUNetConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -21,7 +18,7 @@ VAE = Architecture(
     summary="Variational autoencoder: an image as a normal distribution of codes",
     family="generative",
     build="nnkit_generative.vae:VAE",
-    config=VAEConfig,
+    config="nnkit_generative.configs:VAEConfig",
     inputs=[
         TensorSpec(
             "image",
@@ -62,7 +59,7 @@ VQ_VAE = Architecture(
     summary="Autoencoder whose codes are words of a learned codebook",
     family="generative",
     build="nnkit_generative.vq_vae:VQVAE",
-    config=VQVAEConfig,
+    config="nnkit_generative.configs:VQVAEConfig",
     inputs=[TensorSpec("image", ("batch", "in_channels", "height", "width"))],
     outputs=[
         TensorSpec("reconstruction", ("batch", "in_channels", "height", "width")),
@@ -119,7 +116,7 @@ DCGAN_GENERATOR = Architecture(
     summary="The generator of DCGAN: an image from random numbers",
     family="generative",
     build="nnkit_generative.dcgan:Generator",
-    config=DCGANConfig,
+    config="nnkit_generative.configs:DCGANConfig",
     inputs=[Z],
     outputs=[TensorSpec("image", ("batch", *SIZE), description="pixels from -1 to 1")],
     dims={"batch": BATCH},
@@ -134,7 +131,7 @@ DCGAN_DISCRIMINATOR = Architecture(
     summary="The discriminator of DCGAN: whether an image is real",
     family="generative",
     build="nnkit_generative.dcgan:Discriminator",
-    config=DCGANDiscriminatorConfig,
+    config="nnkit_generative.configs:DCGANDiscriminatorConfig",
     inputs=[TensorSpec("image", ("batch", *SIZE), description="pixels from -1 to 1")],
     outputs=[TensorSpec("score", ("batch",), description="the probability that the image is real")],
     dims={"batch": BATCH},
@@ -149,7 +146,7 @@ DCGAN = Architecture(
     summary="DCGAN: a generator and a discriminator of images, trained in turn",
     family="generative",
     build="nnkit_generative.dcgan:DCGAN",
-    config=DCGANConfig,
+    config="nnkit_generative.configs:DCGANConfig",
     inputs=[Z, TensorSpec("image", ("batch", *SIZE), description="real images, from -1 to 1")],
     outputs=[
         TensorSpec("fake", ("batch", *SIZE), description="images by the generator"),
@@ -173,7 +170,7 @@ DCGAN = Architecture(
 )
 
 
-def ddpm_unet_inputs(config: DDPMUNetConfig) -> Iterator[TensorSpec]:
+def ddpm_unet_inputs(config: "DDPMUNetConfig") -> Iterator[TensorSpec]:
     """Yield the inputs of `ddpm-unet`, which takes labels if it knows classes."""
     yield TensorSpec(
         "image", ("batch", "in_channels", "height", "width"), description="an image with noise: x_t"
@@ -205,7 +202,7 @@ DDPM_UNET = Architecture(
     summary="The diffusion U-Net: the noise in an image at a timestep",
     family="generative",
     build="nnkit_generative.ddpm_unet:DDPMUNet",
-    config=DDPMUNetConfig,
+    config="nnkit_generative.configs:DDPMUNetConfig",
     inputs=ddpm_unet_inputs,
     outputs=[TensorSpec("noise", ("batch", "in_channels", "height", "width"), description="ε in x_t")],
     dims={"batch": BATCH, "height": halved("rows"), "width": halved("columns")},

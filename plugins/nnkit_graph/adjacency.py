@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from nnkit_graph.observers import is_transformed, sees_operations
+
 
 class Adjacency(Protocol):
     """A matrix (N, N) that can multiply features (N, F) from the left."""
@@ -28,23 +30,27 @@ class Adjacency(Protocol):
 class EdgeList:
     """A matrix by its entries: `index` (2, E) of source and target, `weight` (E,).
 
-    Multiplies by CSR where torch can. Elsewhere it gathers messages and adds them up: in an export, on meta
-    tensors, and when the weights are learned. It adds in the precision of the weights, which is never half.
+    Multiplies by CSR where torch can. Elsewhere it gathers messages and adds them up: in an export, under
+    vmap, on meta tensors, and when the weights are learned. It adds in the precision of the weights, which is
+    never half.
     """
 
     def __init__(self, index: Tensor, weight: Tensor, num_nodes: int) -> None:
         self.index, self.weight, self.num_nodes = index, weight, num_nodes
         self._compressed: CompressedRows | None = None
 
-    def prepare(self, x: Tensor) -> None:
-        """Compress the rows now if multiplying features like `x` will need that."""
-        if self._compressed is None and self._can_compress(x):
+    def compress(self, x: Tensor) -> "CompressedRows | None":
+        """Return the rows by which features like `x` are multiplied, or None where torch can't do that."""
+        if not self._can_compress(x):
+            return None
+        if self._compressed is None:
             self._compressed = CompressedRows(_to_csr(self.index, self.weight, self.num_nodes))
+        return self._compressed
 
     def __matmul__(self, x: Tensor) -> Tensor:
-        self.prepare(x)
-        if self._compressed is not None:
-            return _multiply(self._compressed, x.to(self.weight.dtype)).to(x.dtype)
+        rows = self.compress(x)
+        if rows is not None:
+            return _multiply(rows, x.to(self.weight.dtype)).to(x.dtype)
         source, target = self.index
         messages = x[source] * self.weight[:, None]  # (E, F)
         sums = messages.new_zeros(self.num_nodes, x.shape[1]).index_add(0, target, messages)  # (N, F)
@@ -52,8 +58,7 @@ class EdgeList:
 
     def _can_compress(self, x: Tensor) -> bool:
         return (
-            not torch.compiler.is_compiling()
-            and not torch.compiler.is_exporting()
+            not is_transformed()
             and x.device.type in ("cpu", "cuda")
             and not self.weight.requires_grad
             and self.index.shape[1] > 0
@@ -74,6 +79,13 @@ class CompressedRows:
                 self._transpose = CompressedRows(self.rows.t().to_sparse_csr())
         return self._transpose
 
+    def multiply_into(self, x: Tensor, target: Tensor) -> Tensor:
+        """Write the product with x (N, F) into `target` (N, F), whatever is there.
+
+        This is what `@` does at last, without the two tensors that it first fills with zeros and copies.
+        """
+        return torch.addmm(target, self.rows, x, beta=0, out=target)
+
 
 class _Product(torch.autograd.Function):
     """A X forward, and Aᵀ G backward. torch's own backward multiplies by columns, at half the speed."""
@@ -83,6 +95,8 @@ class _Product(torch.autograd.Function):
         ctx.matrix = matrix
         # Autocast would convert the matrix to a precision that has no product.
         with torch.autocast(x.device.type, enabled=False):
+            if x.is_cpu and not sees_operations():
+                return matrix.multiply_into(x, x.new_empty(matrix.rows.shape[0], x.shape[1]))
             return matrix.rows @ x
 
     @staticmethod

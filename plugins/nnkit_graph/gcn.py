@@ -7,8 +7,9 @@ https://arxiv.org/abs/1609.02907
 
     Â = D^-½ (A + I) D^-½ is the graph with self-loops, normalized by degrees on both sides.
 
-Features go through W before Â, which usually leaves fewer of them to aggregate. Keys and initial values
-are those of PyG's GCN. Symbols: N nodes, E directed edges, F features, C classes.
+Â (X W) = (Â X) W: features go through W before Â, or after it where W makes more of them, so that fewer are
+aggregated. Keys and initial values are those of PyG's GCN. Symbols: N nodes, E directed edges, F features,
+C classes.
 """
 
 from itertools import pairwise
@@ -26,6 +27,7 @@ from nnkit_graph.adjacency import (
     normalize_matrix,
 )
 from nnkit_graph.configs import GCNConfig
+from nnkit_graph.inference import may_overwrite, scores_in_two_buffers
 
 
 class GCNConv(nn.Module):
@@ -37,6 +39,7 @@ class GCNConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__()
+        self.widens = out_channels > in_channels
         self.lin = nn.Linear(in_channels, out_channels, bias=False)
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
@@ -47,8 +50,10 @@ class GCNConv(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, adjacency: Adjacency | None) -> Tensor:
+        if adjacency is not None and self.widens:
+            x = adjacency @ x  # (N, in_channels)
         x = self.lin(x)  # (N, out_channels)
-        if adjacency is not None:
+        if adjacency is not None and not self.widens:
             x = adjacency @ x  # (N, out_channels)
         return x if self.bias is None else x + self.bias
 
@@ -69,9 +74,12 @@ class GCNLayers(nn.Module):
             if depth > 0:
                 x = F.relu(x)
                 x = F.dropout(x, self.config.dropout, self.training)
-            aggregates = depth == 0 or self.config.aggregate == "every"
-            x = conv(x, adjacency if aggregates else None)  # (N, F)
+            x = conv(x, adjacency if self.aggregates(depth) else None)  # (N, F)
         return x  # (N, C)
+
+    def aggregates(self, depth: int) -> bool:
+        """Return whether the layer at this depth, from 0, sums over neighbors."""
+        return depth == 0 or self.config.aggregate == "every"
 
 
 class GCN(GCNLayers):
@@ -85,7 +93,15 @@ class GCN(GCNLayers):
         self._cache = AdjacencyCache()
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-        return self.scores(x, self._edges(x, edge_index, edge_weight))
+        edges = self._edges(x, edge_index, edge_weight)
+        drops = self.training and self.config.dropout > 0
+        convs = [conv for conv in self.convs if type(conv) is GCNConv]
+        if not drops and len(convs) == len(self.convs) and may_overwrite(x, convs):
+            rows = edges.compress(x)
+            if rows is not None:
+                matrices = [rows if self.aggregates(depth) else None for depth in range(len(convs))]
+                return scores_in_two_buffers(x, convs, matrices)
+        return self.scores(x, edges)
 
     def _edges(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None) -> EdgeList:
         """Return the graph, normalized once for all layers."""
@@ -99,7 +115,7 @@ class GCN(GCNLayers):
             # A tensor made in inference mode can't be used in training, which may come next.
             with torch.inference_mode(False), torch.no_grad():
                 edges = form(edge_index, edge_weight, x)
-                edges.prepare(x)
+                edges.compress(x)
             self._cache.put(edges, *key)
         return edges
 

@@ -1,7 +1,11 @@
 """Networks on graphs."""
 
+from typing import TYPE_CHECKING
+
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
-from nnkit_graph.configs import GATConfig, GCNConfig, GINConfig, GNNConfig, GraphSAGEConfig
+
+if TYPE_CHECKING:
+    from nnkit_graph.configs import GCNConfig, GNNConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -40,7 +44,7 @@ MATRIX = TensorSpec(
 SCORES = TensorSpec("scores", ("nodes", "num_classes"), description="class scores, not normalized")
 
 
-def _gcn_inputs(config: GCNConfig) -> tuple[TensorSpec, ...]:
+def _gcn_inputs(config: "GCNConfig") -> tuple[TensorSpec, ...]:
     if config.adjacency == "dense":
         return (X, MATRIX)
     return (X, EDGE_INDEX, EDGE_WEIGHT) if config.edge_weight else (X, EDGE_INDEX)
@@ -51,7 +55,7 @@ GCN = Architecture(
     family=FAMILY,
     summary="Graph convolutional network: degree-weighted mean over neighbors, then a linear layer",
     build="nnkit_graph.gcn:gcn",
-    config=GCNConfig,
+    config="nnkit_graph.configs:GCNConfig",
     inputs=_gcn_inputs,
     outputs=[SCORES],
     dims=DIMS,
@@ -71,7 +75,7 @@ GCN = Architecture(
 )
 
 
-def _gnn_inputs(config: GNNConfig) -> tuple[TensorSpec, ...]:
+def _gnn_inputs(config: "GNNConfig") -> tuple[TensorSpec, ...]:
     weighted = config.aggregation == "weighted-mean"
     return (X, EDGE_INDEX, EDGE_WEIGHT) if weighted else (X, EDGE_INDEX)
 
@@ -81,7 +85,7 @@ GNN = Architecture(
     family=FAMILY,
     summary="Message passing: a node combines its own features with an aggregate of its neighbors",
     build="nnkit_graph.gnn:GNN",
-    config=GNNConfig,
+    config="nnkit_graph.configs:GNNConfig",
     inputs=_gnn_inputs,
     outputs=[SCORES],
     dims=DIMS,
@@ -102,7 +106,7 @@ GRAPHSAGE = Architecture(
     family=FAMILY,
     summary="GraphSAGE: a linear layer for own features and one for the mean over neighbors",
     build="nnkit_graph.graphsage:GraphSAGE",
-    config=GraphSAGEConfig,
+    config="nnkit_graph.configs:GraphSAGEConfig",
     inputs=[X, EDGE_INDEX],
     outputs=[SCORES],
     dims=DIMS,
@@ -122,7 +126,7 @@ GAT = Architecture(
     family=FAMILY,
     summary="Graph attention: neighbors weighted by how well they match",
     build="nnkit_graph.gat:GAT",
-    config=GATConfig,
+    config="nnkit_graph.configs:GATConfig",
     inputs=[X, EDGE_INDEX],
     outputs=[SCORES],
     dims=DIMS,
@@ -149,7 +153,7 @@ GIN = Architecture(
     family=FAMILY,
     summary="Graph isomorphism network: sum over neighbors, then a small MLP",
     build="nnkit_graph.gin:GIN",
-    config=GINConfig,
+    config="nnkit_graph.configs:GINConfig",
     inputs=[X, EDGE_INDEX],
     outputs=[SCORES],
     dims=DIMS,

@@ -1,7 +1,6 @@
 """Declares multi-layer perceptrons. Torch-free."""
 
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
-from nnkit_mlp.configs import MLPConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -11,7 +10,7 @@ MLP = Architecture(
     summary="Multi-layer perceptron: linear layers with a nonlinearity between them",
     family="MLP",
     build="nnkit_mlp.mlp:MLP",
-    config=MLPConfig,
+    config="nnkit_mlp.configs:MLPConfig",
     inputs=[TensorSpec("x", ("batch", "in_features"), description="features of each sample")],
     outputs=[TensorSpec("logits", ("batch", "num_classes"), description="class scores")],
     dims={"batch": Dim(default=1, description="samples in a batch; batch norm needs at least 2 in training")},

@@ -1,7 +1,11 @@
 """PointNet for classification, without transform nets, and for part segmentation."""
 
+from typing import TYPE_CHECKING
+
 from nnkit import Architecture, Dim, TensorSpec, hookimpl
-from nnkit_pointcloud.configs import PointNetConfig, PointNetSegmentationConfig, PointNetVanillaConfig
+
+if TYPE_CHECKING:
+    from nnkit_pointcloud.configs import PointNetConfig, PointNetSegmentationConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -33,18 +37,18 @@ REGULARIZER = (
 
 
 def _outputs(
-    logits: TensorSpec, config: PointNetConfig | PointNetSegmentationConfig
+    logits: TensorSpec, config: "PointNetConfig | PointNetSegmentationConfig"
 ) -> tuple[TensorSpec, ...]:
     if not config.return_transform:
         return (logits,)
     return (logits, TensorSpec("transform", ("batch", 64, 64), description="feature transform of each cloud"))
 
 
-def _classification_outputs(config: PointNetConfig) -> tuple[TensorSpec, ...]:
+def _classification_outputs(config: "PointNetConfig") -> tuple[TensorSpec, ...]:
     return _outputs(TensorSpec("logits", ("batch", "num_classes"), description="class scores"), config)
 
 
-def _segmentation_outputs(config: PointNetSegmentationConfig) -> tuple[TensorSpec, ...]:
+def _segmentation_outputs(config: "PointNetSegmentationConfig") -> tuple[TensorSpec, ...]:
     logits = TensorSpec(
         "logits", ("batch", "num_classes", "points"), description="class scores for each point"
     )
@@ -55,7 +59,7 @@ POINTNET = Architecture(
     name="pointnet",
     summary="PointNet classifier for point clouds, with input and feature transform nets",
     build="nnkit_pointcloud.pointnet:PointNet",
-    config=PointNetConfig,
+    config="nnkit_pointcloud.configs:PointNetConfig",
     inputs=(CLOUD,),
     outputs=_classification_outputs,
     dims=DIMS,
@@ -71,7 +75,7 @@ POINTNET_VANILLA = Architecture(
     name="pointnet-vanilla",
     summary="PointNet classifier without transform nets: the paper's baseline",
     build="nnkit_pointcloud.pointnet:PointNetVanilla",
-    config=PointNetVanillaConfig,
+    config="nnkit_pointcloud.configs:PointNetVanillaConfig",
     inputs=(CLOUD,),
     outputs=(TensorSpec("logits", ("batch", "num_classes"), description="class scores"),),
     dims=DIMS,
@@ -92,7 +96,7 @@ POINTNET_SEGMENTATION = Architecture(
     name="pointnet-segmentation",
     summary="PointNet that labels each point of a cloud, with input and feature transform nets",
     build="nnkit_pointcloud.pointnet:PointNetSegmentation",
-    config=PointNetSegmentationConfig,
+    config="nnkit_pointcloud.configs:PointNetSegmentationConfig",
     inputs=(CLOUD,),
     outputs=_segmentation_outputs,
     dims=DIMS,

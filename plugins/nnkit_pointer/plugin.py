@@ -1,7 +1,11 @@
 """The pointer network of Vinyals, Fortunato and Jaitly."""
 
+from typing import TYPE_CHECKING
+
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
-from nnkit_pointer.configs import PointerNetworkConfig
+
+if TYPE_CHECKING:
+    from nnkit_pointer.configs import PointerNetworkConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -30,7 +34,7 @@ LENGTHS = TensorSpec(
 )
 
 
-def _inputs(config: PointerNetworkConfig) -> tuple[TensorSpec, ...]:
+def _inputs(config: "PointerNetworkConfig") -> tuple[TensorSpec, ...]:
     guide = {"greedy": (), "sampled": (NOISE,), "teacher-forced": (TARGETS,)}[config.decoding]
     return (ELEMENTS, *guide, *((LENGTHS,) if config.padded else ()))
 
@@ -39,7 +43,7 @@ POINTER_NETWORK = Architecture(
     name="pointer-network",
     summary="Pointer network: an LSTM whose outputs are positions in its input",
     build="nnkit_pointer.pointer_network:pointer_network",
-    config=PointerNetworkConfig,
+    config="nnkit_pointer.configs:PointerNetworkConfig",
     inputs=_inputs,
     outputs=(
         TensorSpec(

@@ -1,7 +1,11 @@
 """Elman RNN, GRU and LSTM: classifiers of sequences."""
 
+from typing import TYPE_CHECKING
+
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
-from nnkit_recurrent.configs import GRUConfig, LSTMConfig, RecurrentConfig, RNNConfig
+
+if TYPE_CHECKING:
+    from nnkit_recurrent.configs import RecurrentConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -44,7 +48,7 @@ LAST = (
 )
 
 
-def _states(config: RecurrentConfig, parts: str, when: str) -> tuple[TensorSpec, ...]:
+def _states(config: "RecurrentConfig", parts: str, when: str) -> tuple[TensorSpec, ...]:
     rows = config.num_layers * (2 if config.bidirectional else 1)
     moment = {"0": "before the first step", "n": "after the last step"}[when]
     return tuple(
@@ -57,7 +61,7 @@ def _states(config: RecurrentConfig, parts: str, when: str) -> tuple[TensorSpec,
     )
 
 
-def _inputs(config: RecurrentConfig, parts: str) -> tuple[TensorSpec, ...]:
+def _inputs(config: "RecurrentConfig", parts: str) -> tuple[TensorSpec, ...]:
     x = TensorSpec("x", ("batch", "time", "input_size"), description="sequences")
     lengths = TensorSpec(
         "lengths",
@@ -74,7 +78,7 @@ def _inputs(config: RecurrentConfig, parts: str) -> tuple[TensorSpec, ...]:
     )
 
 
-def _outputs(config: RecurrentConfig, parts: str) -> tuple[TensorSpec, ...]:
+def _outputs(config: "RecurrentConfig", parts: str) -> tuple[TensorSpec, ...]:
     steps = ("time",) if config.predict == "every" else ()
     scores = TensorSpec(
         "log_probs", ("batch", *steps, "num_classes"), description="log-probabilities of the classes"
@@ -82,19 +86,19 @@ def _outputs(config: RecurrentConfig, parts: str) -> tuple[TensorSpec, ...]:
     return (scores, *_states(config, parts, "n"))
 
 
-def _hidden_inputs(config: RecurrentConfig) -> tuple[TensorSpec, ...]:
+def _hidden_inputs(config: "RecurrentConfig") -> tuple[TensorSpec, ...]:
     return _inputs(config, "h")
 
 
-def _hidden_outputs(config: RecurrentConfig) -> tuple[TensorSpec, ...]:
+def _hidden_outputs(config: "RecurrentConfig") -> tuple[TensorSpec, ...]:
     return _outputs(config, "h")
 
 
-def _lstm_inputs(config: RecurrentConfig) -> tuple[TensorSpec, ...]:
+def _lstm_inputs(config: "RecurrentConfig") -> tuple[TensorSpec, ...]:
     return _inputs(config, "hc")
 
 
-def _lstm_outputs(config: RecurrentConfig) -> tuple[TensorSpec, ...]:
+def _lstm_outputs(config: "RecurrentConfig") -> tuple[TensorSpec, ...]:
     return _outputs(config, "hc")
 
 
@@ -102,7 +106,7 @@ RNN = Architecture(
     name="rnn",
     summary="Elman's recurrent network",
     build="nnkit_recurrent.rnn:rnn",
-    config=RNNConfig,
+    config="nnkit_recurrent.configs:RNNConfig",
     inputs=_hidden_inputs,
     outputs=_hidden_outputs,
     dims=DIMS,
@@ -133,7 +137,7 @@ GRU = Architecture(
     name="gru",
     summary="Gated recurrent unit, with the reset before the product (Cho) or after it (cuDNN, torch.nn)",
     build="nnkit_recurrent.gru:gru",
-    config=GRUConfig,
+    config="nnkit_recurrent.configs:GRUConfig",
     inputs=_hidden_inputs,
     outputs=_hidden_outputs,
     dims=DIMS,
@@ -170,7 +174,7 @@ LSTM = Architecture(
     name="lstm",
     summary="Long short-term memory",
     build="nnkit_recurrent.lstm:lstm",
-    config=LSTMConfig,
+    config="nnkit_recurrent.configs:LSTMConfig",
     inputs=_lstm_inputs,
     outputs=_lstm_outputs,
     dims=DIMS,

@@ -1,7 +1,11 @@
 """Declares networks of sets. Torch-free."""
 
+from typing import TYPE_CHECKING
+
 from nnkit import Architecture, Dim, Preset, TensorSpec, hookimpl
-from nnkit_sets.configs import DeepSetsConfig, GraphTransformerConfig, SetTransformerConfig
+
+if TYPE_CHECKING:
+    from nnkit_sets.configs import DeepSetsConfig, GraphTransformerConfig
 
 NNKIT_PLUGIN_API = "1.1"
 
@@ -23,7 +27,7 @@ DIMS = {
 }
 
 
-def _deepsets_outputs(config: DeepSetsConfig) -> tuple[TensorSpec, ...]:
+def _deepsets_outputs(config: "DeepSetsConfig") -> tuple[TensorSpec, ...]:
     if config.pooling == "none":
         return (TensorSpec("y", ("batch", "elements", "num_outputs"), description="of each element"),)
     return (TensorSpec("y", ("batch", "num_outputs"), description="of each set"),)
@@ -34,7 +38,7 @@ DEEPSETS = Architecture(
     summary="Deep Sets: a sum over the elements between two networks, or layers that follow their order",
     family=FAMILY,
     build="nnkit_sets.deepsets:DeepSets",
-    config=DeepSetsConfig,
+    config="nnkit_sets.configs:DeepSetsConfig",
     inputs=[SET, MASK],
     outputs=_deepsets_outputs,
     dims=DIMS,
@@ -74,7 +78,7 @@ SET_TRANSFORMER = Architecture(
     summary="Set Transformer: elements attend to each other, and learned seeds pool them",
     family=FAMILY,
     build="nnkit_sets.set_transformer:SetTransformer",
-    config=SetTransformerConfig,
+    config="nnkit_sets.configs:SetTransformerConfig",
     inputs=[SET, MASK],
     outputs=[
         TensorSpec(
@@ -130,7 +134,7 @@ EDGES = TensorSpec(
 EDGE_ATTR = TensorSpec("edge_attr", ("edges", "edge_dim"), description="edge features")
 
 
-def _graph_inputs(config: GraphTransformerConfig) -> tuple[TensorSpec, ...]:
+def _graph_inputs(config: "GraphTransformerConfig") -> tuple[TensorSpec, ...]:
     return (NODES, EDGES, EDGE_ATTR) if config.edge_dim else (NODES, EDGES)
 
 
@@ -139,7 +143,7 @@ GRAPH_TRANSFORMER = Architecture(
     summary="Graph Transformer: attention to the neighbors, and a gated residual connection",
     family=FAMILY,
     build="nnkit_sets.graph_transformer:GraphTransformer",
-    config=GraphTransformerConfig,
+    config="nnkit_sets.configs:GraphTransformerConfig",
     inputs=_graph_inputs,
     outputs=[
         TensorSpec("scores", ("nodes", "num_classes"), description="class scores, not normalized"),

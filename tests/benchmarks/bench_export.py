@@ -2,9 +2,16 @@
 
 Before its proof it may take 1.15 times as long. The proof is timed apart, from the report; so are the
 bytes of the file beside those of the weights, and the peak of memory of either process.
+
+    python tests/benchmarks/bench_export.py [--quick | --memory [LAYERS ...]]
+
+Then the memory that a decoder takes above what the imports take, for each byte of its weights, the module
+itself included. It may be 1.5 where a file is written and 2.5 where it is proven too. Resident memory counts
+pages of mapped files, which the system can take back; anonymous memory doesn't.
 """
 
 import argparse
+import contextlib
 import json
 import re
 import statistics
@@ -27,6 +34,16 @@ program.save("theirs.onnx")
 OURS = """
 import sys, nnkit
 nnkit.export(sys.argv[1], "ours.onnx", verify=False, force=True)
+"""
+EXPORT = """
+import json, sys
+import torch, onnx, onnx_ir, onnxruntime, onnxscript.optimizer, torch._dynamo, torch._decomp
+import torch.onnx._internal.exporter._core
+import nnkit
+path, verify, options = json.loads(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+nnkit.export("llama", path, verify=verify, force=True, **options)
 """
 PEAK = """
 import re, pathlib
@@ -71,16 +88,70 @@ def run_size(name: str, folder: Path) -> int:
     return found
 
 
+def memory_of(process: int) -> tuple[int, int]:
+    """Return the resident and the anonymous memory of a process in KiB."""
+    text = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    return tuple(int(re.search(rf"{name}:\s+(\d+)", text)[1]) for name in ("VmRSS", "RssAnon"))
+
+
+def peaks(path: Path, verify: bool, options: dict[str, int]) -> tuple[int, int]:
+    """Return the peaks of resident and of anonymous memory above imports, in bytes; looked at every 5 ms."""
+    arguments = json.dumps([str(path), verify, options])
+    with subprocess.Popen(
+        [sys.executable, "-c", EXPORT, arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        child.stdout.readline()
+        before = memory_of(child.pid)
+        child.stdin.write("\n")
+        child.stdin.flush()
+        highest = before
+        while child.poll() is None:
+            with contextlib.suppress(OSError, TypeError):  # it has just ended
+                highest = tuple(map(max, highest, memory_of(child.pid)))
+            time.sleep(0.005)
+    if child.returncode:
+        raise SystemExit(f"the export failed with {child.returncode}")
+    return tuple(1024 * (high - low) for high, low in zip(highest, before, strict=True))
+
+
+def measure_memory(layers: int, width: int, suffix: str, folder: Path) -> None:
+    """Print one line for a decoder of so many layers."""
+    options = {"layers": layers, "width": width, "heads": 16, "kv_heads": 8, "hidden": 11 * width // 4}
+    command = [sys.executable, "-m", "nnkit", "build", "llama", "--json"]
+    command += [
+        part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    weights = json.loads(done.stdout)["parameter_bytes"]
+    parts = []
+    for what, verify, budget in (("written", False, 1.5), ("with proof", True, 2.5)):
+        resident, anonymous = peaks(folder / f"net{suffix}", verify, options)
+        parts.append(
+            f"{what} {resident / weights:.2f} × (anonymous {anonymous / weights:.2f} ×), budget {budget}"
+        )
+    name = f"llama, {layers} layers of width {width}, {weights / 2**30:.2f} GiB, {suffix}"
+    print(f"{name:52} peak of memory above imports / weights: {'; '.join(parts)}", flush=True)
+
+
 def main() -> None:
     """Measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="one round, of the smallest")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory", nargs="*", type=int, metavar="LAYERS", help="only the memory of decoders")
     arguments = parser.parse_args()
     names = ["simple-cnn"] if arguments.quick else ["simple-cnn", "resnet18", "gcn", "lstm", "vgg11"]
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
+        for name in names if arguments.memory is None else ():
             measure(name, 1 if arguments.quick else arguments.rounds, Path(folder))
+        if arguments.quick:
+            measure_memory(2, 256, ".onnx", Path(folder))
+            return
+        for layers in arguments.memory or (8, 16):
+            for suffix in (".onnx", ".pt2", ".safetensors"):
+                measure_memory(layers, 1024, suffix, Path(folder))
 
 
 if __name__ == "__main__":

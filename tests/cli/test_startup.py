@@ -151,7 +151,7 @@ def test_completion_of_a_command_imports_none():
 
 
 def test_completion_knows_every_check():
-    from nnkit.contract.requests import CORE_CHECKS
+    from nnkit.contract.contributions import CORE_CHECKS
     from nnkit.verbs.smoke.checklist import CHECKS
 
     assert tuple(check.name for check in CHECKS) == CORE_CHECKS

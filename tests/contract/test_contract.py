@@ -16,7 +16,8 @@ import torch
 from conftest import ROOT
 
 import nnkit
-from nnkit.contract import hooks, requests
+from nnkit.contract import contributions, hooks, requests
+from nnkit.contract.api_version import PLUGIN_API
 from nnkit.contract.loading import load
 from nnkit.render.graph.pictures import draw
 from nnkit.verbs.core_handlers import make_manager, plugin_manager
@@ -36,7 +37,8 @@ def _reports():
 
 def _public():
     """Yield what plugins get, give and read: the dataclasses of the contract and of `import nnkit`, reports."""
-    yield from (each for each in vars(requests).values() if dataclasses.is_dataclass(each))
+    for module in (requests, contributions):
+        yield from (each for each in vars(module).values() if dataclasses.is_dataclass(each))
     yield from (each for name in nnkit.__all__ if dataclasses.is_dataclass(each := getattr(nnkit, name)))
     yield from _reports()
 
@@ -79,7 +81,13 @@ def test_it_is_documented_with_an_example(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_each_field_is_explained(name):
     lineage = [each for each in PUBLIC[name].__mro__ if dataclasses.is_dataclass(each)]
-    said = " ".join([requests.__doc__, *(each.__doc__.partition("Example:")[0] for each in lineage)])
+    said = " ".join(
+        [
+            requests.__doc__,
+            contributions.__doc__,
+            *(each.__doc__.partition("Example:")[0] for each in lineage),
+        ]
+    )
     for field in dataclasses.fields(PUBLIC[name]):
         assert re.search(rf"\b{field.name}\b", said), f"the docstring of {name} doesn't explain {field.name}"
 
@@ -114,7 +122,7 @@ def yours(tmp_path, monkeypatch):
             codes[name], *others = re.split(r"^# nnkit_yours/(\w+)\.py\n", code, flags=re.MULTILINE)
             codes.update(zip(others[::2], others[1::2], strict=True))
         for name, code in codes.items():
-            version = f'NNKIT_PLUGIN_API = "{hooks.PLUGIN_API}"\n'
+            version = f'NNKIT_PLUGIN_API = "{PLUGIN_API}"\n'
             (folder / f"{name}.py").write_text(with_imports(code) + version)
         return make_manager([EntryPoint("yours", f"{PACKAGE}.plugin", "nnkit")], {})
 
@@ -194,7 +202,7 @@ def test_the_page_names_every_hook_check_and_version():
     checks = [check.name for check in (*PLUGIN_CHECKS, *ARCHITECTURE_CHECKS)]
     table = PAGE.partition("| check | what it proves |")[2]
     assert re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE) == checks
-    assert f"This nnkit has {hooks.PLUGIN_API}." in PAGE
+    assert f"This nnkit has {PLUGIN_API}." in PAGE
     assert f"its own version, {VERSION} today" in PAGE
 
 

@@ -43,6 +43,137 @@ def test_equals_pyg_in_outputs_and_gradients(name, dtype, bound, by_csr, monkeyp
         assert (one - other).abs().max() <= bound * max(1.0, float(other.detach().abs().max()))
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_layer_that_widens_aggregates_before_its_weights_and_equals_pyg(gradients):
+    """PyG aggregates after them. Without gradients the layers share two buffers."""
+    sizes = {"in_channels": 5, "hidden_channels": 9, "num_classes": 11, "num_layers": 3}
+    ours, theirs = nnkit.build("gcn", dtype="float64", **sizes), pyg.GCN(5, 9, 3, 11).double().eval()
+    theirs.load_state_dict(ours.state_dict())
+    nodes, edge_index, _ = graphs()["directed"]
+    x = torch.randn(nodes, 5, dtype=torch.float64)
+    with torch.set_grad_enabled(gradients):
+        assert torch.allclose(ours(x, edge_index), theirs(x, edge_index), atol=1e-12)
+    entries = edge_index.shape[1] + nodes
+    macs = nnkit.summarize("gcn", nodes=nodes, edges=edge_index.shape[1], **sizes).totals.macs
+    assert macs == nodes * (5 * 9 + 9 * 9 + 9 * 11) + entries * (5 + 9 + 9)  # PyG: 9 + 9 + 11
+
+
+@pytest.mark.parametrize("options", [{}, {"aggregate": "first"}, {"bias": False}, {"normalization": "none"}])
+@pytest.mark.parametrize("channels", [(16, 16, 4), (16, 24, 30), (24, 16, 16)])
+@pytest.mark.parametrize("layers", [1, 2, 4])
+def test_inference_in_two_buffers_gives_the_same_bits(options, channels, layers):
+    """The gradient's mode runs the plain layers. Whatever is in new memory, here NaN, changes nothing."""
+    fields = dict(zip(("in_channels", "hidden_channels", "num_classes"), channels, strict=True))
+    model = nnkit.build("gcn", num_layers=layers, cached=True, **fields, **options)
+    nodes, edge_index, _ = graphs()["isolated nodes"]
+    x = torch.randn(nodes, channels[0])
+    given, plain = x.clone(), model(x, edge_index)
+    torch.use_deterministic_algorithms(True)  # fills new memory with NaN
+    try:
+        with torch.no_grad():
+            first = model(x, edge_index)
+            kept = first.clone()
+            second = model(x, edge_index)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(first, plain)
+    assert torch.equal(second, plain)
+    assert torch.equal(first, kept), "a second run has written over the result of the first"
+    assert torch.equal(x, given)
+    assert first.untyped_storage().nbytes() == first.numel() * 4, "the scores keep a buffer alive"
+
+
+def test_what_a_hook_keeps_is_not_overwritten():
+    model = nnkit.build("gcn", num_layers=3)
+    nodes, edge_index, _ = graphs()["directed"]
+    x, kept = torch.randn(nodes, 16), []
+    scores = model(x, edge_index)
+    for module in [*model.convs, *(conv.lin for conv in model.convs)]:
+        module.register_forward_hook(lambda module, inputs, output: kept.append((output, output.clone())))
+    with torch.no_grad():
+        assert torch.equal(model(x, edge_index), scores)
+    assert len(kept) == 6
+    assert all(torch.equal(output, copy) for output, copy in kept)
+
+
+@pytest.mark.parametrize("inner", ["convs.1", "convs.1.lin"])
+@pytest.mark.parametrize("change", ["hook", "forward", "module"])
+def test_an_inner_module_that_is_changed_is_still_called(inner, change):
+    model = nnkit.build("gcn", num_layers=3)
+    nodes, edge_index, _ = graphs()["directed"]
+    x, module = torch.randn(nodes, 16), model.get_submodule(inner)
+
+    class Twice(nn.Module):
+        def forward(self, *args):
+            return 2 * module(*args)
+
+    if change == "hook":
+        module.register_forward_hook(lambda module, inputs, output: 2 * output)
+    elif change == "forward":
+        plain = module.forward
+        module.forward = lambda *args: 2 * plain(*args)
+    else:
+        model.set_submodule(inner, Twice())
+    with_gradients = model(x, edge_index)
+    with torch.no_grad():
+        assert torch.equal(model(x, edge_index), with_gradients)
+    module.__dict__.pop("forward", None)
+    module._forward_hooks.clear()
+    if change == "module":
+        model.set_submodule(inner, module)
+    with torch.no_grad():
+        assert not torch.allclose(model(x, edge_index), with_gradients)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_it_goes_through_vmap_and_jvp(cached):
+    model = nnkit.build("gcn", dtype="float64", cached=cached)
+    nodes, edge_index, _ = graphs()["directed"]
+    x, change = torch.randn(2, 3, nodes, 16, dtype=torch.float64)
+    wanted = torch.stack([model(each, edge_index) for each in x])
+    with torch.no_grad():
+        scores, slope = torch.func.jvp(torch.vmap(lambda x: model(x, edge_index)), (x,), (change,))
+        ahead, behind = (model((x + h * change)[0], edge_index) for h in (1e-6, -1e-6))
+    assert torch.allclose(scores, wanted, atol=1e-12)
+    assert torch.allclose(slope[0], (ahead - behind) / 2e-6, atol=1e-6)
+
+
+def test_a_mode_sees_the_layers_as_they_are_written():
+    """In the summary and in tools like it: without a mode the operations write into buffers."""
+    from torch.overrides import TorchFunctionMode
+
+    names = []
+
+    class Names(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            names.append(getattr(function, "__name__", ""))
+            return function(*args, **kwargs or {})
+
+    model = nnkit.build("gcn")
+    with torch.no_grad(), Names():
+        model(torch.randn(20, 16), graphs()["directed"][1])
+    assert [name for name in names if name in ("linear", "matmul", "add", "relu", "addmm", "relu_")] == [
+        *("linear", "matmul", "add", "relu"),
+        *("linear", "matmul", "add"),
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_precisions_give_the_same_without_gradients(dtype):
+    model = nnkit.build("gcn", dtype=dtype)
+    x, edge_index = torch.randn(20, 16).to(getattr(torch, dtype)), graphs()["directed"][1]
+    with_gradients = model(x, edge_index)
+    with torch.no_grad():
+        assert torch.equal(model(x, edge_index), with_gradients)
+    if dtype == "float64":
+        return
+    model = nnkit.build("gcn")
+    with torch.autocast("cpu", getattr(torch, dtype)):
+        with_gradients = model(x.float(), edge_index)
+        with torch.no_grad():
+            assert torch.equal(model(x.float(), edge_index), with_gradients)
+
+
 def test_weights_of_edges_can_be_learned():
     ours, theirs = pair(torch.float64, True)
     nodes, edge_index, weight = graphs()["weighted"]

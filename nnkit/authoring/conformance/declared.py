@@ -30,7 +30,7 @@ before = set(sys.modules)
 with contextlib.redirect_stdout(sys.stderr):
     module = EntryPoint("plugin", sys.argv[1], "nnkit").load()
     for hook in sys.argv[2:]:
-        list(getattr(module, hook, list)())
+        [getattr(each, "config", None) for each in getattr(module, hook, list)()]
 print(json.dumps(sorted(set(sys.modules) - before)))
 """
 

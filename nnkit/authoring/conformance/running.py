@@ -40,6 +40,7 @@ def candidates(
     named, as `timm/resnet18`.
     Raises UsageProblem for an unknown name, PluginProblem for a plugin that is switched off.
     """
+    host.check_all()
     members = [each for each in dict.fromkeys((name or "", *architectures)) if host.is_member(each)]
     if members:
         return _member_candidates(host, help_of, members)

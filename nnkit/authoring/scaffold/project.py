@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from nnkit.authoring.scaffold.names import Names
-from nnkit.contract.hooks import PLUGIN_API
+from nnkit.contract.api_version import PLUGIN_API
 from nnkit.errors import NnkitError, UsageProblem
 
 COMMON = {

@@ -1,5 +1,6 @@
 """`nnkit plugins`: the installed plugins. Its subcommands are the other modules of this package."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import click
@@ -8,6 +9,7 @@ from nnkit import __version__
 from nnkit.cli.lazy import LazyGroup
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings, settings_options
+from nnkit.contract.loading import missing
 from nnkit.contract.text import plural
 from nnkit.host.configuration import configuration
 from nnkit.host.plugin_manager import PluginManager, plugin_commands
@@ -52,6 +54,7 @@ def command(ctx: click.Context, timed: bool, as_json: bool) -> None:
         starts = measure(plugin for plugin in manager.plugins.values() if configured.loads(*plugin.names))
     else:
         manager, starts = plugin_manager(checked=False), None
+        manager.check_all()
     problems = [f"{problem.message}; {problem.hint}" for problem in configured.problems]
     for line in (*problems, *manager.unknown_names()):
         settings.note(f"warning: {line}")
@@ -193,7 +196,12 @@ def _contributions(plugin: Plugin, own_zoos: list[Zoo]) -> list[str]:
     others = [f"zoo {zoo.prefix}/ ({zoo.state})" for zoo in own_zoos]
     others += [f"format {exporter.name}" for exporter in plugin.exporters]
     others += [f"picture {picture.name}" for picture in plugin.pictures]
-    others += [f"executor {executor.name}" for executor in plugin.executors]
+    others += [f"executor {executor.name}{_lacking(executor.requires)}" for executor in plugin.executors]
     if others and not count:
         return others
     return [plural(count, "architecture"), *others]
+
+
+def _lacking(requires: Mapping[str, str]) -> str:
+    package = missing(requires)
+    return f" (not installed: {requires[package]})" if package else ""

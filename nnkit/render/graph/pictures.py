@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from nnkit.contract.contributions import CORE_PICTURES, Picture
 from nnkit.contract.json_text import json_text
 from nnkit.contract.loading import load, missing
-from nnkit.contract.requests import CORE_PICTURES, DrawRequest, Picture
+from nnkit.contract.requests import DrawRequest
 from nnkit.contract.text import shorten
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, first_line, nearest
 from nnkit.render.graph.opening import names_of_groups

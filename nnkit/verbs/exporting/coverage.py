@@ -14,6 +14,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import torch
@@ -21,7 +22,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from nnkit.contract.signature import Signature
-from nnkit.models.copies import whole_copy_of
+from nnkit.models.copies import copy_of
+from nnkit.models.members import named_parameters
+from nnkit.models.process import give_back_memory
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import core_of, in_reals, tensors_in
@@ -50,6 +53,8 @@ FAINT = 1e-4
 # A parameter is seen if its effect is this many times the tolerance on average. The comparison looks at
 # the largest difference, which is larger than the average.
 VISIBLE = 3
+
+BLOCK = 2**18  # elements that are converted at a time
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,16 @@ def measure(
     """Run a module once, and measure the effect of every parameter by one backward pass.
 
     limits: the tolerance of each output, None for an output that has no gradient. By default they are those
-    of what this run returns.
+    of what this run returns. Nothing is left of the memory that a backward pass takes.
     """
+    measured = _measure(module, signature, inputs, limits)
+    give_back_memory()
+    return measured
+
+
+def _measure(
+    module: nn.Module, signature: Signature, inputs: Inputs, limits: Sequence[float | None] | None
+) -> Measured:
     returned: list[Tensor] | None = None
     differentiated = _copy_in_float32(module)
     dtype = next(
@@ -126,19 +139,29 @@ def measure(
             projection = _project(outputs, limits)
             if projection is None:
                 return Measured(returned, None)
-            gradients = torch.autograd.grad(projection, list(parameters.values()), allow_unused=True)
+            effects = _measure_by_gradients(projection, parameters)
     except (RuntimeError, NotImplementedError):  # something in forward has no gradient
         return Measured(returned, None)
-    effects: dict[str, float] = {}
-    without_gradient: list[str] = []
-    for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
-        if gradient is None:
-            without_gradient.append(name)
-        else:
-            effects[name] = _measure_effect(parameter, gradient)
+    without_gradient = [name for name in parameters if name not in effects]
     effects |= _measure_effects_on_integers(differentiated, signature, inputs, without_gradient)
     unused = tuple(name for name in without_gradient if name not in effects)
     return Measured(returned, Effects(effects, unused))
+
+
+def _measure_by_gradients(total: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
+    """Return the effect of each parameter that gets a gradient, which is let go as soon as it is measured."""
+    effects: dict[str, float] = {}
+
+    def measure(name: str, parameter: nn.Parameter) -> None:
+        if parameter.grad is not None:
+            effects[name] = _measure_effect(parameter, parameter.grad)
+        parameter.grad = None
+
+    for name, parameter in parameters.items():
+        parameter.grad = None
+        parameter.register_post_accumulate_grad_hook(partial(measure, name))  # type: ignore[no-untyped-call]
+    total.backward(inputs=list(parameters.values()))  # type: ignore[no-untyped-call]
+    return {name: effects[name] for name in parameters if name in effects}
 
 
 def _measure_effects_on_integers(
@@ -164,8 +187,9 @@ def _measure_effects_on_integers(
 
 def redraw(module: nn.Module, names: Sequence[str], seed: int = 0) -> nn.Module:
     """Return a copy in which some parameters are random at their own scale, at 1 where they are 0."""
-    other, generator = copy.deepcopy(module), torch.Generator().manual_seed(seed)
-    parameters = dict(other.named_parameters())
+    originals = dict(module.named_parameters())
+    other = copy_of(module, own=[originals[name] for name in names])
+    parameters, generator = dict(other.named_parameters()), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name in names:
             parameter = parameters[name]
@@ -175,10 +199,23 @@ def redraw(module: nn.Module, names: Sequence[str], seed: int = 0) -> nn.Module:
 
 
 def _copy_in_float32(module: nn.Module) -> nn.Module:
-    """Return a copy of its own in float32, or in float64 where the module has such parameters."""
-    other = whole_copy_of(module)
-    dtypes = {parameter.dtype for parameter in other.parameters()}
-    return other if torch.float64 in dtypes else other.float()
+    """Return a copy in float32, or in float64 where the module has such parameters.
+
+    Its parameters are others, which share their memory with the module's where nothing is converted.
+    """
+    parameters = named_parameters(module).values()
+    is_double = any(parameter.dtype == torch.float64 for parameter in parameters)
+
+    def convert(parameter: Tensor) -> nn.Parameter:
+        values = parameter.detach()
+        if values.is_floating_point() and not is_double:
+            values = values.float()
+        return nn.Parameter(values, parameter.requires_grad)
+
+    replaced = {id(each): convert(each) for each in parameters if type(each) is nn.Parameter}
+    own = [each for each in parameters if id(each) not in replaced]
+    other = copy_of(module, own, replaced)
+    return other if is_double else other.float()
 
 
 def _project(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Tensor | None:
@@ -199,15 +236,31 @@ def _project(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Tenso
 def _measure_effect(parameter: Tensor, gradient: Tensor) -> float:
     if is_constant(parameter):
         return 0.0
-    scale = in_reals(parameter.detach()).double().square().mean().sqrt()
-    return float(in_reals(gradient).double().norm() * scale)
+    return _norm(gradient) * _norm(parameter) / math.sqrt(max(parameter.numel(), 1))
+
+
+def _norm(tensor: Tensor) -> float:
+    """Return the norm, added up in float64 block by block: a whole copy would take twice the memory."""
+    values = in_reals(tensor.detach())
+    if values.layout != torch.strided:
+        return float(values.double().norm())
+    return math.sqrt(sum(float(block.double().square().sum()) for block in _blocks(values)))
 
 
 def is_constant(tensor: Tensor) -> bool:
     """Whether all elements of a tensor are the same number; a single element counts if it is 0 or 1."""
     if tensor.numel() == 1:
         return tensor.item() in (0, 1)
-    return tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())
+    if tensor.layout != torch.strided:
+        return tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())
+    blocks = _blocks(tensor)
+    return tensor.numel() > 0 and all(bool((block == blocks[0][0]).all()) for block in blocks)
+
+
+def _blocks(tensor: Tensor) -> Sequence[Tensor]:
+    """Return the elements of a tensor in flat blocks of a bounded size."""
+    blocks: Sequence[Tensor] = torch.split(tensor.detach().reshape(-1), BLOCK)
+    return blocks
 
 
 @dataclass(frozen=True)
@@ -295,11 +348,13 @@ def _add_noise(
 
     Effects are not measured in half precision: what louder noise shows, coarse rounding hides.
     """
-    other = whole_copy_of(module)
+    changed = noisy if names is None else noisy & names
+    own = [each for name, each in module.named_parameters() if name in changed and each.is_floating_point()]
+    other = copy_of(module, own)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in other.named_parameters():
-            if name in noisy and (names is None or name in names) and parameter.is_floating_point():
+            if name in changed and parameter.is_floating_point():
                 drawn = torch.randn(parameter.shape, generator=generator).to(parameter)
                 fan_in = parameter.numel() // parameter.shape[0] if parameter.ndim > 1 else 1
                 # A matrix gets noise that keeps the spread of what it multiplies.
@@ -323,7 +378,7 @@ def recalibrate(
     """
     if not _batch_norms(module, names):
         return None
-    other = whole_copy_of(module)
+    other = copy_of(module)
     _calibrate(other, signature, [inputs], names)
     return other
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from nnkit.contract.axes import names_in_constraint
-from nnkit.contract.requests import Exporter, ExportRequest
+from nnkit.contract.contributions import Exporter
+from nnkit.contract.requests import ExportRequest
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import UsageProblem, VerificationFailed
 from nnkit.models.building import build_module
@@ -168,7 +169,7 @@ def _write_onnx(
         plain = Path(folder, path.name) if options.optimize else path
         written = write_onnx(copy_of(module), plan, options, plain)
         opset = written.opset
-        candidate = OnnxFile(plain, module, plan)
+        candidate = OnnxFile(plain, module, plan, scratch=path.parent)
         if options.optimize:
             optimize_file(plain, path)
             candidate = OptimizedFile(path, module, plan, candidate)

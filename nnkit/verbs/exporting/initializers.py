@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto
 
 FLOATS = frozenset(map(onnx.TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")))
+BLOCK = 2**22  # bytes
 FOLD_ROUNDING = 16  # units in the last place by which two ways to merge a layer may differ
 
 Tensors = Mapping[str, Tensor]
@@ -342,7 +343,13 @@ def same_bits(left: Array, right: Array) -> bool:
     """Whether two arrays are the same, NaN included."""
     if left.shape != right.shape or left.dtype != right.dtype:
         return False
-    return bool(np.array_equal(_bits(left), _bits(right)))
+    pairs = zip(_blocks(_bits(left)), _blocks(_bits(right)), strict=True)
+    return all(np.array_equal(*pair) for pair in pairs)
+
+
+def _blocks(array: Array) -> Iterator[Array]:
+    """Yield a flat array in parts of a bounded size; what is computed of the whole would take its memory."""
+    return (array[start : start + BLOCK] for start in range(0, len(array), BLOCK))
 
 
 def _bits(array: Array) -> Array:
@@ -351,7 +358,10 @@ def _bits(array: Array) -> Array:
 
 def _hash(array: Array) -> bytes:
     header = f"{array.dtype}{array.shape}".encode()
-    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).digest()
+    digest = hashlib.sha256(header)
+    for block in _blocks(_bits(array)):
+        digest.update(block)
+    return digest.digest()
 
 
 def alter(array: Array, seed: int = 0) -> Array:

@@ -23,6 +23,7 @@ from nnkit.models.tensors import registered
 from nnkit.verbs.exporting.bounds import Guard, broken_guards, check_ranges
 from nnkit.verbs.exporting.capture import capture, export_failure, quiet, without_collector
 from nnkit.verbs.exporting.flat_forward import identifiers_of, with_flat_forward
+from nnkit.verbs.exporting.onnx_writer import save
 from nnkit.verbs.exporting.plan import Plan
 from nnkit.verbs.exporting.scatters import scatter_in_order
 
@@ -70,7 +71,7 @@ def _write(module: nn.Module, plan: Plan, options: ExportOptions, path: Path) ->
     if options.float32_io:
         _convert_ports_to_float32(program.model)
     _describe(program.model, plan.spec, type(module).__name__)
-    program.save(str(path), external_data=options.external_data)
+    save(program, path, options.external_data)
     return Written(opset, guards)
 
 

@@ -27,7 +27,7 @@ from nnkit.verbs.exporting.initializers import (
     same_as,
     same_bits,
 )
-from nnkit.verbs.exporting.onnx_graph import axes_of, evaluate, load, ports_of
+from nnkit.verbs.exporting.onnx_graph import axes_of, evaluate, load, ports_of, read
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.proof import Runner
 from nnkit.verbs.exporting.report import Proof
@@ -48,16 +48,23 @@ if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto, ValueInfoProto
 
 
+LARGE = 2**26  # bytes of values in a file from which on memory matters
+
+
 class OnnxFile:
     """A file that claims to be the module of a plan.
 
     exact: whether every initializer with the name of a parameter or buffer must equal it bit for bit, as in
-    files that nnkit wrote. In other files the values are searched for under any name.
+    files that nnkit wrote. In other files the values are searched for under any name. scratch: the folder for
+    temporary copies of large values; by default the system's.
     """
 
-    def __init__(self, path: Path, module: nn.Module, plan: Plan, exact: bool = True) -> None:
+    def __init__(
+        self, path: Path, module: nn.Module, plan: Plan, exact: bool = True, scratch: Path | None = None
+    ) -> None:
         self.name, self._path, self._plan, self._exact = path.name, path, plan, exact
-        self._model = load(path) if exact else lift_constants(load(path))
+        self._parts, self._scratch = read(path), scratch
+        self._model = self._parts.model if exact else lift_constants(self._parts.model)
         external_data.files_of(path, self._model)
         self._module = module
         # The names of the module's tensors, by the names that nnkit gives them in a file.
@@ -203,7 +210,7 @@ class OnnxFile:
 
     def _values(self, initializer: "TensorProto") -> Array:
         try:
-            return onnx.numpy_helper.to_array(initializer, base_dir=str(self._path.parent))
+            return self._parts.values(initializer)
         except (ValueError, TypeError, KeyError, OSError, onnx.checker.ValidationError) as error:
             raise self._not_the_model(
                 f"the values of {initializer.name!r} can't be read: {first_line(error)}"
@@ -212,8 +219,20 @@ class OnnxFile:
     # How it runs
 
     def runner(self) -> Runner:
-        """Run the file itself."""
-        return self._run(self._path)
+        """Run the file itself.
+
+        Of a file with many values in it, ONNX Runtime keeps a second copy while it optimizes the graph. So it
+        loads such a file once as it is, and then runs the same graph with the same values mapped from disk.
+        """
+        if self._parts.size < LARGE or self._may_crash:
+            return self._run(self._path)
+        try:
+            with tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as folder:
+                spread = self._parts.spread(Path(folder))
+                self._run(self._path, optimized=False)
+                return self._run(spread)
+        except OSError:  # no room on the disk
+            return self._run(self._path)
 
     def with_weights(self, module: nn.Module) -> Runner:
         """Run its graph with the weights as inputs, and pass those of `module`."""
@@ -230,7 +249,7 @@ class OnnxFile:
         opened = onnx.ModelProto()
         opened.CopyFrom(self._model)
         graph = opened.graph
-        constants = [initializer for initializer in graph.initializer if initializer.name not in names]
+        constants = [self._parts.whole(each) for each in graph.initializer if each.name not in names]
         input_names = {port.name for port in graph.input}
         for initializer in graph.initializer:
             if initializer.name in names and initializer.name not in input_names:
@@ -254,6 +273,8 @@ class OnnxFile:
             if source := self.sources.get(initializer.name):
                 value = source.value(tensors)
                 initializer.CopyFrom(onnx.numpy_helper.from_array(value, initializer.name))
+            else:
+                initializer.CopyFrom(self._parts.whole(initializer))
         return model
 
     @property
@@ -276,12 +297,15 @@ class OnnxFile:
             stored[name] = torch.view_as_complex(tensor) if tensors[name].is_complex() else tensor
         return stored
 
-    def _run(self, model: Path | bytes, weights: Mapping[str, Array] | None = None) -> Runner:
+    def _run(
+        self, model: Path | bytes, weights: Mapping[str, Array] | None = None, optimized: bool = True
+    ) -> Runner:
         """Run a model in ONNX Runtime, or in the reference evaluator where that lacks the dtype."""
         if self._may_crash:
             check_loadable(self._path)
         try:
-            return OnnxRuntime(model, weights, self._plan.names, None if self._exact else HARMLESS)
+            warnings = None if self._exact else HARMLESS
+            return OnnxRuntime(model, weights, self._plan.names, warnings, optimized)
         except Refused as refused:
             if self._plan.dtype == "float32":
                 raise
@@ -307,7 +331,7 @@ class OptimizedFile(OnnxFile):
     """
 
     def __init__(self, path: Path, module: nn.Module, plan: Plan, plain: OnnxFile) -> None:
-        super().__init__(path, module, plan, exact=False)
+        super().__init__(path, module, plan, exact=False, scratch=path.parent)
         self._plain = plain
 
     def count_equal(self, module: nn.Module) -> tuple[int, int]:

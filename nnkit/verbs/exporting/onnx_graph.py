@@ -4,26 +4,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import onnx
-
 from nnkit.contract.axes import size_of
 from nnkit.errors import VerificationFailed
+from nnkit.models.onnx_values import OnnxFileParts, read_parts
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, ValueInfoProto
 
 
-def load(path: Path) -> "ModelProto":
-    """Return the model in a file, its external weights left where they are.
+def read(path: Path) -> OnnxFileParts:
+    """Return the model in a file, and the places of its large values, which are left where they are.
 
     Raises VerificationFailed for a file that is not an ONNX model.
     """
     from google.protobuf.message import DecodeError
 
     try:
-        return onnx.load(path, load_external_data=False)
+        return read_parts(path)
     except (DecodeError, ValueError) as error:
         raise VerificationFailed(f"{path.name} is not an ONNX model: {error}", "export it again") from error
+
+
+def load(path: Path) -> "ModelProto":
+    """Return the model in a file without its large values; raises as `read` does."""
+    return read(path).model
 
 
 def ports_of(graph: "GraphProto") -> "list[ValueInfoProto]":

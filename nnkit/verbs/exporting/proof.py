@@ -150,7 +150,8 @@ class Prover:
         _check_informative(reference, perturbed)
 
         own_runner = _load(candidate.runner, candidate.name)
-        own = Pair(candidate, own_runner, reference, "own", few=perturbed is not None and not perturbed.few)
+        is_less = perturbed is not None and self._shows_more(perturbed, seen_when_perturbed, effects)
+        own = Pair(candidate, own_runner, reference, "own", few=is_less)
         own_checks = self._compare_at(self._runs_for(own), own)
         pairs = [own] if perturbed is None else sorted((perturbed, own), key=lambda pair: pair.few)
         unread = self._vary_each_input(pairs)
@@ -163,6 +164,16 @@ class Prover:
         checks, seconds = (*perturbed_checks, *own_checks), time.perf_counter() - start
         assumed, runner = self._plan.assumed, own.runner.name
         return Proof(runner, checks, coverage, equal, seconds, reach, assumed, unread)
+
+    def _shows_more(self, perturbed: Pair, seen: Collection[str], effects: Effects | None) -> bool:
+        """Whether perturbed weights, compared at all sizes, show each output and as much as the own weights.
+
+        seen: the parameters that they show. effects: those of the model's own weights.
+        """
+        if perturbed.few or perturbed.reference.uninformative:
+            return False
+        sizes = {name: each.numel() for name, each in self._reference.module.named_parameters()}
+        return sum(map(sizes.__getitem__, seen)) >= sum(map(sizes.__getitem__, _seen_in(effects)))
 
     def _runs_for(self, pair: Pair) -> Sequence[Run]:
         """Return the runs at which a pair is compared: all, or the first at the traced and another size."""

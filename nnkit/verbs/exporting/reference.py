@@ -1,5 +1,6 @@
 """The module that a file is compared with: its results, and which of them can prove anything."""
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from nnkit.models.tensors import core_of, registered, tensors_in
 from nnkit.verbs.exporting.calls import call_module
 from nnkit.verbs.exporting.comparison import compare, describe_sizes
 from nnkit.verbs.exporting.coverage import Effects, measure, redraw
+from nnkit.verbs.exporting.in_float64 import copy_in_float64, read_in_float64
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.report import Check
 from nnkit.verbs.exporting.tolerance import MODULE_ROUNDING, is_same, typical_tolerance
@@ -156,13 +158,10 @@ class Reference:
 
         For an integer output: how many elements differ in float64, which is not 0 where rounding decides.
         """
-        if self._in_float64 is None:
+        outputs = self._run_in_float64(run)
+        if outputs is None:
             return 0.0
-        inputs = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in run.inputs)
-        try:
-            exact = self._plan.run(self._in_float64, inputs)[index].cpu()
-        except NnkitError:  # forward names a dtype
-            return 0.0
+        exact = outputs[index].cpu()
         result = self._outputs[run][index] if run in self._outputs else self.compute(run)[index]
         if result.shape != exact.shape:
             return 0.0
@@ -193,11 +192,16 @@ class Reference:
                 parameter.data.mul_(1 + step * noise)
         return module
 
-    @cached_property
-    def _in_float64(self) -> nn.Module | None:
-        """The module in float64, None where it has such parameters already."""
-        dtypes = {parameter.dtype for parameter in self.module.parameters()}
-        return None if torch.float64 in dtypes else whole_copy_of(self.module).double()
+    def _run_in_float64(self, run: Run) -> list[Tensor] | None:
+        """Return the results in float64; None where forward names a dtype, or the parameters have it."""
+        if any(parameter.dtype == torch.float64 for parameter in self.module.parameters()):
+            return None
+        inputs = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in run.inputs)
+        # Some modules write into their weights, or do what takes a tensor in memory.
+        for convert in (read_in_float64, copy_in_float64):
+            with contextlib.suppress(NnkitError, RuntimeError):
+                return self._plan.run(convert(self.module), inputs)
+        return None
 
     def effects(self, checks: Sequence[Check] = ()) -> Effects | None:
         """Return the effect of each parameter, in units of what these checks allowed in the outputs.

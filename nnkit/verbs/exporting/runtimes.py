@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from nnkit.errors import first_line
+from nnkit.models.process import memory_given_back
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import in_reals
 from nnkit.verbs.exporting.interruptible import interruptible
@@ -40,7 +41,8 @@ class OnnxRuntime:
 
     model: a file, or the bytes of a model. weights: values for further inputs, by name. names: the inputs in
     the order in which they are passed, and the outputs in the order in which they are returned; by default
-    the file's own order. harmless: warnings that are ignored.
+    the file's own order. harmless: warnings that are ignored. optimized: whether the graph is
+    optimized, which takes memory.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class OnnxRuntime:
         weights: Mapping[str, Array] | None = None,
         names: Names | None = None,
         harmless: re.Pattern[str] | None = None,
+        optimized: bool = True,
     ) -> None:
         import onnxruntime
 
@@ -57,8 +60,13 @@ class OnnxRuntime:
         options.log_severity_level, options.logid = 2, LOG
         # Its threads would burn a processor while they wait for the next operator.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Each weight takes memory of its own, which ends with it. In an arena it would stay.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        if not optimized:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.add_session_config_entry("session.disable_prepacking", "1")
         self._harmless = harmless
-        with _no_warnings(harmless):
+        with _no_warnings(harmless), memory_given_back():
             try:
                 self._session = interruptible(
                     lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -168,6 +176,8 @@ def _as_array(tensor: Tensor, dtype: str) -> Array:
 
 def as_tensor(array: Array) -> Tensor:
     """Return an array as a tensor."""
+    if not array.flags.aligned:
+        array = array.copy()
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from nnkit.contract.requests import Exporter, ExportOptions, Host
+from nnkit.contract.contributions import Exporter
+from nnkit.contract.requests import ExportOptions, Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, UsageProblem, VerificationFailed, did_you_mean
 from nnkit.models import metadata

@@ -23,16 +23,9 @@ from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import registered, spread_of, tensors_in
 from nnkit.verbs.parallel.strategies import Spread, spread
 from nnkit.verbs.parallel.world import World
+from nnkit.verbs.smoke.judging import TOLERANCE, batch_axis, difference, tolerance_of
 from nnkit.verbs.smoke.report import CheckResult
-from nnkit.verbs.smoke.subject import (
-    TOLERANCE,
-    Failed,
-    Skipped,
-    Subject,
-    batch_axis,
-    difference,
-    tolerance_of,
-)
+from nnkit.verbs.smoke.subject import Failed, Skipped, Subject
 
 STEPS = 3  # of AdamW
 LEARNING_RATE = 1e-3

@@ -13,20 +13,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nnkit.contract.text import name_output, plural
 from nnkit.errors import first_line
-from nnkit.models.running import without_gradients
 from nnkit.models.tensors import registered
 from nnkit.models.user_lines import failing_line
+from nnkit.verbs.smoke.backward import first_training_run
+from nnkit.verbs.smoke.judging import batch_axis, largest_difference
 from nnkit.verbs.smoke.rows import check_rows
 from nnkit.verbs.smoke.states import find_unregistered
-from nnkit.verbs.smoke.subject import (
-    Failed,
-    Outputs,
-    Skipped,
-    Subject,
-    Warned,
-    batch_axis,
-    largest_difference,
-)
+from nnkit.verbs.smoke.subject import Failed, FirstRun, Outputs, Skipped, Subject, Warned
 
 BATCHES = (1, 3)  # a single sample, and a number that no power of two divides
 PLAIN = (bool, int, float, str)
@@ -43,7 +36,7 @@ def batch_sizes(subject: Subject) -> str:
     allowed = [{**subject.sizes, "batch": size} for size in BATCHES if subject.allows_batch(size)]
     if not allowed:
         raise Skipped(f"a batch of {BATCHES[0]} or {BATCHES[1]} is not allowed")
-    module = subject.fresh()
+    module = subject.copy()
     for sizes in allowed:
         size = sizes["batch"]
         try:
@@ -76,7 +69,7 @@ def _problem_in_training(subject: Subject, sizes: Mapping[str, int]) -> str:
 def _line_of_one_value(subject: Subject, sizes: Mapping[str, int]) -> str:
     """Return the line at which batch norm refuses to be trained on one value per channel, or nothing."""
     try:
-        subject.outputs(subject.fresh().train(), subject.inputs(sizes=sizes))
+        subject.outputs(subject.copy().train(), subject.inputs(sizes=sizes))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -86,17 +79,17 @@ def _line_of_one_value(subject: Subject, sizes: Mapping[str, int]) -> str:
 
 def eval_state(subject: Subject) -> str:
     """A run in eval mode leaves parameters, buffers and attributes as they were."""
-    module = subject.fresh()
-    tensors, attributes = _copy_tensors(module), _copy_attributes(module)
-    subject.evaluate(module, subject.inputs())
-    after, attached = _copy_tensors(module), _copy_attached(module)
-    changed = [name for name, tensor in after.items() if not _are_equal(tensors.get(name), tensor)]
-    if changed or attached:
+    module = subject.first_run().module
+    before = subject.copy()  # if they share parameters, these were compared when the run was over
+    tensors, attributes = registered(before), _copy_attributes(before)
+    changed = [
+        name for name, tensor in registered(module).items() if not _are_equal(tensors.get(name), tensor)
+    ]
+    if changed or any(True for _ in find_unregistered(module)):
+        after = {**_copy_tensors(module), **_copy_attached(module)}
         subject.evaluate(module, subject.inputs())
         again = {**_copy_tensors(module), **_copy_attached(module)}
-        moving = [
-            name for name, tensor in again.items() if not _are_equal({**after, **attached}.get(name), tensor)
-        ]
+        moving = [name for name, tensor in again.items() if not _are_equal(after.get(name), tensor)]
         if moving:
             raise Failed(f"{moving[0]} changed during a run in eval mode")
     if changed:
@@ -116,7 +109,7 @@ def eval_state(subject: Subject) -> str:
 def _compare_training(subject: Subject, evaluated: nn.Module, attribute: str) -> None:
     """Raise Failed where a run in training mode differs once the model has run in eval mode."""
     outputs = []
-    for module in (subject.fresh(), subject.fresh(), evaluated):
+    for module in (subject.copy(), subject.copy(), evaluated):
         with subject.seeded():
             outputs.append(subject.outputs(module.train(), subject.inputs()))
     if not _differ(outputs[0], outputs[1]) and _differ(outputs[0], outputs[2]):
@@ -156,32 +149,34 @@ def _class_attributes(module: nn.Module) -> Snapshot:
 
 
 def _are_equal(before: Tensor | None, after: Tensor) -> bool:
-    return before is not None and before.shape == after.shape and bool(torch.equal(before, after))
+    if before is None or before.shape != after.shape:
+        return False
+    if before.layout == torch.strided and before.data_ptr() == after.data_ptr():
+        return True
+    return bool(torch.equal(before, after))
 
 
 def inputs_unchanged(subject: Subject) -> str:
     """Forward and backward leave the inputs as they were."""
-    names = [tensor.name for tensor in subject.spec.inputs]
-    inputs = subject.inputs()
-    copies = [tensor.clone() for tensor in inputs]
-    for training in (False, True):
-        module = subject.fresh().train(training)
-        if training:
-            subject.outputs(module, inputs)
-        else:
-            without_gradients(lambda: subject.outputs(module, inputs))  # noqa: B023 - called at once
-        for name, copy, tensor in zip(names, copies, inputs, strict=True):
-            if not torch.equal(copy, tensor):
-                mode = "training" if training else "eval"
-                raise Failed(f"forward modifies its input {name} in {mode} mode")
-    return ", ".join(names)
+    for name in subject.first_run().changed_inputs:
+        raise Failed(f"forward modifies its input {name} in eval mode")
+    training = first_training_run(subject)
+    if training.outputs is None:
+        training.raise_error()
+    for name in training.changed_inputs:
+        raise Failed(f"forward modifies its input {name} in training mode")
+    return ", ".join(tensor.name for tensor in subject.spec.inputs)
 
 
 def input_effect(subject: Subject) -> str:
     """Changing any one input changes an output."""
-    module, inputs, others = subject.with_noise(), subject.inputs(), subject.inputs(seed=1)
-    outputs = subject.evaluate(module, inputs)
-    varied = []
+    with subject.noise():
+        return _vary_each_input(subject, subject.first_run())
+
+
+def _vary_each_input(subject: Subject, first: FirstRun) -> str:
+    inputs, others = subject.inputs(), subject.inputs(seed=1)
+    module, outputs, varied = first.module, first.outputs, []
     for index, tensor in enumerate(subject.spec.inputs):
         if torch.equal(inputs[index], others[index]):
             continue  # it is sampled the same each time
@@ -204,24 +199,25 @@ def _differ(outputs: Outputs, others: Outputs) -> bool:
 
 def in_place(subject: Subject) -> str:
     """With every `inplace` turned off, the outputs are the same: none overwrites what is still needed."""
-    module = subject.with_noise()
-    names = [name for name, item in module.named_modules() if getattr(item, "inplace", False) is True]
+    named = subject.built.named_modules()
+    names = [name for name, item in named if getattr(item, "inplace", False) is True]
     if not names:
         raise Skipped("no layer works in place")
-    outputs = subject.evaluate(module, subject.inputs())
-    for name in names:
-        module.get_submodule(name).inplace = False  # type: ignore[assignment]
-    _, output, same = largest_difference(outputs, subject.evaluate(module, subject.inputs()))
-    if not same:
+    with subject.noise():
+        first = subject.first_run()
+        module, outputs = first.module, first.outputs
+        for name in names:
+            module.get_submodule(name).inplace = False  # type: ignore[assignment]
+        _, output, same = largest_difference(outputs, subject.evaluate(module, subject.inputs()))
+        if same:
+            return f"{plural(len(names), 'layer')} in place, same outputs without"
         blamed = next((name for name in names if _changes_alone(subject, name, outputs)), names[0])
-        raise Failed(
-            f"{blamed} overwrites what is still needed: "
-            f"without inplace=True, {name_output(output)} is different"
-        )
-    return f"{plural(len(names), 'layer')} in place, same outputs without"
+    raise Failed(
+        f"{blamed} overwrites what is still needed: without inplace=True, {name_output(output)} is different"
+    )
 
 
 def _changes_alone(subject: Subject, name: str, outputs: Outputs) -> bool:
-    module = subject.with_noise()
+    module = subject.copy()
     module.get_submodule(name).inplace = False  # type: ignore[assignment]
     return not largest_difference(outputs, subject.evaluate(module, subject.inputs()))[2]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nnkit.contract.requests import Check
+from nnkit.contract.contributions import Check
 from nnkit.verbs.smoke import (
     behavior,
     checks,

@@ -9,30 +9,21 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from nnkit.contract.text import format_shape, format_sizes, name_output, plural
-from nnkit.verbs.smoke.subject import (
-    NOT_DECLARED,
-    Failed,
-    Outputs,
-    Skipped,
-    Subject,
-    Warned,
-    batch_axis,
-    difference,
-    largest_difference,
-    rows,
-    tolerance_of,
-)
+from nnkit.verbs.smoke.judging import batch_axis, difference, largest_difference, rows, tolerance_of
+from nnkit.verbs.smoke.subject import NOT_DECLARED, Failed, Outputs, Skipped, Subject, Warned
 
 OTHER_SEEDS = (1, 2, 3)  # one of them draws something else, however rarely it matters
 
 
 def shapes(subject: Subject) -> str:
     """Outputs have the declared shapes and are on the device, at two assignments of the sizes."""
-    module = subject.fresh()
-    assignments = [sizes for sizes in (subject.sizes, subject.other_sizes) if sizes]
-    seen = []
-    for sizes in assignments:
-        outputs = subject.evaluate(module, subject.inputs(sizes=sizes))
+    first, seen = subject.first_run(), []
+    for sizes in (subject.sizes, subject.other_sizes):
+        if sizes is None:
+            continue
+        outputs = first.outputs
+        if sizes != subject.sizes:
+            outputs = subject.evaluate(first.module, subject.inputs(sizes=sizes))
         for declared, tensor in outputs:
             _check_output(subject, declared.name, tensor, subject.spec.shape(declared, sizes), sizes)
             seen.append(f"{declared.name} {format_shape(tensor.shape)}")
@@ -65,11 +56,12 @@ def batch_independence(subject: Subject) -> str:
     count = 1 if subject.allows_batch(1) else subject.spec.dims["batch"].least
     if count >= samples:
         raise Skipped(f"a batch smaller than {samples} is not allowed")
-    module, inputs = subject.with_noise(), subject.inputs()
-    batched = subject.evaluate(module, inputs)
-    for first in range(samples - count + 1):
-        part = [rows(tensor, axis, first, count) for tensor, axis in zip(inputs, axes, strict=True)]
-        _compare_samples(subject, batched, subject.evaluate(module, part), first, count)
+    inputs = subject.inputs()
+    with subject.noise():
+        run = subject.first_run()
+        for first in range(samples - count + 1):
+            part = [rows(tensor, axis, first, count) for tensor, axis in zip(inputs, axes, strict=True)]
+            _compare_samples(subject, run.outputs, subject.evaluate(run.module, part), first, count)
     alone = "alone" if count == 1 else f"{count} at a time"
     return f"{plural(samples, 'sample')}, the same {alone} and in a batch"
 
@@ -106,14 +98,18 @@ def _without_padding(in_batch: Tensor, alone: Tensor) -> Tensor:
 
 def determinism(subject: Subject) -> str:
     """Two runs in eval mode give the same outputs."""
-    module, inputs = subject.with_noise(), subject.inputs()
-    first, second = subject.evaluate(module, inputs), subject.evaluate(module, inputs)
-    apart, name, rounding = largest_difference(first, second)
+    apart, name, rounding = subject.once("two runs", lambda: _compare_runs(subject))
     if not rounding:
         raise Failed(f"{name_output(name)} differs between two runs by {apart:.2g}× its spread")
     if apart > 0:
         raise Warned(f"{name_output(name)} differs between two runs by rounding ({apart:.2g}× its spread)")
     return "two eval runs, bit-identical"
+
+
+def _compare_runs(subject: Subject) -> tuple[float, str, bool]:
+    with subject.noise():
+        first = subject.first_run()
+        return largest_difference(first.outputs, subject.evaluate(first.module, subject.inputs()))
 
 
 def stochastic(subject: Subject) -> str:
@@ -126,7 +122,7 @@ def stochastic(subject: Subject) -> str:
     if not same:
         raise Failed(f"{name_output(name)} differs between two runs with one seed")
     if all(largest_difference(first, _run_seeded(subject, seed))[0] == 0 for seed in OTHER_SEEDS):
-        if when == "training" and _has_only_idle_dropout(subject.fresh()):
+        if when == "training" and _has_only_idle_dropout(subject.built):
             raise Skipped("every rate of dropout is 0")
         if when == "training":
             raise Warned("no output depends on the seed in training mode: is every rate of dropout 0?")
@@ -145,6 +141,6 @@ def _has_only_idle_dropout(module: nn.Module) -> bool:
 
 def _run_seeded(subject: Subject, seed: int) -> Outputs:
     """Run a copy with torch's generator seeded, in the mode in which it is declared to draw."""
-    module = subject.with_noise().train(subject.spec.architecture.stochastic == "training")
-    with subject.seeded(seed):
+    with subject.noise(), subject.seeded(seed):
+        module = subject.copy().train(subject.spec.architecture.stochastic == "training")
         return subject.outputs(module, subject.inputs(), seed)

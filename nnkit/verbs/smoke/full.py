@@ -3,7 +3,6 @@
 import functools
 import math
 import warnings
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,19 +17,21 @@ from nnkit.models.running import bind, call, evaluate_tensors, without_gradients
 from nnkit.models.tensors import in_reals, tensors_in
 from nnkit.verbs.exporting.capture import looped_recurrences, quiet
 from nnkit.verbs.exporting.coverage import perturb
-from nnkit.verbs.smoke.subject import (
-    Failed,
-    Outputs,
-    Skipped,
-    Subject,
-    Warned,
+from nnkit.verbs.smoke.judging import (
     difference,
     largest_difference,
     projection,
     raise_without_kernel,
     tolerance_of,
 )
-from nnkit.verbs.smoke.training import Step, steps_of
+from nnkit.verbs.smoke.steps import Step, steps_of
+from nnkit.verbs.smoke.subject import (
+    Failed,
+    Outputs,
+    Skipped,
+    Subject,
+    Warned,
+)
 
 OVERFIT_STEPS = 40  # of Adam
 OVERFIT_SHARE = 0.5  # of its first value that the loss must fall to
@@ -127,7 +128,7 @@ def _compute_loss(outputs: Outputs, targets: list[Tensor]) -> Tensor:
 
 def compile(subject: Subject) -> str:  # noqa: A001 - torch's own name
     """torch.compile captures it and gives the same outputs; graph breaks are a warning."""
-    module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
+    module, inputs = subject.uncompiled().with_noise(), subject.inputs()
     args, keywords = bind(module, subject.spec.signature, inputs)
     with subject.fixed_randomness():
         expected = evaluate_tensors(module, subject.spec.signature, inputs)
@@ -149,7 +150,7 @@ def compile(subject: Subject) -> str:  # noqa: A001 - torch's own name
 
 def export(subject: Subject) -> str:
     """torch.export captures it and the program gives the same outputs."""
-    module, inputs = replace(subject, compiled=False).with_noise(), subject.inputs()
+    module, inputs = subject.uncompiled().with_noise(), subject.inputs()
     with subject.fixed_randomness():
         expected = evaluate_tensors(module, subject.spec.signature, inputs)
     flat = _Flat(module, subject.spec.signature)

@@ -5,18 +5,21 @@ from dataclasses import replace
 
 import torch
 
+from nnkit.contract.contributions import Check
 from nnkit.contract.loading import load
 from nnkit.contract.own_declarations import own_declarations
-from nnkit.contract.requests import Check, Host, SmokeRequest
+from nnkit.contract.requests import Host, SmokeRequest
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, UsageProblem, did_you_mean, first_line
-from nnkit.models.copies import whole_copy_of
 from nnkit.models.devices import find_device
 from nnkit.models.precision import count_dtypes
 from nnkit.verbs.exporting.plan import run_declared
+from nnkit.verbs.smoke.backward import first_training_run
 from nnkit.verbs.smoke.checklist import CHECKS
 from nnkit.verbs.smoke.report import CheckResult, SmokeReport
 from nnkit.verbs.smoke.subject import Failed, Skipped, Subject, Warned
+
+TRAINING = ("finite", "gradients", "updates", "inputs-unchanged")  # they begin with a run in training mode
 
 
 def smoke_run(request: SmokeRequest) -> SmokeReport:
@@ -26,14 +29,12 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     subject = Subject(request.spec, request.host, device, request.compiled)
     if request.compiled:
         _check_compiler(device)
-    module = subject.fresh()
+    dtypes = count_dtypes(subject.built.parameters())
     if request.spec.plugin and not request.compiled:
-        # Raises one error for the cause, where every check would fail because of it.
         request.progress("running the model once")
-        run_declared(request.spec, module, subject.inputs())
-    subject = _large_enough(subject)
+        _run_once(subject)
+    subject = _large_enough(subject, shares_run=any(check.name in TRAINING for check in checks))
     spec = request.spec.with_sizes(subject.sizes)
-    dtypes = count_dtypes(module.parameters())
     names = tuple(check.name for check in checks)
     report = SmokeReport(spec, str(device), (), request.compiled, dtypes, not_run=names)
     for check in checks:
@@ -44,24 +45,35 @@ def smoke_run(request: SmokeRequest) -> SmokeReport:
     return report
 
 
-def _large_enough(subject: Subject) -> Subject:
+def _run_once(subject: Subject) -> None:
+    """Run the model. Raises one error for the cause, where every check would fail because of it."""
+    try:
+        subject.first_run()
+    except Exception:
+        run_declared(subject.spec, subject.built, subject.inputs())
+
+
+def _large_enough(subject: Subject, shares_run: bool) -> Subject:
     """Return the subject at sizes at which it trains too, if its defaults are.
 
-    An auxiliary head that only training uses may need larger pictures than evaluation.
+    An auxiliary head that only training uses may need larger pictures than evaluation. shares_run: whether a
+    check begins with a run in training mode as well, which is then taken from here.
     """
     whole = {
         name: subject.sizes[name] if name == "batch" else size for name, size in subject.spec.sizes.items()
     }
-    if whole == subject.sizes or _trains(subject) or not subject.allows(whole):
+    if whole == subject.sizes or _trains(subject, shares_run) or not subject.allows(whole):
         return subject
     larger = subject.at(whole)
-    return larger if _trains(larger) else subject
+    return larger if _trains(larger, shares_run=False) else subject
 
 
-def _trains(subject: Subject) -> bool:
+def _trains(subject: Subject, shares_run: bool) -> bool:
+    if shares_run:
+        return first_training_run(subject).outputs is not None
     try:
         with subject.seeded():
-            subject.outputs(whole_copy_of(subject.built).train(), subject.inputs())
+            subject.outputs(subject.copy().train(), subject.inputs())
     except Exception:
         return False
     return True
@@ -121,15 +133,24 @@ def _run_check(check: Check, subject: Subject) -> CheckResult:
     """Run a check. A fault that doesn't show with other weights and inputs was chance: a warning."""
     if reason := subject.spec.architecture.unsupported.get(check.name):
         return CheckResult(check.name, "skipped", reason)
-    result = _run_once(check, subject)
+    result = _look(check, subject)
     if result.status == "failed":
-        again = _run_once(check, subject.reseeded())
+        again = _look(check, subject.reseeded())
         if again.status in ("passed", "skipped"):
             return CheckResult(check.name, "warned", f"{result.message} (not with a different seed)")
     return result
 
 
-def _run_once(check: Check, subject: Subject) -> CheckResult:
+def _look(check: Check, subject: Subject) -> CheckResult:
+    """Run a check; once more, on copies that share nothing, where forward has written to the weights."""
+    shared = subject.original.shares
+    result = _ask(check, subject)
+    if not subject.original.is_intact():
+        subject.original.part()
+    return result if subject.original.shares == shared else _ask(check, subject)
+
+
+def _ask(check: Check, subject: Subject) -> CheckResult:
     try:
         return CheckResult(check.name, "passed", load(check.run)(subject) or "")
     except Failed as fault:

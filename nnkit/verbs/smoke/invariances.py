@@ -4,23 +4,18 @@ Values are compared on a copy with a little noise on every parameter: a head or 
 would hide every difference.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.axes import names_in
 from nnkit.contract.text import name_output, plural
+from nnkit.verbs.smoke.judging import difference, tolerance_of
 from nnkit.verbs.smoke.padding import outside_padding
 from nnkit.verbs.smoke.positions import Span, depends_on, is_unaligned, spans_of, take
-from nnkit.verbs.smoke.subject import (
-    NOT_DECLARED,
-    Failed,
-    Outputs,
-    Skipped,
-    Subject,
-    difference,
-    tolerance_of,
-)
+from nnkit.verbs.smoke.subject import NOT_DECLARED, Failed, FirstRun, Outputs, Skipped, Subject
 
 COUNTS = ("lengths", "prefix", "suffix")  # samples that say where a sequence ends
 
@@ -31,9 +26,14 @@ def causality(subject: Subject) -> str:
     if not dim:
         raise Skipped(NOT_DECLARED)
     _require_dim(subject, dim)
-    length = subject.sizes[dim]
-    module, inputs, others = subject.with_noise(), subject.inputs(), subject.inputs(seed=1)
-    outputs = subject.evaluate(module, inputs)
+    with subject.noise():
+        return _cut(subject, dim, subject.first_run())
+
+
+def _cut(subject: Subject, dim: str, first: FirstRun) -> str:
+    """Change the inputs after two cuts along a dim. Raises Failed where outputs before a cut change."""
+    length, inputs, others = subject.sizes[dim], subject.inputs(), subject.inputs(seed=1)
+    module, outputs = first.module, first.outputs
     if not any(_runs_along(subject, axis, dim) for declared, _ in outputs for axis in declared.shape):
         raise Skipped(f"no output runs along {dim}")
     for cut in (length - 1, length // 2):
@@ -111,7 +111,13 @@ def permutation(subject: Subject) -> str:
         _require_dim(subject, declared_dims[0])
     if subject.is_random:
         raise Skipped("it draws other random numbers for another order")
-    module, inputs = subject.with_noise(), list(subject.inputs())
+    with subject.noise():
+        return _reorder(subject, dims, subject.copy())
+
+
+def _reorder(subject: Subject, dims: Sequence[str], module: nn.Module) -> str:
+    """Put the inputs in another order along each dim. Raises Failed where the outputs don't follow it."""
+    inputs = list(subject.inputs())
     for dim in dims:
         for declared in subject.spec.inputs:
             if is_unaligned(declared, dim):
@@ -177,8 +183,14 @@ def pointwise(subject: Subject) -> str:
         raise Skipped(NOT_DECLARED)
     for dim in dims:
         _require_dim(subject, dim, least=1)
-    module, inputs, others = subject.with_noise(), subject.inputs(), subject.inputs(seed=1)
-    outputs = subject.evaluate(module, inputs)
+    with subject.noise():
+        return _change_positions(subject, dims, subject.first_run())
+
+
+def _change_positions(subject: Subject, dims: Sequence[str], first: FirstRun) -> str:
+    """Change the inputs at two positions. Raises Failed where outputs elsewhere change."""
+    inputs, others = subject.inputs(), subject.inputs(seed=1)
+    module, outputs = first.module, first.outputs
     if not any(spans_of(subject, declared, dim) for declared, _ in outputs for dim in dims):
         raise Failed(f"no output has an axis {' or '.join(dims)}")
     positions = [

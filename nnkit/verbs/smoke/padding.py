@@ -9,16 +9,9 @@ from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.axes import terms_of
 from nnkit.contract.text import name_output, plural
 from nnkit.models.sampling import Inputs
+from nnkit.verbs.smoke.judging import difference, tolerance_of
 from nnkit.verbs.smoke.positions import Span, depends_on, is_unaligned, spans_of
-from nnkit.verbs.smoke.subject import (
-    NOT_DECLARED,
-    Failed,
-    Outputs,
-    Skipped,
-    Subject,
-    difference,
-    tolerance_of,
-)
+from nnkit.verbs.smoke.subject import NOT_DECLARED, Failed, Outputs, Skipped, Subject
 
 HIDING = ("mask", "suffix")  # masks in which True marks the padding
 KEEPING = ("keep", "prefix")  # masks in which it marks the rest
@@ -33,12 +26,14 @@ def padding(subject: Subject) -> str:
     markers = [tensor for tensor in subject.spec.inputs if tensor.name in names]
     if not markers:
         raise Skipped(f"{' and '.join(names)} is left out")
-    module, done = subject.with_noise(), []
-    for marker in markers:
-        if count := _replace_padding(subject, module, marker):
-            done.append(f"{plural(count, 'input')} replaced behind {marker.name}")
-        if not subject.is_random and _append_padding(subject, module, marker):
-            done.append(f"padding appended by {marker.name}")
+    done = []
+    with subject.noise():
+        module = subject.copy()
+        for marker in markers:
+            if count := _replace_padding(subject, module, marker):
+                done.append(f"{plural(count, 'input')} replaced behind {marker.name}")
+            if not subject.is_random and _append_padding(subject, module, marker):
+                done.append(f"padding appended by {marker.name}")
     if not done:
         raise Skipped(f"nothing lies behind {' or '.join(names)} that could be changed")
     return ", ".join(done)

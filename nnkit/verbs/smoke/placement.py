@@ -9,7 +9,6 @@ that surely refuse two devices count; `--simulate` also runs the backward and th
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -45,7 +44,7 @@ def placement(subject: Subject) -> str:
     """Forward and backward run on the device, and no tensor is left on or returns to the CPU."""
     if subject.device.type == "cpu":
         return _stand_in(subject)
-    module = subject.fresh().train()
+    module = subject.copy().train()
     for name, tensor in _results(module, subject.outputs(module, subject.inputs())):
         if tensor.device.type != subject.device.type:
             raise Failed(f"{name} is on {tensor.device}, not on {subject.device}")
@@ -62,7 +61,7 @@ def _results(module: nn.Module, outputs: Outputs) -> Iterator[tuple[str, Tensor]
 
 def _stand_in(subject: Subject) -> str:
     """Run forward on the CPU as if the model were on an accelerator."""
-    module, inputs = replace(subject, compiled=False).fresh().train(), subject.inputs()
+    module, inputs = subject.uncompiled().copy().train(), subject.inputs()
     if any(map(is_lazy, module.parameters())):
         subject.evaluate(module, inputs)
     origins = _StandIn(dict(list_unmoved(module)), [*module.parameters(), *module.buffers(), *inputs])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.errors import first_line
-from nnkit.verbs.smoke.subject import Failed, Outputs, Subject, Warned, difference, tolerance_of
+from nnkit.verbs.smoke.judging import difference, tolerance_of
+from nnkit.verbs.smoke.subject import Failed, Outputs, Subject, Warned
 
 
 def check_rows(subject: Subject) -> None:
@@ -19,8 +20,11 @@ def check_rows(subject: Subject) -> None:
     Samples are treated alike: in a different order they give the same results in that order. Where each row
     is treated by itself but in its own way, as positions are, it is a warning.
     """
-    inputs = subject.inputs()
-    module = subject.with_noise()
+    with subject.noise():
+        _check_rows(subject, subject.copy(), subject.inputs())
+
+
+def _check_rows(subject: Subject, module: nn.Module, inputs: Sequence[Tensor]) -> None:
     rows = _rows_of(subject, inputs)
     if rows < 2 or not _are_independent(subject, module, inputs, rows):
         return
@@ -36,7 +40,7 @@ def check_rows(subject: Subject) -> None:
 
 def _rows_of(subject: Subject, inputs: Sequence[Tensor]) -> int:
     """Return the length of the first axis that all inputs and all outputs have; 0 where there is none."""
-    outputs = [tensor for _, tensor in subject.evaluate(subject.fresh(), inputs)]
+    outputs = [tensor for _, tensor in subject.evaluate(subject.copy(), inputs)]
     lengths = {tensor.shape[0] if tensor.ndim else 0 for tensor in (*inputs, *outputs)}
     return lengths.pop() if len(lengths) == 1 and outputs else 0
 

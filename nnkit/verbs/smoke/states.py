@@ -11,17 +11,12 @@ from nnkit.contract.text import name_output, plural, shorten
 from nnkit.errors import first_line
 from nnkit.models.example_inputs import NAMES as EXAMPLES
 from nnkit.models.precision import convert, name_of
+from nnkit.verbs.smoke.judging import largest_difference, raise_without_kernel
+from nnkit.verbs.smoke.original import add_noise
 from nnkit.verbs.smoke.overflow import check_overflow
 from nnkit.verbs.smoke.positions_in_half import Positions
 from nnkit.verbs.smoke.rebuilding import build_twice
-from nnkit.verbs.smoke.subject import (
-    Failed,
-    Subject,
-    Warned,
-    add_noise,
-    largest_difference,
-    raise_without_kernel,
-)
+from nnkit.verbs.smoke.subject import Failed, Outputs, Subject, Warned
 from nnkit.verbs.smoke.ties import NOT_TIED, build_otherwise, shared_memory
 
 TORCH_HOOKS = "torch.nn.utils."
@@ -32,7 +27,7 @@ MAX_MESSAGE = 200  # characters of torch's list of missing and unexpected keys
 
 def registry(subject: Subject) -> str:
     """No tensor or module hides in a plain attribute, where `.to()` and `state_dict()` miss it."""
-    module = subject.fresh()
+    module = subject.copy()
     for name, value in find_unregistered(module):
         if isinstance(value, nn.Module):
             raise Failed(f"{name} is an unregistered module; use nn.ModuleList")
@@ -41,13 +36,13 @@ def registry(subject: Subject) -> str:
     for name, other in shared_memory(subject.built):
         raise Failed(f"{other} and {name} share one memory, but {NOT_TIED}")
     before = {name for name, _ in module.named_parameters()}
-    subject.evaluate(module, subject.inputs())
-    if made := [name for name, _ in module.named_parameters() if name not in before]:
+    after = subject.first_run().module
+    if made := [name for name, _ in after.named_parameters() if name not in before]:
         raise Failed(
             f"{shorten(made)} did not exist before the first forward: no optimizer has "
             f"{'it' if len(made) == 1 else 'them'}, and no state dict loads"
         )
-    if repeated := _find_repeated(module):
+    if repeated := _find_repeated(after):
         raise Warned(f"{shorten(repeated)} are one module, not {len(repeated)}")
     return f"{count} tensors and modules, all registered"
 
@@ -121,28 +116,45 @@ def round_trip(subject: Subject) -> str:
     for name, first in shared_memory(subject.built):
         raise Failed(f"a reload sets {first} and {name} one after the other, which share one memory")
     is_object = _is_object(subject.spec)
-    rebuilt = build_twice(subject.built, subject.device) if is_object else None
-    module, other = rebuilt or (subject.with_noise(), build_otherwise(subject))
-    if rebuilt:
+    if is_object and (rebuilt := build_twice(subject.built, subject.device)):
+        module, other = rebuilt
         add_noise(module)
-    state = module.state_dict()
+        state = module.state_dict()
+        _load(other, state)
+        _compare_reloaded(subject, subject.evaluate(module, subject.inputs()), other)
+    else:
+        with subject.noise():
+            state, outputs = subject.copy().state_dict(), subject.first_run().outputs
+
+            def check(other: nn.Module) -> None:
+                _load(other, state)
+                _compare_reloaded(subject, outputs, other)
+
+            build_otherwise(subject, check)
+        if is_object:
+            return (
+                f"{plural(len(state), 'tensor')}, loaded into a copy; what its constructor draws is unknown"
+            )
+    return f"{plural(len(state), 'tensor')}, and the outputs depend on nothing else"
+
+
+def _load(other: nn.Module, state: dict[str, Any]) -> None:
     try:
         other.load_state_dict(state)
     except RuntimeError as error:
         message = " ".join(str(error).split())[:MAX_MESSAGE]
         raise Failed(f"the model can't load its own state dict: {message}") from error
-    inputs = subject.inputs()
-    outputs, others = subject.evaluate(module, inputs), subject.evaluate(other, inputs)
+
+
+def _compare_reloaded(subject: Subject, outputs: Outputs, other: nn.Module) -> None:
+    """Raise Failed where a module that was loaded gives other outputs."""
+    others = subject.evaluate(other, subject.inputs())
     apart, name, rounding = largest_difference(outputs, others)
     if not rounding:
         raise Failed(
             f"{name_output(name)} differs by {apart:.2g}× its spread after a reload: "
             "the state dict lacks something"
         )
-    tensors = plural(len(state), "tensor")
-    if is_object and not rebuilt:
-        return f"{tensors}, loaded into a copy; what its constructor draws is unknown"
-    return f"{tensors}, and the outputs depend on nothing else"
 
 
 def _is_object(spec: ModelSpec) -> bool:
@@ -153,7 +165,21 @@ def _is_object(spec: ModelSpec) -> bool:
 def cast(subject: Subject) -> str:
     """After `.to(torch.bfloat16)` it runs in bfloat16 and returns it; in float16 nothing overflows."""
     dtype = torch.bfloat16
-    module = convert(subject.fresh(), dtype)
+    outputs = _run_in_half(subject, dtype)
+    check_overflow(subject)
+    unchanged = [
+        f"{declared.name} is {name_of(tensor.dtype)}"
+        for declared, tensor in outputs
+        if tensor.is_floating_point() and tensor.dtype != dtype
+    ]
+    if unchanged:
+        raise Warned(f"in a bfloat16 model output {', '.join(unchanged)}")
+    return plural(len(outputs), "output")
+
+
+def _run_in_half(subject: Subject, dtype: torch.dtype) -> Outputs:
+    """Return the outputs of a converted copy. Raises Failed if they aren't finite, or positions collide."""
+    module = convert(subject.copy(), dtype)
     inputs = tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in subject.inputs())
     positions = Positions(dtype)
     try:
@@ -162,14 +188,9 @@ def cast(subject: Subject) -> str:
     except (RuntimeError, TypeError, ValueError) as error:
         raise_without_kernel(error, subject.device)
         raise Failed(f"fails in bfloat16: {first_line(error)}") from error
-    floating = [(declared.name, tensor) for declared, tensor in outputs if tensor.is_floating_point()]
-    for name, tensor in floating:
-        if not tensor.isfinite().all():
-            raise Failed(f"{name_output(name)} is not finite in bfloat16")
+    for declared, tensor in outputs:
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise Failed(f"{name_output(declared.name)} is not finite in bfloat16")
     if problem := positions.problem_with(subject.sizes, subject.spec.sizes):
         raise Failed(problem)
-    check_overflow(subject)
-    unchanged = [f"{name} is {name_of(tensor.dtype)}" for name, tensor in floating if tensor.dtype != dtype]
-    if unchanged:
-        raise Warned(f"in a bfloat16 model output {', '.join(unchanged)}")
-    return plural(len(outputs), "output")
+    return outputs

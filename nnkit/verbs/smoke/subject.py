@@ -1,10 +1,10 @@
-"""What a check works on: one model on one device, its inputs, and how to judge its outputs."""
+"""What a check works on: one model on one device, and its inputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +13,23 @@ from nnkit.contract.architecture import TensorSpec
 from nnkit.contract.requests import Host
 from nnkit.contract.spec import ModelSpec
 from nnkit.contract.text import plural
-from nnkit.errors import first_line
 from nnkit.models.building import build_module
-from nnkit.models.copies import whole_copy_of
+from nnkit.models.copies import sharing_copy_of, whole_copy_of
 from nnkit.models.examples import Example
 from nnkit.models.outputs import declarations_of
-from nnkit.models.running import call, evaluate
+from nnkit.models.running import call, evaluate, without_gradients
 from nnkit.models.sampling import Inputs, sample_inputs
 from nnkit.models.sizes import checked_sizes, rechecked_sizes
-from nnkit.models.tensors import in_reals, spread_of, tensors_in
+from nnkit.models.tensors import tensors_in
+from nnkit.verbs.smoke.original import Original, add_noise
 
-NOISE = 0.02
+T = TypeVar("T")
+
 NOT_DECLARED = "not declared"  # why a check of a declared behavior is skipped
 SEED_STEP = 1000  # far from the seeds of the inputs, which count up from the spec's own
 
 Outputs = list[tuple[TensorSpec, Tensor]]
 """The tensors that forward returned, each beside its declaration."""
-
-# How far two computations of the same value may differ, as a share of its spread.
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 class Failed(Exception):
@@ -44,6 +42,15 @@ class Warned(Exception):
 
 class Skipped(Exception):
     """The check doesn't apply; the message says why."""
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """What a first run gave: the module after it, the outputs, and the names of inputs that it changed."""
+
+    module: nn.Module
+    outputs: Outputs
+    changed_inputs: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -83,15 +90,21 @@ class Subject:
 
     def with_inputs(self, without: Sequence[str]) -> "Subject":
         """Return the same module with only these optional inputs left out."""
-        other = replace(self, spec=self.spec.with_inputs(without))
-        other.__dict__["built"] = self.built  # what a cached_property has computed
-        return other
+        return self._keep(replace(self, spec=self.spec.with_inputs(without)))
 
     def at(self, sizes: Mapping[str, int]) -> "Subject":
         """Return the same module with other sizes for the checks."""
-        other = replace(self)
-        other.__dict__.update({"sizes": dict(sizes), "built": self.built})
+        other = self._keep(replace(self))
+        other.__dict__["sizes"] = dict(sizes)
         other.__dict__["_observed_outputs"] = self._observed_outputs if not self.spec.outputs else {}
+        return other
+
+    def uncompiled(self) -> "Subject":
+        """Return the same module, not compiled."""
+        return self._keep(replace(self, compiled=False)) if self.compiled else self
+
+    def _keep(self, other: "Subject") -> "Subject":
+        other.__dict__["original"] = self.original  # what a cached_property has computed
         return other
 
     def allows(self, sizes: Mapping[str, int]) -> bool:
@@ -119,30 +132,50 @@ class Subject:
         """Return the same model with other weights and inputs, to see whether a fault was chance."""
         return replace(self, spec=replace(self.spec, seed=self.spec.seed + SEED_STEP))
 
-    def with_noise(self) -> nn.Module:
-        """Return a copy with a little noise on every parameter, so that nothing hides behind a zero."""
-        return self._copy(self._noised)
+    @cached_property
+    def original(self) -> Original:
+        """The model as built, whose weights the copies for the checks share."""
+        return Original(lambda: build_module(self.spec, self.host, self.device))
+
+    @property
+    def built(self) -> nn.Module:
+        """The model itself, for looking at: a check that runs it takes a copy."""
+        return self.original.module
+
+    def copy(self) -> nn.Module:
+        """Return a copy of the model, on the device and in eval mode, to run but not to train.
+
+        It shares its parameters with other copies, as long as forward writes to none.
+        """
+        return self._compile(self.original.copy())
+
+    def noise(self) -> AbstractContextManager[None]:
+        """Return a context in which the copies have a little noise on every parameter.
+
+        So nothing hides behind a zero. Copies that were made before may have it too.
+        """
+        return self.original.noise()
 
     def fresh(self) -> nn.Module:
-        """Return a copy of the model as built, on the device and in eval mode, for one check to use."""
-        return self._copy(self.built)
+        """Return a copy of the model as built that shares nothing, for one check to change as it likes."""
+        return self._compile(whole_copy_of(self.built))
 
-    def _copy(self, original: nn.Module) -> nn.Module:
-        module = whole_copy_of(original)
+    def with_noise(self) -> nn.Module:
+        """Return such a copy with a little noise on every parameter, so that nothing hides behind a zero."""
+        module = whole_copy_of(self.built)
+        add_noise(module)
+        return self._compile(module)
+
+    def take_with_noise(self) -> nn.Module:
+        """Return the model itself, with noise and for any change; it is built again for what comes after."""
+        module = self.original.take()
+        add_noise(module)
+        return self._compile(module)
+
+    def _compile(self, module: nn.Module) -> nn.Module:
         if self.compiled:
             torch._dynamo.reset()  # or the copies of one class reach the limit of recompilations
             module.compile()
-        return module
-
-    @cached_property
-    def built(self) -> nn.Module:
-        """The model itself, for looking at: a check that runs it takes a fresh copy."""
-        return build_module(self.spec, self.host, self.device)
-
-    @cached_property
-    def _noised(self) -> nn.Module:
-        module = whole_copy_of(self.built)
-        add_noise(module)
         return module
 
     @cached_property
@@ -182,6 +215,45 @@ class Subject:
             value = evaluate(module, self.spec.signature, inputs)
         outputs = self.declare(module, value)
         return [(declared, tensor.detach()) for declared, tensor in outputs]
+
+    def first_run(self) -> FirstRun:
+        """Return what the first run of a copy on `inputs()` gave, in eval mode and without gradients.
+
+        Checks that begin with that run share it: each gets a copy of the module as it was after it.
+        """
+        if self.compiled:
+            return self._run_first()
+        run = self.once("first run", self._run_first)
+        if not self.original.shares:
+            return run
+        try:
+            return replace(run, module=sharing_copy_of(run.module))
+        except Exception:  # it has kept something that can't be copied
+            return self._run_first()
+
+    def once(self, what: str, run: Callable[[], T]) -> T:
+        """Return what `run` returns; it is run once for these inputs and sizes, with noise and without."""
+        key = (what, self.original.is_noisy, self.spec.without, tuple(self.sizes.items()))
+        return self.original.once(key, run)
+
+    def _run_first(self) -> FirstRun:
+        module, inputs, passed = self.copy(), self.inputs(), list[Tensor]()
+
+        def run() -> Any:
+            passed[:] = [tensor.clone() for tensor in inputs]
+            return self.call(module, passed)
+
+        value = without_gradients(run)
+        if not self.original.is_intact(thoroughly=True):
+            self.original.part()
+            return self._run_first()
+        outputs = [(declared, tensor.detach()) for declared, tensor in self.declare(module, value)]
+        return FirstRun(module, outputs, self.changed_inputs(inputs, passed))
+
+    def changed_inputs(self, inputs: Sequence[Tensor], passed: Sequence[Tensor]) -> list[str]:
+        """Return the names of the inputs that a run on copies of them has changed."""
+        together = zip(self.spec.inputs, inputs, passed, strict=True)
+        return [declared.name for declared, tensor, copy in together if not torch.equal(tensor, copy)]
 
     def call(self, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Any:
         """Run `module` on inputs in declared order, and return what it returns."""
@@ -240,7 +312,7 @@ class Subject:
         """Return the shapes of the outputs by name; none where forward fails, which other checks report."""
         try:
             with self.fixed_randomness():
-                value = evaluate(self.fresh(), self.spec.signature, self.inputs(sizes=sizes))
+                value = evaluate(self.copy(), self.spec.signature, self.inputs(sizes=sizes))
         except Exception:
             return {}
         tensors = list(tensors_in(value))
@@ -266,77 +338,3 @@ def _find_dims(
             dims = [dim for dim in dims if other_sizes[dim] == other_shape[axis]]
         axes.append(dims[0] if len(dims) == 1 else size)
     return tuple(axes)
-
-
-def add_noise(module: nn.Module) -> None:
-    """Move every parameter a little."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            parameter.add_(noise, alpha=NOISE)
-
-
-def raise_without_kernel(error: Exception, device: torch.device) -> None:
-    """Raise Skipped for an error that only says that the CPU has no kernel for a dtype."""
-    message = first_line(error)
-    if device.type == "cpu" and " not implemented for " in message:
-        raise Skipped(f"the CPU has no kernel for it: {message}") from error
-
-
-def batch_axis(tensor: TensorSpec) -> int | None:
-    """Return the axis of the batch; None for a tensor without one."""
-    return tensor.shape.index("batch") if "batch" in tensor.shape else None
-
-
-def rows(tensor: Tensor, axis: int | None, first: int, count: int) -> Tensor:
-    """Return some samples as a batch of their own; a tensor without a batch axis as it is."""
-    return tensor if axis is None else tensor.narrow(axis, first, count)
-
-
-def difference(left: Tensor, right: Tensor) -> float:
-    """Return the largest difference, as a share of the spread of `left`; infinite where shapes differ."""
-    if left.shape != right.shape:
-        return float("inf")
-    if left.numel() == 0 or torch.equal(left, right):
-        return 0.0
-    left, right = in_reals(left), in_reals(right)
-    if not left.is_floating_point():
-        return float("inf")
-    largest = (left.detach().double() - right.detach().double()).abs().max()
-    return float(largest) / (spread_of(left) or 1.0)
-
-
-def tolerance_of(tensor: Tensor) -> float:
-    """Return how far two computations of a tensor may differ, as a share of its spread."""
-    return TOLERANCE.get(in_reals(tensor).dtype, 0.0)
-
-
-def largest_difference(first: Outputs, second: Outputs) -> tuple[float, str, bool]:
-    """Return the largest difference between two runs, its output, and whether rounding explains it.
-
-    Largest beyond its own tolerance, so that float16, which may differ more, hides no fault in float32.
-    """
-    differences = [
-        (difference(tensor, other), declared.name, tolerance_of(tensor))
-        for (declared, tensor), (_, other) in zip(first, second, strict=True)
-    ]
-    apart, name, tolerance = max(differences, key=lambda measured: measured[0] - measured[2])
-    return apart, name, apart <= tolerance
-
-
-def projection(outputs: Outputs, needs_gradient: bool = True) -> Tensor:
-    """Return a loss that depends on every element of every differentiable output."""
-    loss = None
-    for index, (_, output) in enumerate(outputs):
-        tensor = in_reals(output)
-        if not tensor.numel():  # a cache of nothing: its mean is NaN
-            continue
-        if tensor.is_floating_point() and (tensor.requires_grad or not needs_gradient):
-            generator = torch.Generator().manual_seed(index)
-            weights = torch.randn(tensor.shape, generator=generator).to(tensor)
-            term = (tensor * weights).mean()
-            loss = term if loss is None else loss + term
-    if loss is None:
-        raise Failed("no output depends on a parameter: there is nothing to train")
-    return loss

@@ -3,50 +3,34 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nnkit.contract.architecture import TensorSpec
-from nnkit.contract.text import name_output, plural
+from nnkit.contract.text import plural
 from nnkit.errors import first_line
 from nnkit.models.sampling import Inputs
-from nnkit.verbs.smoke.subject import Failed, Subject, batch_axis, projection
+from nnkit.verbs.smoke.backward import first_training_run, run_training
+from nnkit.verbs.smoke.judging import batch_axis
+from nnkit.verbs.smoke.subject import Failed, Subject
 
 
 def finite(subject: Subject) -> str:
     """No output and no gradient is infinite or NaN, nor for integers such as padding."""
-    module = subject.fresh().train()
-    count = _check_run(subject, module, subject.inputs(), "")
+    run = first_training_run(subject)
+    run.check_finite()
     values: list[Case] = []
+    module = None
     for cases in _group_special(subject):
+        module = module or subject.copy().train()
         try:
-            _check_run(subject, module, _draw_special(subject, cases), "")
+            run_training(subject, module, _draw_special(subject, cases)).check_finite()
         except (Failed, RuntimeError, ValueError, IndexError):
             for case in cases:  # which one is it?
                 _check_case(subject, case)
             raise
         values += cases
     special = f", also for {plural(len(values), 'special value')} of integers" if values else ""
-    return f"{plural(count, 'output')} and every gradient{special}"
-
-
-def _check_run(subject: Subject, module: nn.Module, inputs: Inputs, when: str) -> int:
-    """Run forward and backward, and return the number of outputs. Raises Failed for what is not finite."""
-    module.zero_grad()
-    outputs = subject.outputs(module, inputs)
-    for declared, tensor in outputs:
-        _check_finite(name_output(declared.name), tensor, when)
-    projection(outputs).backward()  # type: ignore[no-untyped-call]
-    for name, parameter in module.named_parameters():
-        if parameter.grad is not None:
-            _check_finite(f"the gradient of {name}", parameter.grad, when)
-    return len(outputs)
-
-
-def _check_finite(name: str, tensor: Tensor, when: str) -> None:
-    count = int((~torch.isfinite(tensor)).sum())
-    if count:
-        raise Failed(f"{name} has {plural(count, 'infinite or NaN element')} (of {tensor.numel()}){when}")
+    return f"{plural(len(run.outputs or ()), 'output')} and every gradient{special}"
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ def _check_case(subject: Subject, case: Case) -> None:
     """Raise Failed where this special value alone is at fault."""
     when = f" for {case}"
     try:
-        _check_run(subject, subject.fresh().train(), _draw_special(subject, [case]), when)
+        run_training(subject, subject.copy().train(), _draw_special(subject, [case])).check_finite(when)
     except (RuntimeError, ValueError, IndexError) as error:
         raise Failed(f"fails{when}: {first_line(error)}") from error
 

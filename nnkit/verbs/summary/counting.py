@@ -6,9 +6,9 @@ come first, then those of `torch.utils.flop_counter`. Attention that is computed
 save memory, counts once: the figure is the algorithm's, not the kernel's.
 """
 
-import functools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -51,8 +51,8 @@ NO_PRODUCTS = re.compile(
 
 def has_formula(operator: Any, formulas: Mapping[str, Formula]) -> bool:
     """Whether `count_macs` has a formula for an operator."""
-    packet = getattr(operator, "_overloadpacket", operator)
-    return _own_formula(packet, formulas) is not None or packet in flop_registry
+    traits = traits_of(operator)
+    return _own_formula(traits, formulas) is not None or traits.packet in flop_registry
 
 
 def count_macs(
@@ -66,8 +66,9 @@ def count_macs(
 
     formulas: those of plugins, by the operator's qualified name, `namespace::name`.
     """
-    packet = getattr(operator, "_overloadpacket", operator)  # a higher-order operator has no overloads
-    if formula := _own_formula(packet, formulas):
+    traits = traits_of(operator)
+    packet = traits.packet
+    if formula := _own_formula(traits, formulas):
         if packet in AGGREGATIONS and torch._C._current_autograd_node() is not None:
             return None  # the gradient of a lookup
         return formula(args, kwargs, result)
@@ -84,7 +85,7 @@ def count_activations(operator: Any, args: tuple[Any, ...], result: Any) -> int:
     Kernels for attention and recurrent layers do several products at once and keep what is between them.
     """
     name = getattr(operator, "_overloadpacket", operator).__name__
-    results = sum(elements_of(tensor) for tensor in list(tensors_in(result))[:1])
+    results = sum(elements_of(tensor) for tensor in tensors_in(result)[:1])
     if "scaled_dot_product" in name:
         query, key = args[:2]
         return int(results + query.numel() // query.shape[-1] * key.shape[-2])
@@ -94,9 +95,9 @@ def count_activations(operator: Any, args: tuple[Any, ...], result: Any) -> int:
     return results
 
 
-def _own_formula(packet: Any, formulas: Mapping[str, Formula]) -> Formula | None:
-    name = getattr(packet, "_qualified_op_name", "")
-    return formulas.get(name) or FORMULAS.get(packet) or packed_formula(name)
+def _own_formula(traits: "Traits", formulas: Mapping[str, Formula]) -> Formula | None:
+    """Return the formula of a plugin or of ours."""
+    return (formulas.get(traits.qualified_name) if formulas else None) or traits.formula
 
 
 def _name_of_node() -> str | None:
@@ -116,14 +117,14 @@ def may_multiply(name: str, known_only: bool) -> bool:
 
 
 def product_shape(operator: Any, args: tuple[Any, ...]) -> tuple[int, ...] | None:
-    """Return the shape of the result of a convolution or dense product, None for any other call.
+    """Return the shape of the result of one of the products WITH_KNOWN_SHAPE, None for an unusual call.
 
     A run that only counts needs no more of these calls than their shapes, and they are nearly all its work.
     Operands that don't fit are left to torch, which reports why.
     """
+    packet = operator._overloadpacket
     if not all(operand.layout == torch.strided for operand in args if isinstance(operand, Tensor)):
         return None
-    packet = operator._overloadpacket
     if packet == aten.convolution:
         return _convolution_shape(*args)
     if packet in (aten.mm, aten.bmm):
@@ -131,9 +132,7 @@ def product_shape(operator: Any, args: tuple[Any, ...]) -> tuple[int, ...] | Non
     if packet in (aten.addmm, aten.baddbmm):
         bias, a, b = args[:3]
         return _matmul_shape(a, b, bias)
-    if packet == aten._grouped_mm:
-        return _grouped_shape(*args[:2])
-    return None
+    return _grouped_shape(*args[:2])
 
 
 def _grouped_shape(a: Tensor, b: Tensor) -> tuple[int, ...] | None:
@@ -194,17 +193,72 @@ VALUE_TAGS = frozenset({torch.Tag.data_dependent_output, torch.Tag.dynamic_outpu
 
 
 def values_read(operator: Any, args: tuple[Any, ...], tensors: list[Tensor]) -> list[Tensor]:
-    """Return those of the `tensors` whose values decide the result of an operator, or its shape."""
+    """Return those of the `tensors` whose values decide the result of an operator that reads values."""
     if operator._overloadpacket == aten.index:  # tagged, but only masks decide the shape
         _, indices = args
         return [index for index in indices if index is not None and index.dtype in MASK_DTYPES]
     if operator._overloadpacket == aten.masked_select:
         _, mask = args
         return [mask]
-    return [] if VALUE_TAGS.isdisjoint(operator.tags) else tensors
+    return tensors
 
 
-@functools.cache
-def moves_data(operator: Any) -> bool:
-    """Whether an operator only creates, moves or views data."""
-    return bool(operator.is_view) or operator._overloadpacket.__name__ in DATA_MOVEMENT
+WITH_KNOWN_SHAPE = frozenset(
+    {aten.convolution, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten._grouped_mm}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What is true of every call of an operator.
+
+    packet: the operator without its overload. name, label, qualified_name: `add`, `aten.add`, `aten::add`.
+    formula: one of ours for its multiply-adds, if there is one. is_composite: whether torch composes
+    it of others. reads_values: whether the values of operands may decide its result, or the shape of that.
+    has_known_shape: whether `product_shape` knows it. moves_data: whether it only creates, moves or views
+    data.
+    """
+
+    packet: Any
+    name: str
+    label: str
+    qualified_name: str
+    formula: Formula | None
+    is_view: bool = False
+    is_mutable: bool = False
+    is_composite: bool = False
+    reads_values: bool = False
+    has_known_shape: bool = False
+    moves_data: bool = False
+
+
+_TRAITS: dict[int, tuple[Any, Traits]] = {}
+"""By id, beside the operator, which so keeps its id: the hash of an operator is a function in Python."""
+
+
+def traits_of(operator: Any) -> Traits:
+    """Return the traits of an operator."""
+    if (known := _TRAITS.get(id(operator))) is None:
+        known = _TRAITS[id(operator)] = operator, _find_traits(operator)
+    return known[1]
+
+
+def _find_traits(operator: Any) -> Traits:
+    packet = getattr(operator, "_overloadpacket", operator)  # a higher-order operator has no overloads
+    qualified_name = getattr(packet, "_qualified_op_name", "")
+    formula = FORMULAS.get(packet) or packed_formula(qualified_name)
+    names = packet.__name__, str(packet), qualified_name
+    if packet is operator:
+        return Traits(packet, *names, formula)
+    is_view = bool(operator.is_view)
+    return Traits(
+        packet,
+        *names,
+        formula,
+        is_view=is_view,
+        is_mutable=bool(operator._schema.is_mutable),
+        is_composite=bool(operator._can_decompose()),
+        reads_values=not VALUE_TAGS.isdisjoint(operator.tags),
+        has_known_shape=packet in WITH_KNOWN_SHAPE,
+        moves_data=is_view or packet.__name__ in DATA_MOVEMENT,
+    )

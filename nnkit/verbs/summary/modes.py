@@ -1,6 +1,5 @@
 """Torch modes that see every call of a function and of an operator while a model runs."""
 
-import functools
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -13,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnkit.models.tensors import storages_of, tensors_in
 from nnkit.verbs.summary.arguments import named_arguments
-from nnkit.verbs.summary.counting import product_shape, values_read
+from nnkit.verbs.summary.counting import Traits, product_shape, traits_of, values_read
 
 # Functions that hand the values of a tensor to Python without calling an operator.
 VALUE_READERS = frozenset({"tolist", "numpy", "__array__"})
@@ -36,15 +35,19 @@ class Unknowns:
     everything made from those."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        self.storages = {storage for tensor in tensors for storage in storages_of(tensor)}
+        self.storages = storages_of(*tensors)
 
     def among(self, tensors: Iterable[Tensor]) -> bool:
         """Whether one of the tensors has no values."""
-        return any(not self.storages.isdisjoint(storages_of(tensor)) for tensor in tensors)
+        return self.hold(storages_of(*tensors))
+
+    def hold(self, storages: set[int]) -> bool:
+        """Whether one of the storages has no values."""
+        return not self.storages.isdisjoint(storages)
 
     def note(self, results: Iterable[Tensor], unknown: bool) -> None:
         """Record whether results have values; known ones too, for storages are reused at the same address."""
-        storages = {storage for tensor in results for storage in storages_of(tensor)}
+        storages = storages_of(*results)
         if unknown:
             self.storages |= storages
         else:
@@ -57,8 +60,8 @@ class Watcher(Protocol):
     def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Make the call of a function and return its result."""
 
-    def note_read(self, tensors: Iterable[Tensor]) -> None:
-        """Take note of tensors whose values are read."""
+    def note_read(self, storages: set[int]) -> None:
+        """Take note of storages whose values are read."""
 
     def before_write(self, tensors: Iterable[Tensor]) -> None:
         """Take note of tensors that are about to be written to."""
@@ -80,13 +83,13 @@ class Functions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func.__name__ in VALUE_READERS:
             with torch._C.DisableTorchFunction():
-                self._read(list(tensors_in(args)))
+                self._read(storages_of(*tensors_in(args)))
         return self.watcher.call_function(func, args, kwargs or {})
 
-    def _read(self, tensors: list[Tensor]) -> None:
-        if self.unknowns and self.unknowns.among(tensors):
+    def _read(self, storages: set[int]) -> None:
+        if self.unknowns and self.unknowns.hold(storages):
             raise NeedsValues
-        self.watcher.note_read(tensors)
+        self.watcher.note_read(storages)
 
 
 class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -112,47 +115,57 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._call_higher_order(func, args, kwargs)
         if func.namespace == "prim":  # a question about the device of a fake tensor
             return func(*args, **kwargs)
-        tensors = list(tensors_in((args, kwargs)))
-        wrapped = _has_own_dispatch(types)
+        traits, tensors = traits_of(func), tensors_in((args, kwargs) if kwargs else args)
+        wrapped = bool(types) and _has_own_dispatch(types)
         if wrapped and not (self.watcher.has_formula(func) and not any(x.is_nested for x in tensors)):
             return NotImplemented  # the operators that the subclass calls come here next
-        if not func.is_view:
-            self.watcher.note_read(tensors)
-        if func._schema.is_mutable:
+        storages = storages_of(*tensors)
+        if not traits.is_view:
+            self.watcher.note_read(storages)
+        if traits.is_mutable:
             self.watcher.before_write(_written(func, args, kwargs))
-        if (parts := self._in_parts(func, args, kwargs, tensors)) is not NotImplemented:
-            return parts
-        result = self._call(func, args, kwargs, tensors, wrapped)
+        if traits.is_composite and self._comes_whole(tensors):
+            return self._in_parts(func, args, kwargs)
+        result = self._call(func, args, kwargs, traits, tensors, storages, wrapped)
         self.watcher.count(func, args, kwargs, result)
         return result
 
-    def _call(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor], wrapped: bool) -> Any:
+    def _call(
+        self,
+        func: Any,
+        args: Any,
+        kwargs: Any,
+        traits: Traits,
+        tensors: list[Tensor],
+        storages: set[int],
+        wrapped: bool,
+    ) -> Any:
         """Return the result of an operator, or memory of its shape if the values aren't needed."""
         if self.unknowns is None:
             return func(*args, **kwargs)
-        if self.unknowns.among(values_read(func, args, tensors)):
+        if traits.reads_values and self.unknowns.among(values_read(func, args, tensors)):
             raise NeedsValues
-        shape = None if wrapped else product_shape(func, args)
+        shape = product_shape(func, args) if traits.has_known_shape and not wrapped else None
         result = func(*args, **kwargs) if shape is None else args[0].new_empty(shape)
-        unknown = shape is not None or (
-            func._overloadpacket.__name__ not in SHAPE_READERS and self.unknowns.among(tensors)
-        )
+        if traits.is_mutable:
+            storages = storages_of(*tensors)  # `set_` gives a tensor another one
+        unknown = shape is not None or (traits.name not in SHAPE_READERS and self.unknowns.hold(storages))
         self.unknowns.note(tensors_in(result), unknown)
-        if unknown and func._schema.is_mutable:
+        if unknown and traits.is_mutable:
             self.unknowns.note(_written(func, args, kwargs), unknown)
         return result
 
-    def _in_parts(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
-        """Return the result of a composite operator, run so that its parts are seen; else NotImplemented.
+    def _comes_whole(self, tensors: list[Tensor]) -> bool:
+        """Whether a composite operator comes here in one piece.
 
         Outside inference mode torch splits these operators before they come here. In it, and on tensors
         made in it, they come in one piece, and so do the composite operators within them.
         """
         in_one_piece = torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in tensors)
-        if not (in_one_piece or self.in_parts) or not _is_composite(func):
-            return NotImplemented
-        if any(tensor.is_nested for tensor in tensors):
-            return NotImplemented
+        return (in_one_piece or self.in_parts) and not any(tensor.is_nested for tensor in tensors)
+
+    def _in_parts(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Return the result of a composite operator, run so that its parts are seen."""
         outer, self.in_parts = self.in_parts, True
         try:
             with self:
@@ -162,8 +175,8 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _call_higher_order(self, operator: HigherOrderOperator, args: Any, kwargs: Any) -> Any:
         """Return the result of an operator that takes functions; the operators in those are seen too."""
-        tensors = list(tensors_in((args, kwargs)))
-        self.watcher.note_read(tensors)
+        tensors = tensors_in((args, kwargs))
+        self.watcher.note_read(storages_of(*tensors))
         if self.watcher.has_formula(operator):
             result = operator(*args, **kwargs)
             if self.unknowns:
@@ -195,16 +208,11 @@ def _has_own_dispatch(types: Any) -> bool:
     return any(fakes is None or not issubclass(subclass, fakes.FakeTensor) for subclass in own)
 
 
-@functools.cache
-def _is_composite(operator: Any) -> bool:
-    return bool(operator._can_decompose())
-
-
 def _written(operator: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """Return the tensors that a call of an operator writes to."""
     values = named_arguments(operator, args) | kwargs
     arguments = operator._schema.arguments
-    return list(tensors_in([values[argument.name] for argument in arguments if _is_written(argument)]))
+    return tensors_in([values[argument.name] for argument in arguments if _is_written(argument)])
 
 
 def _is_written(argument: Any) -> bool:

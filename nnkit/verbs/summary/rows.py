@@ -15,30 +15,44 @@ from nnkit.verbs.summary.tracing import Call, Trace
 
 
 def make_rows(module: nn.Module, root: Call) -> Iterator[Row]:
-    """Yield a row for each call in order, a caller before the calls in its forward."""
-    return _make_rows(root, _Ledger(module), depth=0, caller_counts=())
+    """Yield a row for each call in order, a caller before the calls in its forward.
+
+    Calls that look alike, as in a loop, have one Row object, so that each is kept and shown at little cost.
+    """
+    return _make_rows(root, _Ledger(module), {}, depth=0, caller_counts=())
 
 
-def _make_rows(call: Call, ledger: "_Ledger", depth: int, caller_counts: Collection[Tensor]) -> Iterator[Row]:
-    repeated = call.module in ledger.entered
+def _make_rows(
+    call: Call, ledger: "_Ledger", made: dict[object, Row], depth: int, caller_counts: Collection[Tensor]
+) -> Iterator[Row]:
+    repeated, module = call.module in ledger.entered, call.module
     share = ledger.enter(call, depth, caller_counts)
-    yield Row(
-        path=call.path,
-        kind=call.kind,
-        type=call.type,
-        depth=depth,
-        inputs=call.inputs,
-        outputs=call.outputs,
-        parameters=_elements(share.counted),
-        trainable=_elements(_trainable(share.counted)),
-        macs=call.total("macs"),
-        kernel=_kernel_size(call.module),
-        repeated=repeated,
-        tied=share.tied,
-        leaf=not call.children,
-    )
+    macs, kernel = call.total("macs"), None if module is None else _kernel_size(module)
+    # Values may be dicts, so they are told apart as objects; `describe` gives equal ones as one object.
+    values, leaf = (id(call.inputs), id(call.outputs)), not call.children
+    key = call.path, call.kind, call.type, depth, *values, macs, kernel, repeated, share.tied, leaf
+    row = None if share.counted else made.get(key)
+    if row is None:
+        row = Row(
+            path=call.path,
+            kind=call.kind,
+            type=call.type,
+            depth=depth,
+            inputs=call.inputs,
+            outputs=call.outputs,
+            parameters=_elements(share.counted),
+            trainable=_elements(_trainable(share.counted)),
+            macs=macs,
+            kernel=kernel,
+            repeated=repeated,
+            tied=share.tied,
+            leaf=leaf,
+        )
+        if not share.counted:
+            made[key] = row
+    yield row
     for child in call.children:
-        yield from _make_rows(child, ledger, depth + 1, share.counted)
+        yield from _make_rows(child, ledger, made, depth + 1, share.counted)
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ def _trainable(parameters: Iterable[Tensor]) -> Iterator[Tensor]:
     return (parameter for parameter in parameters if parameter.requires_grad)
 
 
-def _kernel_size(module: nn.Module | None) -> Shape | None:
+def _kernel_size(module: nn.Module) -> Shape | None:
     """Return the window of a convolution or pooling, one number for each axis."""
     size = getattr(module, "kernel_size", None)
     if isinstance(size, int):

@@ -85,7 +85,7 @@ def _conversions(args: Any, result: Any) -> int:
 
 
 def _converted(operands: list[Tensor], result: Any) -> int:
-    output = next(tensors_in(result), None)
+    output = next(iter(tensors_in(result)), None)
     if not operands or output is None:
         return 0
     common = reduce(torch.promote_types, (operand.dtype for operand in operands))
@@ -104,7 +104,7 @@ def _chosen(args: Any, result: Any) -> int:
 
 def _converted_input(args: Any, result: Any) -> int:
     """A reduction to another dtype, as of bool to int64, copies its input to that."""
-    output = next(tensors_in(result))
+    output = tensors_in(result)[0]
     same = args[0].dtype == output.dtype or output.dtype == torch.bool
     return 0 if same else args[0].numel() * output.itemsize
 

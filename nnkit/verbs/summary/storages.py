@@ -72,6 +72,11 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._watches[key] = weakref.ref(storage, partial(self._forget, key))
             self._resize(key, self._rounded(storage))
 
+    def hold(self, size: int) -> None:
+        """Count this many bytes more from now on, of storages that nobody made."""
+        self.live += size
+        self.note_peak()
+
     def size_of(self, tensor: Tensor) -> int:
         """Return the bytes that the storage of `tensor` counts for."""
         return sum(self._sizes.get(id(part.untyped_storage()), 0) for part in _dense_parts(tensor))

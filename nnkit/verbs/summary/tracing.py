@@ -1,6 +1,7 @@
 """Runs a model once and records the calls of its modules and functions in order, with their costs."""
 
 import dataclasses
+import functools
 import sys
 import threading
 from collections import Counter
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from nnkit.contract.text import truncate
 from nnkit.models.members import named_buffers, named_modules, named_parameters
 from nnkit.models.process import random_states_kept
-from nnkit.models.tensors import storages_of
+from nnkit.models.tensors import PLAIN
 from nnkit.models.user_lines import at_line
-from nnkit.verbs.summary.counting import count_activations, count_macs, has_formula, moves_data
+from nnkit.verbs.summary.counting import count_activations, count_macs, has_formula, traits_of
 from nnkit.verbs.summary.formulas import Formula
 from nnkit.verbs.summary.keeping import Snapshot
 from nnkit.verbs.summary.modes import Functions, NeedsValues, Operators, Unknowns
@@ -35,7 +36,7 @@ class BudgetExceeded(Exception):
     """The run costs more multiply-adds than it was given."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Call:
     """A call under way or done: of a module, or of a function in a module's own forward.
 
@@ -65,7 +66,7 @@ class Call:
     def total(self, cost: Literal["macs", "backward", "saved"]) -> int:
         """Return its multiply-adds or bytes and those of everything beneath."""
         own: int = getattr(self, cost)
-        return own + sum(child.total(cost) for child in self.children)
+        return own + sum(child.total(cost) for child in self.children) if self.children else own
 
 
 @dataclass
@@ -223,7 +224,13 @@ class Watcher:
         """Return the dotted name of a module that is called now; the outermost one names the others."""
         if self.current is self.top:
             self.names = {id(submodule): name for name, submodule in named_modules(module).items()}
-        return self.names.get(id(module), f"{self.current.path}.(unregistered)".lstrip("."))
+        name = self.names.get(id(module))
+        return self.inner_path("(unregistered)") if name is None else name
+
+    def inner_path(self, name: str) -> str:
+        """Return the dotted name of something in the call under way."""
+        path = self.current.path
+        return f"{path}.{name}" if path else name.lstrip(".")
 
     def call_module(self, called: Callable[..., Any], module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Note the call of a module and make it."""
@@ -241,7 +248,7 @@ class Watcher:
         if parent.kind == "function" or parent.hides_functions or func.__name__ in NOT_STEPS:
             return func(*args, **kwargs)
         name = func.__name__.strip("_")
-        call = Call(f"{parent.path}.{name}".lstrip("."), "function", name, inputs=describe(args, kwargs))
+        call = Call(self.inner_path(name), "function", name, None, describe(args, kwargs))
         try:
             with self.under_way(call):
                 result = func(*args, **kwargs)
@@ -259,10 +266,9 @@ class Watcher:
         """Give the call of a function no row of its own; its cost goes to its parent."""
         parent.saved += call.saved
 
-    def note_read(self, tensors: Iterable[Tensor]) -> None:
-        """Take note of tensors whose values are read."""
-        for tensor in tensors:
-            self.read |= storages_of(tensor)
+    def note_read(self, storages: set[int]) -> None:
+        """Take note of storages whose values are read."""
+        self.read |= storages
 
     def before_write(self, tensors: Iterable[Tensor]) -> None:
         """Take note of tensors that are about to be written to."""
@@ -280,8 +286,8 @@ class Watcher:
         if macs is not None:
             self.activations += count_activations(operator, args, result)
             self.spend(macs)
-        elif not moves_data(operator):
-            self.uncounted[str(operator._overloadpacket)] += 1
+        elif not (traits := traits_of(operator)).moves_data:
+            self.uncounted[traits.label] += 1
 
     def spend(self, macs: int) -> None:
         """Add multiply-adds to the call under way."""
@@ -324,10 +330,14 @@ def without_attention_fast_path() -> Iterator[None]:
 
 def _is_step(func: Callable[..., Any], call: Call, args: Any, result: Any) -> bool:
     """Whether a call makes a tensor from a tensor, and doesn't just return one of its arguments."""
-    takes_tensor = next(tensors_of(call.inputs), None) is not None
-    gives_tensor = next(tensors_of(call.outputs), None) is not None
+    if not (_has_tensor(call.inputs) and _has_tensor(call.outputs)):
+        return False
     returns_argument = any(result is argument for argument in args)
-    return takes_tensor and gives_tensor and (is_in_place(func) or not returns_argument)
+    return not returns_argument or is_in_place(func)
+
+
+def _has_tensor(values: tuple[Value, ...]) -> bool:
+    return TensorInfo in map(type, values) or next(tensors_of(values), None) is not None
 
 
 def is_in_place(func: Callable[..., Any]) -> bool:
@@ -341,13 +351,30 @@ def is_in_place(func: Callable[..., Any]) -> bool:
 def describe(args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> tuple[Value, ...]:
     """Return what a call takes or gives as a report shows it; keyword arguments are one dict at the end."""
     values = tuple(map(describe_value, args))
-    return (*values, {name: describe_value(value) for name, value in kwargs.items()}) if kwargs else values
+    if kwargs:
+        return (*values, {name: describe_value(value) for name, value in kwargs.items()})
+    try:
+        return _shared(values)
+    except TypeError:  # one of them is a dict
+        return values
+
+
+@functools.lru_cache(maxsize=4096)
+def _shared(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Return the values, or equal ones from before: a loop takes the same ones again and again."""
+    return values
 
 
 def describe_value(value: Any) -> Value:
     """Return one value that a call takes or gives as a report shows it."""
+    if type(value) in PLAIN:
+        with torch._C.DisableTorchFunction():  # to a mode, looking at a tensor is the call of a function
+            if not value.is_nested:
+                return _tensor_info(value.shape, value.dtype, value.device)
     if isinstance(value, Tensor):
-        return TensorInfo(shape_of(value), str(value.dtype).removeprefix("torch."), str(value.device))
+        return _tensor_info(shape_of(value), value.dtype, value.device)
+    if value is None or type(value) in (bool, int, str):
+        return truncate(repr(value), LONGEST_ARGUMENT)
     if isinstance(value, Mapping):
         return {str(name): describe_value(element) for name, element in value.items()}
     if isinstance(value, (list, tuple)):
@@ -358,6 +385,11 @@ def describe_value(value: Any) -> Value:
     if value is None or isinstance(value, (str, bool, int, float, complex)):
         return truncate(repr(value), LONGEST_ARGUMENT)
     return type(value).__name__
+
+
+@functools.lru_cache(maxsize=4096)
+def _tensor_info(shape: Shape, dtype: torch.dtype, device: torch.device) -> TensorInfo:
+    return TensorInfo(tuple(shape), str(dtype).removeprefix("torch."), str(device))
 
 
 def shape_of(tensor: Tensor) -> Shape:

@@ -15,6 +15,7 @@ from nnkit.models.running import without_gradients
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.summary.report import Memory
 from nnkit.verbs.summary.storages import LiveStorages, parts_of, storage_bytes
+from nnkit.verbs.summary.updates import Updates
 from nnkit.verbs.training import (
     NO_DIFFERENTIABLE_OUTPUT,
     NO_TRAINABLE_PARAMETER,
@@ -135,37 +136,30 @@ class Twin:
     def _step(self, optimizer: torch.optim.Optimizer) -> None:
         outputs = self.module(*self.args, **self.kwargs)  # held to the end, as a training loop does
         _differentiate(outputs)
-        _update(optimizer)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
 
     def _train(
         self, live: LiveStorages, observer: Observer | None, residents: Collection[Tensor]
     ) -> _TrainingBytes:
         """Return the bytes of a step after the first, so that the optimizer has its state already."""
         resident_storages = {id(part.untyped_storage()) for part in parts_of(residents)}
-        optimizer = self._make_optimizer()
-        self._warm_up(optimizer)
+        updates = Updates(self._make_optimizer(), live)
+        updates.make_states()
         live.reset_peak()
         outputs, saved = self._forward(live, observer, resident_storages)
         with observer.backward() if observer else nullcontext():
             _differentiate(outputs)
-        trainable = self._trainable()
-        gradients = [parameter.grad for parameter in trainable if parameter.grad is not None]
-        # The warm-up gave every parameter a state; one without a gradient never gets any.
-        idle = [optimizer.state[parameter] for parameter in trainable if parameter.grad is None]
-        idle_bytes = storage_bytes(tensors_in(idle))
+        gradients = [each.grad for each in self._trainable() if each.grad is not None]
+        # Every parameter was given a state; one without a gradient never gets any.
+        idle_bytes = updates.bytes_of_states(idle=True)
         training = _TrainingBytes(
             gradients=storage_bytes(gradients),
-            optimizer_state=storage_bytes(tensors_in(list(optimizer.state.values()))) - idle_bytes,
+            optimizer_state=updates.bytes_of_states(idle=False),
             saved=saved,
         )
-        _update(optimizer)
+        updates.update()
         return replace(training, training_peak=live.peak - idle_bytes)
-
-    def _warm_up(self, optimizer: torch.optim.Optimizer) -> None:
-        """Have the optimizer make its state, by a step with gradients of zero."""
-        for parameter in self._trainable():
-            parameter.grad = torch.zeros_like(parameter)
-        _update(optimizer)
 
     def _forward(
         self, live: LiveStorages, observer: Observer | None, residents: Collection[int]
@@ -199,11 +193,6 @@ class Twin:
         set_mode(self.module, training=False)
         # Under inference_mode a dispatch mode would see composite operators in one piece.
         without_gradients(lambda: self.module(*self.args, **self.kwargs))
-
-
-def _update(optimizer: torch.optim.Optimizer) -> None:
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def _differentiate(outputs: Any) -> None:

@@ -4,8 +4,9 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 
+from nnkit.contract.contributions import CORE_EXECUTOR, Executor
 from nnkit.contract.loading import load, missing
-from nnkit.contract.requests import CORE_EXECUTOR, Executed, ExecuteRequest, Executor
+from nnkit.contract.requests import Executed, ExecuteRequest
 from nnkit.errors import PluginProblem, UsageProblem, did_you_mean
 from nnkit.host.plugin_manager import PluginManager
 from nnkit.verbs.sweep.forking import can_fork

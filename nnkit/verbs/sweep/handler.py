@@ -6,7 +6,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnkit.contract.requests import CORE_EXECUTOR, Executed, ExecuteRequest, Plain
+from nnkit.contract.contributions import CORE_EXECUTOR
+from nnkit.contract.requests import Executed, ExecuteRequest, Plain
 from nnkit.contract.spec import AS_BUILT
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 from nnkit.host.plugin_manager import PluginManager

@@ -24,12 +24,10 @@ import json
 import logging  # noqa: F401 - it registers an exit handler, which is none of a plugin's
 import multiprocessing.util  # noqa: F401 - the same
 import os
-import re
 import selectors
 import signal
 import socket
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Mapping
@@ -39,6 +37,7 @@ from typing import Any, NamedTuple
 
 from nnkit.verbs import core_handlers
 from nnkit.verbs.sweep import child
+from nnkit.verbs.sweep.ending import Ending, flush_c, mapped_libraries
 
 IDLE = 60.0  # seconds without a child, after which it ends; whoever needs it again starts another
 PIPES = 3  # for stdin, stdout and stderr of a child
@@ -53,10 +52,12 @@ class _Imported(NamedTuple):
 
     stamps: of the files that it has read.
     shared: what its children would share and must not; empty if there is nothing.
+    ending: ends a child.
     """
 
     stamps: Mapping[str, tuple[int, int] | None]
     shared: str
+    ending: Ending
 
 
 def main(descriptor: int) -> None:
@@ -66,39 +67,44 @@ def main(descriptor: int) -> None:
     """
     channel = socket.socket(fileno=descriptor)
     imported = _import_everything()
-    libraries = _mapped_libraries()
-    if not _Server(channel, imported).serve():
-        return
-    child.main()
-    if _mapped_libraries() <= libraries:
-        _end()
-    # Otherwise the interpreter ends as always, because a library that the model has loaded may crash then.
+    if _Server(channel, imported).serve():
+        try:
+            child.main()
+            imported.ending.end()
+        finally:
+            gc.unfreeze()  # so that Python deletes all objects
 
 
 def _import_everything() -> "_Imported":
     """Import what every smoke-run imports, and return what came of it."""
     started_at = time.time_ns()
     gc.disable()
-    descriptors, exit_handlers = _count(DESCRIPTORS), _count_exit_handlers()
-    manager = core_handlers.plugin_manager()  # before torch: it reports the plugins that import torch
-    shares = "exit handlers" if _count_exit_handlers() > exit_handlers else ""
+    shared = import_plugins()  # before torch: the manager reports the plugins that import torch
     importlib.import_module("nnkit.verbs.smoke.handler")
     importlib.import_module("numpy.random")
     sys.stdout.flush()
     sys.stderr.flush()
-    ctypes.CDLL(None).fflush(None)  # else each child would print what a library has printed here
+    flush_c()  # else each child would print what a library has printed here
     _end_threads_of_openblas()
-    if _count(DESCRIPTORS) > descriptors:
-        shares = "descriptors"
-    if _has_children():
-        shares = "processes"
     gc.collect()
+    ending = Ending()
     gc.freeze()  # so that the collector of a child doesn't touch, and thereby copy, the memory they share
-    settings = [source.place for source in manager.configuration.files]
+    settings = [source.place for source in core_handlers.plugin_manager().configuration.files]
     modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     stamps = {path: _stamp(path) for path in (*filter(None, modules), *settings)}
     is_outdated = any(stamp and stamp[0] > started_at for stamp in stamps.values())
-    return _Imported(stamps, "changed" if is_outdated else shares)
+    return _Imported(stamps, "changed" if is_outdated else shared, ending)
+
+
+def import_plugins() -> str:
+    """Import the plugins, and return what they have made that children would share; empty for nothing."""
+    descriptors, exit_handlers = _count(DESCRIPTORS), _count_exit_handlers()
+    core_handlers.plugin_manager()
+    if _has_children():
+        return "processes"
+    if _count(DESCRIPTORS) > descriptors:
+        return "descriptors"
+    return "exit handlers" if _count_exit_handlers() > exit_handlers else ""
 
 
 def _count(folder: str) -> int:
@@ -131,17 +137,10 @@ def _end_threads_of_openblas() -> None:
 
     OpenBLAS does this itself at every fork. Doing it earlier leaves one thread for the check to see.
     """
-    for path in _mapped_libraries():
+    for path in mapped_libraries():
         if "openblas" in os.path.basename(path):  # noqa: PTH119
             with suppress(OSError, AttributeError):
                 ctypes.CDLL(path).blas_thread_shutdown_()
-
-
-def _mapped_libraries() -> frozenset[str]:
-    """Return the shared libraries in this process, except modules of the standard library."""
-    maps = Path("/proc/self/maps").read_text(errors="replace")
-    paths = re.findall(r"(/\S[^\n]*\.so\b[^\n]*)", maps)
-    return frozenset(path for path in paths if "/lib-dynload/" not in path)
 
 
 class _Server:
@@ -236,15 +235,3 @@ class _Server:
     def _send(self, **message: Any) -> None:
         with suppress(BrokenPipeError):  # the next read finds that the other end is closed
             self._channel.send(json.dumps(message).encode())
-
-
-def _end() -> None:
-    """End as the interpreter does, without its last step: to give all memory back, object by object."""
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter does
-    with suppress(Exception):  # it has been printed, and changes no exit code
-        atexit._run_exitfuncs()
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
-    with suppress(OSError, ValueError):
-        sys.stderr.flush()
-    os._exit(0)

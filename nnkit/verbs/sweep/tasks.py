@@ -81,6 +81,7 @@ def select(patterns: Sequence[str], manager: PluginManager) -> list[str]:
     One that begins with the prefix of a zoo is matched against the names of that.
     Raises UsageProblem for a pattern that matches nothing.
     """
+    manager.check_all()
     every_name = list(manager.architectures())
     selected: set[str] = set()
     in_zoos: dict[str, None] = {}

@@ -1,16 +1,17 @@
 """Declares the networks of causal convolutions over time. Torch-free."""
 
+from typing import TYPE_CHECKING
+
 from nnkit import Architecture, Dim, Preset, TensorSpec
-from nnkit_sequence.configs import (
-    TCNConfig,
-    WaveNetConfig,
-)
+
+if TYPE_CHECKING:
+    from nnkit_sequence.configs import WaveNetConfig
 
 TCN = Architecture(
     name="tcn",
     summary="Temporal convolutional network: dilated causal convolutions with shortcuts",
     build="nnkit_sequence.tcn:TCN",
-    config=TCNConfig,
+    config="nnkit_sequence.configs:TCNConfig",
     inputs=[TensorSpec("x", ("batch", "input_size", "time"), description="sequences")],
     outputs=[TensorSpec("scores", ("batch", "time", "output_size"), description="after each step")],
     dims={
@@ -66,7 +67,7 @@ TCN = Architecture(
 )
 
 
-def _wavenet_inputs(config: WaveNetConfig) -> tuple[TensorSpec, ...]:
+def _wavenet_inputs(config: "WaveNetConfig") -> tuple[TensorSpec, ...]:
     samples = TensorSpec(
         "samples",
         ("batch", "time"),
@@ -97,7 +98,7 @@ WAVENET = Architecture(
     name="wavenet",
     summary="WaveNet: the next sample of a sound, by gated dilated causal convolutions",
     build="nnkit_sequence.wavenet:WaveNet",
-    config=WaveNetConfig,
+    config="nnkit_sequence.configs:WaveNetConfig",
     inputs=_wavenet_inputs,
     outputs=[
         TensorSpec(

@@ -1,16 +1,12 @@
 """Declares the networks that take a sequence step by step. Torch-free."""
 
 from nnkit import Architecture, Dim, Preset, TensorSpec
-from nnkit_sequence.configs import (
-    MambaConfig,
-    Seq2SeqAttentionConfig,
-)
 
 SEQ2SEQ_ATTENTION = Architecture(
     name="seq2seq-attention",
     summary="RNNsearch: a recurrent decoder that attends to the source before each word it writes",
     build="nnkit_sequence.seq2seq_attention:Seq2SeqAttention",
-    config=Seq2SeqAttentionConfig,
+    config="nnkit_sequence.configs:Seq2SeqAttentionConfig",
     inputs=[
         TensorSpec(
             "source",
@@ -121,7 +117,7 @@ MAMBA = Architecture(
     summary="Mamba: a language model of selective state spaces, linear in time",
     family="state space",
     build="nnkit_sequence.mamba:Mamba",
-    config=MambaConfig,
+    config="nnkit_sequence.configs:MambaConfig",
     inputs=(
         TensorSpec("tokens", ("batch", "time"), "int64", sample="index", index_of="vocab_size"),
         TensorSpec(

@@ -1,15 +1,12 @@
 """Declares the Transformers and the layer of experts that some of them have. Torch-free."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from nnkit import Architecture, Dim, Preset, TensorSpec
-from nnkit_sequence.configs import (
-    BertConfig,
-    GPT2Config,
-    LlamaConfig,
-    MoEConfig,
-    TransformerConfig,
-)
+
+if TYPE_CHECKING:
+    from nnkit_sequence.configs import GPT2Config, LlamaConfig
 
 
 def _tokens(name: str, time: str, limit: str = "vocabulary", description: str = "") -> TensorSpec:
@@ -24,7 +21,7 @@ TRANSFORMER = Architecture(
     name="transformer",
     summary="Encoder of a source and causal decoder of a target, by attention only",
     build="nnkit_sequence.transformer:Transformer",
-    config=TransformerConfig,
+    config="nnkit_sequence.configs:TransformerConfig",
     inputs=[
         _tokens("source", "source_time", description="tokens of the source"),
         _tokens("target", "target_time", description="tokens of the target so far, behind a token to begin"),
@@ -84,7 +81,7 @@ BERT = Architecture(
     name="bert",
     summary="Encoder in which every token sees both sides; pretrained by filling in hidden tokens",
     build="nnkit_sequence.bert:Bert",
-    config=BertConfig,
+    config="nnkit_sequence.configs:BertConfig",
     inputs=[
         _tokens("input_ids", "time", description="tokens, [CLS] first"),
         TensorSpec(
@@ -183,7 +180,7 @@ def _decoder_outputs(layers: int, present: tuple[str, ...]) -> Iterator[TensorSp
             yield TensorSpec(f"present.{layer}.{part}", present, description="of all tokens, in this layer")
 
 
-def _gpt2_inputs(config: GPT2Config) -> Iterator[TensorSpec]:
+def _gpt2_inputs(config: "GPT2Config") -> Iterator[TensorSpec]:
     yield from _decoder_inputs(config.layers, ("batch", "heads", "past", "width // heads"))
     yield TensorSpec(
         "position_ids",
@@ -197,7 +194,7 @@ def _gpt2_inputs(config: GPT2Config) -> Iterator[TensorSpec]:
     )
 
 
-def _gpt2_outputs(config: GPT2Config) -> Iterator[TensorSpec]:
+def _gpt2_outputs(config: "GPT2Config") -> Iterator[TensorSpec]:
     return _decoder_outputs(config.layers, ("batch", "heads", "past + time", "width // heads"))
 
 
@@ -212,7 +209,7 @@ GPT2 = Architecture(
     summary="GPT-2: a decoder that continues text, with a cache of the tokens before",
     family="transformer",
     build="nnkit_sequence.gpt2:GPT2",
-    config=GPT2Config,
+    config="nnkit_sequence.configs:GPT2Config",
     inputs=_gpt2_inputs,
     outputs=_gpt2_outputs,
     dims={
@@ -258,11 +255,11 @@ GPT2 = Architecture(
 )
 
 
-def _llama_inputs(config: LlamaConfig) -> Iterator[TensorSpec]:
+def _llama_inputs(config: "LlamaConfig") -> Iterator[TensorSpec]:
     return _decoder_inputs(config.layers, ("batch", "kv_heads", "past", "width // heads"))
 
 
-def _llama_outputs(config: LlamaConfig) -> Iterator[TensorSpec]:
+def _llama_outputs(config: "LlamaConfig") -> Iterator[TensorSpec]:
     return _decoder_outputs(config.layers, ("batch", "kv_heads", "past + time", "width // heads"))
 
 
@@ -276,7 +273,7 @@ LLAMA = Architecture(
     summary="Llama 3: a decoder with rotary positions, grouped queries and a cache",
     family="transformer",
     build="nnkit_sequence.llama:Llama",
-    config=LlamaConfig,
+    config="nnkit_sequence.configs:LlamaConfig",
     inputs=_llama_inputs,
     outputs=_llama_outputs,
     dims={
@@ -322,7 +319,7 @@ MOE = Architecture(
     summary="Mixture of experts: a layer that sends each token to a few of many feed-forward networks",
     family="mixture of experts",
     build="nnkit_sequence.moe:MixtureOfExperts",
-    config=MoEConfig,
+    config="nnkit_sequence.configs:MoEConfig",
     inputs=(
         TensorSpec("x", ("batch", "time", "hidden_size"), description="tokens"),
         TensorSpec(

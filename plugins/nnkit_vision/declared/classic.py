@@ -1,22 +1,13 @@
 """The image classifiers up to 2015, LeNet to ResNet, with their inputs, dims and presets. Torch-free."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nnkit import Architecture, Preset, TensorSpec
-from nnkit_vision.configs import (
-    AlexNet2012Config,
-    AlexNetConfig,
-    BottleneckResNetConfig,
-    CIFARResNetConfig,
-    GoogLeNet2014Config,
-    GoogLeNetConfig,
-    LeNet1998Config,
-    LeNetConfig,
-    ResNetConfig,
-    SimpleCNNConfig,
-    VGGConfig,
-)
 from nnkit_vision.declared.shared import AS_TORCHVISION, BATCH, IMAGENET, LOGITS, image, image_dims
+
+if TYPE_CHECKING:
+    from nnkit_vision.configs import GoogLeNetConfig
 
 LECUN_1998 = "LeCun, Bottou, Bengio and Haffner 1998, http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf"
 KRIZHEVSKY_2012 = "Krizhevsky, Sutskever and Hinton 2012, https://papers.nips.cc/paper/4824"
@@ -30,7 +21,7 @@ SIMPLE_CNN = Architecture(
     summary="Two convolutions with pooling, and two linear layers",
     family="CNN",
     build="nnkit_vision.simple_cnn:SimpleCNN",
-    config=SimpleCNNConfig,
+    config="nnkit_vision.configs:SimpleCNNConfig",
     inputs=[image(height="image_size", width="image_size")],
     outputs=[LOGITS],
     dims={"batch": BATCH},
@@ -48,7 +39,7 @@ LENET = Architecture(
     summary="LeNet-5 as taught today: ReLU and max pooling",
     family="LeNet",
     build="nnkit_vision.lenet:LeNet",
-    config=LeNetConfig,
+    config="nnkit_vision.configs:LeNetConfig",
     inputs=[image(height="image_size", width="image_size")],
     outputs=[LOGITS],
     dims={"batch": BATCH},
@@ -68,7 +59,7 @@ LENET_1998 = Architecture(
     summary="LeNet-5 as published: sparse maps, trainable subsampling, distances to digit bitmaps",
     family="LeNet",
     build="nnkit_vision.lenet_1998:LeNet1998",
-    config=LeNet1998Config,
+    config="nnkit_vision.configs:LeNet1998Config",
     inputs=[image(1, 32, 32)],
     outputs=[TensorSpec("penalties", ("batch", 10), description="squared distance to each digit")],
     dims={"batch": BATCH},
@@ -85,7 +76,7 @@ ALEXNET = Architecture(
     summary="Five convolutions and three linear layers, in one column",
     family="AlexNet",
     build="nnkit_vision.alexnet:AlexNet",
-    config=AlexNetConfig,
+    config="nnkit_vision.configs:AlexNetConfig",
     inputs=[image()],
     outputs=[LOGITS],
     dims=image_dims(224, smallest=63),
@@ -105,7 +96,7 @@ ALEXNET_2012 = Architecture(
     summary="AlexNet as published: two groups, local response normalization",
     family="AlexNet",
     build="nnkit_vision.alexnet_2012:AlexNet2012",
-    config=AlexNet2012Config,
+    config="nnkit_vision.configs:AlexNet2012Config",
     inputs=[image(height=227, width=227)],
     outputs=[LOGITS],
     dims={"batch": BATCH},
@@ -128,7 +119,7 @@ def vgg(depth: int, batch_norm: bool) -> Architecture:
         summary=f"{depth} layers of small filters{', with batch normalization' if batch_norm else ''}",
         family="VGG",
         build=f"nnkit_vision.vgg:{name.replace('-', '_')}",
-        config=VGGConfig,
+        config="nnkit_vision.configs:VGGConfig",
         inputs=[image()],
         outputs=[LOGITS],
         dims=image_dims(224, smallest=32),
@@ -140,7 +131,7 @@ def vgg(depth: int, batch_norm: bool) -> Architecture:
     )
 
 
-def googlenet_inputs(config: GoogLeNetConfig) -> Sequence[TensorSpec]:
+def googlenet_inputs(config: "GoogLeNetConfig") -> Sequence[TensorSpec]:
     """Return the inputs of `googlenet-2014`, whose auxiliary heads need images of the paper's size."""
     return [image(height=224, width=224) if config.aux_logits else image()]
 
@@ -155,7 +146,7 @@ GOOGLENET = Architecture(
     summary="Inception blocks: four parallel branches, concatenated along the channels",
     family="GoogLeNet",
     build="nnkit_vision.googlenet:GoogLeNet",
-    config=GoogLeNetConfig,
+    config="nnkit_vision.configs:GoogLeNetConfig",
     inputs=[image()],
     outputs=[LOGITS],
     dims=image_dims(224, smallest=15),
@@ -177,7 +168,7 @@ GOOGLENET_2014 = Architecture(
     summary="GoogLeNet as published: 5×5 convolutions, biases, local response normalization",
     family="GoogLeNet",
     build="nnkit_vision.googlenet_2014:GoogLeNet2014",
-    config=GoogLeNet2014Config,
+    config="nnkit_vision.configs:GoogLeNet2014Config",
     inputs=googlenet_inputs,
     outputs=[LOGITS],
     dims=image_dims(224, smallest=31),
@@ -229,7 +220,7 @@ def resnet(depth: int) -> Architecture:
         summary=f"Residual network of {depth} layers, with {'bottlenecks' if bottleneck else 'basic blocks'}",
         family="ResNet",
         build=f"nnkit_vision.resnet:resnet{depth}",
-        config=BottleneckResNetConfig if bottleneck else ResNetConfig,
+        config=f"nnkit_vision.configs:{'Bottleneck' * bottleneck}ResNetConfig",
         inputs=[image()],
         outputs=[LOGITS],
         dims=image_dims(224),
@@ -247,7 +238,7 @@ def cifar_resnet(depth: int) -> Architecture:
         summary=f"Residual network of {depth} layers for CIFAR, with parameter-free shortcuts",
         family="ResNet",
         build=f"nnkit_vision.resnet_cifar:resnet{depth}",
-        config=CIFARResNetConfig,
+        config="nnkit_vision.configs:CIFARResNetConfig",
         inputs=[image()],
         outputs=[LOGITS],
         dims=image_dims(32),

@@ -1,18 +1,6 @@
 """The convolutional networks after ResNet, with their inputs, dims and presets. Torch-free."""
 
 from nnkit import Architecture, Dim, Preset, TensorSpec
-from nnkit_vision.configs import (
-    ConvNeXtBaseConfig,
-    ConvNeXtConfig,
-    ConvNeXtSmallConfig,
-    DenseNetConfig,
-    EfficientNetB2Config,
-    EfficientNetB4Config,
-    EfficientNetB6Config,
-    EfficientNetConfig,
-    MobileNetV3Config,
-    UNetConfig,
-)
 from nnkit_vision.declared.shared import AS_TORCHVISION, BATCH, IMAGENET, LOGITS, image, image_dims
 
 HUANG_2016 = "Huang, Liu, van der Maaten and Weinberger 2016, https://arxiv.org/abs/1608.06993"
@@ -29,7 +17,7 @@ def densenet(depth: int) -> Architecture:
         summary=f"{depth} layers; each reads the outputs of all earlier layers of its block",
         family="DenseNet",
         build=f"nnkit_vision.densenet:densenet{depth}",
-        config=DenseNetConfig,
+        config="nnkit_vision.configs:DenseNetConfig",
         inputs=[image()],
         outputs=[LOGITS],
         dims=image_dims(224, smallest=29),
@@ -53,7 +41,7 @@ def mobilenet_v3(size: str) -> Architecture:
         summary=f"Inverted residuals, arranged by a search for the latency of a phone; the {size} one",
         family="MobileNet",
         build=f"nnkit_vision.mobilenet_v3:mobilenet_v3_{size}",
-        config=MobileNetV3Config,
+        config="nnkit_vision.configs:MobileNetV3Config",
         inputs=[image()],
         outputs=[LOGITS],
         dims=image_dims(224),
@@ -88,13 +76,13 @@ def efficientnet(number: int) -> Architecture:
             "As in torchvision, batch normalization has eps 0.001 and momentum 0.01 in B5 to B7, and torch's "
             "defaults in B0 to B4."
         )
-    configs = (EfficientNetConfig, EfficientNetB2Config, EfficientNetB4Config, EfficientNetB6Config)
+    configs = ("EfficientNetConfig", "EfficientNetB2Config", "EfficientNetB4Config", "EfficientNetB6Config")
     return Architecture(
         name=f"efficientnet-b{number}",
         summary=f"{what}, for images of {size}×{size}",
         family="EfficientNet",
         build=f"nnkit_vision.efficientnet:efficientnet_b{number}",
-        config=configs[number // 2],
+        config=f"nnkit_vision.configs:{configs[number // 2]}",
         inputs=[image()],
         outputs=[LOGITS],
         dims=image_dims(224),
@@ -112,14 +100,14 @@ def efficientnet(number: int) -> Architecture:
     )
 
 
-def convnext(size: str, config: type[ConvNeXtConfig]) -> Architecture:
+def convnext(size: str, config: str) -> Architecture:
     """Declare one ConvNeXt."""
     return Architecture(
         name=f"convnext-{size}",
         summary=f"A ResNet rebuilt after the Transformer, with convolutions only; the {size} one",
         family="ConvNeXt",
         build=f"nnkit_vision.convnext:convnext_{size}",
-        config=config,
+        config=f"nnkit_vision.configs:{config}",
         inputs=[image()],
         outputs=[LOGITS],
         dims=image_dims(224, smallest=64),
@@ -150,7 +138,7 @@ UNET = Architecture(
     summary="U-Net: a class for each pixel, from features at several resolutions",
     family="segmentation",
     build="nnkit_vision.unet:UNet",
-    config=UNetConfig,
+    config="nnkit_vision.configs:UNetConfig",
     inputs=[image()],
     outputs=[
         TensorSpec(
@@ -200,8 +188,8 @@ def convolutional_architectures() -> list[Architecture]:
         UNET,
         *(mobilenet_v3(size) for size in ("small", "large")),
         *(efficientnet(number) for number in range(8)),
-        convnext("tiny", ConvNeXtConfig),
-        convnext("small", ConvNeXtSmallConfig),
-        convnext("base", ConvNeXtBaseConfig),
-        convnext("large", ConvNeXtBaseConfig),
+        convnext("tiny", "ConvNeXtConfig"),
+        convnext("small", "ConvNeXtSmallConfig"),
+        convnext("base", "ConvNeXtBaseConfig"),
+        convnext("large", "ConvNeXtBaseConfig"),
     ]

@@ -1,21 +1,13 @@
 """The networks that take an image in patches, with their inputs, dims and presets. Torch-free."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from nnkit import Architecture, Dim, Preset, TensorSpec
-from nnkit_vision.configs import (
-    CLIPConfig,
-    MixerConfig,
-    Patches8Config,
-    Patches16Config,
-    Patches32Config,
-    ResMLPConfig,
-    ViT14Config,
-    ViT16Config,
-    ViT32Config,
-    ViTConfig,
-)
 from nnkit_vision.declared.shared import AS_TORCHVISION, BATCH, LOGITS, image
+
+if TYPE_CHECKING:
+    from nnkit_vision.configs import CLIPConfig
 
 DOSOVITSKIY_2020 = "Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929"
 TOLSTIKHIN_2021 = "Tolstikhin et al. 2021, https://arxiv.org/abs/2105.01601"
@@ -27,7 +19,7 @@ HEAD_OF_ZEROS = "The head starts at zero, as in the reference: an untrained netw
 def patch_classifier(
     name: str,
     summary: str,
-    config: type,
+    config: str,
     *,
     family: str,
     module: str,
@@ -42,7 +34,7 @@ def patch_classifier(
         summary=summary,
         family=family,
         build=f"nnkit_vision.{module}:{name.replace('-', '_')}",
-        config=config,
+        config=f"nnkit_vision.configs:{config}",
         inputs=[image(height="image_size", width="image_size")],
         outputs=[LOGITS],
         dims={"batch": BATCH},
@@ -53,7 +45,7 @@ def patch_classifier(
     )
 
 
-def vit(name: str, summary: str, config: type) -> Architecture:
+def vit(name: str, summary: str, config: str) -> Architecture:
     """Declare one Vision Transformer."""
     return patch_classifier(
         name,
@@ -76,12 +68,12 @@ def vit(name: str, summary: str, config: type) -> Architecture:
 
 
 VITS = [
-    vit("vit", "Vision Transformer of any size, by default a small one for 32×32 images", ViTConfig),
-    vit("vit-b-16", "Vision Transformer, base: 12 blocks, patches of 16×16", ViT16Config),
-    vit("vit-b-32", "Vision Transformer, base: 12 blocks, patches of 32×32", ViT32Config),
-    vit("vit-l-16", "Vision Transformer, large: 24 blocks, patches of 16×16", ViT16Config),
-    vit("vit-l-32", "Vision Transformer, large: 24 blocks, patches of 32×32", ViT32Config),
-    vit("vit-h-14", "Vision Transformer, huge: 32 blocks, patches of 14×14", ViT14Config),
+    vit("vit", "Vision Transformer of any size, by default a small one for 32×32 images", "ViTConfig"),
+    vit("vit-b-16", "Vision Transformer, base: 12 blocks, patches of 16×16", "ViT16Config"),
+    vit("vit-b-32", "Vision Transformer, base: 12 blocks, patches of 32×32", "ViT32Config"),
+    vit("vit-l-16", "Vision Transformer, large: 24 blocks, patches of 16×16", "ViT16Config"),
+    vit("vit-l-32", "Vision Transformer, large: 24 blocks, patches of 32×32", "ViT32Config"),
+    vit("vit-h-14", "Vision Transformer, huge: 32 blocks, patches of 14×14", "ViT14Config"),
 ]
 
 
@@ -90,7 +82,7 @@ def as_timm(name: str) -> str:
     return f"Names, initialization and arithmetic match timm's {name}, so its state dicts load unchanged."
 
 
-def mixer(name: str, summary: str, config: type, timm_name: str) -> Architecture:
+def mixer(name: str, summary: str, config: str, timm_name: str) -> Architecture:
     """Declare one MLP-Mixer."""
     return patch_classifier(
         name,
@@ -112,17 +104,19 @@ def mixer(name: str, summary: str, config: type, timm_name: str) -> Architecture
 
 
 MIXERS = [
-    mixer("mixer", "MLP-Mixer of any size, by default a small one for 32×32 images", MixerConfig, "MlpMixer"),
-    mixer("mixer-s-32", "MLP-Mixer, small: 8 blocks, patches of 32×32", Patches32Config, "mixer_s32_224"),
-    mixer("mixer-s-16", "MLP-Mixer, small: 8 blocks, patches of 16×16", Patches16Config, "mixer_s16_224"),
-    mixer("mixer-b-32", "MLP-Mixer, base: 12 blocks, patches of 32×32", Patches32Config, "mixer_b32_224"),
-    mixer("mixer-b-16", "MLP-Mixer, base: 12 blocks, patches of 16×16", Patches16Config, "mixer_b16_224"),
-    mixer("mixer-l-32", "MLP-Mixer, large: 24 blocks, patches of 32×32", Patches32Config, "mixer_l32_224"),
-    mixer("mixer-l-16", "MLP-Mixer, large: 24 blocks, patches of 16×16", Patches16Config, "mixer_l16_224"),
+    mixer(
+        "mixer", "MLP-Mixer of any size, by default a small one for 32×32 images", "MixerConfig", "MlpMixer"
+    ),
+    mixer("mixer-s-32", "MLP-Mixer, small: 8 blocks, patches of 32×32", "Patches32Config", "mixer_s32_224"),
+    mixer("mixer-s-16", "MLP-Mixer, small: 8 blocks, patches of 16×16", "Patches16Config", "mixer_s16_224"),
+    mixer("mixer-b-32", "MLP-Mixer, base: 12 blocks, patches of 32×32", "Patches32Config", "mixer_b32_224"),
+    mixer("mixer-b-16", "MLP-Mixer, base: 12 blocks, patches of 16×16", "Patches16Config", "mixer_b16_224"),
+    mixer("mixer-l-32", "MLP-Mixer, large: 24 blocks, patches of 32×32", "Patches32Config", "mixer_l32_224"),
+    mixer("mixer-l-16", "MLP-Mixer, large: 24 blocks, patches of 16×16", "Patches16Config", "mixer_l16_224"),
 ]
 
 
-def resmlp(name: str, summary: str, config: type, timm_name: str) -> Architecture:
+def resmlp(name: str, summary: str, config: str, timm_name: str) -> Architecture:
     """Declare one ResMLP."""
     return patch_classifier(
         name,
@@ -146,20 +140,20 @@ RESMLPS = [
     resmlp(
         "resmlp",
         "ResMLP of any size, by default a small one for 32×32 images",
-        ResMLPConfig,
+        "ResMLPConfig",
         "MlpMixer of ResBlocks",
     ),
-    resmlp("resmlp-12", "ResMLP: 12 blocks, patches of 16×16", Patches16Config, "resmlp_12_224"),
-    resmlp("resmlp-24", "ResMLP: 24 blocks, patches of 16×16", Patches16Config, "resmlp_24_224"),
-    resmlp("resmlp-36", "ResMLP: 36 blocks, patches of 16×16", Patches16Config, "resmlp_36_224"),
-    resmlp("resmlp-big-24", "ResMLP: 24 wide blocks, patches of 8×8", Patches8Config, "resmlp_big_24_224"),
+    resmlp("resmlp-12", "ResMLP: 12 blocks, patches of 16×16", "Patches16Config", "resmlp_12_224"),
+    resmlp("resmlp-24", "ResMLP: 24 blocks, patches of 16×16", "Patches16Config", "resmlp_24_224"),
+    resmlp("resmlp-36", "ResMLP: 36 blocks, patches of 16×16", "Patches16Config", "resmlp_36_224"),
+    resmlp("resmlp-big-24", "ResMLP: 24 wide blocks, patches of 8×8", "Patches8Config", "resmlp_big_24_224"),
 ]
 
 
 RADFORD_2021 = "Radford et al. 2021, https://arxiv.org/abs/2103.00020"
 
 
-def clip_outputs(config: CLIPConfig) -> Sequence[TensorSpec]:
+def clip_outputs(config: "CLIPConfig") -> Sequence[TensorSpec]:
     """Return the outputs of `clip`, whose similarities are an option."""
     similarities = [
         TensorSpec("logits_per_image", ("batch", "texts"), description="similarity, scaled"),
@@ -192,7 +186,7 @@ CLIP = Architecture(
     summary="Embeddings of images and texts that point the same way if they belong together",
     family="contrastive",
     build="nnkit_vision.clip:CLIP",
-    config=CLIPConfig,
+    config="nnkit_vision.configs:CLIPConfig",
     inputs=[
         TensorSpec(
             "input_ids",

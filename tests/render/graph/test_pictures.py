@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import nnkit
-from nnkit.contract.requests import CORE_PICTURES, DrawRequest, Picture
+from nnkit.contract.contributions import CORE_PICTURES, Picture
+from nnkit.contract.requests import DrawRequest
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem
 from nnkit.render.graph import pictures
 

@@ -1,6 +1,7 @@
 """Memory without a run: beside what torch's CPU allocator counts, and torch's hooks for saved tensors."""
 
 import copy
+import itertools
 import random
 import re
 import warnings
@@ -57,6 +58,24 @@ def test_peaks_are_within_two_percent_of_the_allocators(name):
         assert told.training_peak == pytest.approx(training, rel=0.02)
         assert told.inference_peak == pytest.approx(inference, rel=0.02)
         assert told.note == ""
+
+
+@pytest.mark.parametrize(
+    "widths",
+    [
+        pytest.param([200, 200, 200, 8, 8, 8], id="large beside large"),
+        pytest.param([200, 200, 8, 200, 200, 8], id="large beside small"),
+        pytest.param([8, 200, 199, 201, 198], id="no two alike"),
+    ],
+)
+def test_an_update_takes_the_memory_that_the_order_of_parameters_asks_for(widths):
+    # AdamW makes its denominator for one parameter while it still has that of the one before.
+    layers = [nn.Linear(ins, outs, bias=False) for ins, outs in itertools.pairwise(widths)]
+    module, x = nn.Sequential(*layers), torch.randn(1, widths[0])
+    told = estimate_memory(copy.deepcopy(module).to("meta"), (x.to("meta"),), {}, "adamw")
+    training, _ = measure_memory(module, (x,), "adamw")
+    assert told.training_peak == pytest.approx(training, rel=1e-3)
+    assert told.optimizer_state == sum(8 * parameter.numel() + 4 for parameter in module.parameters())
 
 
 def errors_of(name, optimizer):

@@ -33,6 +33,15 @@ def seeds(tmp_path, monkeypatch, fresh_plugins):
     return info
 
 
+@pytest.fixture(params=["new", "forked"])
+def both_ways(request, monkeypatch):
+    """Let each model import everything itself, or let a server fork all of them."""
+    from nnkit.verbs.sweep import executors
+
+    monkeypatch.setattr(executors, "WORTHWHILE", 1 if request.param == "forked" else 10**9)
+    return request.param
+
+
 def held(data):
     """Hold data against the schema that it names; return it."""
     name = data["schema"].removeprefix("nnkit.").partition("/")[0]
@@ -44,7 +53,7 @@ def held(data):
     return data
 
 
-def test_one_that_aborts_takes_nothing_else_down(nnkit_command, seeds):
+def test_one_that_aborts_takes_nothing_else_down(nnkit_command, seeds, both_ways):
     done = nnkit_command(
         "smoke-run", "sound", "aborts", "fails", "--check", "batch-independence", "--jobs", "3"
     )
@@ -55,7 +64,7 @@ def test_one_that_aborts_takes_nothing_else_down(nnkit_command, seeds):
     assert done.out.endswith("\n\n3 models on cpu: 1 died, 1 failed, 1 passed\n")
 
 
-def test_the_peak_of_a_model_is_its_own(seeds):
+def test_the_peak_of_a_model_is_its_own(seeds, both_ways):
     """The kernel lets what getrusage tells of a process begin with the peak of the one that started it."""
     large = b"\1" * (2 * 10**9)
     del large
@@ -65,7 +74,7 @@ def test_the_peak_of_a_model_is_its_own(seeds):
 
 
 @pytest.mark.slow
-def test_every_misfortune_is_told_and_the_others_are_unharmed(nnkit_command, seeds, monkeypatch):
+def test_every_misfortune_is_told_and_the_others_are_unharmed(nnkit_command, seeds, both_ways, monkeypatch):
     monkeypatch.setenv("SEEDS_SLEEP", "0")
     check = "batch-independence"
     done = nnkit_command(
@@ -121,7 +130,7 @@ def test_every_misfortune_is_told_and_the_others_are_unharmed(nnkit_command, see
     assert again.err.splitlines()[0] == "Error: 1 of 2 models failed a check"
 
 
-def test_one_that_hangs_is_ended(nnkit_command, seeds):
+def test_one_that_hangs_is_ended(nnkit_command, seeds, both_ways):
     done = nnkit_command("smoke-run", "slo*", "--time-limit", "0.5", "--results", "out.jsonl")
     assert done.code == 1
     assert done.out.splitlines()[1].startswith("timed out  seeds/slow")
@@ -373,6 +382,21 @@ def test_nnkit_plugins_lists_executors(nnkit_command, seeds):
     assert {each["name"]: each["executors"] for each in plugins if each["executors"]} == {
         "instant": [*sweep_executors.NAMES, "far"]
     }
+    assert "executor far (not installed: pip install x)" in nnkit_command("plugins").out
+
+
+@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("dask", "distributed")])
+def test_an_executor_without_its_extra_is_listed_and_refused(nnkit_command, monkeypatch, name, package):
+    from nnkit.contract import loading
+
+    find = loading.find_spec
+    monkeypatch.setattr(loading, "find_spec", lambda wanted: None if wanted == package else find(wanted))
+    install = f"pip install 'nnkit[{name}]'"
+    assert f"executor {name} (not installed: {install})" in nnkit_command("plugins").out
+    done = nnkit_command("smoke-run", "gc?", "--executor", name)
+    assert (done.code, done.out, done.err.splitlines()) == (
+        3, "", [f"Error: executor {name} needs the package {package}", f"hint: install it: {install}"]
+    )  # fmt: skip
 
 
 def test_from_python(seeds):
@@ -515,16 +539,3 @@ def test_what_is_finished_is_kept_and_what_runs_ends(seeds, tmp_path, how):
         "chatty": 1,
         "slow": 2,
     }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("dask", "distributed")])
-def test_the_executors_among_the_examples_run_on_their_local_mode(environment, tmp_path, name, package):
-    pytest.importorskip(package)
-    folder = ROOT / "examples" / f"nnkit-{name}"
-    env = environment(True)
-    env.install(str(folder))
-    assert f"executor {name}" in env.run("-m", "nnkit", "plugins").stdout
-    tests = ["-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(folder / "tests")]
-    done = env.run(*tests, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr

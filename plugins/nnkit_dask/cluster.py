@@ -2,20 +2,22 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from distributed import Client, LocalCluster, as_completed
 
-from nnkit import ExecuteRequest, NnkitError
+from nnkit import Executed, ExecuteRequest, NnkitError
 
 ADDRESS = "DASK_SCHEDULER_ADDRESS"
 TIMEOUT = "20s"  # for the scheduler to answer
 
 
-def run(request: ExecuteRequest) -> Iterator[tuple[Mapping[str, Any], Any]]:
-    """Send the tasks to the cluster and yield each outcome; at the end, cancel tasks not yet started."""
+def run(request: ExecuteRequest) -> Executed:
+    """Send the tasks to the cluster and yield each outcome; at the end, cancel tasks not yet started.
+
+    Each worker imports torch once, and forks the processes of its models from there.
+    """
     with _open_client(request.jobs) as client:
         futures = client.map(request.function, request.tasks, pure=False, retries=0)
         tasks = dict(zip(futures, request.tasks, strict=True))

@@ -1,4 +1,4 @@
-"""Declares the executor to nnkit. Doesn't import Dask."""
+"""Plugin `dask`: declares the executor. Doesn't import Dask."""
 
 from nnkit import Executor, hookimpl
 
@@ -13,6 +13,6 @@ def nnkit_executors() -> list[Executor]:
             name="dask",
             summary="the workers of a Dask cluster",
             run="nnkit_dask.cluster:run",
-            requires={"distributed": "pip install distributed"},
+            requires={"distributed": "pip install 'nnkit[dask]'"},
         )
     ]

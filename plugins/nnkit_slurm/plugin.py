@@ -1,4 +1,4 @@
-"""Declares the executor to nnkit. Doesn't import submitit."""
+"""Plugin `slurm`: declares the executor. Doesn't import submitit."""
 
 from nnkit import Executor, hookimpl
 
@@ -11,8 +11,8 @@ def nnkit_executors() -> list[Executor]:
     return [
         Executor(
             name="slurm",
-            summary="an array of Slurm jobs, one for each model",
+            summary="an array of Slurm jobs",
             run="nnkit_slurm.slurm:run",
-            requires={"submitit": "pip install submitit"},
+            requires={"submitit": "pip install 'nnkit[slurm]'"},
         )
     ]

@@ -1,0 +1,160 @@
+"""Forward and backward in training mode, and what is seen of each gradient as it comes.
+
+A gradient is looked at as soon as backward has computed it, and then dropped: the gradients of a large model
+take as much memory as its weights, and are never all there.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nnkit.contract.text import name_output, plural
+from nnkit.models.sampling import Inputs
+from nnkit.verbs.smoke.elements import laid_like, some_of
+from nnkit.verbs.smoke.steps import WHOLE, Step
+from nnkit.verbs.smoke.subject import Failed, Subject
+
+MOST_KEPT = 2**8  # elements of a gradient
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What was seen of the gradient of a parameter.
+
+    Attributes:
+        elements: how many it has.
+        not_finite: how many of them are infinite or NaN.
+        reaches: whether any is not zero.
+        values, slopes: some elements of the parameter, and of the gradient at the same places.
+    """
+
+    elements: int
+    not_finite: int
+    reaches: bool
+    values: Tensor
+    slopes: Tensor
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What was seen of one run in training mode.
+
+    Attributes:
+        outputs: for each output its name, its elements, and how many of those are infinite or NaN; None where
+            forward failed.
+        gradients: of the parameters that got one, by name.
+        changed_inputs: the names of the inputs that it changed.
+        error: what forward or backward raised.
+    """
+
+    outputs: Sequence[tuple[str, int, int]] | None
+    gradients: dict[str, Gradient]
+    changed_inputs: Sequence[str]
+    error: Exception | None
+
+    def raise_error(self) -> "TrainingRun":
+        """Return the run, or raise what it raised."""
+        if self.error:
+            raise self.error
+        return self
+
+    @property
+    def reached(self) -> set[str]:
+        """The names of the parameters that got a gradient other than zero."""
+        return {name for name, gradient in self.gradients.items() if gradient.reaches}
+
+    def check_finite(self, when: str = "") -> None:
+        """Raise Failed for the first output or gradient that is not finite, or what the run raised."""
+        for name, elements, count in self.outputs or ():
+            _refuse(name_output(name), elements, count, when)
+        self.raise_error()
+        for name, gradient in self.gradients.items():
+            _refuse(f"the gradient of {name}", gradient.elements, gradient.not_finite, when)
+
+
+def _refuse(name: str, elements: int, count: int, when: str) -> None:
+    if count:
+        raise Failed(f"{name} has {plural(count, 'infinite or NaN element')} (of {elements}){when}")
+
+
+def first_training_run(subject: Subject, step: Step = WHOLE) -> TrainingRun:
+    """Return what is seen of the first run of a copy, on `inputs()`; checks that begin with it share it."""
+
+    def run() -> TrainingRun:
+        seen = run_training(subject, subject.copy().train(), subject.inputs(), step)
+        if not subject.original.is_intact(thoroughly=True):
+            subject.original.part()
+            return run()
+        return seen
+
+    return run() if subject.compiled else subject.once(f"training {step.name}", run)
+
+
+def run_training(subject: Subject, module: nn.Module, inputs: Inputs, step: Step = WHOLE) -> TrainingRun:
+    """Run forward, and backward from the loss of a step, and return what is seen."""
+    passed = tuple(tensor.clone() for tensor in inputs)
+    seen = None
+    gradients: dict[str, Gradient] = {}
+    error = None
+    try:
+        outputs = subject.outputs(module, passed)
+        seen = [(declared.name, tensor.numel(), count_not_finite(tensor)) for declared, tensor in outputs]
+        with looked_at(module, lambda name, parameter: gradients.update({name: _look(parameter)})):
+            step.loss_of(outputs).backward()  # type: ignore[no-untyped-call]
+    except Exception as raised:
+        error = raised.with_traceback(None)  # it holds what forward held
+    order = [name for name, _ in module.named_parameters() if name in gradients]
+    changed = subject.changed_inputs(inputs, passed)
+    return TrainingRun(seen, {name: gradients[name] for name in order}, changed, error)
+
+
+@contextmanager
+def looked_at(module: nn.Module, look: Callable[[str, nn.Parameter], Any]) -> Iterator[None]:
+    """Call `look` for each parameter once backward has computed its gradient, then drop the gradient."""
+
+    def hook(name: str) -> Callable[[Tensor], None]:
+        def see(parameter: Any) -> None:
+            look(name, parameter)
+            parameter.grad = None
+
+        return see
+
+    module.zero_grad()
+    handles = [
+        parameter.register_post_accumulate_grad_hook(hook(name))  # type: ignore[no-untyped-call]
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _look(parameter: nn.Parameter) -> Gradient:
+    gradient = parameter.grad
+    assert gradient is not None
+    if gradient.layout == torch.sparse_coo:
+        gradient = gradient.to_dense()
+    reaches = bool(gradient.sum() != 0) or bool(gradient.any())
+    values, slopes = (
+        some_of(parameter.detach(), MOST_KEPT),
+        some_of(laid_like(gradient, parameter), MOST_KEPT),
+    )
+    if reaches and not slopes.any():  # a few rows of a large table have one
+        place = gradient.abs().argmax()
+        values, slopes = parameter.detach().flatten()[place], gradient.flatten()[place]
+    not_finite = count_not_finite(gradient)
+    return Gradient(gradient.numel(), not_finite, reaches, values.clone(), slopes.clone())
+
+
+def count_not_finite(tensor: Tensor) -> int:
+    """Return how many elements are infinite or NaN."""
+    if (tensor.is_floating_point() or tensor.is_complex()) and torch.isfinite(tensor.detach().sum()):
+        return 0  # none, or the sum would not be finite; this needs no memory
+    return int((~torch.isfinite(tensor)).sum())

@@ -1,0 +1,1 @@
+"""The executor `dask`: a sweep on the workers of a Dask cluster."""

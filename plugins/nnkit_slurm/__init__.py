@@ -1,0 +1,1 @@
+"""The executor `slurm`: a sweep as an array of Slurm jobs."""
