@@ -20,10 +20,10 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import is_lazy
 
 from nnkit.contract.signature import Signature
 from nnkit.models.copies import copy_of
+from nnkit.models.members import named_parameters
 from nnkit.models.process import give_back_memory
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs
@@ -170,17 +170,17 @@ def _copy_in_float32(module: nn.Module) -> nn.Module:
 
     Its parameters are others, which share their memory with the module's where nothing is converted.
     """
-    parameters = [each for each in module.parameters() if type(each) is nn.Parameter and not is_lazy(each)]
-    is_double = any(parameter.dtype == torch.float64 for parameter in module.parameters())
+    parameters = named_parameters(module).values()
+    is_double = any(parameter.dtype == torch.float64 for parameter in parameters)
 
-    def convert(parameter: nn.Parameter) -> nn.Parameter:
+    def convert(parameter: Tensor) -> nn.Parameter:
         values = parameter.detach()
         if values.is_floating_point() and not is_double:
             values = values.float()
         return nn.Parameter(values, parameter.requires_grad)
 
-    replaced = {id(parameter): convert(parameter) for parameter in parameters}
-    own = [parameter for parameter in module.parameters() if id(parameter) not in replaced]
+    replaced = {id(each): convert(each) for each in parameters if type(each) is nn.Parameter}
+    own = [each for each in parameters if id(each) not in replaced]
     other = copy_of(module, own, replaced)
     return other if is_double else other.float()
 
