@@ -11,7 +11,7 @@ model as cheap as one of a small one. Whether forward leaves its parameters alon
 If a parameter was written to, the model is built again, and from then on each copy is a whole one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -109,18 +109,22 @@ class Original:
         self._results.clear()
         return module
 
-    def is_intact(self, thoroughly: bool = False) -> bool:
-        """Whether the weights are as they were built, as far as their counts of writes say.
+    def checksums(self) -> list[Tensor]:
+        """Return checksums of the shared weights, as they are with noise or as they were built."""
+        if not self.shares:
+            return []
+        return _checksums_of(self.module) if self.is_noisy else self._checksums
 
-        thoroughly: also by their checksums, which find a write through `.data`.
+    def is_intact(self, checksums: Sequence[Tensor] = ()) -> bool:
+        """Whether no copy has written to the weights, as far as the counts of writes say.
+
+        checksums: from before a run. A write through `.data`, which isn't counted, changes them.
         """
         if self._module is None or not self.shares:
             return True
         if _versions_of(self._module) != self._versions:
             return False
-        if self.is_noisy or not thoroughly:
-            return True
-        return all(map(torch.equal, self._checksums, _checksums_of(self._module)))
+        return not checksums or all(map(torch.equal, checksums, _checksums_of(self._module)))
 
     def part(self) -> None:
         """Build the model again, and share its weights with no copy from now on."""
