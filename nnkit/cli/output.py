@@ -65,7 +65,7 @@ def print_json(data: Any) -> None:
 
 
 def print_json_pieces(pieces_of: Callable[[bool], Iterable[str]]) -> None:
-    """Print JSON that comes in pieces on stdout; `pieces_of` is told whether letters must be escaped."""
+    """Print JSON that comes in pieces on stdout; `pieces_of` takes whether letters must be escaped."""
     for piece in pieces_of(_needs_ascii()):
         click.echo(piece, nl=False)
     click.echo()

@@ -41,12 +41,12 @@ def _compact(data: Any, ascii_only: bool) -> str:
 
 def _indented(text: str, indent: int) -> str:
     """Return compact JSON as `json.dumps` indents it, which takes that twenty times as long."""
-    from msgspec.json import format as with_indent  # which `nnkit --help` has no use for
+    import msgspec  # which `nnkit --help` has no use for
 
     try:
-        return with_indent(text, indent=indent)
-    except UnicodeEncodeError:  # half of a pair of surrogates
-        return json.dumps(json.loads(text), indent=indent, ensure_ascii=False)
+        return msgspec.json.format(text, indent=indent)
+    except (UnicodeEncodeError, msgspec.DecodeError):  # half of a pair of surrogates, escaped or not
+        return json.dumps(json.loads(text), indent=indent, ensure_ascii=text.isascii())
 
 
 def _finite(data: Any) -> Any:

@@ -55,7 +55,7 @@ class Unknowns:
 
 
 class Watcher(Protocol):
-    """What the modes hand the calls to. notes_reads: whether it wants to be told of reads."""
+    """What the modes hand the calls to. notes_reads: whether it takes note of reads."""
 
     notes_reads: bool
 

@@ -28,7 +28,7 @@ def _make_rows(
     repeated, module = call.module in ledger.entered, call.module
     share = ledger.enter(call, depth, caller_counts)
     macs, kernel = call.total("macs"), None if module is None else _kernel_size(module)
-    # Values may be dicts, so they are told apart as objects; `describe` gives equal ones as one object.
+    # Values may be dicts, so they are compared as objects; `describe` gives equal ones as one object.
     values, leaf = (id(call.inputs), id(call.outputs)), not call.children
     key = call.path, call.kind, call.type, depth, *values, macs, kernel, repeated, share.tied, leaf
     row = None if share.counted else made.get(key)

@@ -1,4 +1,4 @@
-"""The updates of a training step, simulated on a few parameters that stand for all.
+"""The updates of a training step, simulated on a few parameters of each kind.
 
 An operator on fake tensors takes some hundred times as long as a small one's arithmetic, and AdamW needs a
 dozen for each parameter. But torch updates one parameter after the other, and parameters of one kind (shape,
