@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from nnkit.contract.contributions import OperatorFormula as OperatorFormula
     from nnkit.contract.contributions import Picture as Picture
     from nnkit.contract.hooks import hookimpl as hookimpl
-    from nnkit.contract.namespace import DeclareRequest as DeclareRequest
     from nnkit.contract.namespace import Namespace as Namespace
-    from nnkit.contract.namespace import ReadRequest as ReadRequest
     from nnkit.contract.namespace import ZooName as ZooName
     from nnkit.contract.open_config import OpenField as OpenField
     from nnkit.contract.open_config import open_config as open_config
     from nnkit.contract.requests import BuildRequest as BuildRequest
+    from nnkit.contract.requests import DeclareRequest as DeclareRequest
     from nnkit.contract.requests import DrawRequest as DrawRequest
     from nnkit.contract.requests import Executed as Executed
     from nnkit.contract.requests import ExecuteRequest as ExecuteRequest
     from nnkit.contract.requests import ExportOptions as ExportOptions
     from nnkit.contract.requests import ExportRequest as ExportRequest
     from nnkit.contract.requests import Host as Host
+    from nnkit.contract.requests import ReadRequest as ReadRequest
     from nnkit.contract.requests import SmokeRequest as SmokeRequest
     from nnkit.contract.requests import SummaryRequest as SummaryRequest
     from nnkit.contract.requests import WriteRequest as WriteRequest
@@ -74,7 +74,7 @@ _HOMES = {
     "CatalogRow": "nnkit.contract.catalog",
     "Check": "nnkit.contract.contributions",
     "CheckResult": "nnkit.verbs.smoke.report",
-    "DeclareRequest": "nnkit.contract.namespace",
+    "DeclareRequest": "nnkit.contract.requests",
     "Dim": "nnkit.contract.architecture",
     "DrawRequest": "nnkit.contract.requests",
     "ExecuteRequest": "nnkit.contract.requests",
@@ -95,7 +95,7 @@ _HOMES = {
     "OperatorFormula": "nnkit.contract.contributions",
     "Picture": "nnkit.contract.contributions",
     "Preset": "nnkit.contract.architecture",
-    "ReadRequest": "nnkit.contract.namespace",
+    "ReadRequest": "nnkit.contract.requests",
     "Skipped": "nnkit.verbs.smoke.subject",
     "SmokeReport": "nnkit.verbs.smoke.report",
     "SmokeRequest": "nnkit.contract.requests",

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +13,12 @@ from nnkit.cli.completers import beginning
 from nnkit.cli.output import print_json, print_text
 from nnkit.cli.settings import Settings
 from nnkit.contract.byte_sizes import parse_count, parse_size
-from nnkit.contract.catalog import CatalogRow
 from nnkit.contract.text import format_amount, plural
 from nnkit.errors import UsageProblem
 from nnkit.host.plugin_manager import PluginManager
+
+if TYPE_CHECKING:
+    from nnkit.contract.catalog import CatalogRow
 
 BOUNDS = {
     "min_params": ("least", "parameters"),
@@ -223,7 +225,7 @@ def refresh_figures(
     if not names:
         return False
 
-    def show(name: str, row: CatalogRow, number: int, planned: int) -> None:
+    def show(name: str, row: "CatalogRow", number: int, planned: int) -> None:
         figures = row.method
         if row.parameters is not None and row.macs is not None:
             figures = f"{format_amount(row.parameters)} parameters, {format_amount(row.macs)} MACs"

@@ -6,12 +6,9 @@ by commands that import both anyway.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
-
-from nnkit.contract.catalog import CatalogRow
+from typing import NamedTuple
 
 PREFIX = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 MEMBER = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
@@ -28,48 +25,6 @@ class ZooName(NamedTuple):
 
     name: str
     family: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeclareRequest:
-    """Declare `name`.
-
-    Attributes:
-        name: The name without the prefix.
-        row: What the catalog knows about it under the installed version of the zoo, if anything.
-
-    Example:
-
-        request = DeclareRequest(name="net-8", row=CatalogRow(name="net-8", sizes="32"))
-        assert (request.name, request.row.sizes) == ("net-8", "32")
-    """
-
-    name: str
-    row: CatalogRow | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadRequest:
-    """Say which architecture a folder or file describes, if it is one of this zoo.
-
-    Attributes:
-        config: What its `config.json` holds; empty for a file that has none.
-        path: The folder, or the file.
-
-    Example:
-
-        def read(request: ReadRequest):
-            if request.config.get("model_type") != "net":
-                return None
-            config = {"width": request.config["width"]}
-            return {"architecture": "yours/net", "config": config, "weights": None}
-
-        request = ReadRequest(config={"model_type": "net", "width": 8}, path=Path("net"))
-        assert read(request)["config"] == {"width": 8}
-    """
-
-    config: Mapping[str, Any]
-    path: Path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import pluggy
 
+from nnkit.contract.catalog import CatalogRow
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -347,3 +349,45 @@ class ExecuteRequest:
 
 Executed: TypeAlias = Generator[tuple[Plain, Plain | Exception], None, None]
 """Tasks in the order in which they end, each with its result, or with the error that prevented one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclareRequest:
+    """Declare `name`.
+
+    Attributes:
+        name: The name without the prefix.
+        row: What the catalog knows about it under the installed version of the zoo, if anything.
+
+    Example:
+
+        request = DeclareRequest(name="net-8", row=CatalogRow(name="net-8", sizes="32"))
+        assert (request.name, request.row.sizes) == ("net-8", "32")
+    """
+
+    name: str
+    row: CatalogRow | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRequest:
+    """Say which architecture a folder or file describes, if it is one of this zoo.
+
+    Attributes:
+        config: What its `config.json` holds; empty for a file that has none.
+        path: The folder, or the file.
+
+    Example:
+
+        def read(request: ReadRequest):
+            if request.config.get("model_type") != "net":
+                return None
+            config = {"width": request.config["width"]}
+            return {"architecture": "yours/net", "config": config, "weights": None}
+
+        request = ReadRequest(config={"model_type": "net", "width": 8}, path=Path("net"))
+        assert read(request)["config"] == {"width": 8}
+    """
+
+    config: Mapping[str, Any]
+    path: Path

@@ -67,16 +67,22 @@ def find_plain(distribution: str) -> tuple[str, Owner | None] | None:
 
     The folder is empty, and there is no owner, if it isn't installed.
     """
-    wanted = _normalized(distribution)
     if _has_other_finders():
         return None
     try:
-        for folder in _metadata_folders():
-            if _normalized(_name_in(os.path.basename(folder))) == wanted:  # noqa: PTH119
-                return folder, _owner_in(folder)
-    except (_UnusualError, OSError, ValueError):
+        folder = _folders_by_name(tuple(sys.path), os.getcwd()).get(_normalized(distribution))  # noqa: PTH109
+        return (folder, _owner_in(folder)) if folder else ("", None)
+    except (_UnusualError, OSError, ValueError, TypeError):
         return None
-    return "", None
+
+
+@functools.lru_cache(1)
+def _folders_by_name(path: tuple[str, ...], working_folder: str) -> dict[str, str]:
+    """Return the folder of metadata of each distribution on this path, by its normalized name.
+
+    working_folder: the path may begin with an empty entry, which means it.
+    """
+    return {_normalized(_name_in(os.path.basename(each))): each for each in _metadata_folders()}  # noqa: PTH119
 
 
 def read_plain(group: str) -> list[tuple[Point, Owner]] | None:

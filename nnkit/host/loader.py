@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable
 from enum import Enum
 from pathlib import PurePath
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import pluggy
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from nnkit.host.entry_points import Point
 
+HOOKABLE: tuple[Any, ...] = (FunctionType, MethodType, staticmethod, classmethod)
 PLUGIN_NAME = re.compile(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
 T = TypeVar("T")
@@ -153,6 +154,8 @@ class PluginLoader:
         """Return the plugin's hookimpls, each of them kept from harming other plugins' architectures."""
         guarded = ModuleType(plugin.name)
         for name, impl in vars(module).items():
+            if not isinstance(impl, HOOKABLE):  # pluggy looks at each name far more closely
+                continue
             options = self.registry.hook_manager.parse_hookimpl_opts(module, name)
             if options is None:
                 continue

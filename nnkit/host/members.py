@@ -6,7 +6,8 @@ from dataclasses import replace
 from nnkit.contract.architecture import Architecture
 from nnkit.contract.catalog import CatalogRow
 from nnkit.contract.loading import load
-from nnkit.contract.namespace import DeclareRequest, Namespace
+from nnkit.contract.namespace import Namespace
+from nnkit.contract.requests import DeclareRequest
 from nnkit.contract.visible import brief
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, did_you_mean, first_line
 from nnkit.host.zoo_index import installed_version

@@ -10,19 +10,17 @@ import pluggy
 
 from nnkit.contract import hooks
 from nnkit.contract.architecture import VERBS, Architecture, QualifiedName
-from nnkit.contract.catalog import CatalogRow
 from nnkit.contract.contributions import Check, Executor, Exporter, OperatorFormula, Picture
 from nnkit.contract.namespace import Namespace
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, ask_for, did_you_mean, first_line, nearest
 from nnkit.host.cache import cache_folder
-from nnkit.host.catalog import choose_rows, measured_file, read_catalog, shipped_file
 from nnkit.host.configuration import Configuration
 from nnkit.host.isolation import Guard, shared_members
-from nnkit.host.members import declare
 from nnkit.host.plugins import Deprecation, Failure, FailureLog, Plugin
 from nnkit.host.zoo_index import installed_version, package_folder, read_names
 
 if TYPE_CHECKING:
+    from nnkit.contract.catalog import CatalogRow
     from nnkit.contract.spec import ModelSpec
 
 
@@ -186,12 +184,14 @@ class PluginRegistry:
 
     # Catalogs
 
-    def catalog(self, prefix: str) -> Mapping[str, CatalogRow]:
+    def catalog(self, prefix: str) -> Mapping[str, "CatalogRow"]:
         """Return what is known of the architectures of a zoo, or of a plugin, by name without the prefix.
 
         A row may be of another version than `version_of(prefix)`. Lines that can't be read are recorded.
         """
         if prefix not in self._catalogs:
+            from nnkit.host.catalog import choose_rows, measured_file, shipped_file
+
             plugin = self.plugins.get(prefix) or self._plugin_with(prefix)
             shipped, measured = (
                 self._read_catalog(plugin, prefix, path)
@@ -200,7 +200,9 @@ class PluginRegistry:
             self._catalogs[prefix] = choose_rows(shipped, measured, self.version_of(prefix))
         return self._catalogs[prefix]
 
-    def _read_catalog(self, plugin: Plugin, prefix: str, path: Path | None) -> Mapping[str, CatalogRow]:
+    def _read_catalog(self, plugin: Plugin, prefix: str, path: Path | None) -> Mapping[str, "CatalogRow"]:
+        from nnkit.host.catalog import read_catalog
+
         catalog = read_catalog(path)
         if path and (problem := catalog.problem(path)):
             hint = f"measure what is missing: nnkit list --refresh {prefix}/"
@@ -304,6 +306,8 @@ class PluginRegistry:
         prefix, _, member = name.partition("/")
         plugin = self._plugin_with(prefix)
         if name not in self._members:
+            from nnkit.host.members import declare
+
             families = self.require_members(prefix, name)
             row = self.catalog(prefix).get(member)
             current = row if row and row.version == self.version_of(prefix) else None

@@ -17,7 +17,7 @@ COMPRESSED = (torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse
 PLAIN_TYPES = (bool, int, float, str, type(None))
 
 
-def copy_of(module: M, own: Collection[nn.Parameter] = (), replaced: Mapping[int, nn.Parameter] = NONE) -> M:
+def copy_of(module: M, own: Collection[Tensor] = (), replaced: Mapping[int, nn.Parameter] = NONE) -> M:
     """Return a copy with its own buffers and attributes; parameters are shared, to save memory.
 
     own: parameters that are copied too, with all that lie at the same place. replaced: others to use in place

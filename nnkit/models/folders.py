@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nnkit.contract.loading import load
-from nnkit.contract.namespace import Namespace, ReadRequest
+from nnkit.contract.namespace import Namespace
+from nnkit.contract.requests import ReadRequest
 from nnkit.contract.spec import DTYPES, check_spec_data
 from nnkit.contract.text import shorten
 from nnkit.contract.visible import brief

@@ -6,6 +6,7 @@ wait. A verb gives the same result whatever context its caller has set in torch.
 
 import ctypes
 import functools
+import os
 import random
 import sys
 import threading
@@ -148,7 +149,8 @@ def memory_given_back() -> Iterator[None]:
     The C library of Linux begins by doing so, and keeps ever larger ones once such have been freed. That
     saves time where blocks come and go, and takes memory where a model is read and let go.
     """
-    set_option = getattr(_c_library(), "mallopt", None)
+    is_tuned = any(name in os.environ for name in ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_"))
+    set_option = None if is_tuned else getattr(_c_library(), "mallopt", None)
     give_back_memory()
     if set_option is not None:
         set_option(MMAP_THRESHOLD, GIVEN_BACK)

@@ -83,8 +83,11 @@ def _find_traceable(dims: Dims, near: Sizes) -> Sizes | None:
     return min(allowed, key=cost, default=None)
 
 
-def other_sizes(dims: Dims, traced: Mapping[str, int]) -> list[Sizes]:
-    """Return assignments to prove at: each dim at its minimum, primes, and one larger than traced."""
+def other_sizes(dims: Dims, traced: Mapping[str, int], least: int = OTHERS) -> list[Sizes]:
+    """Return assignments to prove at: each dim at its minimum, one larger than traced, and primes.
+
+    least: primes are added up to this number of assignments.
+    """
     if not dims:
         return []
     lowest = _lowest(dims)
@@ -97,7 +100,7 @@ def other_sizes(dims: Dims, traced: Mapping[str, int]) -> list[Sizes]:
     assignments.append(_satisfy(dims, larger))
     unique = {tuple(sizes.items()): sizes for sizes in assignments if _is_other(dims, sizes, traced)}
     for start in range(1, len(PRIMES)):
-        if len(unique) >= OTHERS:
+        if len(unique) >= least:
             break
         sizes = _around(dims, {}, start)
         if _is_other(dims, sizes, traced):

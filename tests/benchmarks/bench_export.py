@@ -3,7 +3,10 @@
 Before its proof it may take 1.15 times as long. The proof is timed apart, from the report; so are the
 bytes of the file beside those of the weights, and the peak of memory of either process.
 
-    python tests/benchmarks/bench_export.py [--quick | --memory [LAYERS ...]]
+    python tests/benchmarks/bench_export.py [--quick | --memory [LAYERS ...] | --proof [NAMES ...]]
+
+Of `--proof`, the whole command with its proof beside that script, and the proof beside the writing of the
+file, both in CPU time.
 
 Then the memory that a decoder takes above what the imports take, for each byte of its weights, the module
 itself included. It may be 1.5 where a file is written and 2.5 where it is proven too. Resident memory counts
@@ -13,7 +16,9 @@ pages of mapped files, which the system can take back; anonymous memory doesn't.
 import argparse
 import contextlib
 import json
+import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -44,6 +49,26 @@ path, verify, options = json.loads(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 nnkit.export("llama", path, verify=verify, force=True, **options)
+"""
+STAGES = """
+import sys, tempfile, time, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+import nnkit
+from nnkit.models.copies import copy_of
+from nnkit.verbs.exporting.onnx import write_onnx
+from nnkit.verbs.exporting.onnx_file import OnnxFile
+from nnkit.verbs.exporting.plan import make_plan
+from nnkit.verbs.exporting.proof import Prover
+options, spec = nnkit.ExportOptions(), nnkit.resolve(sys.argv[1])
+module = nnkit.build(spec)
+plan = make_plan(spec, module, options)
+path = Path(tempfile.mkdtemp(dir="."), "net.onnx")
+start = time.process_time()
+write_onnx(copy_of(module), plan, options, path)
+written = time.process_time()
+Prover(module, plan).prove(OnnxFile(path, module, plan))
+print(written - start, time.process_time() - written)
 """
 PEAK = """
 import re, pathlib
@@ -78,6 +103,35 @@ def measure(name: str, rounds: int, folder: Path) -> None:
         f"peak {peaks[0]:.0f} MiB, theirs {peaks[1]:.0f} MiB",
         flush=True,
     )
+
+
+def cpu_seconds(command: list[str], folder: Path) -> tuple[float, str]:
+    """Run a command; return the CPU time of its processes on one thread of torch, and its output."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["OMP_NUM_THREADS"] = "1"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=folder, check=True, env=environment, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
+
+def describe_ratios(ratios: list[float]) -> str:
+    """Return the median of some ratios with the smallest and the largest."""
+    return f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def measure_proof(name: str, rounds: int, folder: Path) -> None:
+    """Print the whole command beside the bare script, and the proof beside the writing."""
+    ours = [sys.executable, "-m", "nnkit", "export", name, "--onnx", "--force"]
+    rival = [sys.executable, "-c", RIVAL, name]
+    whole = [cpu_seconds(ours, folder)[0] / cpu_seconds(rival, folder)[0] for _ in range(rounds)]
+    shares = []
+    for _ in range(rounds):
+        _, told = cpu_seconds([sys.executable, "-c", STAGES, name], folder)
+        writing, proving = map(float, told.split()[-2:])
+        shares.append(proving / writing)
+    print(f"{name:28} export with its proof : bare script, {describe_ratios(whole)}", flush=True)
+    print(f"{name:28} proof : writing the file, {describe_ratios(shares)}", flush=True)
 
 
 def run_size(name: str, folder: Path) -> int:
@@ -141,12 +195,19 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, of the smallest")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", nargs="*", type=int, metavar="LAYERS", help="only the memory of decoders")
+    parser.add_argument("--proof", nargs="*", metavar="NAMES", help="only the time of proofs")
     arguments = parser.parse_args()
+    if arguments.proof is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name in arguments.proof or ["gcn", "torchvision/vit_b_16", "torchvision/convnext_tiny"]:
+                measure_proof(name, arguments.rounds, Path(folder))
+        return
     names = ["simple-cnn"] if arguments.quick else ["simple-cnn", "resnet18", "gcn", "lstm", "vgg11"]
     with tempfile.TemporaryDirectory() as folder:
         for name in names if arguments.memory is None else ():
             measure(name, 1 if arguments.quick else arguments.rounds, Path(folder))
         if arguments.quick:
+            measure_proof("simple-cnn", 1, Path(folder))
             measure_memory(2, 256, ".onnx", Path(folder))
             return
         for layers in arguments.memory or (8, 16):

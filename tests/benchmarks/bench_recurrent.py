@@ -7,7 +7,11 @@
    kernel of their kind; `gru` with reset before against that of torch.nn.GRU, there being none of its own.
 3. The plain cells at more and more steps: the time of one step should stay what it is.
 
-Times are medians of rounds in which each contestant runs once, in turn; "train" is forward and backward.
+Times are medians of the processor's, over rounds in which each contestant runs once, in turn; so are ratios,
+with the least and the most. "train" is forward and backward.
+
+A plain LSTM at batch 32 and width 256 spends four fifths of its forward pass in its two products. Gates in
+place, or fewer operators for them, change its time by a hundredth. The kernel's own products are faster.
 """
 
 import argparse
@@ -50,15 +54,15 @@ def train(layer: nn.Module) -> Run:
     return run
 
 
-def seconds(runs: dict[str, Run], x: Tensor, rounds: int) -> dict[str, float]:
-    """Return the median time of each run, interleaved, after one round that doesn't count."""
+def seconds(runs: dict[str, Run], x: Tensor, rounds: int) -> dict[str, list[float]]:
+    """Return the times of each run, interleaved, after one round that doesn't count."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run(x)
-            times[name].append(time.perf_counter() - start)
-    return {name: median(taken[1:]) for name, taken in times.items()}
+            times[name].append(time.process_time() - start)
+    return {name: taken[1:] for name, taken in times.items()}
 
 
 def compare(width: int, x: Tensor, rounds: int) -> None:
@@ -92,8 +96,11 @@ def compare(width: int, x: Tensor, rounds: int) -> None:
             runs = {"torch.nn": measure(reference), **{name: measure(layer) for name, layer in ours.items()}}
             times = seconds(runs, x, rounds)
             for name, taken in times.items():
-                ratio = taken / times["torch.nn"]
-                print(f"  {family:5} {name:20} {taken / steps * 1e6:8.1f}   × {ratio:.2f}")
+                ratios = [one / other for one, other in zip(taken, times["torch.nn"], strict=True)]
+                print(
+                    f"  {family:5} {name:20} {median(taken) / steps * 1e6:8.1f}   "
+                    f"× {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+                )
 
 
 def lengthen(width: int, batch: int, lengths: list[int], rounds: int) -> None:
@@ -110,7 +117,7 @@ def lengthen(width: int, batch: int, lengths: list[int], rounds: int) -> None:
     for length in lengths:
         x = torch.randn(length, batch, width)
         for name, spent in seconds({name: train(layer) for name, layer in layers.items()}, x, rounds).items():
-            taken[name].append(spent / length * 1e6)
+            taken[name].append(median(spent) / length * 1e6)
     for name, row in taken.items():
         print(f"  {name:20}" + "".join(f"{value:9.1f}" for value in row) + f"    × {row[-1] / row[0]:.2f}")
 

@@ -96,12 +96,12 @@ WHAT = {
 }
 
 @click.command()
-@click.argument("whats", nargs=-1)
+@click.argument("ways", nargs=-1)
 @click.option("-v", "verbose", is_flag=True)
 @click.pass_context
-def end(ctx, whats, verbose):
+def end(ctx, ways, verbose):
     ctx.obj.verbose = verbose
-    for what in whats:
+    for what in ways:
         WHAT[what]()
 """
 
@@ -162,8 +162,8 @@ FILES = {"left.txt": b"last line", "left.bin": b"last line"}
 
 def test_it_ends_at_once_and_alike(run):
     """With text that is still to be written, by Python and by C, and threads that are still to end."""
-    whats = ["print", "open-file", "binary-file", "from-c", "stderr", "thread", "futures"]
-    (code, out, errors, files), at_once = same(run, "end", *whats)
+    ways = ["print", "open-file", "binary-file", "from-c", "stderr", "thread", "futures"]
+    (code, out, errors, files), at_once = same(run, "end", *ways)
     assert (code, out, files, at_once) == (0, "to stdout\n", FILES, True)
     assert errors == "from C\nno end of linefrom a thread\nfrom a thread\n"
 
@@ -178,8 +178,8 @@ def test_python_ends_what_it_may_show_more_of(what, shown, run):
 
 
 def test_what_is_registered_for_the_end_happens(run):
-    whats = ["atexit", "atexit-exits", "child", "daemon-child", "pool", "shared-memory"]
-    (code, _, errors, _), _ = same(run, "end", *whats)
+    ways = ["atexit", "atexit-exits", "child", "daemon-child", "pool", "shared-memory"]
+    (code, _, errors, _), _ = same(run, "end", *ways)
     assert code == 0
     for text in ("goodbye", "ValueError: at exit", "SystemExit: 9", "from a child", "leaked shared_memory"):
         assert text in errors

@@ -1,6 +1,7 @@
 """What torch.export needs around it: silence, loops for recurrent layers, errors in a line."""
 
 import contextlib
+import gc
 import io
 import logging
 import re
@@ -89,6 +90,23 @@ def capture(
             raise
     with quiet(), torch.no_grad():
         return export(write_out_derivatives(module, args, keywords))
+
+
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Let Python's garbage collector rest, as it was found.
+
+    Capturing makes millions of objects that live until it ends, and each full collection goes through all of
+    them: with these, an export takes 11 to 21 % longer. What is garbage meanwhile are nodes of graphs, not
+    weights.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from nnkit.verbs.exporting.plan import Run
 from nnkit.verbs.exporting.report import Check, Weights
-from nnkit.verbs.exporting.tolerance import scale_of, tolerance_of
+from nnkit.verbs.exporting.tolerance import tolerance_and_scale
 
 # In place of a tolerance of 0, so that no difference is divided by 0.
 NEARLY_ZERO_TOLERANCE = 1e-300
@@ -37,11 +37,12 @@ def _compare_floats(
 ) -> Check:
     # An infinity may be intended (a masked score). It counts as equal to the same infinity only.
     apart = torch.where(result == expected, 0.0, (result.double() - expected.double()).abs())
-    limit = tolerance_of(expected).clamp_min(rounding)
+    tolerance, scale = tolerance_and_scale(expected)
+    limit = tolerance.clamp_min(rounding)
     # The worst element is the one that uses most of its tolerance. NaN is worse than any number.
     used = (apart / limit.clamp_min(NEARLY_ZERO_TOLERANCE)).nan_to_num(float("inf"), posinf=float("inf"))
     worst = used.argmax()
-    difference, scale = float(apart.flatten()[worst]), scale_of(expected)
+    difference = float(apart.flatten()[worst])
     passed = bool((apart <= limit).all())
     return Check(
         run.sizes,

@@ -20,10 +20,10 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.parameter import is_lazy
 
 from nnkit.contract.signature import Signature
 from nnkit.models.copies import copy_of
+from nnkit.models.members import named_parameters
 from nnkit.models.process import give_back_memory
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs
@@ -42,6 +42,13 @@ TOLERANCE_OF_ZERO_OUTPUT = 1e-30
 
 # A parameter is redrawn up to this often, until an integer output changes.
 REDRAWS = 4
+
+# Louder noise adds to an effect by a power of its factor. What shows this small a share of a visible effect,
+# such as the bias of a key of attention, never shows, and no louder noise is tried on it.
+HOPELESS = 1e-3
+
+# A bias is as good as 0 if its elements are no larger: some are drawn that small, and show in no output.
+FAINT = 1e-4
 
 # A parameter is seen if its effect is this many times the tolerance on average. The comparison looks at
 # the largest difference, which is larger than the average.
@@ -72,22 +79,44 @@ class Effects:
         return set(self.effects) - self.seen
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a module returns and the effects of its parameters, from one run with gradients.
+
+    outputs: None where it can't be run so. effects: None where no output has a gradient.
+    """
+
+    outputs: list[Tensor] | None
+    effects: Effects | None
+
+
 def measure_effects(
     module: nn.Module, signature: Signature, inputs: Inputs, limits: Sequence[float | None]
 ) -> Effects | None:
-    """Return what `_measure_effects` does, and leave nothing of what a backward pass takes."""
-    effects = _measure_effects(module, signature, inputs, limits)
-    give_back_memory()
-    return effects
+    """Return the effect of every parameter, or None where none can be measured; see `measure`."""
+    return measure(module, signature, inputs, limits).effects
 
 
-def _measure_effects(
-    module: nn.Module, signature: Signature, inputs: Inputs, limits: Sequence[float | None]
-) -> Effects | None:
-    """Measure the effect of every parameter by one backward pass, or return None where none is possible.
+def measure(
+    module: nn.Module,
+    signature: Signature,
+    inputs: Inputs,
+    limits: Sequence[float | None] | None = None,
+) -> Measured:
+    """Run a module once, and measure the effect of every parameter by one backward pass.
 
-    limits: the tolerance of each output, None for an output that has no gradient.
+    limits: the tolerance of each output, None for an output that has no gradient. By default they are those
+    of what this run returns. Nothing is left of the memory that a backward pass takes.
     """
+    measured = _measure(module, signature, inputs, limits)
+    give_back_memory()
+    return measured
+
+
+def _measure(
+    module: nn.Module, signature: Signature, inputs: Inputs, limits: Sequence[float | None] | None
+) -> Measured:
+    returned: list[Tensor] | None = None
     differentiated = _copy_in_float32(module)
     dtype = next(
         (parameter.dtype for parameter in differentiated.parameters() if parameter.is_floating_point()),
@@ -103,16 +132,20 @@ def _measure_effects(
         parameter.requires_grad_(True)
     try:
         with torch.enable_grad():
-            outputs = tensors_in(call(differentiated, signature, inputs))
-            projection = _project(map(in_reals, outputs), limits)
+            outputs = [in_reals(output) for output in tensors_in(call(differentiated, signature, inputs))]
+            returned = [output.detach() for output in outputs]
+            if limits is None:
+                limits = [typical_tolerance(output) for output in returned]
+            projection = _project(outputs, limits)
             if projection is None:
-                return None
+                return Measured(returned, None)
             effects = _measure_by_gradients(projection, parameters)
     except (RuntimeError, NotImplementedError):  # something in forward has no gradient
-        return None
+        return Measured(returned, None)
     without_gradient = [name for name in parameters if name not in effects]
     effects |= _measure_effects_on_integers(differentiated, signature, inputs, without_gradient)
-    return Effects(effects, tuple(name for name in without_gradient if name not in effects))
+    unused = tuple(name for name in without_gradient if name not in effects)
+    return Measured(returned, Effects(effects, unused))
 
 
 def _measure_by_gradients(total: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
@@ -170,17 +203,17 @@ def _copy_in_float32(module: nn.Module) -> nn.Module:
 
     Its parameters are others, which share their memory with the module's where nothing is converted.
     """
-    parameters = [each for each in module.parameters() if type(each) is nn.Parameter and not is_lazy(each)]
-    is_double = any(parameter.dtype == torch.float64 for parameter in module.parameters())
+    parameters = named_parameters(module).values()
+    is_double = any(parameter.dtype == torch.float64 for parameter in parameters)
 
-    def convert(parameter: nn.Parameter) -> nn.Parameter:
+    def convert(parameter: Tensor) -> nn.Parameter:
         values = parameter.detach()
         if values.is_floating_point() and not is_double:
             values = values.float()
         return nn.Parameter(values, parameter.requires_grad)
 
-    replaced = {id(parameter): convert(parameter) for parameter in parameters}
-    own = [parameter for parameter in module.parameters() if id(parameter) not in replaced]
+    replaced = {id(each): convert(each) for each in parameters if type(each) is nn.Parameter}
+    own = [each for each in parameters if id(each) not in replaced]
     other = copy_of(module, own, replaced)
     return other if is_double else other.float()
 
@@ -230,13 +263,36 @@ def _blocks(tensor: Tensor) -> Sequence[Tensor]:
     return blocks
 
 
+@dataclass(frozen=True)
+class Perturbed:
+    """A copy of a module with other weights, and their effects where these were measured."""
+
+    module: nn.Module
+    effects: Effects | None = None
+
+    @property
+    def unseen(self) -> set[str]:
+        return self.effects.unseen if self.effects else set()
+
+
 def perturb(
     module: nn.Module,
     signature: Signature,
     samples: Sequence[Inputs],
     names: set[str] | None = None,
 ) -> nn.Module | None:
-    """Return a copy of `module` whose outputs depend on its weights, or None where none is found.
+    """Return a copy of `module` whose outputs depend on its weights, or None where none is found."""
+    perturbed = perturb_and_measure(module, signature, samples, names)
+    return perturbed and perturbed.module
+
+
+def perturb_and_measure(
+    module: nn.Module,
+    signature: Signature,
+    samples: Sequence[Inputs],
+    names: set[str] | None = None,
+) -> Perturbed | None:
+    """Return such a copy with the effects of its parameters on the first sample, as `measure` returns them.
 
     Constant parameters get noise; batch normalizations get the statistics that they see on `samples`;
     then parameters that a comparison still can't see get noise as well, and more of it.
@@ -244,33 +300,40 @@ def perturb(
     """
     if not any(True for _ in module.parameters()):
         return None
-    constant = {name for name, parameter in module.named_parameters() if is_constant(parameter)}
+    parameters = module.named_parameters()
+    constant = {name for name, each in parameters if is_constant(each) or _is_faint_bias(name, each)}
     best = _add_noise(module, constant, NOISE, signature, samples, names)
     if best is None:
         best = _add_noise(module, constant, NOISE / 10, signature, samples, names)
-    if best is None or _is_in_half_precision(module):  # what louder noise shows, coarse rounding hides
-        return best
-    unseen = _find_unseen(best, signature, samples[0])
+    if best is None:
+        return None
     for factor in LOUDER:
-        if not unseen:
+        if not best.unseen:
             break
-        louder = _add_noise(best, unseen, NOISE * factor, signature, samples, names)
+        louder = _add_noise(best.module, best.unseen, NOISE * factor, signature, samples, names)
         if louder is None:
             continue
-        still_unseen = _find_unseen(louder, signature, samples[0])
-        if len(still_unseen) < len(unseen):
-            best, unseen = louder, still_unseen
+        if len(louder.unseen) < len(best.unseen):
+            best = louder
+        if _is_hopeless(louder):
+            break
     return best
+
+
+def _is_faint_bias(name: str, parameter: Tensor) -> bool:
+    if not name.endswith("bias") or not parameter.is_floating_point() or not parameter.numel():
+        return False
+    return bool(parameter.abs().max() <= FAINT)
+
+
+def _is_hopeless(louder: Perturbed) -> bool:
+    """Whether noise left every parameter that doesn't show far from it, but not without any effect."""
+    effects = louder.effects.effects if louder.effects else {}
+    return all(0 < effects[name] < HOPELESS * VISIBLE for name in louder.unseen)
 
 
 def _is_in_half_precision(module: nn.Module) -> bool:
     return any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in module.parameters())
-
-
-def _find_unseen(module: nn.Module, signature: Signature, inputs: Inputs) -> set[str]:
-    limits = [typical_tolerance(output) for output in run_module(module, signature, inputs)]
-    effects = measure_effects(module, signature, inputs, limits)
-    return effects.unseen if effects else set()
 
 
 def _add_noise(
@@ -280,8 +343,11 @@ def _add_noise(
     signature: Signature,
     samples: Sequence[Inputs],
     names: set[str] | None,
-) -> nn.Module | None:
-    """Return a copy with noise on some parameters and measured statistics; None where it gives NaN."""
+) -> Perturbed | None:
+    """Return a copy with noise on some parameters and measured statistics; None where it gives NaN.
+
+    Effects are not measured in half precision: what louder noise shows, coarse rounding hides.
+    """
     changed = noisy if names is None else noisy & names
     own = [each for name, each in module.named_parameters() if name in changed and each.is_floating_point()]
     other = copy_of(module, own)
@@ -294,9 +360,13 @@ def _add_noise(
                 # A matrix gets noise that keeps the spread of what it multiplies.
                 parameter.add_(drawn * (noise if fan_in == 1 else noise / NOISE * fan_in**-0.5))
     _calibrate(other, signature, samples, names)
-    outputs = run_module(other, signature, samples[0])
+    is_half = _is_in_half_precision(other)
+    measured = Measured(None, None) if is_half else measure(other, signature, samples[0])
+    outputs = measured.outputs
+    if outputs is None:
+        outputs = run_module(other, signature, samples[0])
     has_nan = any(output.isnan().any() for output in outputs if output.is_floating_point())
-    return None if has_nan else other
+    return None if has_nan else Perturbed(other, measured.effects)
 
 
 def recalibrate(

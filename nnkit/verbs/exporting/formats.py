@@ -18,7 +18,7 @@ from nnkit.contract.loading import load, missing
 from nnkit.contract.requests import ExportOptions, Host, WriteRequest
 from nnkit.errors import NnkitError, PluginProblem, UsageProblem, VerificationFailed, did_you_mean, first_line
 from nnkit.models import metadata
-from nnkit.models.copies import whole_copy_of
+from nnkit.models.copies import copy_of, whole_copy_of
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import in_reals
 from nnkit.verbs.exporting.calls import run_forward
@@ -96,7 +96,8 @@ def _options_of(format: str) -> frozenset[str]:
 
 def write(exporter: Exporter, module: nn.Module, plan: Plan, path: Path) -> None:
     """Let a declared format write its file."""
-    copy = whole_copy_of(module)  # so that the comparison finds whatever the format does to it
+    # Of any other's format, the comparison is to find whatever it does to the weights.
+    copy = copy_of(module) if exporter is PT2 else whole_copy_of(module)
     tensors = tuple(tensor.clone() for tensor in plan.traced)
     args: tuple[Any, ...] = tensors
     keywords: dict[str, Any] = {}

@@ -176,8 +176,7 @@ def _write_onnx(
         proof = None
         if request.verify:
             candidate.check_signature(opset)
-            runs = tuple(plan.draw(guard.broken_at, guard.condition) for guard in written.guards)
-            plan = replace(plan, runs=(*plan.runs, *runs))
+            plan = plan.including({guard.condition: guard.broken_at for guard in written.guards})
             proof = Prover(module, plan, request.progress).prove(candidate)
     stamp_onnx(path, plan, module, candidate, proof)
     return path, opset, proof

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from nnkit.models.copies import copy_of, whole_copy_of
+from nnkit.models.members import named_parameters
 
 M = TypeVar("M", bound=nn.Module)
 aten = torch.ops.aten
@@ -59,15 +60,16 @@ def _convert(value: Any) -> Any:
 
 def read_in_float64(module: M) -> M:
     """Return a copy that computes in float64; it can be run, but not trained."""
+    parameters = named_parameters(module).values()
     weights = [
         parameter
-        for parameter in module.parameters()
+        for parameter in parameters
         if type(parameter) is nn.Parameter
         and parameter.is_floating_point()
         and parameter.layout == torch.strided
     ]
     replaced = {id(each): nn.Parameter(_ReadInFloat64(each.detach()), False) for each in weights}
-    own = [parameter for parameter in module.parameters() if id(parameter) not in replaced]
+    own = [parameter for parameter in parameters if id(parameter) not in replaced]
     return copy_of(module, own, replaced).double()
 
 

@@ -21,7 +21,7 @@ from nnkit.errors import NnkitError, VerificationFailed, first_line
 from nnkit.models.onnx_scopes import NAMESPACE, scopes_of, text_of
 from nnkit.models.tensors import registered
 from nnkit.verbs.exporting.bounds import Guard, broken_guards, check_ranges
-from nnkit.verbs.exporting.capture import capture, export_failure, quiet
+from nnkit.verbs.exporting.capture import capture, export_failure, quiet, without_collector
 from nnkit.verbs.exporting.flat_forward import identifiers_of, with_flat_forward
 from nnkit.verbs.exporting.onnx_writer import save
 from nnkit.verbs.exporting.plan import Plan
@@ -48,6 +48,11 @@ def write_onnx(module: nn.Module, plan: Plan, options: ExportOptions, path: Path
     Raises NnkitError when torch can't export it, VerificationFailed when torch writes a different opset or
     the graph is right for fewer sizes than are declared.
     """
+    with without_collector():
+        return _write(module, plan, options, path)
+
+
+def _write(module: nn.Module, plan: Plan, options: ExportOptions, path: Path) -> Written:
     program = _trace(module, plan, options.opset or DEFAULT_OPSET)
     captured = program.exported_program
     guards: list[Guard] = []

@@ -24,6 +24,12 @@ from nnkit.verbs.exporting.calls import run_forward, run_module
 from nnkit.verbs.exporting.probing import find_limits, vary
 
 FURTHER_DRAWS = 16  # for inputs that are the same in the first two
+
+# From this many parameters on, no more sizes are added to the smallest and a larger one: a model takes
+# seconds at each of them. The search for larger sizes (reach.py) tries them, as far as its budget allows.
+LARGE = 2**25
+FEW_OTHERS = 2
+
 Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -67,6 +73,18 @@ class Plan:
         sizes = {**fixed, **complete(self.dims, sizes)}
         inputs = sample_inputs(self.spec, sizes=sizes, seed=self.spec.seed + seed)
         return Run({name: sizes[name] for name in all_dims}, _move_to(inputs, self.device), why)
+
+    def including(self, broken: Mapping[str, Mapping[str, int]]) -> "Plan":
+        """Return the plan with a run at the sizes that break each condition of torch's, where it has none."""
+        runs = list(self.runs)
+        for condition, sizes in broken.items():
+            drawn = self.draw(sizes, condition)
+            places = [place for place, run in enumerate(runs) if run.sizes == drawn.sizes]
+            if not places:
+                runs.append(drawn)
+            elif not runs[places[0]].why:
+                runs[places[0]] = replace(runs[places[0]], why=condition)
+        return replace(self, runs=tuple(runs))
 
     @property
     def traced_run(self) -> Run:
@@ -206,7 +224,9 @@ def _draw_runs(spec: ModelSpec, module: nn.Module, all_dims: Dims, free: Dims) -
     """Return two runs at the traced sizes and some at other sizes, all with different values."""
     fixed = {name: spec.sizes[name] for name in all_dims if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
-    assignments = [traced, traced, *other_sizes(free, traced)]
+    is_large = sum(parameter.numel() for parameter in module.parameters()) >= LARGE
+    others = other_sizes(free, traced, FEW_OTHERS) if is_large else other_sizes(free, traced)
+    assignments = [traced, traced, *others]
     runs = []
     for number, assignment in enumerate(assignments):
         sizes = {**fixed, **assignment}

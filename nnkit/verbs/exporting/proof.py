@@ -1,12 +1,19 @@
 """The proof that a file is the model: both run on the same inputs, at several sizes.
 
+Which weights are compared at which sizes: those that show most are compared at every size, which proves
+the graph. The others, the model's own or perturbed ones, are compared at two sizes (`Pair.few`), which
+proves what they alone show. That the weights in the file are the model's is compared bit for bit.
+
+    a network as it is built    own at all sizes, perturbed at two
+    one whose head is zero      perturbed at all sizes, own at two
+
 Exit code 0 must mean something, so a proof that could not have failed doesn't count. Outputs that are
 not numbers, are constant, or don't depend on the inputs prove nothing. Weights that no output depends on
 are found (coverage.py) and proven by other means. How large a difference may be: tolerance.py.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Protocol
@@ -17,7 +24,7 @@ from nnkit.contract.spec import ModelSpec
 from nnkit.errors import NnkitError, VerificationFailed
 from nnkit.models.sampling import Inputs
 from nnkit.verbs.exporting.comparison import compare, describe_sizes, failed_check
-from nnkit.verbs.exporting.coverage import Effects, perturb, recalibrate
+from nnkit.verbs.exporting.coverage import Effects, perturb_and_measure, recalibrate
 from nnkit.verbs.exporting.plan import Plan, Run, assumed_dims
 from nnkit.verbs.exporting.reach import explore
 from nnkit.verbs.exporting.reference import NOT_FINITE, ModuleFails, Reference
@@ -91,14 +98,19 @@ class Candidate(Protocol):
 class Pair:
     """A file that runs with the weights of a module, and that module.
 
-    is_extra: whether the model's own weights show nearly all of it already.
+    few: whether it is compared at two sizes only, because other weights show more. is_extra: whether these
+    are perturbed weights and the model's own show nearly all of it already.
     """
 
     candidate: Candidate
     runner: Runner
     reference: Reference
     weights: Weights
-    is_extra: bool = False
+    few: bool = False
+
+    @property
+    def is_extra(self) -> bool:
+        return self.few and self.weights == "perturbed"
 
     @property
     def suffix(self) -> str:
@@ -129,46 +141,62 @@ class Prover:
         equal = candidate.count_equal(reference.module)
         effects = self._own_effects
 
-        perturbed_pair: Pair | None = None
-        perturbed_checks: list[Check] = []
-        seen_when_perturbed: set[str] = set()
+        perturbed: Pair | None = None
+        own_shows_enough = not reference.uninformative and _shows_enough(self._coverage(effects))
         if reference.uninformative or effects is None or effects.unseen:
-            own = _measure_coverage(reference.module, effects, _seen_in(effects), set())
-            is_extra = not reference.uninformative and _shows_enough(own)
-            perturbed_pair = self._pair_with_perturbed_weights(candidate, is_extra)
-        if perturbed_pair is not None:
-            perturbed_checks = self._compare_at(self._plan.runs, perturbed_pair)
-            seen_when_perturbed = _seen_in(perturbed_pair.reference.effects(perturbed_checks))
-        _check_informative(reference, perturbed_pair)
+            perturbed = self._pair_with_perturbed_weights(candidate, few=own_shows_enough)
+        perturbed_checks = self._compare_at(self._runs_for(perturbed), perturbed) if perturbed else []
+        seen_when_perturbed = _seen_in(perturbed.reference.effects(perturbed_checks)) if perturbed else set()
+        _check_informative(reference, perturbed)
 
-        own_pair = Pair(candidate, _load(candidate.runner, candidate.name), reference, "own")
-        own_checks = self._compare_at(self._plan.runs, own_pair)
-        pairs = [own_pair] if perturbed_pair is None else [perturbed_pair, own_pair]
+        own_runner = _load(candidate.runner, candidate.name)
+        is_less = perturbed is not None and self._shows_more(perturbed, seen_when_perturbed, effects)
+        own = Pair(candidate, own_runner, reference, "own", few=is_less)
+        own_checks = self._compare_at(self._runs_for(own), own)
+        pairs = [own] if perturbed is None else sorted((perturbed, own), key=lambda pair: pair.few)
         unread = self._vary_each_input(pairs)
         if any(check.rounded for check in own_checks):
             effects = reference.effects(own_checks)
-        coverage = _measure_coverage(reference.module, effects, _seen_in(effects), seen_when_perturbed)
+        coverage = self._coverage(effects, seen_when_perturbed)
         is_shown = _shows_enough(coverage) and not reference.uninformative
-        far_pair = own_pair if is_shown else pairs[0]
+        far_pair = own if is_shown or perturbed is None else perturbed
         reach = explore(self._plan, partial(self._compare_far, far_pair))
         checks, seconds = (*perturbed_checks, *own_checks), time.perf_counter() - start
-        assumed, runner = self._plan.assumed, own_pair.runner.name
+        assumed, runner = self._plan.assumed, own.runner.name
         return Proof(runner, checks, coverage, equal, seconds, reach, assumed, unread)
 
-    def _pair_with_perturbed_weights(self, candidate: Candidate, is_extra: bool) -> Pair | None:
+    def _shows_more(self, perturbed: Pair, seen: Collection[str], effects: Effects | None) -> bool:
+        """Whether perturbed weights, compared at all sizes, show each output and as much as the own weights.
+
+        seen: the parameters that they show. effects: those of the model's own weights.
+        """
+        if perturbed.few or perturbed.reference.uninformative:
+            return False
+        sizes = {name: each.numel() for name, each in self._reference.module.named_parameters()}
+        return sum(map(sizes.__getitem__, seen)) >= sum(map(sizes.__getitem__, _seen_in(effects)))
+
+    def _runs_for(self, pair: Pair) -> Sequence[Run]:
+        """Return the runs at which a pair is compared: all, or the first at the traced and another size."""
+        runs = self._plan.runs
+        return (runs[0], *runs[2:3]) if pair.few else runs
+
+    def _coverage(self, effects: Effects | None, seen_when_perturbed: Collection[str] = ()) -> Coverage:
+        return _measure_coverage(self._reference.module, effects, _seen_in(effects), set(seen_when_perturbed))
+
+    def _pair_with_perturbed_weights(self, candidate: Candidate, few: bool) -> Pair | None:
         """Return the file with perturbed weights, or None where no perturbation makes them matter."""
         reference = self._perturbed_reference(candidate.replaceable)
         if reference is None:
             return None
         runner = _load(partial(candidate.with_weights, reference.module), candidate.name)
-        return Pair(candidate, runner, reference, "perturbed", is_extra)
+        return Pair(candidate, runner, reference, "perturbed", few)
 
     def _perturbed_reference(self, replaceable: set[str] | None) -> Reference | None:
         key = None if replaceable is None else frozenset(replaceable)
         if key not in self._perturbed_references:
             signature, samples = self._plan.spec.signature, self._plan.samples
-            module = perturb(self._reference.module, signature, samples, replaceable)
-            reference = None if module is None else Reference(module, self._plan)
+            found = perturb_and_measure(self._reference.module, signature, samples, replaceable)
+            reference = found and Reference(found.module, self._plan, found.effects)
             self._perturbed_references[key] = reference
         return self._perturbed_references[key]
 
@@ -235,12 +263,19 @@ class Prover:
         return tuple(name for name in names if name in unread)
 
     def _has_effect(self, index: int, run: Run, other: Run, pairs: list[Pair]) -> bool:
-        """Compare on a run with one input taken from a different run; return whether an output changes."""
+        """Compare on a run with one input taken from a different run; return whether an output changes.
+
+        A model of one input has been compared on that run already.
+        """
         inputs = (*run.inputs[:index], other.inputs[index], *run.inputs[index + 1 :])
-        mixed = replace(run, inputs=inputs)
+        is_other = run.sizes == other.sizes and len(inputs) == 1
+        mixed = other if is_other else replace(run, inputs=inputs)
         for pair in pairs:
-            self._compare_at([mixed], pair)
-        return any(pair.reference.changes(mixed, run) for pair in pairs)
+            if mixed not in self._runs_for(pair):
+                self._compare_at([mixed], pair)
+            if pair.reference.changes(mixed, run):
+                return True
+        return False
 
     def _compare_far(self, pair: Pair, run: Run) -> list[Check] | None:
         """Compare at a size far from the traced one.

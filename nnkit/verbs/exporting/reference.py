@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from nnkit.models.sampling import sample_inputs
 from nnkit.models.tensors import core_of, registered, tensors_in
 from nnkit.verbs.exporting.calls import call_module
 from nnkit.verbs.exporting.comparison import compare, describe_sizes
-from nnkit.verbs.exporting.coverage import Effects, measure_effects, redraw
+from nnkit.verbs.exporting.coverage import Effects, measure, redraw
 from nnkit.verbs.exporting.in_float64 import copy_in_float64, read_in_float64
 from nnkit.verbs.exporting.plan import Plan, Run
 from nnkit.verbs.exporting.report import Check
@@ -52,10 +52,13 @@ class ModuleFails(VerificationFailed):
 
 
 class Reference:
-    """A module, with its outputs on each run of a plan. Every run uses a fresh copy."""
+    """A module, with its outputs on each run of a plan. Every run uses a fresh copy.
 
-    def __init__(self, module: nn.Module, plan: Plan) -> None:
-        self.module, self._plan = module, plan
+    effects: those of its parameters on the traced run, where they are known already.
+    """
+
+    def __init__(self, module: nn.Module, plan: Plan, effects: Effects | None = None) -> None:
+        self.module, self._plan, self._known_effects = module, plan, effects
         self._outputs: dict[Run, list[Tensor]] = {}
 
     def outputs(self, run: Run) -> list[Tensor]:
@@ -69,8 +72,11 @@ class Reference:
 
         Raises ModuleFails where it fails at sizes that its declaration allows.
         """
+        return self._explain(run, lambda: self._call(copy_of(self.module), run))
+
+    def _explain(self, run: Run, compute: Callable[[], list[Tensor]]) -> list[Tensor]:
         try:
-            return [output.cpu() for output in self._plan.run(self.module, run.inputs)]
+            return compute()
         except NnkitError as error:
             raise ModuleFails(
                 f"{self._plan.spec.reference} fails at {describe_sizes(run)}, which its dims allow: "
@@ -95,28 +101,23 @@ class Reference:
         return f"{name} <= {size - 1}" if is_above else f"{name} >= {size + 1}"
 
     def check_repeatable(self) -> None:
-        """Raise VerificationFailed when the module's results differ between calls on the same inputs."""
-        run, name = self._plan.traced_run, self._plan.spec.reference
-        first = self.outputs(run)
-        difference = self._first_difference(first, self.compute(run))
-        if difference is not None:
-            output, problem = difference
-            raise VerificationFailed(
-                f"{name} is random: output {output!r} of two runs of the module itself on the same "
-                f"inputs {problem}, so nothing can be proven",
-                "take the randomness out of forward in eval mode, or use --no-verify",
-            )
-        self._check_stateless(run, first)
+        """Raise VerificationFailed when the module's results differ between calls on the same inputs.
 
-    def _check_stateless(self, run: Run, expected: list[Tensor]) -> None:
-        """Call one copy repeatedly, where `expected` comes from a fresh copy."""
-        copy = copy_of(self.module)
-        state_before = state_of(copy)
+        One copy is called repeatedly; the results of its first call are those of the traced run. A second
+        fresh copy is needed only where the first call changes a copy: it may draw random numbers and keep
+        them. What it keeps out of sight shows when effects are measured, on a copy of their own.
+        """
+        run, copy = self._plan.traced_run, copy_of(self.module)
+        before = state_of(copy)
+        first = self._outputs[run] = self._explain(run, lambda: self._call(copy, run))
+        changed = changed_between(before, state_of(copy))
+        if changed:
+            self.check_same(first, self.compute(run))
         for _ in range(REPEATED_CALLS):
-            results = [output.cpu() for output in call_module(copy, self._plan.spec.signature, run.inputs)]
-            changed = changed_between(state_before, state_of(copy))
-            difference = self._first_difference(expected, results)
+            difference = self._first_difference(first, self._call(copy, run))
+            changed = changed_between(before, state_of(copy))
             if difference is not None:
+                self.check_same(first, self.compute(run))
                 output, problem = difference
                 what = changed[0] if changed else "something outside of its buffers and attributes"
                 raise VerificationFailed(
@@ -126,6 +127,20 @@ class Reference:
                 )
             if not changed:
                 break
+
+    def _call(self, module: nn.Module, run: Run) -> list[Tensor]:
+        return [output.cpu() for output in call_module(module, self._plan.spec.signature, run.inputs)]
+
+    def check_same(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+        """Raise VerificationFailed when the results of two fresh copies on the traced run differ."""
+        difference = self._first_difference(first, second)
+        if difference is not None:
+            output, problem = difference
+            raise VerificationFailed(
+                f"{self._plan.spec.reference} is random: output {output!r} of two runs of the module itself "
+                f"on the same inputs {problem}, so nothing can be proven",
+                "take the randomness out of forward in eval mode, or use --no-verify",
+            )
 
     def _first_difference(
         self, expected: Sequence[Tensor], results: Sequence[Tensor]
@@ -188,14 +203,33 @@ class Reference:
                 return self._plan.run(convert(self.module), inputs)
         return None
 
-    def effects(self, checks: list[Check]) -> Effects | None:
-        """Return the effect of each parameter, in units of what these checks allowed in the outputs."""
-        limits = [typical_tolerance(output) for output in self.outputs(self._plan.traced_run)]
-        for check in checks:
-            if check.rounded:
-                index = self._plan.output_names.index(check.output)
-                limits[index] = max(limits[index] or 0.0, check.tolerance)
-        return measure_effects(self.module, self._plan.spec.signature, self._plan.traced, limits)
+    def effects(self, checks: Sequence[Check] = ()) -> Effects | None:
+        """Return the effect of each parameter, in units of what these checks allowed in the outputs.
+
+        Raises VerificationFailed when the module is random.
+        """
+        rounded = [check for check in checks if check.rounded]
+        if self._known_effects is not None and not rounded:
+            return self._known_effects
+        expected = self.outputs(self._plan.traced_run)
+        limits = [typical_tolerance(output) for output in expected]
+        for check in rounded:
+            index = self._plan.output_names.index(check.output)
+            limits[index] = max(limits[index] or 0.0, check.tolerance)
+        measured = measure(self.module, self._plan.spec.signature, self._plan.traced, limits)
+        returned = measured.outputs
+        if returned is None or self._differ(expected, returned):
+            self.check_same(expected, self.compute(self._plan.traced_run))
+        return measured.effects
+
+    def _differ(self, expected: Sequence[Tensor], returned: Sequence[Tensor]) -> bool:
+        """Whether results of a run with gradients differ from those without; forward may know which it is."""
+        pairs = [(first, second.cpu()) for first, second in zip(expected, returned, strict=False)]
+        if len(expected) != len(returned) or any(
+            first.dtype != second.dtype or first.shape != second.shape for first, second in pairs
+        ):
+            return True
+        return self._first_difference(*zip(*pairs, strict=True)) is not None
 
     @cached_property
     def uninformative(self) -> dict[str, str]:

@@ -58,6 +58,8 @@ class OnnxRuntime:
         self.name = f"ONNX Runtime {version('onnxruntime')}"
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.logid = 2, LOG
+        # Its threads would burn a processor while they wait for the next operator.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Each weight takes memory of its own, which ends with it. In an arena it would stay.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         if not optimized:

@@ -39,11 +39,20 @@ FAR_FACTOR = 10
 
 def tolerance_of(expected: Tensor) -> Tensor:
     """Return, for each element of `expected`, the largest difference that counts as rounding."""
-    share, eps = SHARE[expected.dtype], torch.finfo(expected.dtype).eps
-    core, magnitudes = core_of(expected), expected.double().abs().nan_to_num(posinf=0.0)
-    by_spread = torch.tensor(share * scale_of(expected))
+    return _limits(expected, core_of(expected))[0]
+
+
+def tolerance_and_scale(expected: Tensor) -> tuple[Tensor, float]:
+    """Return the tolerance of each element, and the spread of the output."""
+    return _limits(expected, core_of(expected))
+
+
+def _limits(expected: Tensor, core: Tensor) -> tuple[Tensor, float]:
+    share, eps, scale = SHARE[expected.dtype], torch.finfo(expected.dtype).eps, _scale_in(expected[core])
+    magnitudes = expected.double().abs().nan_to_num(posinf=0.0)
+    by_spread = torch.tensor(share * scale)
     inside = torch.maximum(by_spread, LAST_PLACES * eps * magnitudes)
-    return torch.where(core, inside, torch.maximum(inside, share * magnitudes))
+    return torch.where(core, inside, torch.maximum(inside, share * magnitudes)), scale
 
 
 def typical_tolerance(expected: Tensor) -> float | None:
@@ -51,7 +60,7 @@ def typical_tolerance(expected: Tensor) -> float | None:
     if not expected.is_floating_point():
         return None
     core = core_of(expected)
-    return float(tolerance_of(expected)[core].median()) if core.any() else None
+    return float(_limits(expected, core)[0][core].median()) if core.any() else None
 
 
 def largest_module_rounding(dtype: torch.dtype, scale: float) -> float:
@@ -61,7 +70,10 @@ def largest_module_rounding(dtype: torch.dtype, scale: float) -> float:
 
 def scale_of(expected: Tensor) -> float:
     """Return the spread of an output, which its differences are compared with."""
-    core = expected[core_of(expected)]
+    return _scale_in(expected[core_of(expected)])
+
+
+def _scale_in(core: Tensor) -> float:
     return spread_of(core) if core.numel() else 0.0
 
 

@@ -11,9 +11,11 @@ from torch.nn.parameter import is_lazy
 
 from nnkit.models.building import build_module, build_to_load
 from nnkit.models.members import move, set_mode
+from nnkit.models.weightless import parameter_bytes
 from nnkit.verbs.smoke.subject import NOT_DECLARED, Failed, Skipped, Subject
 
 T = TypeVar("T")
+LARGE = 2**26  # bytes of weights that take longer to draw than a build on meta
 NOT_TIED = "are two parameters: assign the parameter itself, not its data"
 
 
@@ -60,11 +62,12 @@ def _find_parameter(module: nn.Module, name: str) -> Tensor:
 def build_otherwise(subject: Subject, check: Callable[[nn.Module], T]) -> T:
     """Return what `check` finds of the model built with a different seed, without weights from a file.
 
-    It loads weights into the model, so first it gets one whose own were never drawn, which costs little. A
-    fault counts only if it shows in one that was built in full as well.
+    It loads weights into the model. So of a large model it first gets one whose own were never drawn, which
+    costs little. A fault counts only if it shows in one that was built in full as well.
     """
     spec = replace(subject.spec, seed=subject.spec.seed + 1, weights=None, strict=True)
-    if spec.plugin or spec.architecture.typed:  # no module object, of which a build is a copy
+    is_object = not spec.plugin and not spec.architecture.typed  # a build of it is a copy
+    if not is_object and parameter_bytes(subject.built) > LARGE:
         with suppress(Exception):
             module = move(build_to_load(spec, subject.host), subject.device)
             set_mode(module, training=False)
