@@ -161,11 +161,12 @@ class _Shown:
 
     def complete(self, report: "SmokeReport", junit: Path | None) -> None:
         """Write the JUnit file, and print what isn't on the terminal yet."""
-        from nnkit.render.junit import as_junit
         from nnkit.render.smoke import as_text, not_run
         from nnkit.verbs.exporting.files import staged
 
         if junit is not None:
+            from nnkit.render.junit import as_junit
+
             with staged(junit, force=True) as file:
                 file.write_text(as_junit(report), encoding="utf-8")
         if self._as_json:

@@ -4,6 +4,7 @@ A config is a frozen, keyword-only dataclass whose fields carry their bounds and
 `Annotated[int, Meta(ge=1, description="…")]`. msgspec validates and converts.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -85,6 +86,11 @@ def options_of(config_type: type) -> tuple[Option, ...]:
     The default of a required option is REQUIRED. Raises TypeError if it isn't a dataclass whose fields all
     have defaults.
     """
+    return _options_of(config_type)
+
+
+@functools.lru_cache(maxsize=256)  # each check of a smoke-run asks twice, for the command that repeats it
+def _options_of(config_type: type) -> tuple[Option, ...]:
     if not is_dataclass(config_type):
         raise TypeError(f"config {config_type.__name__} is not a dataclass")
     info = inspect.type_info(config_type)

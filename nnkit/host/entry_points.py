@@ -70,15 +70,18 @@ def find_plain(distribution: str) -> tuple[str, Owner | None] | None:
     if _has_other_finders():
         return None
     try:
-        folder = _folders_by_name(tuple(sys.path)).get(_normalized(distribution))
+        folder = _folders_by_name(tuple(sys.path), os.getcwd()).get(_normalized(distribution))  # noqa: PTH109
         return (folder, _owner_in(folder)) if folder else ("", None)
     except (_UnusualError, OSError, ValueError, TypeError):
         return None
 
 
 @functools.lru_cache(1)
-def _folders_by_name(path: tuple[str, ...]) -> dict[str, str]:
-    """Return the folder of metadata of each distribution on this path, by its normalized name."""
+def _folders_by_name(path: tuple[str, ...], working_folder: str) -> dict[str, str]:
+    """Return the folder of metadata of each distribution on this path, by its normalized name.
+
+    working_folder: the path may begin with an empty entry, which means it.
+    """
     return {_normalized(_name_in(os.path.basename(each))): each for each in _metadata_folders()}  # noqa: PTH119
 
 

@@ -45,8 +45,8 @@ def scores_in_two_buffers(
 ) -> Tensor:
     """Return the scores (N, C) for x (N, F), where each layer multiplies by its matrix, if it has one."""
     layers = [_steps(conv, matrix) for conv, matrix in zip(convs, matrices, strict=True)]
-    widest = max(width for layer in layers for _, width in layer)
-    free, taken = (x.new_empty(x.shape[0] * widest) for _ in range(2))
+    widths = [width for layer in layers for _, width in layer]
+    free, taken = (x.new_empty(x.shape[0] * max(widths[:-1], default=0)) for _ in range(2))
     for layer, conv in zip(layers, convs, strict=True):
         if layer is not layers[0]:
             x.relu_()

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from pairs import compare, python, seconds
+from pairs import compare, processor_seconds, python, seconds
 
 NNKIT = python("-m", "nnkit")
 
@@ -60,19 +60,35 @@ def main() -> None:
         (folder / "info.py").write_text(TORCHINFO)
         (folder / "bare.py").write_text(BARE_EXPORT)
         bare_app = python("empty.py", "--help")
-        torch = python("-c", "import torch")
         summary = [*NNKIT, "summary", "resnet18"]
         export = [*NNKIT, "export", "resnet18", "--onnx", "--force", "--no-verify"]
         compare("--help : an empty click app", [*NNKIT, "--help"], bare_app, 1.2, rounds, folder)
         compare("--version : an empty click app", [*NNKIT, "--version"], bare_app, 1.2, rounds, folder)
         for line in ("nnkit su", "nnkit summary resn", "nnkit export gcn --format o", "nnkit summary gcn --"):
             _tab(line, rounds, folder)
-        compare("summary resnet18 : import torch", summary, torch, 1.25, rounds, folder)
+        _compare_whole_commands(rounds, folder)
         compare("summary resnet18 : torchinfo", summary, python("info.py"), 1.0, max(rounds // 3, 1), folder)
         compare(
             "export --no-verify : bare script", export, python("bare.py"), 1.15, max(rounds // 3, 1), folder
         )
         _count_modules(folder)
+
+
+def _compare_whole_commands(rounds: int, folder: Path) -> None:
+    """Print commands beside the least that each needs, one thread each, in seconds of processors."""
+    alone = {"OMP_NUM_THREADS": "1"}
+    tab = {"_NNKIT_COMPLETE": "bash_complete", "COMP_WORDS": "nnkit summary resn", "COMP_CWORD": "2"}
+    nothing, click, torch = (python("-c", code) for code in ("pass", "import click", "import torch"))
+    for name, args, rival, budget, variables in (
+        ("list : python -c pass", ["list"], nothing, 7.0, {}),
+        ("info gcn : python -c pass", ["info", "gcn"], nothing, 7.0, {}),
+        ("Tab after nnkit summary resn : python -c pass", [], nothing, 7.0, tab),
+        ("--help : import click", ["--help"], click, 1.15, {}),
+        ("summary resnet18 : import torch", ["summary", "resnet18"], torch, 0.9, alone),
+        ("smoke-run simple-cnn : import torch", ["smoke-run", "simple-cnn"], torch, 1.05, alone),
+    ):
+        few = rounds if rival is not torch else max(rounds // 2, 1)
+        compare(name, [*NNKIT, *args], rival, budget, few, folder, processor_seconds, **variables)
 
 
 def _tab(line: str, rounds: int, folder: Path) -> None:

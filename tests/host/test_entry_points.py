@@ -5,8 +5,10 @@ import zipfile
 from importlib.metadata import EntryPoint
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nnkit.host import discovery
+from nnkit.host import discovery, distributions
 from nnkit.host.entry_points import Point, read_plain
 
 METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n\nA network.\n"
@@ -161,3 +163,74 @@ def test_a_point_loads_a_module_or_an_attribute():
     for value in ("zipfile", "zipfile:ZipFile", "zipfile : ZipFile.open", "zipfile:ZipFile [fast]"):
         theirs = EntryPoint("a", value, "nnkit").load()
         assert Point("a", value, "nnkit").load() is theirs
+
+
+EDITABLE = {
+    "__editable___net_1_0_finder.py": "import sys\nclass Finder:\n    @staticmethod\n    def find_spec(*_):\n        return None\nsys.meta_path.append(Finder)\n",
+    "__editable__.net-1.0.pth": "import __editable___net_1_0_finder\n",
+    "net-1.0.dist-info/direct_url.json": '{"dir_info": {"editable": true}, "url": "file:///net"}',
+    **dist(),
+}  # fmt: skip
+PLACES = {
+    "an editable install by a finder": EDITABLE,
+    "an editable install by a path file": {"net.pth": "/elsewhere", **dist()},
+    "an old editable install, outside of its source": {"net.egg-link": "/elsewhere\n.", "easy-install.pth": "/elsewhere"},
+    "an old editable install, in its source": {"net.egg-info/PKG-INFO": METADATA.format("net", "1.0"), "net.egg-info/entry_points.txt": POINTS},
+    "an egg as an archive": {"net-1.0-py3.egg": b"PK\x05\x06" + bytes(18)},
+    "an egg beside others": {"net-1.0-py3.egg/EGG-INFO/PKG-INFO": METADATA.format("net", "1.0"), "net-1.0-py3.egg/EGG-INFO/entry_points.txt": POINTS},
+    "a file where metadata should be": {"net-1.0.dist-info": "", **dist("other")},
+    "a folder where metadata should be": {"net-1.0.dist-info/METADATA/x": "", **dist("other")},
+    "a broken uninstall": {"~et-1.0.dist-info/METADATA": METADATA.format("net", "1.0"), "~et-1.0.dist-info/entry_points.txt": POINTS},
+    "nothing in its metadata": {"net-1.0.dist-info/INSTALLER": "pip"},
+    "another encoding": {**dist(), "net-1.0.dist-info/entry_points.txt": POINTS.encode("utf-16")},
+    "a byte order mark": {**dist(), "net-1.0.dist-info/entry_points.txt": POINTS.encode("utf-8-sig")},
+    "a byte order mark in metadata": {**dist(), "net-1.0.dist-info/METADATA": METADATA.format("net", "1.0").encode("utf-8-sig")},
+}  # fmt: skip
+LAYOUTS = {**PLAIN, **UNUSUAL, **PLACES}
+
+
+def outcome(function):
+    """Return what a call returns, or the type of what it raises."""
+    try:
+        return function()
+    except Exception as error:
+        return type(error)
+
+
+@given(
+    chosen=st.lists(st.sampled_from(sorted(LAYOUTS)), min_size=1, max_size=4),
+    order=st.lists(st.sampled_from(["", "0", "1", "2", "3", "0", "net.zip", "absent", "a file"]), max_size=6),
+)
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_any_path_of_any_layouts_is_read_alike(chosen, order, tmp_path_factory):
+    """Layouts in folders of their own, which are on the path in any order, twice or not at all."""
+    root = tmp_path_factory.mktemp("path")
+    (root / "a file").write_text("")
+    with zipfile.ZipFile(root / "net.zip", "w") as archive:
+        for path, content in dist("zipped").items():
+            archive.writestr(path, content)
+    for number, layout in enumerate(chosen):
+        for path, content in LAYOUTS[layout].items():
+            file = root / str(number) / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root / "0")
+        entries = [str(root / entry) if entry else "" for entry in order or ["0"]]
+        patch.setattr(sys, "path", [*entries, *_standard_library()])
+        ours, theirs = (outcome(lambda ask=ask: ask("nnkit")) for ask in ASKED)
+        assert ours == theirs
+        for name in ("net", "Other_Net", "other", "z", "zipped", "absent"):
+            distributions._find.cache_clear()
+            assert distributions.find_distribution(name) == distributions._ask_importlib(name), name
+
+
+def _facts_of(answer):
+    installed, damaged = answer
+    return facts(installed), damaged
+
+
+ASKED = (
+    lambda group: _facts_of(discovery.installed_points(group)),
+    lambda group: _facts_of(discovery._ask_importlib(group, "")),
+)

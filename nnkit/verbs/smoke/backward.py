@@ -85,8 +85,9 @@ def first_training_run(subject: Subject, step: Step = WHOLE) -> TrainingRun:
     """Return what is seen of the first run of a copy, on `inputs()`; checks that begin with it share it."""
 
     def run() -> TrainingRun:
-        seen = run_training(subject, subject.copy().train(), subject.inputs(), step)
-        if not subject.original.is_intact(thoroughly=True):
+        module, before = subject.copy().train(), subject.original.checksums()
+        seen = run_training(subject, module, subject.inputs(), step)
+        if not subject.original.is_intact(before):
             subject.original.part()
             return run()
         return seen

@@ -19,7 +19,8 @@ def some_of(tensor: Tensor, most: int) -> Tensor:
 
         [0,0] [0,5] [1,2] [1,7] [2,4] [3,1] [3,6] [4,3] [5,0] [5,5]
 
-    A tensor that is small is returned as it is, and so is one whose elements don't lie side by side.
+    A tensor that is small is returned as it is, and so is one of which no such step meets every index, or
+    whose elements don't lie side by side.
     """
     if tensor.numel() <= most or tensor.layout != torch.strided:
         return tensor
@@ -29,7 +30,9 @@ def some_of(tensor: Tensor, most: int) -> Tensor:
     step = max(tensor.numel() // max(most, MEETS * max(tensor.shape) if tensor.ndim > 1 else 1), 1)
     while any(gcd(step, size) > 1 for size in tensor.shape):
         step += 1
-    return laid.view(-1)[::step]
+    return (
+        laid.view(-1)[::step] if step <= tensor.numel() // max(tensor.shape) or tensor.ndim == 1 else tensor
+    )
 
 
 def laid_like(tensor: Tensor, other: Tensor) -> Tensor:
@@ -40,9 +43,10 @@ def laid_like(tensor: Tensor, other: Tensor) -> Tensor:
 
 
 def checksum(tensor: Tensor) -> Tensor:
-    """Return integers that are different where an element is: sums of bits; the bits of a small tensor.
+    """Return integers that change when an element of a tensor does: sums of bits; the bits of a small tensor.
 
-    Row by row: the sum of all would stay the same where elements change places.
+    Row by row: the sum of all would stay the same where elements change places. Where rows begin depends on
+    where the tensor lies, so these are for comparing one tensor with itself.
     """
     tensor = tensor.detach()
     if tensor.layout != torch.strided or not tensor.is_contiguous() or tensor.element_size() not in INTEGERS:

@@ -11,7 +11,7 @@ model as cheap as one of a small one. Whether forward leaves its parameters alon
 If a parameter was written to, the model is built again, and from then on each copy is a whole one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
@@ -56,6 +56,8 @@ class Original:
         """The model itself, for looking at: a check that runs it takes a copy."""
         if self._module is None:
             self._module = self._build()
+            if _has_expanded(self._module):
+                self.shares = False
             if self.shares:
                 self._versions = _versions_of(self._module)
                 self._checksums = _checksums_of(self._module)
@@ -73,7 +75,8 @@ class Original:
         if self.is_noisy:
             yield
             return
-        undo = add_noise(self.module) if self.shares else None
+        module = self.module
+        undo = add_noise(module) if self.shares else None
         self.is_noisy = True
         try:
             yield
@@ -107,20 +110,24 @@ class Original:
         """Give the model itself away, to be changed in any way: no memory is needed for a copy."""
         module, self._module = self.module, None
         self._results.clear()
-        return module
+        return whole_copy_of(module) if _has_expanded(module) else module
 
-    def is_intact(self, thoroughly: bool = False) -> bool:
-        """Whether the weights are as they were built, as far as their counts of writes say.
+    def checksums(self) -> list[Tensor]:
+        """Return checksums of the shared weights, as they are with noise or as they were built."""
+        if not self.shares:
+            return []
+        return _checksums_of(self.module) if self.is_noisy else self._checksums
 
-        thoroughly: also by their checksums, which find a write through `.data`.
+    def is_intact(self, checksums: Sequence[Tensor] = ()) -> bool:
+        """Whether no copy has written to the weights, as far as the counts of writes say.
+
+        checksums: from before a run. A write through `.data`, which isn't counted, changes them.
         """
         if self._module is None or not self.shares:
             return True
         if _versions_of(self._module) != self._versions:
             return False
-        if self.is_noisy or not thoroughly:
-            return True
-        return all(map(torch.equal, self._checksums, _checksums_of(self._module)))
+        return not checksums or all(map(torch.equal, checksums, _checksums_of(self._module)))
 
     def part(self) -> None:
         """Build the model again, and share its weights with no copy from now on."""
@@ -151,6 +158,18 @@ def add_noise(module: nn.Module) -> Callable[[], None]:
 def _parameters_of(module: nn.Module) -> list[Tensor]:
     """Return the parameters whose memory copies share."""
     return [parameter for parameter in named_parameters(module).values() if is_shared(parameter)]
+
+
+def _has_expanded(module: nn.Module) -> bool:
+    """Whether elements of a parameter lie at one place, as `expand` has it: nothing can write to each.
+
+    In a whole copy each has a place of its own.
+    """
+    return any(
+        size > 1 and step == 0
+        for parameter in _parameters_of(module)
+        for size, step in zip(parameter.shape, parameter.stride(), strict=True)
+    )
 
 
 def _versions_of(module: nn.Module) -> list[tuple[int, int]]:

@@ -55,7 +55,9 @@ class Unknowns:
 
 
 class Watcher(Protocol):
-    """What the modes hand the calls to."""
+    """What the modes hand the calls to. notes_reads: whether it wants to be told of reads."""
+
+    notes_reads: bool
 
     def call_function(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Make the call of a function and return its result."""
@@ -114,12 +116,12 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(func, HigherOrderOperator):
             return self._call_higher_order(func, args, kwargs)
         if func.namespace == "prim":  # a question about the device of a fake tensor
-            return func(*args, **kwargs)
+            return device_of_fake(func, args)
         traits, tensors = traits_of(func), tensors_in((args, kwargs) if kwargs else args)
         wrapped = bool(types) and _has_own_dispatch(types)
         if wrapped and not (self.watcher.has_formula(func) and not any(x.is_nested for x in tensors)):
             return NotImplemented  # the operators that the subclass calls come here next
-        storages = storages_of(*tensors)
+        storages = storages_of(*tensors) if self.watcher.notes_reads else set()
         if not traits.is_view:
             self.watcher.note_read(storages)
         if traits.is_mutable:
@@ -199,6 +201,12 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return function(*args, **kwargs)
 
         return call
+
+
+def device_of_fake(func: Any, args: Any) -> Any:
+    """Return what `prim.device` does, which autograd asks for more often than for any operator."""
+    device = getattr(args[0], "fake_device", None) if func is torch.ops.prim.device.default else None
+    return func(*args) if device is None else device
 
 
 def _has_own_dispatch(types: Any) -> bool:

@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnkit.models.tensors import tensors_in
 from nnkit.verbs.summary.kernels import STAND_INS
+from nnkit.verbs.summary.modes import device_of_fake
 from nnkit.verbs.summary.scratch import doubts_of, scratch, short_name
 
 EXACTNESS = 0.02  # of a peak: what may be off by more is reported
@@ -109,6 +110,8 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.prim.device.default:
+            return device_of_fake(func, args)
         stand_in = STAND_INS.get(func) if args and isinstance(args[0], FakeTensor) else None
         result = stand_in(args) if stand_in else func(*args, **kwargs)
         if _would_reuse_first(func, args):

@@ -154,6 +154,8 @@ def _run(
 class Watcher:
     """Keeps the stack of calls under way while a model runs."""
 
+    notes_reads = True
+
     def __init__(self, formulas: Mapping[str, Formula], budget: int | None = None) -> None:
         self.names: dict[int, str] = {}
         self.top = Call("", "module", "")

@@ -56,6 +56,8 @@ class TrainingWatcher(Watcher):
     If a step is abandoned and repeated elsewhere, the last one counts.
     """
 
+    notes_reads = False
+
     def __init__(self, formulas: Mapping[str, Formula]) -> None:
         super().__init__(formulas)
         self.live: LiveStorages | None = None

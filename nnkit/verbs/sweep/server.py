@@ -178,7 +178,7 @@ class _Server:
                         return True
 
     def _start(self, number: int, pipes: list[int]) -> bool:
-        """Start a child with these pipes and report its pid, or why it can't be. Return True in the child."""
+        """Start a child with these pipes, and report it or the reason not to. Return True in the child."""
         if reason := self._reason_not_to_fork():
             self._send(number=number, refused=reason)
             pid = -1

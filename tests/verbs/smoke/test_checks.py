@@ -551,6 +551,23 @@ def test_what_torch_compile_makes_of_a_model_is_checked(nnkit_command):
     assert nnkit.smoke_run("simple-cnn", compiled=True, checks=["updates", "round-trip"]).passed
 
 
+class Expanded(nn.Module):
+    """Its four rows of weights lie in the memory of one, so that no operation may write to them."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, 4).expand(4, 4))
+
+    def forward(self, x):
+        return x @ self.weight
+
+
+def test_of_an_expanded_parameter_only_what_the_user_can_t_do_fails():
+    """torch refuses to load into it; a copy of it is an ordinary tensor, which every other check can run."""
+    report = nnkit.smoke_run(Expanded(), inputs=(torch.randn(4, 4),))
+    assert [check.name for check in report.checks if check.status == "failed"] == ["round-trip"]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_without_a_compiler_no_model_is_blamed(nnkit_command, monkeypatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-compiler"))

@@ -177,9 +177,15 @@ def test_a_step_that_the_optimizer_refuses_is_one_sentence():
         estimate_memory(module, (torch.randint(30, (4,)),), {}, "adam")
 
 
-@pytest.mark.parametrize("make", [lambda: torchvision("resnet18"), lambda: torchvision("vit_b_16")])
+def small_vision_transformer():
+    from torchvision.models import VisionTransformer
+
+    return VisionTransformer(32, 8, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128)
+
+
+@pytest.mark.parametrize("make", [lambda: torchvision("resnet18"), small_vision_transformer])
 def test_what_is_saved_is_what_torch_hands_to_its_hooks(make):
-    module, x = make().train(), torch.randn(2, 3, 224, 224)
+    module, x = make().train(), torch.randn(2, 3, 32, 32)
     kept = {}
     resident = {each.untyped_storage().data_ptr() for each in (*module.parameters(), *module.buffers(), x)}
 

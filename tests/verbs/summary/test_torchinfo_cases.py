@@ -197,7 +197,7 @@ class Siamese(nn.Module):
 
 
 def test_siamese_towers_share_their_parameters_and_each_costs():
-    report = nnkit.summarize(Siamese(), [torch.randn(1, 1, 88, 88), torch.randn(1, 1, 88, 88)])
+    report = nnkit.summarize(meta(Siamese), [meta(torch.randn, 1, 1, 88, 88) for _ in range(2)])
     assert figures(report) == (2_251_585, 2_251_585, 1_054_294_528)
     once = [(1, 64, 79, 79), (1, 128, 33, 33), (1, 128, 13, 13), (1, 256, 3, 3), (1, 4096)]
     assert shapes(report, "Conv2d", "Linear") == [*once, *once, (1, 1)]
