@@ -258,7 +258,7 @@ def perturb(
 ) -> nn.Module | None:
     """Return a copy of `module` whose outputs depend on its weights, or None where none is found."""
     perturbed = perturb_and_measure(module, signature, samples, names)
-    return perturbed and perturbed.module
+    return None if perturbed is None else perturbed.module
 
 
 def perturb_and_measure(
