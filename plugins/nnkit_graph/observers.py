@@ -1,6 +1,6 @@
-"""Whether anybody can see the steps of a network, or keep a tensor between two of them.
+"""Whether the steps of a network can be seen from outside, or a tensor between two of them be kept.
 
-Where nobody can, a step may overwrite what the last one made. A hook may have kept it, a mode or a tracer
+Where they can't, a step may overwrite what the last one made. A hook may have kept it, a mode or a tracer
 records each operation by its name, and a transform such as vmap gives tensors that have no memory of
 their own.
 """

@@ -28,6 +28,7 @@ from nnkit.models.process import give_back_memory
 from nnkit.models.running import call, evaluate
 from nnkit.models.sampling import Inputs
 from nnkit.models.tensors import core_of, in_reals, tensors_in
+from nnkit.verbs.exporting.blocks import is_constant, norm_of
 from nnkit.verbs.exporting.calls import run_module
 from nnkit.verbs.exporting.tolerance import typical_tolerance
 
@@ -53,8 +54,6 @@ FAINT = 1e-4
 # A parameter is seen if its effect is this many times the tolerance on average. The comparison looks at
 # the largest difference, which is larger than the average.
 VISIBLE = 3
-
-BLOCK = 2**18  # elements that are converted at a time
 
 
 @dataclass(frozen=True)
@@ -236,31 +235,7 @@ def _project(outputs: Iterable[Tensor], limits: Sequence[float | None]) -> Tenso
 def _measure_effect(parameter: Tensor, gradient: Tensor) -> float:
     if is_constant(parameter):
         return 0.0
-    return _norm(gradient) * _norm(parameter) / math.sqrt(max(parameter.numel(), 1))
-
-
-def _norm(tensor: Tensor) -> float:
-    """Return the norm, added up in float64 block by block: a whole copy would take twice the memory."""
-    values = in_reals(tensor.detach())
-    if values.layout != torch.strided:
-        return float(values.double().norm())
-    return math.sqrt(sum(float(block.double().square().sum()) for block in _blocks(values)))
-
-
-def is_constant(tensor: Tensor) -> bool:
-    """Whether all elements of a tensor are the same number; a single element counts if it is 0 or 1."""
-    if tensor.numel() == 1:
-        return tensor.item() in (0, 1)
-    if tensor.layout != torch.strided:
-        return tensor.numel() > 0 and bool((tensor == tensor.flatten()[0]).all())
-    blocks = _blocks(tensor)
-    return tensor.numel() > 0 and all(bool((block == blocks[0][0]).all()) for block in blocks)
-
-
-def _blocks(tensor: Tensor) -> Sequence[Tensor]:
-    """Return the elements of a tensor in flat blocks of a bounded size."""
-    blocks: Sequence[Tensor] = torch.split(tensor.detach().reshape(-1), BLOCK)
-    return blocks
+    return norm_of(gradient) * norm_of(parameter) / math.sqrt(max(parameter.numel(), 1))
 
 
 @dataclass(frozen=True)
@@ -283,7 +258,7 @@ def perturb(
 ) -> nn.Module | None:
     """Return a copy of `module` whose outputs depend on its weights, or None where none is found."""
     perturbed = perturb_and_measure(module, signature, samples, names)
-    return perturbed and perturbed.module
+    return None if perturbed is None else perturbed.module
 
 
 def perturb_and_measure(

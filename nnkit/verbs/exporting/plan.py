@@ -225,8 +225,8 @@ def _draw_runs(spec: ModelSpec, module: nn.Module, all_dims: Dims, free: Dims) -
     fixed = {name: spec.sizes[name] for name in all_dims if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
     is_large = sum(parameter.numel() for parameter in module.parameters()) >= LARGE
-    others = other_sizes(free, traced, FEW_OTHERS) if is_large else other_sizes(free, traced)
-    assignments = [traced, traced, *others]
+    further = other_sizes(free, traced, FEW_OTHERS) if is_large else other_sizes(free, traced)
+    assignments = [traced, traced, *further]
     runs = []
     for number, assignment in enumerate(assignments):
         sizes = {**fixed, **assignment}

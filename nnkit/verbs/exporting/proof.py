@@ -196,7 +196,7 @@ class Prover:
         if key not in self._perturbed_references:
             signature, samples = self._plan.spec.signature, self._plan.samples
             found = perturb_and_measure(self._reference.module, signature, samples, replaceable)
-            reference = found and Reference(found.module, self._plan, found.effects)
+            reference = None if found is None else Reference(found.module, self._plan, found.effects)
             self._perturbed_references[key] = reference
         return self._perturbed_references[key]
 

@@ -37,8 +37,7 @@ def explore(plan: Plan, compare: Compare) -> Reach | None:
         return None
     deadline = _Deadline(time.perf_counter())
     smallest = min(plan.runs, key=lambda run: sum(tensor.numel() for tensor in run.inputs))
-    watch = _choose_watch(smallest, compare)
-    last = _Cost.of(smallest, compare, watch())
+    watch, last = _choose_watch(smallest, compare)
     tried = {tuple(run.sizes.items()) for run in plan.runs}
     coarse, fine = ladders(plan.dims, plan.traced_run.sizes, _find_image_dims(plan))
     checks: list[Check] = []
@@ -94,13 +93,15 @@ def _sort_by_elements(plan: Plan, stage: list[list[Sizes]]) -> list[_Step]:
     return sorted(steps, key=lambda step: (step.elements, step.ladder))
 
 
-def _choose_watch(run: Run, compare: Compare) -> "type[_Allocations | _Unwatched]":
-    """Return what counts bytes; where forward compiles a part of itself, as torch.cond does, nothing can."""
+def _choose_watch(run: Run, compare: Compare) -> "tuple[type[_Allocations | _Unwatched], _Cost]":
+    """Return what counts bytes, and what this run costs.
+
+    Where forward compiles a part of itself, as torch.cond does, nothing can count.
+    """
     try:
-        _Cost.of(run, compare, _Allocations())
+        return _Allocations, _Cost.of(run, compare, _Allocations())
     except VerificationFailed:
-        return _Unwatched
-    return _Allocations
+        return _Unwatched, _Cost.of(run, compare, _Unwatched())
 
 
 def _find_image_dims(plan: Plan) -> list[tuple[str, str]]:

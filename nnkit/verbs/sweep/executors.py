@@ -48,7 +48,8 @@ def run_local(request: ExecuteRequest) -> Executed:
     environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     forks = len(request.tasks) >= WORTHWHILE and all(can_fork(task["device"]) for task in request.tasks)
     waiting, running = list(reversed(request.tasks)), list[Run]()
-    with closing(Launcher({**environment, **os.environ}, forks)) as launcher:
+    names = [task["spec"]["architecture"] for task in request.tasks]
+    with closing(Launcher({**environment, **os.environ}, forks, names)) as launcher:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs and not launcher.is_starting:

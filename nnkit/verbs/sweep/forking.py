@@ -9,14 +9,17 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from nnkit.verbs.sweep.processes import Ended, Lost, Pipes
 
-START = "import sys; sys.path[:] = {path!r}; from nnkit.verbs.sweep.server import main; main({descriptor})"
+START = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from nnkit.verbs.sweep.server import main; main({descriptor}, {names!r})"
+)
 START_UP = 120.0  # seconds that its imports may take
 REPLY = 60.0  # seconds that a fork may take on a machine that swaps
 MESSAGE_SIZE = 2**10
@@ -34,12 +37,14 @@ def can_fork(device: str) -> bool:
 class ForkServer:
     """A server, which is starting at first. Any thread may use it. It ends when nobody refers to it.
 
+    names: of models to come, one for each zoo, so that it imports the zoo.
+
     Attributes:
         served: How many processes it has started.
         reason: Why it starts no more; empty while it does.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], names: Sequence[str]) -> None:
         self.served = 0
         self.reason = ""
         self._lock = threading.RLock()
@@ -51,7 +56,11 @@ class ForkServer:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-c", START.format(path=sys.path, descriptor=theirs.fileno())],
+                [
+                    sys.executable,
+                    "-c",
+                    START.format(path=sys.path, descriptor=theirs.fileno(), names=list(names)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

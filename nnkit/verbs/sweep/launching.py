@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import IO
 
 from nnkit.verbs.sweep.forking import ForkServer
@@ -16,11 +16,14 @@ REPLACEABLE = ("changed", "lost")  # reasons for which a server is replaced, if 
 class Launcher:
     """Starts processes in the environment that it is given.
 
-    forks: whether to fork them where the server agrees. Any thread may use it.
+    forks: whether to fork them where the server agrees.
+    names: of the models to come, so that the server imports their zoos.
+    Any thread may use it.
     """
 
-    def __init__(self, environment: Mapping[str, str], forks: bool) -> None:
+    def __init__(self, environment: Mapping[str, str], forks: bool, names: Iterable[str] = ()) -> None:
         self._environment = environment
+        self._names = {_zoo_of(name): name for name in names}
         self._server = self._start_server() if forks else None
 
     @property
@@ -66,7 +69,7 @@ class Launcher:
 
     def _start_server(self) -> ForkServer | None:
         try:
-            return ForkServer(self._environment)
+            return ForkServer(self._environment, tuple(self._names.values()))
         except OSError:
             return None  # a new process may not start either, and then tells the reason
 
@@ -88,17 +91,22 @@ _SHARED: dict[tuple[object, ...], Launcher] = {}
 _SHARING = threading.Lock()
 
 
-def shared_launcher(forks: bool) -> Launcher:
-    """Return a launcher for this process as it is now, which later calls get too.
+def shared_launcher(forks: bool, name: str) -> Launcher:
+    """Return a launcher for this process as it is now, which later calls for models of the same zoo get too.
 
     One from before is forgotten when the environment, the working folder or the module path has changed.
     """
-    now = (forks, os.getpid(), _working_folder(), tuple(sys.path), tuple(os.environ.items()))
+    now = (forks, _zoo_of(name), os.getpid(), _working_folder(), tuple(sys.path), tuple(os.environ.items()))
     with _SHARING:
         if now not in _SHARED:
             _SHARED.clear()
-            _SHARED[now] = Launcher(dict(os.environ), forks)
+            _SHARED[now] = Launcher(dict(os.environ), forks, [name])
         return _SHARED[now]
+
+
+def _zoo_of(name: str) -> str:
+    prefix, _, _ = name.partition("/")
+    return prefix
 
 
 def _working_folder() -> str:

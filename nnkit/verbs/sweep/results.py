@@ -6,6 +6,7 @@ Each line records everything its result depends on, so `cat` joins the files of 
 import fcntl
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -98,6 +99,8 @@ def _lock(descriptor: int, path: Path) -> None:
 
 def _read(descriptor: int, path: Path) -> list[dict[str, Any]]:
     """Return the results in a file, and make sure that the next one starts on a new line."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return []  # a device or a pipe holds no results, and might be read without end
     content = path.read_bytes()
     lines = content.split(b"\n")
     results_by_line = [_parse_results(line) for line in lines]

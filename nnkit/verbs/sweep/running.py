@@ -34,7 +34,7 @@ def run_task(task: Mapping[str, Any]) -> Outcome:
     The outcome has a ModelResult's `status`, `message`, `seconds`, `peak_memory` and `report`; or `refused`,
     a message and a hint, where no model can be run in the requested way.
     """
-    launcher = shared_launcher(can_fork(task["device"]))
+    launcher = shared_launcher(can_fork(task["device"]), task["spec"]["architecture"])
     while launcher.is_starting:
         launcher.wait(TICK)
     run = Run(task, launcher)

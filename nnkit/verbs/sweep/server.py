@@ -11,6 +11,7 @@ copy would differ from what a new process imports:
 - It has initialized CUDA, whose driver doesn't survive a fork.
 - A plugin has opened a file or a connection, started a process or registered an exit handler when it was
   imported. The children would share it: the first child to end would remove a temporary folder for all.
+- A zoo that the sweep needs can't be imported.
 - A file that it has imported has changed since.
 
 Each child leads a session of its own. What NumPy draws is seeded anew; Python itself does that at a fork.
@@ -30,7 +31,7 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,13 +61,14 @@ class _Imported(NamedTuple):
     ending: Ending
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, names: Sequence[str]) -> None:
     """Serve the requests that arrive on a socket, until its other end is closed.
 
+    names: of models to come, one for each zoo, which is then imported too.
     Also returns in each child, when its task has ended; what the task raises ends the child.
     """
     channel = socket.socket(fileno=descriptor)
-    imported = _import_everything()
+    imported = _import_everything(names)
     if _Server(channel, imported).serve():
         try:
             child.main()
@@ -75,13 +77,14 @@ def main(descriptor: int) -> None:
             gc.unfreeze()  # so that Python deletes all objects
 
 
-def _import_everything() -> "_Imported":
+def _import_everything(names: Sequence[str] = ()) -> "_Imported":
     """Import what every smoke-run imports, and return what came of it."""
     started_at = time.time_ns()
     gc.disable()
     shared = import_plugins()  # before torch: the manager reports the plugins that import torch
     importlib.import_module("nnkit.verbs.smoke.handler")
     importlib.import_module("numpy.random")
+    shared = shared or _import_zoos(names)
     sys.stdout.flush()
     sys.stderr.flush()
     flush_c()  # else each child would print what a library has printed here
@@ -105,6 +108,37 @@ def import_plugins() -> str:
     if _count(DESCRIPTORS) > descriptors:
         return "descriptors"
     return "exit handlers" if _count_exit_handlers() > exit_handlers else ""
+
+
+def _import_zoos(names: Sequence[str]) -> str:
+    """Declare a model of each zoo, which imports the zoo, and return what children would share.
+
+    A package may register exit handlers, which then run at the end of each child as they do in a new process.
+    Only those that delete what all of them share are in the way. A zoo that can't be imported is left to new
+    processes, because in them it fails in the same way each time.
+    """
+    from nnkit.models.process import random_states_kept
+
+    manager = core_handlers.plugin_manager()
+    descriptors, known = _count(DESCRIPTORS), set(_finalized())
+    try:
+        with random_states_kept():
+            for name in filter(manager.is_member, names):
+                manager.find(name)
+    except BaseException:
+        return "zoo"
+    if _has_children():
+        return "processes"
+    if _count(DESCRIPTORS) > descriptors:
+        return "descriptors"
+    deletes = any(each.startswith(("tempfile.", "shutil.", "os.")) for each in _finalized() - known)
+    return "exit handlers" if deletes else ""
+
+
+def _finalized() -> set[str]:
+    """Return the names of the functions that `weakref.finalize` calls when this process ends."""
+    called = [info.func for info in weakref.finalize._registry.values()]  # type: ignore[attr-defined]
+    return {f"{getattr(each, '__module__', '')}.{getattr(each, '__qualname__', '')}" for each in called}
 
 
 def _count(folder: str) -> int:
@@ -184,7 +218,7 @@ class _Server:
             pid = -1
         else:
             leads, led = os.pipe()
-            pid = os.fork()
+            pid = os.fork()  # where the system refuses, the server ends, and a new process is tried
             if pid == 0:
                 os.setsid()
                 os.close(led)

@@ -1,11 +1,12 @@
 """results.py: what is read from a file of results that crashes, copies and `cat` have damaged."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from nnkit.errors import UsageProblem
+from nnkit.errors import NnkitError, UsageProblem
 from nnkit.verbs.sweep.report import ModelResult
 from nnkit.verbs.sweep.results import SCHEMA, results_in
 
@@ -60,6 +61,13 @@ def test_a_torn_line_costs_that_line_alone(tmp_path, content, names):
     with results_in(path) as results:
         results.append(task("d"), ModelResult(name="d", status="passed", message=""))
     assert finished(path) == [*names, "d"]
+
+
+def test_a_device_is_not_read_without_end(monkeypatch):
+    """/dev/full gives zeros for ever and takes nothing, as a disk does that is full."""
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("a device was read"))
+    with results_in(Path("/dev/full")) as results, pytest.raises(NnkitError, match="No space left"):
+        results.append(task("a"), ModelResult(name="a", status="passed", message=""))
 
 
 @pytest.mark.parametrize(
