@@ -108,7 +108,7 @@ def test_the_plugin_of_the_page_is_one(environment, tmp_path):
     declaration, network, _, checks, few = PYTHON.findall(page)
     (package / "__init__.py").write_text("")
     hook = checks.partition("\n\n\n")[2]
-    imports = "from nnkit.contract.requests import Check\n"
+    imports = "from nnkit import Check\n"
     (package / "plugin.py").write_text(imports + declaration + "\n\n" + hook)
     (package / "tiny.py").write_text(network)
     (package / "checks.py").write_text(few)

@@ -1,4 +1,4 @@
-"""What stands for all elements of a tensor, so that a check of a large one costs little."""
+"""A few elements of a tensor in place of all, so that a check of a large one costs little."""
 
 from math import gcd
 

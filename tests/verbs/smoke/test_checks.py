@@ -427,7 +427,7 @@ def test_a_plugin_adds_a_check(plugins_from):
     from plugin_source import plugin
 
     source = plugin().replace('("batch",)', '("batch", 1)') + (
-        "from nnkit.contract.requests import Check\n"
+        "from nnkit import Check\n"
         "@hookimpl\n"
         "def nnkit_checks():\n"
         "    return [Check(name='small', summary='', run='plugin_under_test_net:small')]\n"

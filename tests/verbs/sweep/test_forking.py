@@ -54,6 +54,7 @@ def sweep(*names, **options):
     return facts()
 
 
+@pytest.mark.slow
 def test_a_child_is_like_a_new_process(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     found = {}
