@@ -1,4 +1,4 @@
-"""What stands for all elements of a tensor, so that a check of a large one costs little."""
+"""A few elements of a large tensor, or its checksum, so that a check of it costs little."""
 
 from math import gcd
 
