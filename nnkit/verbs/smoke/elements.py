@@ -1,4 +1,4 @@
-"""A few elements of a tensor in place of all, so that a check of a large one costs little."""
+"""A few elements of a large tensor, or its checksum, so that a check of it costs little."""
 
 from math import gcd
 
