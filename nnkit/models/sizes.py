@@ -83,10 +83,10 @@ def _find_traceable(dims: Dims, near: Sizes) -> Sizes | None:
     return min(allowed, key=cost, default=None)
 
 
-def other_sizes(dims: Dims, traced: Mapping[str, int], least: int = OTHERS) -> list[Sizes]:
+def other_sizes(dims: Dims, traced: Mapping[str, int]) -> list[Sizes]:
     """Return assignments to prove at: each dim at its minimum, one larger than traced, and primes.
 
-    least: primes are added up to this number of assignments.
+    Primes are added up to OTHERS assignments.
     """
     if not dims:
         return []
@@ -100,7 +100,7 @@ def other_sizes(dims: Dims, traced: Mapping[str, int], least: int = OTHERS) -> l
     assignments.append(_satisfy(dims, larger))
     unique = {tuple(sizes.items()): sizes for sizes in assignments if _is_other(dims, sizes, traced)}
     for start in range(1, len(PRIMES)):
-        if len(unique) >= least:
+        if len(unique) >= OTHERS:
             break
         sizes = _around(dims, {}, start)
         if _is_other(dims, sizes, traced):

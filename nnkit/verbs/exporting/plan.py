@@ -25,11 +25,6 @@ from nnkit.verbs.exporting.probing import find_limits, vary
 
 FURTHER_DRAWS = 16  # for inputs that are the same in the first two
 
-# From this many parameters on, no more sizes are added to the smallest and a larger one: a model takes
-# seconds at each of them. The search for larger sizes (reach.py) tries them, as far as its budget allows.
-LARGE = 2**25
-FEW_OTHERS = 2
-
 Names: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -224,9 +219,7 @@ def _draw_runs(spec: ModelSpec, module: nn.Module, all_dims: Dims, free: Dims) -
     """Return two runs at the traced sizes and some at other sizes, all with different values."""
     fixed = {name: spec.sizes[name] for name in all_dims if name not in free}
     traced = traced_sizes(free, {name: spec.sizes[name] for name in free})
-    is_large = sum(parameter.numel() for parameter in module.parameters()) >= LARGE
-    further = other_sizes(free, traced, FEW_OTHERS) if is_large else other_sizes(free, traced)
-    assignments = [traced, traced, *further]
+    assignments = [traced, traced, *other_sizes(free, traced)]
     runs = []
     for number, assignment in enumerate(assignments):
         sizes = {**fixed, **assignment}
