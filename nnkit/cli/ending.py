@@ -12,7 +12,6 @@ can tell whether it was done, but for:
 
 import atexit
 import gc
-import io
 import os
 import sys
 import threading
@@ -23,7 +22,6 @@ from typing import Any
 
 STARTERS = ("runpy",)  # what Python itself calls the program by, for `python -m`
 QUIET = (sys.stdlib_module_names | {"msgspec", "yaml", "_yaml"}) - {"_ctypes"}  # that don't write by C
-TRUSTED = ("torch", "_io")  # whose `__del__` only frees memory and closes files
 
 
 def is_ours(frame: FrameType) -> bool:
@@ -90,14 +88,13 @@ def _flush(streams: Iterable[Any]) -> bool:
 
 def _leave_nothing() -> bool:
     """Write what is still to be written; whether nothing else is left to do."""
+    from nnkit.host.leftovers import flush_files, have_finalizer
+
     gc.unfreeze()
     kept = gc.get_objects()
-    final = {kind for kind in set(map(type, kept)) if hasattr(kind, "__del__")}
-    if not all(kind.__module__.partition(".")[0] in TRUSTED for kind in final):
+    if have_finalizer(kept):
         return False
-    files = tuple(kind for kind in final if issubclass(kind, io.IOBase))
-    for file in [each for each in kept if type(each) in files]:
-        _flush([file])
+    flush_files(kept)
     _flush_c()
     return True
 
@@ -105,9 +102,9 @@ def _leave_nothing() -> bool:
 def _flush_c() -> None:
     """Write what compiled modules have written by C, if there are any; Python does so twice too."""
     if any(map(_is_foreign, list(sys.modules.items()))):
-        import ctypes
+        from nnkit.host.leftovers import flush_c
 
-        ctypes.CDLL(None).fflush(None)
+        flush_c()
 
 
 def _is_foreign(item: tuple[str, Any]) -> bool:

@@ -14,7 +14,6 @@ import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 
 import torch
@@ -23,6 +22,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from nnkit.contract.signature import Signature
 from nnkit.models.copies import copy_of
+from nnkit.models.gradients import looked_at
 from nnkit.models.members import named_parameters
 from nnkit.models.process import give_back_memory
 from nnkit.models.running import call, evaluate
@@ -138,7 +138,7 @@ def _measure(
             projection = _project(outputs, limits)
             if projection is None:
                 return Measured(returned, None)
-            effects = _measure_by_gradients(projection, parameters)
+            effects = _measure_by_gradients(projection, differentiated, parameters)
     except (RuntimeError, NotImplementedError):  # something in forward has no gradient
         return Measured(returned, None)
     without_gradient = [name for name in parameters if name not in effects]
@@ -147,19 +147,18 @@ def _measure(
     return Measured(returned, Effects(effects, unused))
 
 
-def _measure_by_gradients(total: Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
-    """Return the effect of each parameter that gets a gradient, which is let go as soon as it is measured."""
+def _measure_by_gradients(
+    total: Tensor, module: nn.Module, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, float]:
+    """Return the effect of each of the module's parameters that gets a gradient."""
     effects: dict[str, float] = {}
 
     def measure(name: str, parameter: nn.Parameter) -> None:
         if parameter.grad is not None:
             effects[name] = _measure_effect(parameter, parameter.grad)
-        parameter.grad = None
 
-    for name, parameter in parameters.items():
-        parameter.grad = None
-        parameter.register_post_accumulate_grad_hook(partial(measure, name))  # type: ignore[no-untyped-call]
-    total.backward(inputs=list(parameters.values()))  # type: ignore[no-untyped-call]
+    with looked_at(module, measure):
+        total.backward(inputs=list(parameters.values()))  # type: ignore[no-untyped-call]
     return {name: effects[name] for name in parameters if name in effects}
 
 

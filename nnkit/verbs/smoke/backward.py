@@ -4,15 +4,14 @@ A gradient is looked at as soon as backward has computed it, and then dropped: t
 take as much memory as its weights, and are never all there.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from nnkit.contract.text import name_output, plural
+from nnkit.models.gradients import looked_at
 from nnkit.models.sampling import Inputs
 from nnkit.verbs.smoke.elements import laid_like, some_of
 from nnkit.verbs.smoke.steps import WHOLE, Step
@@ -37,6 +36,11 @@ class Gradient:
     reaches: bool
     values: Tensor
     slopes: Tensor
+
+    def joined(self, later: "Gradient") -> "Gradient":
+        """Return what is seen of a gradient that comes in two parts; see `looked_at`."""
+        shown = self if self.reaches else later
+        return replace(shown, not_finite=max(self.not_finite, later.not_finite))
 
 
 @dataclass(frozen=True)
@@ -101,40 +105,21 @@ def run_training(subject: Subject, module: nn.Module, inputs: Inputs, step: Step
     seen = None
     gradients: dict[str, Gradient] = {}
     error = None
+
+    def note(name: str, parameter: nn.Parameter) -> None:
+        part = _look(parameter)
+        gradients[name] = gradients[name].joined(part) if name in gradients else part
+
     try:
         outputs = subject.outputs(module, passed)
         seen = [(declared.name, tensor.numel(), count_not_finite(tensor)) for declared, tensor in outputs]
-        with looked_at(module, lambda name, parameter: gradients.update({name: _look(parameter)})):
+        with looked_at(module, note):
             step.loss_of(outputs).backward()  # type: ignore[no-untyped-call]
     except Exception as raised:
         error = raised.with_traceback(None)  # it holds what forward held
     order = [name for name, _ in module.named_parameters() if name in gradients]
     changed = subject.changed_inputs(inputs, passed)
     return TrainingRun(seen, {name: gradients[name] for name in order}, changed, error)
-
-
-@contextmanager
-def looked_at(module: nn.Module, look: Callable[[str, nn.Parameter], Any]) -> Iterator[None]:
-    """Call `look` for each parameter once backward has computed its gradient, then drop the gradient."""
-
-    def hook(name: str) -> Callable[[Tensor], None]:
-        def see(parameter: Any) -> None:
-            look(name, parameter)
-            parameter.grad = None
-
-        return see
-
-    module.zero_grad()
-    handles = [
-        parameter.register_post_accumulate_grad_hook(hook(name))  # type: ignore[no-untyped-call]
-        for name, parameter in module.named_parameters()
-        if parameter.requires_grad
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _look(parameter: nn.Parameter) -> Gradient:

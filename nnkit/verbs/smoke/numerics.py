@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nnkit.errors import first_line
+from nnkit.models.gradients import looked_at
 from nnkit.models.sampling import Inputs
-from nnkit.verbs.smoke.backward import looked_at
 from nnkit.verbs.smoke.elements import laid_like, some_of
 from nnkit.verbs.smoke.judging import projection, raise_without_kernel
 from nnkit.verbs.smoke.replay import held_constant

@@ -136,22 +136,27 @@ class Original:
 
 
 def add_noise(module: nn.Module) -> Callable[[], None]:
-    """Move every parameter a little, and return what moves it back.
+    """Move every parameter of numbers with a fraction a little, and return what moves it back.
 
     Of a large one only some elements are moved: no index of any of its axes is left out, and they can be put
-    back without a copy of all.
+    back without a copy of all. Integers, such as quantized weights, stay as they are.
     """
     generator = torch.Generator().manual_seed(0)
-    moved = []
-    for parameter in module.parameters():
-        some = some_of(parameter.data, MOST_NOISED)  # `.data`: this write is not to be counted
-        moved.append((some, some.clone()))
-        some.add_(torch.randn(some.shape, generator=generator).to(some), alpha=NOISE)
+    moved: list[tuple[Tensor, Tensor]] = []
 
     def undo() -> None:
         for some, before in reversed(moved):  # two may lie in one memory
             some.copy_(before)
 
+    try:
+        for parameter in module.parameters():
+            if parameter.is_floating_point() or parameter.is_complex():
+                some = some_of(parameter.data, MOST_NOISED)  # `.data`: this write is not to be counted
+                moved.append((some, some.clone()))
+                some.add_(torch.randn(some.shape, generator=generator).to(some), alpha=NOISE)
+    except Exception:  # a dtype that can't be added to: copies are to find none of it noisy
+        undo()
+        raise
     return undo
 
 

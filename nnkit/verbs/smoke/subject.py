@@ -129,8 +129,13 @@ class Subject:
         return self.is_guessed or self.allows({**self.sizes, "batch": size})
 
     def reseeded(self) -> "Subject":
-        """Return the same model with other weights and inputs, to see whether a fault was chance."""
-        return replace(self, spec=replace(self.spec, seed=self.spec.seed + SEED_STEP))
+        """Return the same model at the same sizes with other weights and inputs.
+
+        They show whether a fault was chance.
+        """
+        other = replace(self, spec=replace(self.spec, seed=self.spec.seed + SEED_STEP))
+        other.__dict__["sizes"] = self.sizes
+        return other
 
     @cached_property
     def original(self) -> Original:

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from nnkit.contract.text import plural, shorten
-from nnkit.verbs.smoke.backward import first_training_run, looked_at, run_training
+from nnkit.models.gradients import looked_at
+from nnkit.verbs.smoke.backward import first_training_run, run_training
 from nnkit.verbs.smoke.elements import checksum, laid_like, some_of
 from nnkit.verbs.smoke.steps import WHOLE, Step, steps_of
 from nnkit.verbs.smoke.subject import Failed, Subject, Warned
@@ -111,7 +112,8 @@ def _train(subject: Subject, step: Step, most: int | None) -> tuple[int, list[st
 
         def keep(name: str, parameter: nn.Parameter, slopes: dict[str, Tensor] = slopes) -> None:
             if name in trainable and parameter.grad is not None:
-                slopes[name] = _part_of(laid_like(parameter.grad, parameter), most).clone()
+                part = _part_of(laid_like(parameter.grad, parameter), most)
+                slopes[name] = slopes[name] + part if name in slopes else part.clone()
 
         with looked_at(module, keep):
             outputs = subject.outputs(module, subject.inputs(count))

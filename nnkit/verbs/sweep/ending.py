@@ -6,19 +6,15 @@ that the model has loaded may crash at its end, and an object may have a `__del_
 """
 
 import atexit
-import ctypes
 import gc
-import io
 import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-TRUSTED = sys.stdlib_module_names | {"torch"}  # whose `__del__` only frees memory and closes files
+from nnkit.host.leftovers import flush_c, flush_files, have_finalizer
 
 
 class Ending:
@@ -26,7 +22,7 @@ class Ending:
 
     def __init__(self) -> None:
         self._libraries = mapped_libraries()
-        self._has_finalizers = any(map(_has_finalizer, gc.get_objects()))
+        self._has_finalizers = have_finalizer(gc.get_objects())
 
     def end(self) -> None:
         """End the process with code 0; returns where only Python itself can end it as it should."""
@@ -36,29 +32,14 @@ class Ending:
         with suppress(Exception):  # it has been printed, and changes no exit code
             atexit._run_exitfuncs()
         made = gc.get_objects()  # without what the server has frozen
-        if any(map(_has_finalizer, made)):
+        if have_finalizer(made):
             return
-        for file in (sys.stdout, sys.stderr, *_open_files(made)):
-            with suppress(OSError, ValueError):
-                file.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        flush_files(made)
         flush_c()
         os._exit(0)
-
-
-def _has_finalizer(thing: object) -> bool:
-    kind = type(thing)
-    return hasattr(kind, "__del__") and kind.__module__.partition(".")[0] not in TRUSTED
-
-
-def _open_files(things: list[Any]) -> Iterator[Any]:
-    """Yield the files among the things; those of text first, because they write to the others."""
-    files = [thing for thing in things if isinstance(thing, io.IOBase) and not thing.closed]
-    return iter(sorted(files, key=lambda file: not isinstance(file, io.TextIOBase)))
-
-
-def flush_c() -> None:
-    """Write what libraries have written by C and is still in memory."""
-    ctypes.CDLL(None).fflush(None)
 
 
 def mapped_libraries() -> frozenset[str]:

@@ -36,9 +36,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nnkit.host.leftovers import flush_c
 from nnkit.verbs import core_handlers
 from nnkit.verbs.sweep import child
-from nnkit.verbs.sweep.ending import Ending, flush_c, mapped_libraries
+from nnkit.verbs.sweep.ending import Ending, mapped_libraries
 
 IDLE = 60.0  # seconds without a child, after which it ends; whoever needs it again starts another
 PIPES = 3  # for stdin, stdout and stderr of a child

@@ -1,17 +1,22 @@
 """What the checks share: weights, first runs, and some elements for all. It hides no fault, and bounds the memory."""
 
+import math
+
 import pytest
 import torch
 from conftest import python
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import nnkit
 from nnkit.models.copies import sharing_copy_of
+from nnkit.models.gradients import looked_at
+from nnkit.verbs.core_handlers import plugin_manager
 from nnkit.verbs.smoke import numerics, training
-from nnkit.verbs.smoke.backward import looked_at
 from nnkit.verbs.smoke.elements import checksum, laid_like, some_of
 from nnkit.verbs.smoke.original import MOST_NOISED, Original, add_noise
+from nnkit.verbs.smoke.subject import Subject
 
 
 def outcome_of(module, *inputs, **options):
@@ -87,6 +92,32 @@ def test_noise_is_taken_off_to_the_last_bit():
         raise ValueError("stop")
     assert all(torch.equal(*pair) for pair in zip(before, module.parameters(), strict=True))
     assert original.is_intact(original.checksums())
+
+
+def test_noise_that_cannot_be_put_on_everything_is_on_nothing():
+    module = nn.Sequential(nn.Linear(3, 3), nn.Module())
+    module[1].eighth = nn.Parameter(torch.ones(3).to(torch.float8_e4m3fn), requires_grad=False)
+    before = module[0].weight.detach().clone()
+    with pytest.raises(RuntimeError):
+        add_noise(module)
+    assert torch.equal(module[0].weight, before)
+
+
+class Quantized(nn.Module):
+    """Its first weight is one of integers and a scale."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randint(-99, 99, (6, 6), dtype=torch.int8), requires_grad=False)
+        self.scale, self.head = nn.Parameter(torch.full((6,), 0.01)), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(F.linear(x, self.weight.to(x.dtype)) * self.scale)
+
+
+def test_weights_of_integers_get_no_noise_and_fail_no_check():
+    found = outcome_of(Quantized(), torch.randn(4, 6))
+    assert {name for name, (status, _) in found.items() if status == "failed"} == set()
 
 
 @pytest.mark.parametrize("shape", [(1500, 1024), (1024, 1500), (300_000, 16), (64, 128, 3, 3, 9)])
@@ -170,6 +201,48 @@ def test_gradients_are_dropped_as_they_come():
         module(torch.randn(2, 4)).sum().backward()
     assert there == [1] * 10
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+class InParts(nn.Module):
+    """Its gradient comes in two parts, the last of which is zero; or the first is NaN."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.first, self.shared, self.factor = nn.Linear(6, 6), nn.Linear(6, 6), factor
+
+    def forward(self, x):
+        hidden = self.first(x)
+        once = checkpoint(self.shared, hidden, use_reentrant=True)
+        twice = checkpoint(self.shared, hidden + 0 * once, use_reentrant=True)
+        return Times.apply(twice, self.factor) + once.detach()
+
+
+class Times(torch.autograd.Function):
+    """The same number, whose gradient is multiplied by a factor."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.factor, None
+
+
+def test_a_gradient_that_comes_in_parts_is_all_of_them():
+    checks = ["finite", "gradients", "updates"]
+    sound = outcome_of(InParts(1.0), torch.randn(4, 6), checks=checks)
+    assert {status for status, _ in sound.values()} == {"passed"}
+    training = outcome_of(InParts(math.nan), torch.randn(4, 6), checks=checks)
+    assert training["finite"][0] == "failed"
+
+
+def test_the_sizes_at_which_a_fault_was_found_are_those_at_which_it_may_be_chance():
+    subject = Subject(nnkit.resolve("simple-cnn"), plugin_manager(), torch.device("cpu"))
+    larger = subject.at({**subject.sizes, "batch": 5})
+    assert larger.reseeded().sizes == larger.sizes != subject.sizes
+    assert larger.reseeded().spec.seed != subject.spec.seed
 
 
 class Rows(nn.Module):

@@ -1,10 +1,12 @@
 """Forked models: each child is like a new process, and what can't be copied isn't forked."""
 
+import gzip
 import json
 import os
 import signal
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,40 @@ def test_what_a_plugin_has_made_at_import_is_not_shared(monkeypatch, at_import, 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     done = python("-c", "from nnkit.verbs.sweep.server import import_plugins; print(repr(import_plugins()))")
     assert done.stdout.splitlines() == [repr(shared)], done.stderr
+
+
+END = """
+import gzip, os, sys, tempfile, zipfile
+from nnkit.verbs.sweep.ending import Ending
+ending = Ending()
+exec(sys.argv[1])
+ending.end()
+print("by Python")
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "by_python"),
+    [
+        ("kept = open('left.txt', 'w'); kept.write('last')", False),
+        ("kept = tempfile.NamedTemporaryFile(dir='.')", True),
+        ("kept = gzip.open('left.gz', 'wt'); kept.write('last')", True),
+        ("kept = zipfile.ZipFile('left.zip', 'w'); kept.writestr('a', 'last')", True),
+    ],
+)
+def test_what_a_child_has_not_closed_is_whole_and_what_is_temporary_is_gone(tmp_path, left, by_python):
+    folder = tmp_path / "left"
+    folder.mkdir()
+    done = python("-c", END, left, cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "by Python\n" * by_python), done.stderr
+    for file in folder.iterdir():
+        content = _read_zip(file) if file.suffix == ".zip" else file.read_bytes()
+        assert (gzip.decompress(content) if file.suffix == ".gz" else content) == b"last"
+
+
+def _read_zip(path):
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("a")
 
 
 @pytest.mark.slow
