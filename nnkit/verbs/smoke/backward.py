@@ -4,7 +4,7 @@ A gradient is looked at as soon as backward has computed it, and then dropped: t
 take as much memory as its weights, and are never all there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -51,12 +51,14 @@ class TrainingRun:
         outputs: for each output its name, its elements, and how many of those are infinite or NaN; None where
             forward failed.
         gradients: of the parameters that got one, by name.
+        replaced: the names of the parameters that forward put others in place of; no optimizer has those.
         changed_inputs: the names of the inputs that it changed.
         error: what forward or backward raised.
     """
 
     outputs: Sequence[tuple[str, int, int]] | None
     gradients: dict[str, Gradient]
+    replaced: Collection[str]
     changed_inputs: Sequence[str]
     error: Exception | None
 
@@ -101,7 +103,7 @@ def first_training_run(subject: Subject, step: Step = WHOLE) -> TrainingRun:
 
 def run_training(subject: Subject, module: nn.Module, inputs: Inputs, step: Step = WHOLE) -> TrainingRun:
     """Run forward, and backward from the loss of a step, and return what is seen."""
-    passed = tuple(tensor.clone() for tensor in inputs)
+    passed, built = tuple(tensor.clone() for tensor in inputs), dict(module.named_parameters())
     seen = None
     gradients: dict[str, Gradient] = {}
     error = None
@@ -117,9 +119,11 @@ def run_training(subject: Subject, module: nn.Module, inputs: Inputs, step: Step
             step.loss_of(outputs).backward()  # type: ignore[no-untyped-call]
     except Exception as raised:
         error = raised.with_traceback(None)  # it holds what forward held
-    order = [name for name, _ in module.named_parameters() if name in gradients]
+    after = dict(module.named_parameters())
+    order = [name for name in after if name in gradients]
+    replaced = {name for name, parameter in built.items() if after.get(name) is not parameter}
     changed = subject.changed_inputs(inputs, passed)
-    return TrainingRun(seen, {name: gradients[name] for name in order}, changed, error)
+    return TrainingRun(seen, {name: gradients[name] for name in order}, replaced, changed, error)
 
 
 def _look(parameter: nn.Parameter) -> Gradient:

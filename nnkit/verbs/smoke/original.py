@@ -6,7 +6,7 @@ model as cheap as one of a small one. Whether forward leaves its parameters alon
 
 - torch counts each write to a tensor (`_version`), and copies that share a memory share the count;
 - a write through `.data` isn't counted, so the first runs, in eval mode and in training mode, also compare
-  checksums of the weights before and after.
+  checksums of the weights before and after, and so does each check that finds something.
 
 If a parameter was written to, the model is built again, and from then on each copy is a whole one.
 """

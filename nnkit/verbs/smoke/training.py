@@ -93,7 +93,11 @@ def _unmoved_at_once(subject: Subject, step: Step) -> list[str]:
     run, trainable = first_training_run(subject, step).raise_error(), step.parameters_of(subject.built)
     if not subject.original.shares:  # forward writes to parameters itself
         return list(trainable)
-    moved = {name for name, seen in run.gradients.items() if _Adam(seen.values).moves(seen.slopes)}
+    moved = {
+        name
+        for name, seen in run.gradients.items()
+        if name not in run.replaced and _Adam(seen.values).moves(seen.slopes)
+    }
     return [name for name in trainable if name not in moved]
 
 

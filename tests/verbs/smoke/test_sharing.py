@@ -50,8 +50,38 @@ def test_one_in_training_mode_leaves_eval_mode_as_it_is():
     assert {name for name, (status, _) in found.items() if status == "failed"} == set()
 
 
+class Sometimes(nn.Module):
+    """Does the same, but only for one sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x):
+        if len(x) == 1:
+            self.linear.weight.data.mul_(0.5)
+        return self.linear(x)
+
+
+class Replaced(nn.Module):
+    """Trains a weight that no optimizer has."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x):
+        self.linear.weight = nn.Parameter(self.linear.weight.data * 1.0)
+        return self.linear(x)
+
+
+def test_a_weight_that_forward_replaces_does_not_move():
+    found = outcome_of(Replaced(), torch.randn(4, 6), checks=["updates"])
+    assert found["updates"] == ("warned", "3 steps of Adam left linear.weight unchanged")
+
+
 def test_each_check_by_itself_says_what_it_says_among_the_others():
-    for writer in (Hidden(False), Hidden(True), nn.BatchNorm1d(6)):
+    for writer in (Hidden(False), Hidden(True), Sometimes(), Replaced(), nn.BatchNorm1d(6)):
         together = outcome_of(writer, torch.randn(4, 6))
         alone = {name: outcome_of(writer, torch.randn(4, 6), checks=[name])[name][0] for name in together}
         assert alone == {name: status for name, (status, _) in together.items()}
