@@ -218,8 +218,8 @@ def test_ctrl_c_on_the_keyboard_is_one_error_and_exit_code_1(terminal):
 
 
 def test_a_smoke_run_prints_each_check_as_it_ends_and_ctrl_c_keeps_them(terminal):
-    run = terminal(f"exec {NNKIT} smoke-run resnet18 --junit report.xml")
-    before = run.read(until=b"checking finite")
+    run = terminal(f"exec {NNKIT} smoke-run resnet18 --batch 16 --junit report.xml")
+    before = run.read(until=b"checking batch-independence")
     assert re.match(
         r"vision/resnet18 on cpu · .*\n\npassed +shapes +logits", ESCAPE.sub("", without_status(before))
     )
@@ -233,15 +233,15 @@ def test_a_smoke_run_prints_each_check_as_it_ends_and_ctrl_c_keeps_them(terminal
     done = 23 - len(names)
     assert (empty, error) == ("", f"Error: interrupted; {done} of 23 checks done")
     wanted = " ".join(f"--check {name}" for name in names)
-    assert hint == f"hint: run the rest: nnkit smoke-run vision/resnet18 {wanted}"
+    assert hint == f"hint: run the rest: nnkit smoke-run vision/resnet18 --batch 16 {wanted}"
     suite = ElementTree.parse(Path(run.folder, "report.xml")).getroot()
     assert [case.get("name") for case in suite if case.find("error") is not None] == names
     assert (suite.get("tests"), suite.get("errors")) == ("23", str(len(names)))
 
 
 def test_ctrl_c_keeps_the_finished_checks_in_json(terminal):
-    run = terminal(f"exec {NNKIT} smoke-run resnet18 --json > report.json")
-    run.read(until=b"checking finite")
+    run = terminal(f"exec {NNKIT} smoke-run resnet18 --batch 16 --json > report.json")
+    run.read(until=b"checking batch-independence")
     run.type("\x03")
     assert "Error: interrupted; " in run.read()
     assert run.process.wait(timeout=60) == 1

@@ -2,6 +2,7 @@
 
 import sys
 import zipfile
+from importlib.machinery import PathFinder
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -89,6 +90,11 @@ def install(tmp_path, monkeypatch):
             (tmp_path / path).write_bytes(content if isinstance(content, bytes) else content.encode())
         numbered = sorted(str(each) for each in tmp_path.glob("[0-9]*"))
         monkeypatch.setattr(sys, "path", [*(numbered or [str(tmp_path)]), *_standard_library()])
+        # Packages that other tests import may have added finders of distributions.
+        usual = [
+            each for each in sys.meta_path if each is PathFinder or not hasattr(each, "find_distributions")
+        ]
+        monkeypatch.setattr(sys, "meta_path", usual)
 
     return write
 
