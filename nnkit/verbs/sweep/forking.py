@@ -117,7 +117,9 @@ class ForkServer:
         if self.reason == "lost":
             time.sleep(seconds)
         else:
-            select.select([self._channel], [], [], seconds)
+            reported = select.poll()  # `select.select` takes no descriptor from 1024 on
+            reported.register(self._channel, select.POLLIN)
+            reported.poll(1000 * seconds)
 
     def ended(self, number: int) -> Ended | None:
         """Return how a process ended, None while it runs. Raises Lost if nobody will know."""

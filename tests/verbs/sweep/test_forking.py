@@ -1,9 +1,12 @@
 """Forked models: each child is like a new process, and what can't be copied isn't forked."""
 
+import fcntl
 import gzip
 import json
 import os
+import resource
 import signal
+import socket
 import sys
 import time
 import zipfile
@@ -14,7 +17,7 @@ from conftest import python
 
 import nnkit
 from nnkit.verbs.sweep import executors
-from nnkit.verbs.sweep.forking import can_fork
+from nnkit.verbs.sweep.forking import ForkServer, can_fork
 from nnkit.verbs.sweep.running import Run, run_task
 
 pytestmark = [
@@ -166,6 +169,21 @@ def test_what_changes_between_two_models_is_not_stale(mirror, monkeypatch):
         seen.append((fact["scale"], fact["environment"]["MARK"], fact["parent"]))
     assert [each[:2] for each in seen] == [(1, "a"), (22, "a"), (22, "new")]
     assert seen[0][2] == seen[1][2]  # one server forked both
+
+
+def test_a_server_works_for_a_process_that_has_many_files_open():
+    ours, theirs = socket.socketpair()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    try:
+        server = ForkServer.__new__(ForkServer)
+        server.reason, server._channel = "", socket.socket(fileno=fcntl.fcntl(ours, fcntl.F_DUPFD, 1100))
+        with theirs, ours, server._channel:
+            theirs.send(b"report")
+            server.wait(60)
+            assert server._channel.recv(6) == b"report"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.slow
