@@ -89,13 +89,6 @@ class Measured:
     effects: Effects | None
 
 
-def measure_effects(
-    module: nn.Module, signature: Signature, inputs: Inputs, limits: Sequence[float | None]
-) -> Effects | None:
-    """Return the effect of every parameter, or None where none can be measured; see `measure`."""
-    return measure(module, signature, inputs, limits).effects
-
-
 def measure(
     module: nn.Module,
     signature: Signature,

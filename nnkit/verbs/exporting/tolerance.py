@@ -43,12 +43,13 @@ def tolerance_of(expected: Tensor) -> Tensor:
 
 
 def tolerance_and_scale(expected: Tensor) -> tuple[Tensor, float]:
-    """Return the tolerance of each element, and the spread of the output."""
+    """Return the tolerance of each element, and the spread of the output, which differences are a share of."""
     return _limits(expected, core_of(expected))
 
 
 def _limits(expected: Tensor, core: Tensor) -> tuple[Tensor, float]:
-    share, eps, scale = SHARE[expected.dtype], torch.finfo(expected.dtype).eps, _scale_in(expected[core])
+    share, eps, compared = SHARE[expected.dtype], torch.finfo(expected.dtype).eps, expected[core]
+    scale = spread_of(compared) if compared.numel() else 0.0
     magnitudes = expected.double().abs().nan_to_num(posinf=0.0)
     by_spread = torch.tensor(share * scale)
     inside = torch.maximum(by_spread, LAST_PLACES * eps * magnitudes)
@@ -66,15 +67,6 @@ def typical_tolerance(expected: Tensor) -> float | None:
 def largest_module_rounding(dtype: torch.dtype, scale: float) -> float:
     """Return the most that rule 3 allows for an output of this dtype and spread."""
     return max(MODULE_ROUNDING_SHARE, 2 * SHARE.get(dtype, 0.0)) * scale
-
-
-def scale_of(expected: Tensor) -> float:
-    """Return the spread of an output, which its differences are compared with."""
-    return _scale_in(expected[core_of(expected)])
-
-
-def _scale_in(core: Tensor) -> float:
-    return spread_of(core) if core.numel() else 0.0
 
 
 def is_same(first: Tensor, second: Tensor) -> bool:

@@ -136,10 +136,10 @@ class Original:
 
 
 def add_noise(module: nn.Module) -> Callable[[], None]:
-    """Move every parameter of numbers with a fraction a little, and return what moves it back.
+    """Move every parameter a little, except integers such as quantized weights; return what moves them back.
 
     Of a large one only some elements are moved: no index of any of its axes is left out, and they can be put
-    back without a copy of all. Integers, such as quantized weights, stay as they are.
+    back without a copy of all.
     """
     generator = torch.Generator().manual_seed(0)
     moved: list[tuple[Tensor, Tensor]] = []

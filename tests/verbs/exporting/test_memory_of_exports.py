@@ -108,7 +108,7 @@ def test_effects_are_those_of_all_gradients_at_once():
     with torch.no_grad():
         module.gain[0] = 2
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    measured = coverage.measure_effects(module, SIGNATURE, (x,), [1.0]).effects
+    measured = coverage.measure(module, SIGNATURE, (x,), [1.0]).effects.effects
     assert measured == pytest.approx(gradients_at_once(module, x), rel=1e-9)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
@@ -119,7 +119,7 @@ def test_effects_take_one_gradient_at_a_time():
     module, x = Wide(2048), torch.randn(2, 2048)
     weights = sum(parameter.nbytes for parameter in module.parameters())
     at_once = peak_of(lambda: gradients_at_once(module, x))
-    one_by_one = peak_of(lambda: coverage.measure_effects(module, SIGNATURE, (x,), [1.0]))
+    one_by_one = peak_of(lambda: coverage.measure(module, SIGNATURE, (x,), [1.0]))
     assert at_once > 0.9 * weights
     assert one_by_one < 0.7 * weights
 

@@ -8,9 +8,9 @@ from torch import nn
 import nnkit
 from nnkit.contract.signature import Signature
 from nnkit.errors import VerificationFailed
-from nnkit.verbs.exporting.coverage import measure_effects, perturb
+from nnkit.verbs.exporting.coverage import measure, perturb
 from nnkit.verbs.exporting.onnx_graph import axes_of, evaluate
-from nnkit.verbs.exporting.tolerance import is_same, scale_of, tolerance_of, typical_tolerance
+from nnkit.verbs.exporting.tolerance import is_same, tolerance_and_scale, tolerance_of, typical_tolerance
 
 
 def limits(module, x):
@@ -23,7 +23,7 @@ def test_the_effect_of_a_weight_is_how_far_redrawing_it_moves_the_output():
     torch.manual_seed(0)
     module, x = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 4)), torch.randn(64, 20)
     limit = limits(module, x)
-    effects = measure_effects(module, Signature(("x",)), (x,), limit).effects
+    effects = measure(module, Signature(("x",)), (x,), limit).effects.effects
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             before, kept = module(x), parameter.clone()
@@ -50,11 +50,11 @@ class Parts(nn.Module):
 def test_what_a_gate_hides_what_is_faint_and_what_is_not_read():
     torch.manual_seed(0)
     module, x = Parts(), torch.randn(8, 5)
-    effects = measure_effects(module, Signature(("x",)), (x,), limits(module, x))
+    effects = measure(module, Signature(("x",)), (x,), limits(module, x)).effects
     assert effects.unseen == {"inner.weight", "inner.bias", "gate", "faint"}
     assert effects.unused == ("unread.weight", "unread.bias")
     other = perturb(module, Signature(("x",)), [(x,), (torch.randn(8, 5),)])
-    assert measure_effects(other, Signature(("x",)), (x,), limits(other, x)).unseen == set()
+    assert measure(other, Signature(("x",)), (x,), limits(other, x)).effects.unseen == set()
     assert not module.gate.any()  # the module itself stays as it is
 
 
@@ -80,14 +80,14 @@ def test_integers_alone_have_no_effect_to_measure():
         def forward(self, x):
             return self.linear(x).argmax(-1)
 
-    assert measure_effects(Largest(), Signature(("x",)), (torch.randn(2, 3),), [None]) is None
+    assert measure(Largest(), Signature(("x",)), (torch.randn(2, 3),), [None]).effects is None
 
 
 def test_masked_scores_do_not_widen_what_is_allowed():
     scores = torch.randn(4, 10)
     masked = scores.clone()
     masked[:, 5:] = -1e4
-    assert scale_of(masked) == pytest.approx(float(scores[:, :5].std(correction=0)), rel=1e-3)
+    assert tolerance_and_scale(masked)[1] == pytest.approx(float(scores[:, :5].std(correction=0)), rel=1e-3)
     infinite = scores.clone()
     infinite[:, 5:] = -torch.inf
     assert is_same(infinite, infinite)
