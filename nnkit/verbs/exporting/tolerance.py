@@ -43,7 +43,7 @@ def tolerance_of(expected: Tensor) -> Tensor:
 
 
 def tolerance_and_scale(expected: Tensor) -> tuple[Tensor, float]:
-    """Return the tolerance of each element, and the spread of the output, which differences are a share of."""
+    """Return the tolerance of each element, and the spread of the output that it is a share of."""
     return _limits(expected, core_of(expected))
 
 
