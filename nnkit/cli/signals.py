@@ -3,7 +3,9 @@
 import _thread
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
@@ -51,7 +53,7 @@ def _handlers() -> Iterator[tuple[signal.Signals, Handler, Handler]]:
     yield signal.SIGHUP, signal.SIG_DFL, end
 
 
-PAUSE = 0.05  # seconds until a signal that had to wait is raised again
+PAUSE = 0.002  # seconds between two looks whether torch is imported; a small summary takes 200 ms after it
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -60,17 +62,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _waits_for_torch(number: int, frame: FrameType | None) -> bool:
-    """Whether a signal came while torch is imported; then it is raised again a little later.
+    """Whether a signal came while torch is imported; then it is raised again right after the import.
 
     torch imports NumPy from C++, which clears any exception. Then the command would go on, or fail later
     because NumPy is there only in part.
     """
     if not _is_importing_torch(frame):
         return False
-    again = threading.Timer(PAUSE, _thread.interrupt_main, [number])
-    again.daemon = True
-    again.start()
+    threading.Thread(target=_raise_after_torch, args=[signal.Signals(number)], daemon=True).start()
     return True
+
+
+def _raise_after_torch(number: signal.Signals) -> None:
+    main = threading.main_thread().ident
+    while _is_importing_torch(sys._current_frames().get(main or 0)):
+        time.sleep(PAUSE)
+    _thread.interrupt_main(number)
 
 
 def _is_importing_torch(frame: FrameType | None) -> bool:

@@ -3,7 +3,7 @@
 import sys
 import zipfile
 from importlib.machinery import PathFinder
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, MetadataPathFinder
 
 import pytest
 from hypothesis import given, settings
@@ -90,7 +90,10 @@ def install(tmp_path, monkeypatch):
             (tmp_path / path).write_bytes(content if isinstance(content, bytes) else content.encode())
         numbered = sorted(str(each) for each in tmp_path.glob("[0-9]*"))
         monkeypatch.setattr(sys, "path", [*(numbered or [str(tmp_path)]), *_standard_library()])
-        # Packages that other tests import may have added finders of distributions.
+        # Packages that other tests import may have added finders of distributions; importlib_metadata takes
+        # Python's own away.
+        find = MetadataPathFinder.find_distributions
+        monkeypatch.setattr(PathFinder, "find_distributions", find, raising=False)
         usual = [
             each for each in sys.meta_path if each is PathFinder or not hasattr(each, "find_distributions")
         ]
