@@ -55,6 +55,8 @@ def _handlers() -> Iterator[tuple[signal.Signals, Handler, Handler]]:
 
 PAUSE = 0.002  # seconds between two looks whether torch is imported; a small summary takes 200 ms after it
 
+_waiting: set[int] = set()
+
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if not _waits_for_torch(number, frame):
@@ -69,7 +71,9 @@ def _waits_for_torch(number: int, frame: FrameType | None) -> bool:
     """
     if not _is_importing_torch(frame):
         return False
-    threading.Thread(target=_raise_after_torch, args=[signal.Signals(number)], daemon=True).start()
+    if number not in _waiting:  # whoever presses Ctrl-C again meanwhile wants no more than one end
+        _waiting.add(number)
+        threading.Thread(target=_raise_after_torch, args=[signal.Signals(number)], daemon=True).start()
     return True
 
 
@@ -77,6 +81,7 @@ def _raise_after_torch(number: signal.Signals) -> None:
     main = threading.main_thread().ident
     while _is_importing_torch(sys._current_frames().get(main or 0)):
         time.sleep(PAUSE)
+    _waiting.discard(number)
     _thread.interrupt_main(number)
 
 

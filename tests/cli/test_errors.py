@@ -304,7 +304,8 @@ class Sender:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
             sys.meta_path.remove(self)
-            os.kill(os.getpid(), {number})
+            for _ in range({times}):
+                os.kill(os.getpid(), {number})
 
 sys.meta_path.insert(0, Sender())
 main(["summary", "simple-cnn"])
@@ -314,16 +315,17 @@ main(["summary", "simple-cnn"])
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill would end the process")
 @pytest.mark.parametrize("module", ["torch.nn", "numpy.linalg", "nnkit.verbs.summary.rows"])
 @pytest.mark.parametrize(
-    ("number", "code", "error"),
+    ("number", "times", "code", "error"),
     [
-        (signal.SIGINT, 1, "Error: interrupted\nhint: what was there before is unchanged\n"),
-        (signal.SIGTERM, -signal.SIGTERM, ""),
+        (signal.SIGINT, 1, 1, "Error: interrupted\nhint: what was there before is unchanged\n"),
+        (signal.SIGINT, 4, 1, "Error: interrupted\nhint: what was there before is unchanged\n"),
+        (signal.SIGTERM, 1, -signal.SIGTERM, ""),
     ],
-    ids=["Ctrl-C", "SIGTERM"],
+    ids=["Ctrl-C", "Ctrl-C four times", "SIGTERM"],
 )
-def test_a_signal_while_torch_is_imported_is_not_lost(module, number, code, error):
+def test_a_signal_while_torch_is_imported_is_not_lost(module, number, times, code, error):
     """torch imports NumPy from C++, which clears what a signal raises: the command went on, or failed."""
-    program = SENDS_A_SIGNAL.format(module=module, number=int(number))
+    program = SENDS_A_SIGNAL.format(module=module, number=int(number), times=times)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", error)
 
