@@ -297,7 +297,7 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path):
 
 
 SENDS_A_SIGNAL = """
-import os, sys
+import os, sys, time
 from nnkit.cli.main import main
 
 class Sender:
@@ -306,6 +306,7 @@ class Sender:
             sys.meta_path.remove(self)
             for _ in range({times}):
                 os.kill(os.getpid(), {number})
+                time.sleep(0.003)
 
 sys.meta_path.insert(0, Sender())
 main(["summary", "simple-cnn"])
